@@ -1,0 +1,27 @@
+//! The engine of zerosend: file bytes to sockets without a trip through user space.
+//!
+//! The map, in the order a request meets it:
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`files`] | resolve a request path to an open file under a root and plan the response |
+//! | [`http`] | pure decisions: path, range, conditional request, negotiation, type; no I/O |
+//! | [`transfer`] | [`transfer::Transfer`]: head + body to a descriptor, resumable at any byte, one file per method |
+//! | [`reactor`] | one epoll thread that drives transfers nobody else drives |
+//! | [`pool`] | a few threads for disk work that may block |
+//! | [`sys`] | the only unsafe code: one file per syscall family, never loops |
+//! | [`error`], [`stats`] | typed errors; counters |
+//!
+//! This crate knows nothing of Node; `crates/node` binds it.
+#![deny(unsafe_code)]
+
+pub mod error;
+pub mod files;
+pub mod http;
+pub mod pool;
+pub mod reactor;
+pub mod stats;
+pub mod sys;
+pub mod transfer;
+
+pub use error::{Code, Error, Result};

@@ -1,0 +1,1 @@
+//! The binding: it shapes arguments and results, and decides nothing.
