@@ -16,6 +16,8 @@ pub enum Code {
     System(Errno),
     /// An argument is out of its domain.
     InvalidArgument,
+    /// An offset or length lies outside the file.
+    OutOfRange,
     /// The source is a directory, FIFO, socket or device.
     NotRegularFile,
     /// The file ended before the bytes that were announced.
@@ -40,6 +42,7 @@ impl Code {
         match self {
             Code::System(errno) => Cow::Owned(format!("{errno:?}")),
             Code::InvalidArgument => "ERR_ZEROSEND_INVALID_ARGUMENT".into(),
+            Code::OutOfRange => "ERR_ZEROSEND_OUT_OF_RANGE".into(),
             Code::NotRegularFile => "ERR_ZEROSEND_NOT_REGULAR_FILE".into(),
             Code::Truncated => "ERR_ZEROSEND_TRUNCATED".into(),
             Code::Timeout => "ERR_ZEROSEND_TIMEOUT".into(),

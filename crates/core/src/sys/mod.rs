@@ -1,11 +1,16 @@
 //! The only unsafe code of the crate, one file per syscall family.
 //!
 //! Nothing here loops or retries: a call makes one syscall and returns its short count or its errno. Where nix has a
-//! safe wrapper the engine uses nix directly; this module holds what nix lacks.
+//! safe wrapper that wrapper is used; this module holds what nix lacks, and the [`Kernel`] trait through which
+//! transfers make their calls, so that tests can put a hostile kernel in its place.
 #![allow(unsafe_code)]
 
+pub mod fd;
+pub mod io;
 pub mod open;
+pub mod residency;
 
+pub use io::{Kernel, Linux};
 use nix::errno::Errno;
 
 /// A syscall's result: a value or its errno.

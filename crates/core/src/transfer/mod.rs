@@ -1,1 +1,414 @@
-//! (under construction)
+//! [`Transfer`]: parts of memory and of files to a descriptor, resumable at any byte.
+//!
+//! A transfer owns what is to be sent and a cursor; it owns no descriptor to send to and no thread. Whoever drives it
+//! (the JavaScript thread, a reactor, a pool thread) calls [`Transfer::advance`] with a descriptor that is good for
+//! that call, and does with the [`Progress`] what fits the driver. So one state machine serves them all.
+//!
+//! This module knows the order of parts, short counts, budgets and errors. It does not know what a byte is moved by:
+//! that is one file per method ([`sendfile`], [`read_write`]), each a function that makes one attempt. Nor does it wait:
+//! not for the target ([`Progress::Blocked`]), and, unless told that it may, not for the disk ([`Progress::Cold`]).
+
+mod budget;
+mod method;
+mod read_ahead;
+mod read_write;
+mod sendfile;
+mod strategy;
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use crate::error::{Code, Error, Result};
+use crate::sys::io::Gather;
+use crate::sys::{Kernel, Linux, SysResult};
+
+pub use budget::Budget;
+pub use method::Method;
+pub use read_ahead::ReadAhead;
+
+use method::Mover;
+
+/// A file shared by transfers; only positional reads are made, so they never disturb each other.
+pub type SharedFile = Arc<dyn AsFd + Send + Sync>;
+
+/// Memory parts gathered into one call at most.
+const MAX_GATHER: usize = 16;
+
+/// A stretch of bytes to send.
+pub enum Part {
+    /// Bytes in memory.
+    Memory(Vec<u8>),
+    /// `length` bytes of a file from `offset` on.
+    File {
+        /// The file.
+        file: SharedFile,
+        /// Where the stretch begins, in bytes.
+        offset: u64,
+        /// How long it is, in bytes.
+        length: u64,
+    },
+}
+
+impl Part {
+    fn len(&self) -> u64 {
+        match self {
+            Part::Memory(bytes) => bytes.len() as u64,
+            Part::File { length, .. } => *length,
+        }
+    }
+}
+
+/// What kind of descriptor the bytes go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// A stream socket, TCP or Unix.
+    Socket,
+    /// A pipe, a file, a terminal: whatever is written with `write(2)`.
+    Stream,
+}
+
+/// Whether a turn may wait for a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disk {
+    /// Never: what is not in the page cache ends the turn with [`Progress::Cold`].
+    ResidentOnly,
+    /// It may: the driver is a thread that has nothing else to do.
+    MayBlock,
+}
+
+/// Why a turn ended, when nothing failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Every byte is with the kernel.
+    Done,
+    /// The target takes no more now: wait until it is writable.
+    Blocked,
+    /// The budget is spent and the target would take more: let others have their turn first.
+    Yield,
+    /// The next bytes are not in the page cache: run [`Transfer::read_ahead`] where waiting is allowed.
+    Cold,
+}
+
+/// What one attempt of a method did.
+pub(crate) enum Moved {
+    /// This many bytes went, and the target may take more.
+    Bytes(usize),
+    /// This many bytes went, and the target took less than it was offered.
+    Short(usize),
+    /// Nothing went: the disk would have to be asked.
+    Cold,
+    /// The file has no byte where one was announced.
+    EndOfFile,
+}
+
+/// One attempt's view of the transfer, as the methods get it.
+pub(crate) struct Attempt<'a> {
+    pub out: BorrowedFd<'a>,
+    pub target: Target,
+    /// Memory that goes first; empty for methods that cannot take it along.
+    pub heads: &'a [IoSlice<'a>],
+    pub file: BorrowedFd<'a>,
+    pub offset: u64,
+    /// Bytes of the file to move at most in this attempt.
+    pub length: usize,
+    /// Bytes follow behind these `length`.
+    pub more: bool,
+    pub disk: Disk,
+    /// The file's bytes below this offset need no question to the page cache.
+    pub warm_until: &'a mut u64,
+    pub syscalls: &'a mut u64,
+}
+
+/// What was sent, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// Bytes handed to the kernel.
+    pub bytes: u64,
+    /// The method that moved the file's bytes.
+    pub method: Method,
+    /// Syscalls made.
+    pub syscalls: u64,
+}
+
+/// Parts on their way to a descriptor.
+pub struct Transfer {
+    parts: VecDeque<Part>,
+    /// How much of a memory part at the front is gone.
+    front_sent: usize,
+    remaining: u64,
+    sent: u64,
+    syscalls: u64,
+    method: Method,
+    mover: Option<Mover>,
+    used: Option<Method>,
+    target: Target,
+    disk: Disk,
+    warm_until: u64,
+}
+
+impl Transfer {
+    /// A transfer of `parts` in order by `method` to a descriptor of kind `target`.
+    pub fn new(parts: impl IntoIterator<Item = Part>, method: Method, target: Target, disk: Disk) -> Self {
+        let parts: VecDeque<Part> = parts.into_iter().filter(|part| part.len() > 0).collect();
+        let remaining = parts.iter().map(Part::len).sum();
+        Self {
+            parts,
+            front_sent: 0,
+            remaining,
+            sent: 0,
+            syscalls: 0,
+            method,
+            mover: None,
+            used: None,
+            target,
+            disk,
+            warm_until: 0,
+        }
+    }
+
+    /// Puts `head` before everything else. Only before the first byte has gone.
+    pub fn prepend(&mut self, head: Vec<u8>) {
+        debug_assert!(self.sent == 0 && self.front_sent == 0);
+        if !head.is_empty() {
+            self.remaining += head.len() as u64;
+            self.parts.push_front(Part::Memory(head));
+        }
+    }
+
+    /// Changes whether turns may wait for a disk, when the driver changes.
+    pub fn set_disk(&mut self, disk: Disk) {
+        self.disk = disk;
+    }
+
+    /// Changes what kind of descriptor the bytes go to. Only before the first byte has gone.
+    pub fn set_target(&mut self, target: Target) {
+        self.target = target;
+    }
+
+    /// Bytes not yet handed to the kernel.
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    /// What has been sent so far, and how.
+    pub fn report(&self) -> Report {
+        let method = self.used.unwrap_or_else(|| strategy::choose(self.method, self.remaining, self.target));
+        Report { bytes: self.sent, method, syscalls: self.syscalls }
+    }
+
+    /// Sends until all is sent, `out` takes no more, the budget is spent, or the disk would have to be waited for.
+    ///
+    /// `out` must be in non-blocking mode, unless waiting for it is meant. After an error nothing more may be sent: the
+    /// receiver has a part of the bytes, and only closing the connection tells it so.
+    pub fn advance(&mut self, out: impl AsFd, budget: &mut Budget) -> Result<Progress> {
+        self.advance_on(&mut Linux, out.as_fd(), budget)
+    }
+
+    /// [`Transfer::advance`] on a kernel of the caller's choice.
+    pub fn advance_on<K: Kernel>(
+        &mut self,
+        kernel: &mut K,
+        out: BorrowedFd<'_>,
+        budget: &mut Budget,
+    ) -> Result<Progress> {
+        loop {
+            if self.remaining == 0 {
+                return Ok(Progress::Done);
+            }
+            if budget.left() == 0 {
+                return Ok(Progress::Yield);
+            }
+            match self.attempt(kernel, out, budget.left()) {
+                Ok(Moved::Bytes(count)) => {
+                    self.consume(count);
+                    budget.spend(count);
+                }
+                Ok(Moved::Short(count)) => {
+                    self.consume(count);
+                    budget.spend(count);
+                    if self.remaining > 0 {
+                        return Ok(Progress::Blocked);
+                    }
+                }
+                Ok(Moved::Cold) => return Ok(Progress::Cold),
+                Ok(Moved::EndOfFile) => return Err(self.truncated()),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(Progress::Blocked),
+                Err(errno) => {
+                    if !self.degrade(errno) {
+                        return Err(Error::system(self.syscall_name(), errno));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the next bytes, at most `max`, out of the transfer, for a driver that must send them by other means.
+    /// `None`: they are not in the page cache (see [`Progress::Cold`]). Empty: nothing is left.
+    pub fn take(&mut self, max: usize) -> Result<Option<Vec<u8>>> {
+        self.take_on(&mut Linux, max)
+    }
+
+    /// [`Transfer::take`] on a kernel of the caller's choice.
+    pub fn take_on<K: Kernel>(&mut self, kernel: &mut K, max: usize) -> Result<Option<Vec<u8>>> {
+        let taken = match self.parts.front() {
+            None => return Ok(Some(Vec::new())),
+            Some(Part::Memory(bytes)) => {
+                let rest = &bytes[self.front_sent..];
+                rest[..rest.len().min(max)].to_vec()
+            }
+            Some(Part::File { file, offset, length }) => {
+                let mut buffer = vec![0; usize::try_from(*length).unwrap_or(max).min(max)];
+                let (offset, warm) = (*offset, *offset < self.warm_until);
+                let read = read_write::read(kernel, file.as_fd(), &mut buffer, offset, self.disk, warm, &mut self.syscalls)
+                    .map_err(|errno| Error::system("pread", errno))?;
+                match read {
+                    None => return Ok(None),
+                    Some(0) => return Err(self.truncated()),
+                    Some(count) => buffer.truncate(count),
+                }
+                buffer
+            }
+        };
+        self.consume(taken.len());
+        Ok(Some(taken))
+    }
+
+    /// What to read ahead after [`Progress::Cold`]. When it is done, call [`Transfer::warmed`] with its end.
+    pub fn read_ahead(&self) -> Option<ReadAhead> {
+        self.parts.iter().find_map(|part| match part {
+            Part::File { file, offset, length } => Some(ReadAhead::new(file.clone(), *offset, *length)),
+            Part::Memory(_) => None,
+        })
+    }
+
+    /// Notes that the current file's bytes below `until` have been read ahead.
+    pub fn warmed(&mut self, until: u64) {
+        self.warm_until = self.warm_until.max(until);
+    }
+
+    fn attempt<K: Kernel>(&mut self, kernel: &mut K, out: BorrowedFd<'_>, budget: u64) -> SysResult<Moved> {
+        let mut heads = [IoSlice::new(&[]); MAX_GATHER];
+        let mut head_count = 0;
+        let mut head_bytes: u64 = 0;
+        let mut parts = self.parts.iter().peekable();
+        let mut skip = self.front_sent;
+        while head_count < MAX_GATHER
+            && head_bytes < budget
+            && let Some(Part::Memory(bytes)) = parts.peek()
+        {
+            let rest = &bytes[skip..];
+            let wanted = usize::try_from(budget - head_bytes).unwrap_or(usize::MAX).min(rest.len());
+            heads[head_count] = IoSlice::new(&rest[..wanted]);
+            head_count += 1;
+            head_bytes += wanted as u64;
+            skip = 0;
+            parts.next();
+        }
+        let heads = &heads[..head_count];
+        let next_file = match parts.peek() {
+            Some(Part::File { file, offset, length }) if head_bytes < budget => Some((file, *offset, *length)),
+            _ => None,
+        };
+
+        if let Some((file, offset, length)) = next_file {
+            let mover = *self.mover.get_or_insert_with(|| Mover::from(strategy::choose(self.method, length, self.target)));
+            if heads.is_empty() || mover.takes_heads() {
+                let length = length.min(budget - head_bytes);
+                self.used = Some(mover.method());
+                return mover.attempt(
+                    kernel,
+                    Attempt {
+                        out,
+                        target: self.target,
+                        heads,
+                        file: file.as_fd(),
+                        offset,
+                        length: usize::try_from(length).unwrap_or(usize::MAX),
+                        more: self.remaining > head_bytes + length,
+                        disk: self.disk,
+                        warm_until: &mut self.warm_until,
+                        syscalls: &mut self.syscalls,
+                    },
+                );
+            }
+        }
+        self.syscalls += 1;
+        let sent = kernel.gather(out, heads, self.target.gather(self.remaining > head_bytes))?;
+        Ok(if (sent as u64) < head_bytes { Moved::Short(sent) } else { Moved::Bytes(sent) })
+    }
+
+    fn consume(&mut self, mut count: usize) {
+        self.sent += count as u64;
+        self.remaining -= count as u64;
+        while let Some(front) = self.parts.front_mut() {
+            match front {
+                Part::Memory(bytes) => {
+                    let step = count.min(bytes.len() - self.front_sent);
+                    self.front_sent += step;
+                    count -= step;
+                    if self.front_sent < bytes.len() {
+                        return;
+                    }
+                    self.front_sent = 0;
+                }
+                Part::File { offset, length, .. } => {
+                    let step = (count as u64).min(*length);
+                    *offset += step;
+                    *length -= step;
+                    count -= step as usize;
+                    if *length > 0 {
+                        return;
+                    }
+                    // What comes next is another file, or another stretch of this one: choose and ask anew.
+                    self.mover = None;
+                    self.warm_until = 0;
+                }
+            }
+            self.parts.pop_front();
+        }
+    }
+
+    /// Falls back to `read-write` where the kernel refuses the method for this file or target. True: try again.
+    fn degrade(&mut self, errno: Errno) -> bool {
+        let refused = matches!(errno, Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::ESPIPE);
+        match self.mover {
+            Some(mover) if refused && mover != Mover::ReadWrite => {
+                self.mover = Some(Mover::ReadWrite);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn syscall_name(&self) -> &'static str {
+        match (self.parts.front(), self.mover) {
+            (Some(Part::File { .. }), Some(mover)) => mover.syscall_name(),
+            _ => "sendmsg",
+        }
+    }
+
+    fn truncated(&self) -> Error {
+        let missing = self.remaining;
+        Error::new(
+            Code::Truncated,
+            format!(
+                "the file ended {missing} bytes before the length that was announced; \
+                 it was truncated while it was being sent, so close the connection"
+            ),
+        )
+    }
+}
+
+impl Target {
+    pub(crate) fn gather(self, more: bool) -> Gather {
+        match self {
+            Target::Socket => Gather::Socket { more },
+            Target::Stream => Gather::Stream,
+        }
+    }
+}

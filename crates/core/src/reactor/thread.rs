@@ -1,0 +1,312 @@
+//! The reactor's loop.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::job::{Cancel, Job, Running};
+use super::registry::{Registry, Token};
+use super::timers::Timers;
+use super::waker::Waker;
+use super::{Command, Reactor};
+use crate::error::{Code, Error, Result};
+use crate::pool::Pool;
+use crate::transfer::{Budget, Disk, Progress};
+
+/// How long the thread stays without a job.
+const LINGER: Duration = Duration::from_secs(5);
+/// The token of the waker; no registry gives it out.
+const WAKER: Token = u64::MAX;
+
+/// What the reactor's thread shares with those who send it commands.
+pub(super) struct Shared {
+    commands: Mutex<Vec<Command>>,
+    waker: Waker,
+    epoll: Epoll,
+}
+
+impl Shared {
+    pub fn new() -> std::result::Result<Self, Errno> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let waker = Waker::new()?;
+        epoll.add(&waker, EpollEvent::new(EpollFlags::EPOLLIN, WAKER))?;
+        Ok(Self { commands: Mutex::new(Vec::new()), waker, epoll })
+    }
+
+    pub fn send(&self, command: Command) {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        commands.push(command);
+        let first = commands.len() == 1;
+        drop(commands);
+        if first {
+            self.waker.wake();
+        }
+    }
+
+    fn take(&self) -> Vec<Command> {
+        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+pub(super) fn start(shared: Arc<Shared>, reactor: &'static Reactor) -> std::io::Result<()> {
+    std::thread::Builder::new().name("zerosend-reactor".into()).spawn(move || {
+        let mut state = State {
+            shared,
+            jobs: Registry::default(),
+            tokens: HashMap::new(),
+            turns: VecDeque::new(),
+            timers: Timers::default(),
+        };
+        state.run(reactor);
+    })?;
+    Ok(())
+}
+
+struct State {
+    shared: Arc<Shared>,
+    jobs: Registry<Running>,
+    tokens: HashMap<u64, Token>,
+    /// Jobs that have their turn next, in order.
+    turns: VecDeque<Token>,
+    timers: Timers,
+}
+
+impl State {
+    fn run(&mut self, reactor: &'static Reactor) {
+        let mut events = [EpollEvent::empty(); 256];
+        let mut idle_since = Instant::now();
+        loop {
+            let count = match self.shared.epoll.wait(&mut events, self.wait_time(Instant::now())) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                // EBADF, EFAULT, EINVAL: none can happen to a descriptor and a buffer that this thread owns. Should one
+                // happen all the same, the next job starts a new thread, and those of this one end with it.
+                Err(_) => {
+                    *reactor.lock() = None;
+                    return;
+                }
+            };
+            for event in &events[..count] {
+                match event.data() {
+                    WAKER => self.shared.waker.clear(),
+                    token => self.enqueue(token),
+                }
+            }
+            for command in self.shared.take() {
+                self.obey(command);
+            }
+            for _ in 0..self.turns.len() {
+                if let Some(token) = self.turns.pop_front() {
+                    self.turn(token);
+                }
+            }
+            let now = Instant::now();
+            while let Some(token) = self.timers.pop_due(now) {
+                self.check_deadline(token, now);
+            }
+            if !self.jobs.is_empty() {
+                idle_since = now;
+            } else if now.duration_since(idle_since) >= LINGER && self.leave(reactor) {
+                return;
+            }
+        }
+    }
+
+    fn wait_time(&self, now: Instant) -> EpollTimeout {
+        if !self.turns.is_empty() {
+            return EpollTimeout::ZERO;
+        }
+        let wait = if self.jobs.is_empty() { Some(LINGER) } else { self.timers.until_next(now) };
+        match wait {
+            // Rounded up: waking a fraction of a millisecond early would spin until the deadline comes.
+            Some(wait) => EpollTimeout::try_from(wait + Duration::from_micros(999)).unwrap_or(EpollTimeout::MAX),
+            None => EpollTimeout::NONE,
+        }
+    }
+
+    /// Leaves, unless a command has come in between.
+    fn leave(&self, reactor: &Reactor) -> bool {
+        let mut running = reactor.lock();
+        let commands = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        if commands.is_empty() {
+            *running = None;
+        }
+        commands.is_empty()
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Submit(id, job, cancel) => self.admit(id, job, cancel),
+            Command::Cancel(id) => {
+                if let Some(token) = self.tokens.get(&id) {
+                    self.finish(*token, Err(aborted()));
+                }
+            }
+            Command::Warmed(token, until) => {
+                if let Some(running) = self.jobs.get_mut(token) {
+                    running.reading = false;
+                    running.job.transfer.warmed(until);
+                    self.enqueue(token);
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, id: u64, job: Job, cancel: Cancel) {
+        if !job.target.is_pollable() {
+            return run_on_pool(job, cancel);
+        }
+        let now = Instant::now();
+        let timeout = job.timeout;
+        match self.jobs.insert(Running::new(id, job, cancel, now)) {
+            Ok(token) => {
+                self.tokens.insert(id, token);
+                if let Some(timeout) = timeout {
+                    self.timers.set(now + timeout, token);
+                }
+                self.enqueue(token);
+            }
+            Err(refused) => {
+                let limit = Error::new(Code::Limit, "too many transfers at once; wait for some to end");
+                refused.job.observer.done(Err(limit));
+            }
+        }
+    }
+
+    fn enqueue(&mut self, token: Token) {
+        if let Some(running) = self.jobs.get_mut(token)
+            && !running.queued
+            && !running.reading
+        {
+            running.queued = true;
+            self.turns.push_back(token);
+        }
+    }
+
+    fn turn(&mut self, token: Token) {
+        let Some(running) = self.jobs.get_mut(token) else { return };
+        running.queued = false;
+        let outcome = running.job.transfer.advance(&running.job.target, &mut Budget::new(running.job.chunk));
+        running.note_progress(Instant::now());
+        match outcome {
+            Ok(Progress::Yield) => self.enqueue(token),
+            Ok(Progress::Blocked) => {
+                if let Err(errno) = self.wait_for(token) {
+                    self.refused_by_epoll(token, errno);
+                }
+            }
+            Ok(Progress::Cold) => self.read_ahead(token),
+            Ok(Progress::Done) => {
+                let report = running.job.transfer.report();
+                self.finish(token, Ok(report));
+            }
+            Err(error) => self.finish(token, Err(error)),
+        }
+    }
+
+    /// Once per `Blocked`: the entry is armed for one event, so that a job that has its turn elsewhere is not woken.
+    fn wait_for(&mut self, token: Token) -> std::result::Result<(), Errno> {
+        let Some(running) = self.jobs.get_mut(token) else { return Ok(()) };
+        let mut event = EpollEvent::new(EpollFlags::EPOLLOUT | EpollFlags::EPOLLONESHOT, token);
+        if running.registered {
+            self.shared.epoll.modify(&running.job.target, &mut event)
+        } else {
+            self.shared.epoll.add(&running.job.target, event)?;
+            running.registered = true;
+            Ok(())
+        }
+    }
+
+    /// `EPERM`: a device that is always ready. It may block, so a pool thread drives it.
+    fn refused_by_epoll(&mut self, token: Token, errno: Errno) {
+        if errno == Errno::EPERM {
+            if let Some(running) = self.remove(token) {
+                run_on_pool(running.job, running.cancel);
+            }
+        } else {
+            self.finish(token, Err(Error::system("epoll_ctl", errno)));
+        }
+    }
+
+    fn read_ahead(&mut self, token: Token) {
+        let Some(running) = self.jobs.get_mut(token) else { return };
+        let Some(range) = running.job.transfer.read_ahead() else { return };
+        running.reading = true;
+        let shared = self.shared.clone();
+        Pool::global().run(move || {
+            let until = range.run();
+            shared.send(Command::Warmed(token, until));
+        });
+    }
+
+    fn check_deadline(&mut self, token: Token, now: Instant) {
+        let Some(running) = self.jobs.get_mut(token) else { return };
+        let Some(timeout) = running.job.timeout else { return };
+        let deadline = running.last_progress + timeout;
+        if deadline > now {
+            self.timers.set(deadline, token);
+        } else {
+            self.finish(token, Err(timed_out(timeout)));
+        }
+    }
+
+    fn finish(&mut self, token: Token, result: Result<crate::transfer::Report>) {
+        if let Some(running) = self.remove(token) {
+            let Job { observer, target, .. } = running.job;
+            // The descriptor first: who hears of the end may count on its mode and its number being given back.
+            drop(target);
+            observer.done(result);
+        }
+    }
+
+    fn remove(&mut self, token: Token) -> Option<Running> {
+        let running = self.jobs.remove(token)?;
+        self.tokens.remove(&running.id);
+        if running.registered {
+            // Not left to close(2): the entry lives as long as any duplicate of the descriptor; see epoll(7).
+            let _ = self.shared.epoll.delete(&running.job.target);
+        }
+        Some(running)
+    }
+}
+
+fn aborted() -> Error {
+    Error::new(Code::Aborted, "the transfer was aborted")
+}
+
+fn timed_out(timeout: Duration) -> Error {
+    Error::new(
+        Code::Timeout,
+        format!("no byte moved for {} ms; the receiver is too slow or gone, or `timeout` too short", timeout.as_millis()),
+    )
+}
+
+/// Regular files and devices as targets: always ready, and each write may wait for a disk.
+fn run_on_pool(mut job: Job, cancel: Cancel) {
+    Pool::global().run(move || {
+        job.transfer.set_disk(Disk::MayBlock);
+        let mut last_report = Instant::now();
+        let result = loop {
+            if cancel.is_requested() {
+                break Err(aborted());
+            }
+            match job.transfer.advance(&job.target, &mut Budget::new(job.chunk)) {
+                Ok(Progress::Done) => break Ok(job.transfer.report()),
+                Ok(_) => {
+                    if let Some(every) = job.progress
+                        && last_report.elapsed() >= every
+                    {
+                        last_report = Instant::now();
+                        job.observer.progress(job.transfer.report().bytes);
+                    }
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        drop(job.target);
+        job.observer.done(result);
+    });
+}

@@ -1,0 +1,33 @@
+//! Deadlines in order. A deadline that moved is found out when its old one comes: the hot path never touches the heap.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::{Duration, Instant};
+
+use super::registry::Token;
+
+/// A heap of deadlines.
+#[derive(Default)]
+pub struct Timers {
+    heap: BinaryHeap<Reverse<(Instant, Token)>>,
+}
+
+impl Timers {
+    /// Wakes `token` at `deadline`.
+    pub fn set(&mut self, deadline: Instant, token: Token) {
+        self.heap.push(Reverse((deadline, token)));
+    }
+
+    /// How long until the first deadline.
+    pub fn until_next(&self, now: Instant) -> Option<Duration> {
+        self.heap.peek().map(|Reverse((deadline, _))| deadline.saturating_duration_since(now))
+    }
+
+    /// The next token whose deadline has come.
+    pub fn pop_due(&mut self, now: Instant) -> Option<Token> {
+        match self.heap.peek() {
+            Some(Reverse((deadline, _))) if *deadline <= now => self.heap.pop().map(|Reverse((_, token))| token),
+            _ => None,
+        }
+    }
+}

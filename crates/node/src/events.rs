@@ -1,0 +1,106 @@
+//! What other threads have to tell JavaScript: a queue per environment, and one thread-safe function that says "look".
+//!
+//! The function is called only when the queue goes from empty to non-empty, so that a burst of completions costs one
+//! crossing; JavaScript then takes the whole queue.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use napi::Status;
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use zerosend_core::reactor::registry::Token;
+use zerosend_core::transfer::{Report, Transfer};
+use zerosend_core::{Code, Error, Result};
+
+/// The thread-safe function: no data, and weak, because what is in flight holds the event loop from the JavaScript side.
+pub type Wake = ThreadsafeFunction<(), (), (), Status, false, true>;
+
+/// The answer to the request that has the same number.
+pub struct Event {
+    pub request: f64,
+    pub answer: Result<Answer>,
+}
+
+pub enum Answer {
+    /// What the transfer sends next is resident below this offset.
+    Warmed(Token, u64),
+    /// A transfer was made; it gets its token when JavaScript takes the event.
+    Transfer(Box<Transfer>),
+    /// Bytes so far; the request goes on.
+    Progress(u64),
+    Report(Report),
+}
+
+#[derive(Default)]
+struct State {
+    events: Vec<Event>,
+    wake: Option<Wake>,
+}
+
+/// The queue. Clones share it.
+#[derive(Clone, Default)]
+pub struct Events(Arc<Mutex<State>>);
+
+impl Events {
+    pub fn open(&self, wake: Wake) {
+        self.lock().wake = Some(wake);
+    }
+
+    /// After this nothing is queued and nobody is woken: the environment is going away.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.wake = None;
+        state.events.clear();
+    }
+
+    pub fn push(&self, request: f64, answer: Result<Answer>) {
+        let mut state = self.lock();
+        if state.wake.is_none() {
+            return;
+        }
+        state.events.push(Event { request, answer });
+        if state.events.len() == 1
+            && let Some(wake) = &state.wake
+        {
+            wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    }
+
+    pub fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut self.lock().events)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that is answered exactly once, even when the job that should answer it panics.
+pub struct Request {
+    events: Events,
+    number: f64,
+    answered: bool,
+}
+
+impl Request {
+    pub fn new(events: &Events, number: f64) -> Self {
+        Self { events: events.clone(), number, answered: false }
+    }
+
+    pub fn progress(&self, bytes: u64) {
+        self.events.push(self.number, Ok(Answer::Progress(bytes)));
+    }
+
+    pub fn answer(mut self, answer: Result<Answer>) {
+        self.answered = true;
+        self.events.push(self.number, answer);
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if !self.answered {
+            let bug = Error::new(Code::Internal, "a bug in zerosend was contained, please report it: a job vanished");
+            self.events.push(self.number, Err(bug));
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Driving transfers: one turn on a Node socket, a piece for Node's own queue, a read-ahead, or all of it by the reactor.
+
+use std::time::Duration;
+
+use napi::Env;
+use napi::bindgen_prelude::{Buffer, Latin1String};
+use napi_derive::napi;
+use zerosend_core::pool::Pool;
+use zerosend_core::reactor::registry::Token;
+use zerosend_core::reactor::{Job, NonBlocking, Observer, Reactor};
+use zerosend_core::transfer::{Budget, Progress, Report, Transfer};
+use zerosend_core::{Code, Error, Result, sys};
+
+use crate::engine::{Engine, Held};
+use crate::error::returned;
+use crate::events::{Answer, Request};
+use crate::guard::guard;
+
+/// Why a turn ended.
+#[napi]
+pub enum Turn {
+    /// Every byte is with the kernel.
+    Done,
+    /// The socket takes no more now.
+    Blocked,
+    /// The budget is spent.
+    Yield,
+    /// The next bytes are not in the page cache.
+    Cold,
+}
+
+impl From<Progress> for Turn {
+    fn from(progress: Progress) -> Self {
+        match progress {
+            Progress::Done => Turn::Done,
+            Progress::Blocked => Turn::Blocked,
+            Progress::Yield => Turn::Yield,
+            Progress::Cold => Turn::Cold,
+        }
+    }
+}
+
+/// What a transfer has done so far.
+#[napi(object)]
+pub struct TransferReport {
+    /// Bytes handed to the kernel.
+    pub bytes: f64,
+    /// The method that moved them.
+    #[napi(ts_type = "'sendfile' | 'read-write'")]
+    pub method: String,
+    /// Syscalls made.
+    pub syscalls: f64,
+}
+
+impl From<Report> for TransferReport {
+    fn from(report: Report) -> Self {
+        Self {
+            bytes: report.bytes as f64,
+            method: report.method.as_str().to_string(),
+            syscalls: report.syscalls as f64,
+        }
+    }
+}
+
+/// How the reactor is to drive a transfer.
+#[napi(object)]
+pub struct DriveOptions {
+    /// Milliseconds without progress; none when absent.
+    pub timeout: Option<f64>,
+    /// Bytes a turn may send at most.
+    pub chunk: f64,
+    /// Milliseconds between two events of progress; none when absent.
+    pub progress: Option<f64>,
+}
+
+#[napi]
+impl Engine {
+    /// One turn on the descriptor `fd`, which must be the caller's at this moment. Sends at most `budget` bytes.
+    #[napi]
+    pub fn advance(&mut self, env: &Env, token: f64, fd: i32, budget: f64) -> napi::Result<Turn> {
+        let turn = guard(|| advance(self.transfer(token)?, fd, budget));
+        returned(env, turn)
+    }
+
+    /// Like `advance` on a transfer that has not begun, with `head` (latin1) before it. A transfer that is done is
+    /// released at once.
+    #[napi]
+    pub fn start(&mut self, env: &Env, token: f64, fd: i32, head: Latin1String, budget: f64) -> napi::Result<Turn> {
+        let turn = guard(|| {
+            let transfer = self.transfer(token)?;
+            transfer.prepend(head.to_vec());
+            let turn = advance(transfer, fd, budget)?;
+            if matches!(turn, Turn::Done) {
+                self.release(token);
+            }
+            Ok(turn)
+        });
+        returned(env, turn)
+    }
+
+    /// Puts `head` (latin1) before a transfer that has not begun.
+    #[napi]
+    pub fn set_head(&mut self, env: &Env, token: f64, head: Latin1String) -> napi::Result<()> {
+        let done = guard(|| {
+            self.transfer(token)?.prepend(head.to_vec());
+            Ok(())
+        });
+        returned(env, done)
+    }
+
+    /// Takes the next bytes, at most `max`, out of the transfer. `null`: they are not in the page cache; call `warm`.
+    /// Empty: nothing is left.
+    #[napi]
+    pub fn take(&mut self, env: &Env, token: f64, max: u32) -> napi::Result<Option<Buffer>> {
+        let taken = guard(|| self.transfer(token)?.take(max as usize));
+        returned(env, taken.map(|taken| taken.map(Buffer::from)))
+    }
+
+    /// Reads ahead what the transfer sends next. `request` is answered when it is resident.
+    #[napi]
+    pub fn warm(&mut self, env: &Env, token: f64, request: f64) -> napi::Result<()> {
+        let started = guard(|| {
+            let range = self.transfer(token)?.read_ahead();
+            let request = Request::new(&self.events, request);
+            Pool::global().run(move || {
+                let until = range.map_or(0, |range| range.run());
+                request.answer(Ok(Answer::Warmed(token as Token, until)));
+            });
+            Ok(())
+        });
+        returned(env, started)
+    }
+
+    /// Bytes that have not been handed to the kernel.
+    #[napi]
+    pub fn remaining(&mut self, token: f64) -> f64 {
+        self.transfer(token).map_or(0.0, |transfer| transfer.remaining() as f64)
+    }
+
+    /// What the transfer has done so far.
+    #[napi]
+    pub fn report(&mut self, env: &Env, token: f64) -> napi::Result<TransferReport> {
+        let report = guard(|| Ok(self.transfer(token)?.report()));
+        returned(env, report.map(TransferReport::from))
+    }
+
+    /// Hands a transfer and a held target to the reactor. `request` hears of progress and of the end.
+    #[napi]
+    pub fn drive(
+        &mut self,
+        env: &Env,
+        token: f64,
+        target: f64,
+        request: f64,
+        options: DriveOptions,
+    ) -> napi::Result<()> {
+        let driven = guard(|| self.submit(token, target, request, &options));
+        returned(env, driven)
+    }
+
+    /// Aborts what the reactor drives for `request`; it is answered with `ABORT_ERR`.
+    #[napi]
+    pub fn cancel(&mut self, request: f64) {
+        if let Some(job) = self.jobs.get(&(request as u64)) {
+            Reactor::global().cancel(job);
+        }
+    }
+}
+
+impl Engine {
+    fn submit(&mut self, token: f64, target: f64, request: f64, options: &DriveOptions) -> Result<()> {
+        let ended = || Error::new(Code::Closed, "the transfer has ended or was released");
+        let Some(Held::Target(fd)) = self.held.remove(target as u64) else { return Err(ended()) };
+        let Some(Held::Transfer(mut transfer)) = self.held.remove(token as u64) else { return Err(ended()) };
+        let target = NonBlocking::new(fd)?;
+        transfer.set_target(target.target());
+        let job = Job {
+            transfer: *transfer,
+            target,
+            timeout: options.timeout.map(milliseconds),
+            chunk: options.chunk as u64,
+            progress: options.progress.map(milliseconds),
+            observer: Box::new(Watch(Request::new(&self.events, request))),
+        };
+        let handle = Reactor::global().submit(job)?;
+        self.jobs.insert(request as u64, handle);
+        Ok(())
+    }
+}
+
+/// Tells a request how its transfer goes.
+struct Watch(Request);
+
+impl Observer for Watch {
+    fn progress(&mut self, sent: u64) {
+        self.0.progress(sent);
+    }
+
+    fn done(self: Box<Self>, result: Result<Report>) {
+        self.0.answer(result.map(Answer::Report));
+    }
+}
+
+fn advance(transfer: &mut Transfer, fd: i32, budget: f64) -> Result<Turn> {
+    let progress = sys::fd::during_call(fd, |out| transfer.advance(out, &mut Budget::new(budget as u64)))
+        .map_err(|errno| Error::system("sendmsg", errno))??;
+    Ok(progress.into())
+}
+
+fn milliseconds(count: f64) -> Duration {
+    Duration::from_millis(count as u64)
+}
