@@ -14,7 +14,7 @@ export declare class Engine {
   /** `wake` is called, with nothing, when `takeEvents` has something to give. */
   constructor(wake: () => void)
   /** All events since the last call, in order: `{ request, error?, token?, progress?, report? }`. */
-  takeEvents(): NativeEvent[]
+  takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport }>
   /** Lets go of what `token` names. Unknown and used tokens are ignored. */
   release(token: number): void
   /** How many transfers and targets are held, for tests and statistics. */
@@ -85,7 +85,7 @@ export interface TransferReport {
 }
 
 /** Why a turn ended. */
-export declare const enum Turn {
+export declare enum Turn {
   /** Every byte is with the kernel. */
   Done = 0,
   /** The socket takes no more now. */

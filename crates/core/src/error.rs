@@ -61,18 +61,19 @@ pub struct Error {
     code: Code,
     syscall: Option<&'static str>,
     path: Option<PathBuf>,
+    bytes: Option<u64>,
     message: Cow<'static, str>,
 }
 
 impl Error {
     /// An error of the engine itself; `message` says what to do next.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, syscall: None, path: None, message: message.into() }
+        Self { code, syscall: None, path: None, bytes: None, message: message.into() }
     }
 
     /// A failed syscall.
     pub fn system(syscall: &'static str, errno: Errno) -> Self {
-        Self { code: Code::System(errno), syscall: Some(syscall), path: None, message: errno.desc().into() }
+        Self { code: Code::System(errno), syscall: Some(syscall), path: None, bytes: None, message: errno.desc().into() }
     }
 
     /// The same error, naming the path it is about.
@@ -80,6 +81,18 @@ impl Error {
     pub fn with_path(mut self, path: impl AsRef<Path>) -> Self {
         self.path = Some(path.as_ref().to_path_buf());
         self
+    }
+
+    /// The same error, with how much had been handed to the kernel when it came.
+    #[must_use]
+    pub fn with_bytes(mut self, bytes: u64) -> Self {
+        self.bytes = Some(bytes);
+        self
+    }
+
+    /// Bytes that had been handed to the kernel, when a transfer failed.
+    pub fn bytes(&self) -> Option<u64> {
+        self.bytes
     }
 
     /// The stable name.

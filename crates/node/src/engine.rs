@@ -45,7 +45,7 @@ impl Engine {
     }
 
     /// All events since the last call, in order: `{ request, error?, token?, progress?, report? }`.
-    #[napi(ts_return_type = "NativeEvent[]")]
+    #[napi(ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport }>")]
     pub fn take_events<'env>(&mut self, env: &'env Env) -> napi::Result<Vec<Object<'env>>> {
         let events = self.events.take();
         events.into_iter().map(|event| self.deliver(env, event)).collect()

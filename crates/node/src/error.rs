@@ -18,6 +18,9 @@ pub fn to_object<'env>(env: &'env Env, error: &Error) -> napi::Result<Object<'en
     if let Some(path) = error.path() {
         object.set_named_property("path", path.to_string_lossy().as_ref())?;
     }
+    if let Some(bytes) = error.bytes() {
+        object.set_named_property("bytes", bytes as f64)?;
+    }
     Ok(object)
 }
 

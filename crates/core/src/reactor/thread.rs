@@ -255,10 +255,10 @@ impl State {
 
     fn finish(&mut self, token: Token, result: Result<crate::transfer::Report>) {
         if let Some(running) = self.remove(token) {
-            let Job { observer, target, .. } = running.job;
+            let Job { observer, target, transfer, .. } = running.job;
             // The descriptor first: who hears of the end may count on its mode and its number being given back.
             drop(target);
-            observer.done(result);
+            observer.done(result.map_err(|error| error.with_bytes(transfer.report().bytes)));
         }
     }
 
@@ -307,6 +307,6 @@ fn run_on_pool(mut job: Job, cancel: Cancel) {
             }
         };
         drop(job.target);
-        job.observer.done(result);
+        job.observer.done(result.map_err(|error| error.with_bytes(job.transfer.report().bytes)));
     });
 }

@@ -1,0 +1,14 @@
+/**
+ * zerosend: zero-copy file serving for Node.
+ *
+ * This is the standalone API; the Fastify plugin is `zerosend/fastify`.
+ */
+export type { ZerosendError, ZerosendErrorCode } from './lib/errors.js';
+export {
+  type FileSource,
+  type Method,
+  type SendFileOptions,
+  type SendFileResult,
+  type SendTarget,
+  sendFile,
+} from './lib/send-file.js';

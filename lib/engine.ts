@@ -1,0 +1,67 @@
+/** The engine of this JavaScript environment: who asked for what, and who is told. */
+import { type Engine, type NativeEvent, requireNative } from './native.js';
+
+type Listener = (event: NativeEvent) => void;
+
+const listeners = new Map<number, Listener>();
+let lastRequest = 0;
+let instance: Engine | undefined;
+
+// Nothing in the kernel that we wait for is known to the event loop: this timer holds it while a request is open.
+const hold = setInterval(() => {}, 2 ** 30).unref();
+
+/** The engine, made at its first use. */
+export function engine(): Engine {
+  if (instance === undefined) {
+    const { Engine } = requireNative();
+    instance = new Engine(deliver);
+  }
+  return instance;
+}
+
+/** Makes a request number under which `listener` hears of events until one of them is the last. */
+export function request(listener: Listener): number {
+  lastRequest += 1;
+  if (listeners.size === 0) hold.ref();
+  listeners.set(lastRequest, listener);
+  return lastRequest;
+}
+
+/** Forgets a request that was refused when it was made. */
+export function forget(number: number): void {
+  listeners.delete(number);
+  if (listeners.size === 0) hold.unref();
+}
+
+function deliver(): void {
+  for (const event of engine().takeEvents()) {
+    const listener = listeners.get(event.request);
+    if (event.progress === undefined) forget(event.request);
+    if (listener === undefined) {
+      // Nobody waits any more for what was opened.
+      if (event.token !== undefined) engine().release(event.token);
+      continue;
+    }
+    try {
+      listener(event);
+    } catch (error) {
+      // A listener's bug must not keep the others from their events.
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
+}
+
+/** Asks once: `start` is given the request's number, the answer settles the promise. */
+export function ask(start: (number: number) => void): Promise<NativeEvent> {
+  return new Promise((resolve, reject) => {
+    const number = request((event) => (event.error === undefined ? resolve(event) : reject(event.error)));
+    try {
+      start(number);
+    } catch (error) {
+      forget(number);
+      reject(error);
+    }
+  });
+}

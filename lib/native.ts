@@ -1,0 +1,47 @@
+/**
+ * Loads the binding, or remembers why it could not be loaded.
+ *
+ * The package must import everywhere, so a failure is thrown only when something needs the kernel.
+ */
+import { createRequire } from 'node:module';
+
+import type * as Native from '#native';
+
+import { failure } from './errors.js';
+
+export type Binding = typeof Native;
+export type Engine = Native.Engine;
+export type NativeEvent = ReturnType<Engine['takeEvents']>[number];
+export type TransferReport = Native.TransferReport;
+export type SourceOptions = Native.SourceOptions;
+export type DriveOptions = Native.DriveOptions;
+
+let binding: Binding | undefined;
+let reason: unknown;
+
+if (process.platform === 'linux') {
+  try {
+    binding = createRequire(import.meta.url)('#native') as Binding;
+  } catch (error) {
+    reason = error;
+  }
+}
+
+/** The binding, where there is one. */
+export const native: Binding | undefined = binding;
+
+/** The binding; throws `ERR_ZEROSEND_UNSUPPORTED` where there is none. */
+export function requireNative(): Binding {
+  if (binding !== undefined) return binding;
+  const where = `${process.platform}-${process.arch}`;
+  if (process.platform !== 'linux') {
+    throw failure('ERR_ZEROSEND_UNSUPPORTED', `zerosend needs Linux for this, and this is ${where}`);
+  }
+  const { glibcVersionRuntime } = (process.report?.getReport() as { header?: { glibcVersionRuntime?: string } })?.header ?? {};
+  const libc = glibcVersionRuntime === undefined ? 'musl' : `glibc ${glibcVersionRuntime}`;
+  throw failure(
+    'ERR_ZEROSEND_UNSUPPORTED',
+    `the native part of zerosend could not be loaded on ${where} with ${libc}; in a clone of the repository run "npm run build"`,
+    { cause: reason },
+  );
+}
