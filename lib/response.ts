@@ -1,0 +1,108 @@
+/**
+ * The body of a Node response, past Node's stream: head and file leave by one native call, on the JavaScript thread.
+ *
+ * Node's own head block is used, so its Date, its keep-alive and its order of pipelined responses stay right, and the
+ * response ends as if it had been written: `finish`, `close` and `server.close()` behave as with a stream.
+ */
+import type { ServerResponse } from 'node:http';
+
+import { engine } from './engine.js';
+import { failure, type ZerosendError } from './errors.js';
+import { hold } from './hold.js';
+import { descriptor, hasQueuedBytes, isPlainResponse, isPlainSocket, takeHead } from './internals.js';
+import { requireNative } from './native.js';
+import { Pump } from './pump.js';
+import { spend } from './turns.js';
+
+/** Bytes sent at once when a response starts, and in each turn after. */
+const CHUNK = 1024 * 1024;
+
+/** Called once, when all is sent or nothing more will be. */
+export type Done = (error: ZerosendError | undefined) => void;
+
+/**
+ * Sends `length` bytes of the transfer `token` as the body of `res`, and ends it. The transfer is released at the end.
+ *
+ * False when these bytes must take the ordinary road (TLS, HTTP/2, `inject()`, chunked, no body, methods that somebody
+ * has replaced): nothing has happened then, but that the head may have been written.
+ */
+export function sendBody(res: ServerResponse, token: number, length: number, done: Done): boolean {
+  if (!isPlainResponse(res)) return false;
+  const head = takeHead(res, length);
+  if (head === undefined) return false;
+  if (res.socket === null) {
+    waitForTurn(res, token, head, done);
+  } else {
+    start(res, token, head, done);
+  }
+  return true;
+}
+
+/** A pipelined response has no socket until those before it are out. */
+function waitForTurn(res: ServerResponse, token: number, head: string, done: Done): void {
+  const { socket } = res.req;
+  const release = hold(socket, 'end');
+  const leave = () => {
+    socket.removeListener('close', onClose);
+    res.removeListener('socket', onSocket);
+  };
+  const onSocket = () => {
+    leave();
+    start(res, token, head, (error) => {
+      release();
+      done(error);
+    });
+  };
+  const onClose = () => {
+    leave();
+    release();
+    engine().release(token);
+    res.destroy();
+    done(failure('ERR_ZEROSEND_CLOSED', 'the socket was closed before the response had its turn'));
+  };
+  res.once('socket', onSocket);
+  socket.once('close', onClose);
+}
+
+function start(res: ServerResponse, token: number, head: string, done: Done): void {
+  const socket = res.socket;
+  if (socket === null || socket.destroyed || !isPlainSocket(socket)) {
+    engine().release(token);
+    res.destroy();
+    done(failure('ERR_ZEROSEND_CLOSED', 'the socket was closed before the response was sent'));
+    return;
+  }
+  const { Turn } = requireNative();
+  let turn: number | undefined;
+  try {
+    if (hasQueuedBytes(socket)) {
+      engine().setHead(token, head);
+    } else {
+      turn = engine().start(token, descriptor(socket), head, CHUNK);
+      if (turn === Turn.Done) {
+        res.end();
+        done(undefined);
+        return;
+      }
+      spend(CHUNK);
+    }
+  } catch (error) {
+    engine().release(token);
+    socket.destroy();
+    done(error as ZerosendError);
+    return;
+  }
+  const release = hold(socket, 'all');
+  const pump = new Pump(socket, token, {
+    chunk: CHUNK,
+    done: (error) => {
+      release();
+      if (error === undefined) res.end();
+      // The client has a part of what was announced: only the end of the connection tells it so.
+      else socket.destroy();
+      done(error);
+    },
+  });
+  if (turn === undefined) pump.start();
+  else pump.resume(turn);
+}
