@@ -1,1 +1,20 @@
-//! (under construction)
+//! From a request path to an open file and the response to send.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`open_file`] | a regular file, open, with the facts that validators are made of |
+//! | [`root`] | a directory below which paths are opened, and what symbolic links may do |
+//! | [`site`] | roots and options: which file answers a request |
+//! | [`plan`] | status, headers and body for a file that was found |
+//!
+//! Bytes are not read here and nothing is sent.
+
+pub mod open_file;
+pub mod plan;
+pub mod root;
+pub mod site;
+
+pub use open_file::{FileMeta, OpenFile};
+pub use plan::{Body, Part, Response};
+pub use root::{Access, Lookup, OpenSupport, Root, Symlinks};
+pub use site::{Directory, Dotfiles, Outcome, PathInput, Request, Site, SiteOptions};

@@ -47,6 +47,25 @@ pub fn negotiate(header: &str, supported: &[Encoding], conformance: Conformance)
     }
 }
 
+/// Every coding that [`negotiate`] would choose, best first: each time the last one is left out.
+pub fn preferences(header: &str, supported: &[Encoding], conformance: Conformance) -> impl Iterator<Item = Encoding> {
+    let mut left = [None; 4];
+    for (slot, encoding) in left.iter_mut().zip(supported) {
+        *slot = Some(*encoding);
+    }
+    std::iter::from_fn(move || {
+        let mut list = [Encoding::Gzip; 4];
+        let mut length = 0;
+        for (slot, encoding) in list.iter_mut().zip(left.iter().flatten()) {
+            *slot = *encoding;
+            length += 1;
+        }
+        let choice = negotiate(header, list.get(..length)?, conformance)?;
+        left.iter_mut().filter(|slot| **slot == Some(choice)).for_each(|slot| *slot = None);
+        Some(choice)
+    })
+}
+
 /// What to set `Vary` to so that it names `accept-encoding`; `None` when it already does.
 pub fn merge_vary(existing: Option<&str>) -> Option<String> {
     let Some(existing) = existing else { return Some("accept-encoding".to_owned()) };
