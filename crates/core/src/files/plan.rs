@@ -1,0 +1,205 @@
+//! Status, headers and body for a file that was found: the second half of a request.
+//!
+//! 1. validators and fixed headers
+//! 2. preconditions
+//! 3. range
+//! 4. body
+//!
+//! The order of the headers is `@fastify/send`'s. Which file it is was decided in [`super::site`]; the bytes are sent
+//! elsewhere.
+
+use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use super::open_file::{FileMeta, OpenFile};
+use super::site::{Request, SiteOptions};
+use crate::http::conditional::{self, Validators, Verdict};
+use crate::http::headers::{HeaderList, content_range, unsatisfied_range};
+use crate::http::negotiation::Encoding;
+use crate::http::range::{self, ByteRange, RangeDecision, RangePolicy};
+use crate::http::{Conformance, date, etag, mime};
+
+/// What to send.
+#[derive(Debug)]
+pub struct Response {
+    /// 200, 206, 304, 412 or 416. A caller whose own status is not 200 keeps it; the headers and body are the same.
+    pub status: u16,
+    /// Without `Date` and `Connection`. Errors (412, 416) have no body and no content headers: they are the caller's.
+    pub headers: HeaderList,
+    /// The bytes.
+    pub body: Body,
+    /// The file's metadata.
+    pub meta: FileMeta,
+    /// The file chosen, relative to its root: with index, extension and coding suffix.
+    pub path: String,
+    /// Which root it is under.
+    pub root_index: usize,
+    /// The coding it is stored in. `path` less [`Encoding::suffix`] is then the name it stands for.
+    pub encoding: Option<Encoding>,
+}
+
+/// The bytes of a response.
+#[derive(Debug)]
+pub enum Body {
+    /// None: HEAD, 304 and errors.
+    Empty,
+    /// `length` bytes of the file from `offset`.
+    File {
+        /// The file.
+        file: Arc<OpenFile>,
+        /// First byte.
+        offset: u64,
+        /// How many; 0 for an empty file.
+        length: u64,
+    },
+    /// `multipart/byteranges`, RFC 9110 section 14.6: each part's head, then its bytes; at the end the tail.
+    Multipart {
+        /// The file.
+        file: Arc<OpenFile>,
+        /// In the order to send.
+        parts: Vec<Part>,
+        /// The closing boundary.
+        tail: String,
+    },
+}
+
+/// One part of a multipart body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Boundary and part headers.
+    pub head: String,
+    /// Its bytes.
+    pub range: ByteRange,
+}
+
+/// A file that was found.
+pub(super) struct Found {
+    pub file: OpenFile,
+    pub path: String,
+    pub encoding: Option<Encoding>,
+}
+
+impl Found {
+    /// The path that names the type: without the coding's suffix.
+    fn plain_path(&self) -> &str {
+        let suffix = self.encoding.map_or("", Encoding::suffix);
+        self.path.strip_suffix(suffix).unwrap_or(&self.path)
+    }
+}
+
+/// Plans the response to `request` with the file `found`.
+pub(super) fn plan(found: Found, root_index: usize, request: &Request<'_>, options: &SiteOptions) -> Response {
+    let meta = *found.file.meta();
+    let mtime_ms = etag::node_mtime_ms(meta.mtime_ns);
+    let modified = mtime_ms.div_euclid(1000);
+    let tag = options.etag.then(|| etag::weak(meta.size, mtime_ms));
+    // `@fastify/static` types a compressed variant even with the option off.
+    let typed = options.content_type || (found.encoding.is_some() && options.conformance == Conformance::FastifyStatic);
+    let content_type = typed.then(|| mime::content_type(found.plain_path()));
+
+    let validators = Validators { etag: tag.as_deref(), last_modified: options.last_modified.then_some(modified) };
+    let conditions = &request.conditions;
+    let verdict = conditional::evaluate(conditions, &validators, options.conformance);
+    let decision = match verdict {
+        Verdict::Proceed => decide_range(request, options, &validators, meta.size),
+        _ => RangeDecision::Whole,
+    };
+    let error = |status, headers| (status, headers, Body::Empty);
+
+    let (status, headers, body) = match (verdict, decision) {
+        (Verdict::PreconditionFailed, _) => error(412, HeaderList::new()),
+        (_, RangeDecision::Unsatisfiable) => {
+            error(416, vec![("content-range", Cow::Owned(unsatisfied_range(meta.size)))])
+        }
+        (verdict, decision) => {
+            let mut headers = HeaderList::with_capacity(9);
+            if options.accept_ranges {
+                headers.push(("accept-ranges", Cow::Borrowed("bytes")));
+            }
+            if let Some(cache_control) = options.cache_control {
+                headers.push(("cache-control", cache_control.value()));
+            }
+            if options.last_modified {
+                headers.push(("last-modified", Cow::Owned(date::format(modified))));
+            }
+            if let Some(tag) = tag {
+                headers.push(("etag", Cow::Owned(tag)));
+            }
+            if !options.pre_compressed.is_empty() {
+                headers.push(("vary", Cow::Borrowed("accept-encoding")));
+            }
+            if verdict == Verdict::NotModified {
+                (304, headers, Body::Empty)
+            } else {
+                if let Some(encoding) = found.encoding {
+                    headers.push(("content-encoding", Cow::Borrowed(encoding.as_str())));
+                }
+                let file = Arc::new(found.file);
+                let (status, body, length) = with_body(file, decision, content_type, &mut headers);
+                headers.push(("content-length", Cow::Owned(length.to_string())));
+                (status, headers, if request.head_only { Body::Empty } else { body })
+            }
+        }
+    };
+    Response { status, headers, body, meta, path: found.path, root_index, encoding: found.encoding }
+}
+
+fn decide_range(request: &Request<'_>, options: &SiteOptions, validators: &Validators<'_>, size: u64) -> RangeDecision {
+    // RFC 9110 section 14.2: a range is defined for GET only. `@fastify/send` heeds it on HEAD too.
+    let heeded = options.accept_ranges && (!request.head_only || options.conformance == Conformance::FastifyStatic);
+    match request.conditions.range.filter(|_| heeded) {
+        Some(header) if conditional::range_applies(request.conditions.if_range, validators, options.conformance) => {
+            let SiteOptions { max_ranges, multipart, conformance, .. } = *options;
+            range::decide(header, size, &RangePolicy { max_ranges, multipart, conformance })
+        }
+        _ => RangeDecision::Whole,
+    }
+}
+
+/// Adds type and range headers; gives status, body and its length.
+fn with_body(
+    file: Arc<OpenFile>,
+    decision: RangeDecision,
+    content_type: Option<&'static str>,
+    headers: &mut HeaderList,
+) -> (u16, Body, u64) {
+    let size = file.meta().size;
+    if let RangeDecision::Several(ranges) = decision {
+        let boundary = boundary();
+        headers.push(("content-type", Cow::Owned(format!("multipart/byteranges; boundary={boundary}"))));
+        let type_line = content_type.map_or(String::new(), |value| format!("content-type: {value}\r\n"));
+        let parts: Vec<Part> = ranges
+            .into_iter()
+            .map(|range| {
+                let content_range = content_range(range, size);
+                let head = format!("\r\n--{boundary}\r\n{type_line}content-range: {content_range}\r\n\r\n");
+                Part { head, range }
+            })
+            .collect();
+        let tail = format!("\r\n--{boundary}--\r\n");
+        let bytes = |part: &Part| part.head.len() as u64 + part.range.length();
+        let length = parts.iter().map(bytes).sum::<u64>() + tail.len() as u64;
+        return (206, Body::Multipart { file, parts, tail }, length);
+    }
+    if let Some(content_type) = content_type {
+        headers.push(("content-type", Cow::Borrowed(content_type)));
+    }
+    let (status, offset, length) = match decision {
+        RangeDecision::Single(range) => {
+            headers.push(("content-range", Cow::Owned(content_range(range, size))));
+            (206, range.start, range.length())
+        }
+        _ => (200, 0, size),
+    };
+    (status, Body::File { file, offset, length }, length)
+}
+
+/// A boundary nobody can put into a file beforehand: hashed from keys that are random for each process.
+fn boundary() -> String {
+    static KEYS: LazyLock<(RandomState, RandomState)> = LazyLock::new(Default::default);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("zerosend-{:016x}{:016x}", KEYS.0.hash_one(count), KEYS.1.hash_one(count))
+}

@@ -1,0 +1,374 @@
+//! Roots and options: which file answers a request. The Fastify plugin, the Node handler and the native server all call
+//! [`Site::respond`].
+//!
+//! 1. check the path
+//! 2. dot files
+//! 3. in each root: coding variants, the file itself, extensions or index
+//! 4. after a miss, look whether a root was replaced
+//! 5. [`super::plan`] the response
+//!
+//! Routes, prefixes, listings and error bodies are the caller's.
+//!
+//! Known differences from `@fastify/static`, all where it answers from an accident: a name over 255 bytes below a
+//! missing directory is 403, not 404; a directory or file-as-directory in one root does not hide the next root; an index
+//! is found whether or not a coding is accepted; a link that leads in a circle is 403, not 500; a directory that cannot
+//! be listed still serves the files in it; an unreadable variant gives way to the plain file; case aliases on a case-insensitive file system are not looked for.
+
+use std::path::PathBuf;
+
+use super::plan::{Found, Response, plan};
+use super::root::{Access, Lookup, Refresh, Root, Symlinks};
+use crate::error::{Code, Error, Result};
+use crate::http::Conformance;
+use crate::http::conditional::Conditions;
+use crate::http::headers::CacheControl;
+use crate::http::negotiation::{self, Encoding};
+use crate::http::path::{self, PathError, PathRules, RequestPath};
+
+/// What to do with names that begin with a dot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dotfiles {
+    /// Serve them.
+    #[default]
+    Allow,
+    /// 403.
+    Deny,
+    /// 404.
+    Ignore,
+}
+
+/// How a site answers. The default is the default of `@fastify/static`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteOptions {
+    /// Files that stand for a directory, first found wins.
+    pub index: Vec<String>,
+    /// Extensions (without the dot) tried when a name without one is missing.
+    pub extensions: Vec<String>,
+    /// Names that begin with a dot.
+    pub dotfiles: Dotfiles,
+    /// Symbolic links.
+    pub symlinks: Symlinks,
+    /// A directory without its slash is a redirect; otherwise its index is served in place.
+    pub redirect: bool,
+    /// Codings whose files are looked for beside the plain one, in the server's order.
+    pub pre_compressed: Vec<Encoding>,
+    /// `Accept-Ranges` and ranges.
+    pub accept_ranges: bool,
+    /// `Cache-Control`, or none.
+    pub cache_control: Option<CacheControl>,
+    /// `Content-Type`.
+    pub content_type: bool,
+    /// `ETag`.
+    pub etag: bool,
+    /// `Last-Modified`.
+    pub last_modified: bool,
+    /// Whose reading of HTTP.
+    pub conformance: Conformance,
+    /// Which escapes are decoded.
+    pub path_rules: PathRules,
+    /// More satisfiable ranges than this in one header: the whole file.
+    pub max_ranges: usize,
+    /// Answer several ranges in parts ([`Conformance::Rfc9110`] only).
+    pub multipart: bool,
+}
+
+impl Default for SiteOptions {
+    fn default() -> Self {
+        Self {
+            index: vec!["index.html".to_owned()],
+            extensions: Vec::new(),
+            dotfiles: Dotfiles::Allow,
+            symlinks: Symlinks::Follow,
+            redirect: false,
+            pre_compressed: Vec::new(),
+            accept_ranges: true,
+            cache_control: Some(CacheControl::default()),
+            content_type: true,
+            etag: true,
+            last_modified: true,
+            conformance: Conformance::FastifyStatic,
+            path_rules: PathRules::DecodeUri,
+            max_ranges: 1000,
+            multipart: false,
+        }
+    }
+}
+
+/// The path of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathInput<'a> {
+    /// From a request target: percent-encoded, without the query.
+    Encoded(&'a str),
+    /// From code: `sendFile(name)`. Its errors are those of the code, so it is never "forbidden" for what a disk says.
+    Decoded(&'a str),
+}
+
+/// One request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// HEAD: the same headers, no body.
+    pub head_only: bool,
+    /// The path below the roots.
+    pub path: PathInput<'a>,
+    /// The headers that decide.
+    pub conditions: Conditions<'a>,
+    /// The root to begin with.
+    pub root_index: usize,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Send this.
+    Response(Response),
+    /// 301 to the same path with a slash.
+    Redirect,
+    /// 404.
+    NotFound,
+    /// 403, and why, for a log.
+    Forbidden(&'static str),
+    /// 400.
+    BadPath,
+    /// A directory without an index.
+    Directory(Directory),
+    /// Ask again with [`Access::MayBlock`] where waiting is allowed.
+    WouldBlock,
+}
+
+/// A directory that exists and has no index, for a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Relative to its root, no slash at either end.
+    pub path: String,
+    /// Which root.
+    pub root_index: usize,
+    /// The status when there is no listing: 404, or 403 when there are no index names and the path had its slash.
+    pub status: u16,
+}
+
+/// Roots and options, checked.
+#[derive(Debug)]
+pub struct Site {
+    roots: Vec<Root>,
+    options: SiteOptions,
+}
+
+/// What one root has.
+enum Step {
+    Found(Found),
+    Directory,
+    Missing,
+    Stop(Outcome),
+}
+
+impl Site {
+    /// Checks the options. A root need not exist yet.
+    pub fn new(roots: Vec<PathBuf>, options: SiteOptions) -> Result<Self> {
+        if roots.is_empty() {
+            return Err(Error::new(Code::InvalidArgument, "roots is empty; give at least one directory"));
+        }
+        for name in &options.index {
+            if !RequestPath::from_decoded(name).is_ok_and(|path| path.relative() == name && !name.is_empty()) {
+                return Err(invalid("index", name, "a file name below its directory, such as index.html"));
+            }
+        }
+        for name in &options.extensions {
+            if name.contains('/') || !RequestPath::from_decoded(name).is_ok_and(|path| !path.relative().is_empty()) {
+                return Err(invalid("extensions", name, "an extension without its dot, such as html"));
+            }
+        }
+        for (at, encoding) in options.pre_compressed.iter().enumerate() {
+            if options.pre_compressed.iter().skip(at + 1).any(|other| other == encoding) {
+                return Err(invalid("pre_compressed", encoding.as_str(), "each coding once"));
+            }
+        }
+        let roots = roots.into_iter().map(|path| Root::new(path, options.symlinks)).collect::<Result<_>>()?;
+        Ok(Self { roots, options })
+    }
+
+    /// The options as given.
+    pub fn options(&self) -> &SiteOptions {
+        &self.options
+    }
+
+    /// The roots in order.
+    pub fn roots(&self) -> &[Root] {
+        &self.roots
+    }
+
+    /// Answers a request. An error is the server's own trouble (`EMFILE`, `EIO`, an unreadable file): a 500.
+    pub fn respond(&self, request: &Request<'_>, access: Access) -> Result<Outcome> {
+        let path = match request.path {
+            PathInput::Encoded(raw) => path::decode(raw, self.options.path_rules),
+            PathInput::Decoded(name) => RequestPath::from_decoded(name),
+        };
+        let path = match path {
+            Ok(path) => path,
+            Err(error) => return Ok(self.refuse(error, request)),
+        };
+        if self.options.dotfiles != Dotfiles::Allow && path.has_dotfile() {
+            return Ok(match self.options.dotfiles {
+                Dotfiles::Deny => Outcome::Forbidden("dot file"),
+                _ => Outcome::NotFound,
+            });
+        }
+        let outcome = self.find(&path, request, access)?;
+        if !matches!(outcome, Outcome::NotFound | Outcome::Directory(_)) {
+            return Ok(outcome);
+        }
+        let mut replaced = false;
+        for root in &self.roots {
+            match root.refresh(access)? {
+                Refresh::Unchanged => {}
+                Refresh::Replaced => replaced = true,
+                Refresh::WouldBlock => return Ok(Outcome::WouldBlock),
+            }
+        }
+        if replaced { self.find(&path, request, access) } else { Ok(outcome) }
+    }
+
+    fn find(&self, path: &RequestPath<'_>, request: &Request<'_>, access: Access) -> Result<Outcome> {
+        let mut directory = None;
+        for (root_index, root) in self.roots.iter().enumerate().skip(request.root_index) {
+            let search = Search { options: &self.options, root, request, access };
+            match search.path(path)? {
+                Step::Found(found) => return Ok(Outcome::Response(plan(found, root_index, request, &self.options))),
+                Step::Stop(outcome) => return Ok(outcome),
+                Step::Directory => directory = directory.or(Some(root_index)),
+                Step::Missing => {}
+            }
+        }
+        let Some(root_index) = directory else { return Ok(Outcome::NotFound) };
+        let status = if self.options.index.is_empty() && path.wants_directory() { 403 } else { 404 };
+        Ok(Outcome::Directory(Directory { path: path.relative().to_owned(), root_index, status }))
+    }
+
+    fn refuse(&self, error: PathError, request: &Request<'_>) -> Outcome {
+        match (error, request.path) {
+            (PathError::Malformed, _) | (PathError::Nul, PathInput::Decoded(_)) => Outcome::BadPath,
+            (PathError::TooLong, _) => too_long(&self.options, request),
+            _ => Outcome::Forbidden(error.as_str()),
+        }
+    }
+}
+
+/// `@fastify/static` cannot verify the spelling of a name that is too long, hence 403; `send` alone says 404.
+fn too_long(options: &SiteOptions, request: &Request<'_>) -> Outcome {
+    match (options.conformance, request.path) {
+        (Conformance::FastifyStatic, PathInput::Encoded(_)) => Outcome::Forbidden(PathError::TooLong.as_str()),
+        _ => Outcome::NotFound,
+    }
+}
+
+fn invalid(option: &str, value: &str, allowed: &str) -> Error {
+    Error::new(Code::InvalidArgument, format!("{option}: {value:?} is not {allowed}"))
+}
+
+/// The search for one request in one root.
+struct Search<'a> {
+    options: &'a SiteOptions,
+    root: &'a Root,
+    request: &'a Request<'a>,
+    access: Access,
+}
+
+impl Search<'_> {
+    fn path(&self, path: &RequestPath<'_>) -> Result<Step> {
+        let relative = path.relative();
+        if path.wants_directory() {
+            return match self.index(relative)? {
+                Step::Missing => self.directory(relative),
+                step => Ok(step),
+            };
+        }
+        match self.name(relative)? {
+            Step::Directory if self.options.redirect => Ok(Step::Stop(Outcome::Redirect)),
+            Step::Directory => match self.index(relative)? {
+                Step::Missing => Ok(Step::Directory),
+                step => Ok(step),
+            },
+            Step::Missing if !relative.is_empty() && !path.has_extension() => self.extensions(relative),
+            step => Ok(step),
+        }
+    }
+
+    fn index(&self, directory: &str) -> Result<Step> {
+        for name in &self.options.index {
+            let path = if directory.is_empty() { name.clone() } else { format!("{directory}/{name}") };
+            match self.name(&path)? {
+                Step::Missing | Step::Directory => {}
+                step => return Ok(step),
+            }
+        }
+        Ok(Step::Missing)
+    }
+
+    fn extensions(&self, base: &str) -> Result<Step> {
+        for extension in &self.options.extensions {
+            let path = format!("{base}.{extension}");
+            match self.plain(path)? {
+                Step::Missing | Step::Directory => {}
+                step => return Ok(step),
+            }
+        }
+        Ok(Step::Missing)
+    }
+
+    /// A path with its slash names a directory or nothing.
+    fn directory(&self, relative: &str) -> Result<Step> {
+        match self.plain(relative.to_owned())? {
+            Step::Found(_) => Ok(Step::Missing),
+            step => Ok(step),
+        }
+    }
+
+    /// The file in a coding the client takes, else the plain file.
+    fn name(&self, path: &str) -> Result<Step> {
+        let supported = &self.options.pre_compressed;
+        if let Some(header) = self.request.conditions.accept_encoding
+            && !supported.is_empty()
+            && !path.is_empty()
+        {
+            for encoding in negotiation::preferences(header, supported, self.options.conformance) {
+                let variant = format!("{path}{}", encoding.suffix());
+                match open_under(self.root, &variant, self.access)? {
+                    Lookup::File(file) => {
+                        return Ok(Step::Found(Found { file, path: variant, encoding: Some(encoding) }));
+                    }
+                    Lookup::WouldBlock => return Ok(Step::Stop(Outcome::WouldBlock)),
+                    // A variant that cannot be read is no reason to withhold the plain file.
+                    _ => {}
+                }
+            }
+        }
+        self.plain(path.to_owned())
+    }
+
+    fn plain(&self, path: String) -> Result<Step> {
+        Ok(match open_under(self.root, &path, self.access)? {
+            Lookup::File(file) => Step::Found(Found { file, path, encoding: None }),
+            Lookup::Directory => Step::Directory,
+            Lookup::Missing | Lookup::NotADirectory | Lookup::NotRegular => Step::Missing,
+            Lookup::TooLong => Step::Stop(too_long(self.options, self.request)),
+            Lookup::Refused => Step::Stop(Outcome::Forbidden("symbolic link refused")),
+            Lookup::Denied { file_exists } => {
+                let forbidden = match self.options.conformance {
+                    Conformance::Rfc9110 => true,
+                    // An unreadable file is an error of the server there, an unreadable directory "unverifiable".
+                    Conformance::FastifyStatic => !file_exists && matches!(self.request.path, PathInput::Encoded(_)),
+                };
+                if !forbidden {
+                    let full = self.root.path().join(&path);
+                    return Err(Error::system("open", nix::errno::Errno::EACCES).with_path(full));
+                }
+                Step::Stop(Outcome::Forbidden("permission denied"))
+            }
+            Lookup::WouldBlock => Step::Stop(Outcome::WouldBlock),
+        })
+    }
+}
+
+/// The only place where a site opens a file.
+fn open_under(root: &Root, relative: &str, access: Access) -> Result<Lookup> {
+    root.open(relative, access)
+}

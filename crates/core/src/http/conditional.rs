@@ -1,0 +1,152 @@
+//! Conditional requests, RFC 9110 section 13: is the client's copy still good, and does its range still apply?
+//!
+//! The order of [`evaluate`] is the list of section 13.2.2. Where the validators come from is the caller's matter.
+
+use super::{Conformance, date, etag};
+
+/// What is known of the representation. A validator that is switched off is `None`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Validators<'a> {
+    /// The entity tag with its quotes.
+    pub etag: Option<&'a str>,
+    /// `Last-Modified` in seconds since 1970.
+    pub last_modified: Option<i64>,
+}
+
+/// The request headers that decide. Header names are the fields' names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Conditions<'a> {
+    pub if_match: Option<&'a str>,
+    pub if_none_match: Option<&'a str>,
+    pub if_modified_since: Option<&'a str>,
+    pub if_unmodified_since: Option<&'a str>,
+    pub if_range: Option<&'a str>,
+    pub range: Option<&'a str>,
+    pub cache_control: Option<&'a str>,
+    pub accept_encoding: Option<&'a str>,
+}
+
+impl Conditions<'_> {
+    /// True when a precondition is set, so that [`evaluate`] has something to say.
+    pub fn any_precondition(&self) -> bool {
+        self.if_match.is_some()
+            || self.if_none_match.is_some()
+            || self.if_modified_since.is_some()
+            || self.if_unmodified_since.is_some()
+    }
+}
+
+/// What the preconditions ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on to the range.
+    Proceed,
+    /// Answer 304.
+    NotModified,
+    /// Answer 412.
+    PreconditionFailed,
+}
+
+/// Evaluates the preconditions for GET and HEAD of a representation that exists.
+pub fn evaluate(conditions: &Conditions<'_>, validators: &Validators<'_>, conformance: Conformance) -> Verdict {
+    if !conditions.any_precondition() {
+        return Verdict::Proceed;
+    }
+    match conformance {
+        Conformance::Rfc9110 => evaluate_rfc(conditions, validators),
+        Conformance::FastifyStatic => evaluate_fastify(conditions, validators),
+    }
+}
+
+fn evaluate_rfc(conditions: &Conditions<'_>, validators: &Validators<'_>) -> Verdict {
+    // 1. If-Match, strong comparison; 2. If-Unmodified-Since only without it.
+    if let Some(header) = conditions.if_match {
+        let holds = header.trim() == "*" || {
+            validators.etag.is_some_and(|own| {
+                etag::list(header, Conformance::Rfc9110).any(|candidate| etag::strong_eq(candidate, own))
+            })
+        };
+        if !holds {
+            return Verdict::PreconditionFailed;
+        }
+    } else if let (Some(limit), Some(modified)) =
+        (conditions.if_unmodified_since.and_then(date::parse), validators.last_modified)
+        && modified > limit
+    {
+        return Verdict::PreconditionFailed;
+    }
+    // 3. If-None-Match, weak comparison; 4. If-Modified-Since only without it.
+    if let Some(header) = conditions.if_none_match {
+        let matches = header.trim() == "*" || {
+            validators.etag.is_some_and(|own| {
+                etag::list(header, Conformance::Rfc9110).any(|candidate| etag::weak_eq(candidate, own))
+            })
+        };
+        return if matches { Verdict::NotModified } else { Verdict::Proceed };
+    }
+    not_modified_since(conditions, validators)
+}
+
+/// `@fastify/send` differs: it compares `If-Match` weakly, heeds `If-Unmodified-Since` beside `If-Match` and fails it
+/// when there is no `Last-Modified`, and never answers 304 to `Cache-Control: no-cache`.
+fn evaluate_fastify(conditions: &Conditions<'_>, validators: &Validators<'_>) -> Verdict {
+    let listed = |header: &str| {
+        let own = validators.etag.unwrap_or_default();
+        !own.is_empty()
+            && etag::list(header, Conformance::FastifyStatic)
+                .any(|candidate| candidate == own || own.strip_prefix("W/") == Some(candidate))
+    };
+    let any_set =
+        [conditions.if_match, conditions.if_none_match, conditions.if_modified_since, conditions.if_unmodified_since]
+            .into_iter()
+            .flatten()
+            .any(|header| !header.is_empty());
+    if !any_set {
+        return Verdict::Proceed;
+    }
+    if let Some(header) = conditions.if_match.filter(|header| !header.is_empty())
+        && header != "*"
+        && !listed(header)
+    {
+        return Verdict::PreconditionFailed;
+    }
+    if let Some(limit) = conditions.if_unmodified_since.and_then(date::parse)
+        && validators.last_modified.is_none_or(|modified| modified > limit)
+    {
+        return Verdict::PreconditionFailed;
+    }
+    if conditions.cache_control.is_some_and(|header| header.contains("no-cache")) {
+        return Verdict::Proceed;
+    }
+    if let Some(header) = conditions.if_none_match {
+        return if header == "*" || listed(header) { Verdict::NotModified } else { Verdict::Proceed };
+    }
+    not_modified_since(conditions, validators)
+}
+
+fn not_modified_since(conditions: &Conditions<'_>, validators: &Validators<'_>) -> Verdict {
+    match (conditions.if_modified_since.and_then(date::parse), validators.last_modified) {
+        (Some(since), Some(modified)) if modified <= since => Verdict::NotModified,
+        _ => Verdict::Proceed,
+    }
+}
+
+/// Step 5: may `Range` be heeded, given `If-Range`?
+///
+/// RFC 9110 section 13.1.5 asks for a strong tag or the exact date; `@fastify/send` is content with its own weak tag
+/// anywhere in the header and with any later date. That a date counts as strong only some time after it
+/// (section 8.8.2.2) would need a clock and is left to the caller.
+pub fn range_applies(if_range: Option<&str>, validators: &Validators<'_>, conformance: Conformance) -> bool {
+    let Some(header) = if_range else { return true };
+    match conformance {
+        Conformance::Rfc9110 => match header.trim() {
+            tag if tag.contains('"') => validators.etag.is_some_and(|own| etag::strong_eq(tag, own)),
+            text => date::parse(text).is_some_and(|date| validators.last_modified == Some(date)),
+        },
+        Conformance::FastifyStatic if header.contains('"') => validators.etag.is_some_and(|own| header.contains(own)),
+        Conformance::FastifyStatic => {
+            date::parse(header).is_some_and(|date| validators.last_modified.is_none_or(|modified| modified <= date))
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The `Range` header for a file of known size: all of it, some ranges, or none.
+//!
+//! Work is linear in the header (plus one sort of at most `max_ranges` entries) and every number saturates, so a
+//! hostile header costs no more than its length. Whether the range applies at all is `conditional`'s question.
+
+use super::Conformance;
+
+/// Bytes `start..end_exclusive` of a file; never empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteRange {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end_exclusive: u64,
+}
+
+impl ByteRange {
+    /// Bytes in the range.
+    pub fn length(self) -> u64 {
+        self.end_exclusive.saturating_sub(self.start)
+    }
+}
+
+/// What to answer to a `Range` header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RangeDecision {
+    /// The whole file, status 200.
+    Whole,
+    /// One range, status 206.
+    Single(ByteRange),
+    /// Two ranges or more for `multipart/byteranges`, in the order asked for; none overlaps or touches another.
+    Several(Vec<ByteRange>),
+    /// Status 416.
+    Unsatisfiable,
+}
+
+/// How far to go along with a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RangePolicy {
+    /// A header with more satisfiable ranges than this gets the whole file, RFC 9110 section 14.2.
+    pub max_ranges: usize,
+    /// Answer several ranges with `multipart/byteranges`; otherwise with the whole file.
+    /// [`Conformance::FastifyStatic`] never does.
+    pub multipart: bool,
+    /// Whose parser.
+    pub conformance: Conformance,
+}
+
+/// Decides on a `Range` header for a file of `size` bytes.
+pub fn decide(header: &str, size: u64, policy: &RangePolicy) -> RangeDecision {
+    let (ranges, several) = match policy.conformance {
+        Conformance::Rfc9110 => match parse_rfc(header, size, policy.max_ranges) {
+            Parsed::Ignore => return RangeDecision::Whole,
+            Parsed::Ranges(ranges) => (ranges, policy.multipart),
+        },
+        Conformance::FastifyStatic => match parse_fastify(header, size, policy.max_ranges) {
+            Parsed::Ignore => return RangeDecision::Whole,
+            Parsed::Ranges(ranges) => (ranges, false),
+        },
+    };
+    match *merge(ranges).as_slice() {
+        [] => RangeDecision::Unsatisfiable,
+        [only] => RangeDecision::Single(only),
+        ref ranges if several => RangeDecision::Several(ranges.to_vec()),
+        _ => RangeDecision::Whole,
+    }
+}
+
+enum Parsed {
+    /// Not for us, or not worth it: answer as if the header were absent.
+    Ignore,
+    Ranges(Vec<ByteRange>),
+}
+
+/// Joins ranges that overlap or touch (RFC 9110 section 15.3.7.2). Each result stands where its earliest member stood.
+fn merge(ranges: Vec<ByteRange>) -> Vec<ByteRange> {
+    if ranges.len() < 2 {
+        return ranges;
+    }
+    let mut sorted: Vec<(usize, ByteRange)> = ranges.into_iter().enumerate().collect();
+    sorted.sort_by_key(|(_, range)| range.start);
+    let mut merged: Vec<(usize, ByteRange)> = Vec::new();
+    for (index, range) in sorted {
+        match merged.last_mut() {
+            Some((first, last)) if range.start <= last.end_exclusive => {
+                last.end_exclusive = last.end_exclusive.max(range.end_exclusive);
+                *first = index.min(*first);
+            }
+            _ => merged.push((index, range)),
+        }
+    }
+    merged.sort_by_key(|(index, _)| *index);
+    merged.into_iter().map(|(_, range)| range).collect()
+}
+
+/// RFC 9110 section 14.1.2 and 14.2: an unknown unit or a header that breaks the grammar is ignored as a whole.
+fn parse_rfc(header: &str, size: u64, max_ranges: usize) -> Parsed {
+    let Some((unit, set)) = header.trim().split_once('=') else { return Parsed::Ignore };
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return Parsed::Ignore;
+    }
+    let mut ranges = Vec::new();
+    let mut any_spec = false;
+    let mut empty_but_satisfiable = false;
+    for spec in set.split(',').map(|spec| spec.trim_matches([' ', '\t'])).filter(|spec| !spec.is_empty()) {
+        any_spec = true;
+        let Some((first, last)) = spec.split_once('-') else { return Parsed::Ignore };
+        let range = match (digits(first), digits(last)) {
+            (Some(first), Some(last)) if first > last => return Parsed::Ignore,
+            (Some(start), Some(last)) => ByteRange { start, end_exclusive: last.saturating_add(1).min(size) },
+            (Some(start), None) if last.is_empty() => ByteRange { start, end_exclusive: size },
+            (None, Some(suffix)) if first.is_empty() => {
+                // A suffix of an empty file is satisfiable, but no 206 can say so.
+                empty_but_satisfiable |= suffix > 0 && size == 0;
+                ByteRange { start: size.saturating_sub(suffix), end_exclusive: size }
+            }
+            _ => return Parsed::Ignore,
+        };
+        if range.start < range.end_exclusive {
+            if ranges.len() == max_ranges {
+                return Parsed::Ignore;
+            }
+            ranges.push(range);
+        }
+    }
+    if any_spec && !empty_but_satisfiable { Parsed::Ranges(ranges) } else { Parsed::Ignore }
+}
+
+/// `1*DIGIT`, saturating.
+fn digits(text: &str) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some(text.bytes().fold(0_u64, |sum, byte| sum.saturating_mul(10).saturating_add(u64::from(byte - b'0'))))
+}
+
+/// The observable rules of `@fastify/send` 4.2.1, which takes whatever `parseInt` takes: between two commas, what
+/// stands before the next dash is the start and what stands after it the end, and a dash may be missing.
+/// A missing number means "from the end" or "to the end", what makes no range is left out.
+fn parse_fastify(header: &str, size: u64, max_ranges: usize) -> Parsed {
+    let Some(set) = header.trim_start_matches(' ').strip_prefix("bytes=") else { return Parsed::Ignore };
+    let set = set.as_bytes();
+    // Sizes of files are below 2^63 (off_t), parsed numbers are clamped to +-2^62: no sum here overflows i128.
+    let size = i128::from(size);
+    let find = |what: u8, from: usize| {
+        set.get(from..).and_then(|tail| tail.iter().position(|byte| *byte == what)).map(|offset| from + offset)
+    };
+    // Without a dash the end is parsed from the very beginning of the set, as `slice(-1 + 1, comma)` does. parseInt stops
+    // at the first comma at the latest, so this is the same number for every piece.
+    let head = parse_int(set);
+
+    let mut ranges = Vec::new();
+    let mut piece = 0;
+    let mut dash = find(b'-', 0);
+    loop {
+        let comma = find(b',', piece);
+        let piece_end = comma.unwrap_or(set.len());
+        let (start, end) = match dash {
+            Some(dash) => (set.get(piece..dash).and_then(parse_int), set.get(dash + 1..piece_end).and_then(parse_int)),
+            // `slice(piece, -1)`: to the end of the header less one character.
+            None => (set.get(piece..set.len().saturating_sub(1)).and_then(parse_int), head),
+        };
+        let range = match (start, end) {
+            (None, None) => None,
+            (None, Some(suffix)) => Some((size - suffix, size - 1)),
+            (Some(start), None) => Some((start, size - 1)),
+            (Some(start), Some(end)) => Some((start, end.min(size - 1))),
+        };
+        if let Some((start, last)) = range.filter(|(start, last)| *start >= 0 && start <= last)
+            && let (Ok(start), Ok(end_exclusive)) = (u64::try_from(start), u64::try_from(last + 1))
+        {
+            if ranges.len() == max_ranges {
+                return Parsed::Ignore;
+            }
+            ranges.push(ByteRange { start, end_exclusive });
+        }
+        let Some(comma) = comma else { break };
+        piece = comma + 1;
+        dash = match dash {
+            Some(dash) if dash < piece => find(b'-', piece),
+            other => other,
+        };
+    }
+    Parsed::Ranges(ranges)
+}
+
+/// ECMAScript `parseInt(text, 10)`: blanks, a sign, digits, then anything. `None` is NaN.
+fn parse_int(text: &[u8]) -> Option<i128> {
+    const BOUND: i128 = 1 << 62;
+    let text = text.trim_ascii_start();
+    let (sign, text) = match text {
+        [b'-', rest @ ..] => (-1, rest),
+        [b'+', rest @ ..] => (1, rest),
+        _ => (1, text),
+    };
+    let mut value = None;
+    for digit in text.iter().take_while(|byte| byte.is_ascii_digit()) {
+        value = Some((value.unwrap_or(0) * 10 + i128::from(digit - b'0')).min(BOUND));
+    }
+    value.map(|value| sign * value)
+}
