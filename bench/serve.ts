@@ -44,8 +44,17 @@ if (register === undefined || root === undefined) {
 
 const app = Fastify({ logger: false })
 app.get('/json', async () => ({ hello: 'world' }))
-await register(app, root)
-await app.listen({ host: '127.0.0.1', port: 0 })
+try {
+  await register(app, root)
+  await app.listen({ host: '127.0.0.1', port: 0 })
+} catch (error) {
+  const { code, message } = error as NodeJS.ErrnoException
+  console.error(message)
+  if (variant === 'zerosend' && code === 'ERR_MODULE_NOT_FOUND') {
+    console.error('Build zerosend in the folder above (npm install && npm run build), then run npm install here.')
+  }
+  process.exit(1)
+}
 console.log(`listening ${(app.server.address() as AddressInfo).port}`)
 
 process.stdin.resume().on('end', () => process.exit())
