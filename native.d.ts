@@ -13,12 +13,21 @@ export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-was
 export declare class Engine {
   /** `wake` is called, with nothing, when `takeEvents` has something to give. */
   constructor(wake: () => void)
-  /** All events since the last call, in order: `{ request, error?, token?, progress?, report? }`. */
-  takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport }>
+  /** All events since the last call, in order: `{ request }` and what it has to say. */
+  takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer }>
   /** Lets go of what `token` names. Unknown and used tokens are ignored. */
   release(token: number): void
   /** How many transfers and targets are held, for tests and statistics. */
   heldCount(): number
+  /** Makes a site and returns its token. */
+  openSite(settings: SiteSettings): number
+  /**
+   * Answers a request for `path` (percent-encoded when `encoded`), without waiting for a disk. `null`: the answer
+   * needs the disk, ask `respondLater`.
+   */
+  respond(site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null): SiteAnswer | null
+  /** Answers a request on a thread that may wait for the disk: the event of `request` has the `answer`. */
+  respondLater(request: number, site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null): void
   /** Opens a source; the answer to `request` is the token of a transfer. */
   open(request: number, options: SourceOptions): void
   /** Duplicates a descriptor that bytes will be sent to, and returns its token. */
@@ -57,6 +66,59 @@ export interface DriveOptions {
   chunk: number
   /** Milliseconds between two events of progress; none when absent. */
   progress?: number
+}
+
+/** The request headers that decide, where they were sent. */
+export interface RequestConditions {
+  ifMatch?: string
+  ifNoneMatch?: string
+  ifModifiedSince?: string
+  ifUnmodifiedSince?: string
+  ifRange?: string
+  range?: string
+  cacheControl?: string
+  acceptEncoding?: string
+}
+
+/** The answer to a request. */
+export interface SiteAnswer {
+  kind: 'response' | 'redirect' | 'not-found' | 'forbidden' | 'bad-path' | 'directory'
+  /** 200, 206, 304, 412 or 416 for a response; the status without a listing for a directory; else 0. */
+  status: number
+  /** Name, value, name, value, ... */
+  headers: Array<string>
+  /** The transfer of the body; 0 for none. */
+  token: number
+  /** Its bytes. */
+  length: number
+  /** The file or directory chosen, relative to its root. */
+  path: string
+  rootIndex: number
+  /** The coding of a precompressed file. */
+  encoding?: string
+}
+
+/** The options of a site, all given: defaults are the caller's matter. */
+export interface SiteSettings {
+  /** Absolute directories; the first that has a file answers. */
+  roots: Array<string>
+  index: Array<string>
+  extensions: Array<string>
+  dotfiles: 'allow' | 'deny' | 'ignore'
+  symlinks: 'follow' | 'beneath' | 'deny'
+  redirect: boolean
+  preCompressed: ('zstd' | 'br' | 'gzip' | 'deflate')[]
+  acceptRanges: boolean
+  /** `max-age` in seconds; absent: no `cache-control`. */
+  maxAge?: number
+  immutable: boolean
+  contentType: boolean
+  etag: boolean
+  lastModified: boolean
+  conformance: 'fastify-static' | 'rfc9110'
+  maxRanges: number
+  multipart: boolean
+  method: 'auto' | 'sendfile' | 'read-write'
 }
 
 /** What to open and which part of it to send. Checked by the caller: numbers are safe integers and not negative. */

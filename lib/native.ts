@@ -14,6 +14,9 @@ export type Engine = Native.Engine;
 export type NativeEvent = ReturnType<Engine['takeEvents']>[number];
 export type TransferReport = Native.TransferReport;
 export type SourceOptions = Native.SourceOptions;
+export type SiteSettings = Native.SiteSettings;
+export type SiteAnswer = Native.SiteAnswer;
+export type RequestConditions = Native.RequestConditions;
 export type DriveOptions = Native.DriveOptions;
 
 let binding: Binding | undefined;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use napi::Env;
 use napi::bindgen_prelude::{Function, JsObjectValue, Object};
@@ -13,10 +14,12 @@ use zerosend_core::{Code, Error, Result};
 
 use crate::error;
 use crate::events::{Answer, Event, Events};
+use crate::site::HeldSite;
 
 /// What a token can name.
 pub enum Held {
     Transfer(Box<Transfer>),
+    Site(Arc<HeldSite>),
     /// A duplicate of a descriptor that bytes will be sent to.
     Target(OwnedFd),
 }
@@ -44,8 +47,8 @@ impl Engine {
         Ok(Self { events, held: Registry::default(), jobs: HashMap::new() })
     }
 
-    /// All events since the last call, in order: `{ request, error?, token?, progress?, report? }`.
-    #[napi(ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport }>")]
+    /// All events since the last call, in order: `{ request }` and what it has to say.
+    #[napi(ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer }>")]
     pub fn take_events<'env>(&mut self, env: &'env Env) -> napi::Result<Vec<Object<'env>>> {
         let events = self.events.take();
         events.into_iter().map(|event| self.deliver(env, event)).collect()
@@ -93,6 +96,10 @@ impl Engine {
             }
             Ok(Answer::Transfer(transfer)) => match self.hold(Held::Transfer(transfer)) {
                 Ok(token) => object.set_named_property("token", token as f64)?,
+                Err(failure) => object.set_named_property("error", error::to_object(env, &failure)?)?,
+            },
+            Ok(Answer::Outcome(site, outcome)) => match self.answer(&site, *outcome) {
+                Ok(answer) => object.set_named_property("answer", answer)?,
                 Err(failure) => object.set_named_property("error", error::to_object(env, &failure)?)?,
             },
             Ok(Answer::Progress(bytes)) => object.set_named_property("progress", bytes as f64)?,

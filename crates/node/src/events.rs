@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use napi::Status;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use zerosend_core::files::Outcome;
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::transfer::{Report, Transfer};
 use zerosend_core::{Code, Error, Result};
+
+use crate::site::HeldSite;
 
 /// The thread-safe function: no data, and weak, because what is in flight holds the event loop from the JavaScript side.
 pub type Wake = ThreadsafeFunction<(), (), (), Status, false, true>;
@@ -25,6 +28,8 @@ pub enum Answer {
     Warmed(Token, u64),
     /// A transfer was made; it gets its token when JavaScript takes the event.
     Transfer(Box<Transfer>),
+    /// What a site answers.
+    Outcome(Arc<HeldSite>, Box<Outcome>),
     /// Bytes so far; the request goes on.
     Progress(u64),
     Report(Report),

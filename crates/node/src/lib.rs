@@ -8,5 +8,6 @@ mod engine;
 mod error;
 mod events;
 mod guard;
+mod site;
 mod source;
 mod transfer;

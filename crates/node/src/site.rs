@@ -1,0 +1,307 @@
+//! Sites: which file answers a request, and with which headers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use napi::Env;
+use napi_derive::napi;
+use zerosend_core::files::{
+    Access, Body, Dotfiles, Outcome, PathInput, Request, Response, Site, SiteOptions, Symlinks,
+};
+use zerosend_core::http::Conformance;
+use zerosend_core::http::conditional::Conditions;
+use zerosend_core::http::headers::CacheControl;
+use zerosend_core::http::negotiation::Encoding;
+use zerosend_core::http::path::PathRules;
+use zerosend_core::pool::Pool;
+use zerosend_core::transfer::{Disk, Method, Part, Target, Transfer};
+use zerosend_core::{Code, Error, Result};
+
+use crate::engine::{Engine, Held};
+use crate::error::returned;
+use crate::events::{Answer, Request as Pending};
+use crate::guard::guard;
+
+/// The options of a site, all given: defaults are the caller's matter.
+#[napi(object)]
+pub struct SiteSettings {
+    /// Absolute directories; the first that has a file answers.
+    pub roots: Vec<String>,
+    pub index: Vec<String>,
+    pub extensions: Vec<String>,
+    #[napi(ts_type = "'allow' | 'deny' | 'ignore'")]
+    pub dotfiles: String,
+    #[napi(ts_type = "'follow' | 'beneath' | 'deny'")]
+    pub symlinks: String,
+    pub redirect: bool,
+    #[napi(ts_type = "('zstd' | 'br' | 'gzip' | 'deflate')[]")]
+    pub pre_compressed: Vec<String>,
+    pub accept_ranges: bool,
+    /// `max-age` in seconds; absent: no `cache-control`.
+    pub max_age: Option<f64>,
+    pub immutable: bool,
+    pub content_type: bool,
+    pub etag: bool,
+    pub last_modified: bool,
+    #[napi(ts_type = "'fastify-static' | 'rfc9110'")]
+    pub conformance: String,
+    pub max_ranges: u32,
+    pub multipart: bool,
+    #[napi(ts_type = "'auto' | 'sendfile' | 'read-write'")]
+    pub method: String,
+}
+
+/// The request headers that decide, where they were sent.
+#[napi(object)]
+#[derive(Default)]
+pub struct RequestConditions {
+    pub if_match: Option<String>,
+    pub if_none_match: Option<String>,
+    pub if_modified_since: Option<String>,
+    pub if_unmodified_since: Option<String>,
+    pub if_range: Option<String>,
+    pub range: Option<String>,
+    pub cache_control: Option<String>,
+    pub accept_encoding: Option<String>,
+}
+
+/// The answer to a request.
+#[napi(object, object_from_js = false)]
+pub struct SiteAnswer {
+    #[napi(ts_type = "'response' | 'redirect' | 'not-found' | 'forbidden' | 'bad-path' | 'directory'")]
+    pub kind: &'static str,
+    /// 200, 206, 304, 412 or 416 for a response; the status without a listing for a directory; else 0.
+    pub status: u32,
+    /// Name, value, name, value, ...
+    pub headers: Vec<String>,
+    /// The transfer of the body; 0 for none.
+    pub token: f64,
+    /// Its bytes.
+    pub length: f64,
+    /// The file or directory chosen, relative to its root.
+    pub path: String,
+    pub root_index: u32,
+    /// The coding of a precompressed file.
+    pub encoding: Option<String>,
+}
+
+/// A site with what the binding adds.
+pub struct HeldSite {
+    site: Site,
+    method: Method,
+}
+
+/// A request as JavaScript gives it.
+struct Asked {
+    path: String,
+    encoded: bool,
+    head_only: bool,
+    root_index: u32,
+    conditions: RequestConditions,
+}
+
+#[napi]
+impl Engine {
+    /// Makes a site and returns its token.
+    #[napi]
+    pub fn open_site(&mut self, env: &Env, settings: SiteSettings) -> napi::Result<f64> {
+        let token = guard(|| {
+            let site = HeldSite::new(settings)?;
+            self.hold(Held::Site(Arc::new(site)))
+        });
+        returned(env, token.map(|token| token as f64))
+    }
+
+    /// Answers a request for `path` (percent-encoded when `encoded`), without waiting for a disk. `null`: the answer
+    /// needs the disk, ask `respondLater`.
+    #[napi]
+    #[allow(clippy::too_many_arguments)]
+    pub fn respond(
+        &mut self,
+        env: &Env,
+        site: f64,
+        path: String,
+        encoded: bool,
+        head_only: bool,
+        root_index: u32,
+        conditions: Option<RequestConditions>,
+    ) -> napi::Result<Option<SiteAnswer>> {
+        let answer = guard(|| {
+            let asked = Asked { path, encoded, head_only, root_index, conditions: conditions.unwrap_or_default() };
+            let site = self.site(site)?;
+            match site.respond(&asked, Access::CachedOnly)? {
+                Outcome::WouldBlock => Ok(None),
+                outcome => self.answer(&site, outcome).map(Some),
+            }
+        });
+        returned(env, answer)
+    }
+
+    /// Answers a request on a thread that may wait for the disk: the event of `request` has the `answer`.
+    #[napi]
+    #[allow(clippy::too_many_arguments)]
+    pub fn respond_later(
+        &mut self,
+        env: &Env,
+        request: f64,
+        site: f64,
+        path: String,
+        encoded: bool,
+        head_only: bool,
+        root_index: u32,
+        conditions: Option<RequestConditions>,
+    ) -> napi::Result<()> {
+        let started = guard(|| {
+            let asked = Asked { path, encoded, head_only, root_index, conditions: conditions.unwrap_or_default() };
+            let site = self.site(site)?;
+            let pending = Pending::new(&self.events, request);
+            Pool::global().run(move || {
+                let outcome = site.respond(&asked, Access::MayBlock);
+                pending.answer(outcome.map(|outcome| Answer::Outcome(site, Box::new(outcome))));
+            });
+            Ok(())
+        });
+        returned(env, started)
+    }
+}
+
+impl Engine {
+    fn site(&mut self, token: f64) -> Result<Arc<HeldSite>> {
+        match self.held.get_mut(token as u64) {
+            Some(Held::Site(site)) => Ok(site.clone()),
+            _ => Err(Error::new(Code::Closed, "the site was released")),
+        }
+    }
+
+    pub(crate) fn answer(&mut self, site: &HeldSite, outcome: Outcome) -> Result<SiteAnswer> {
+        let empty = |kind| SiteAnswer {
+            kind,
+            status: 0,
+            headers: Vec::new(),
+            token: 0.0,
+            length: 0.0,
+            path: String::new(),
+            root_index: 0,
+            encoding: None,
+        };
+        Ok(match outcome {
+            Outcome::Response(response) => self.response(site, response)?,
+            Outcome::Redirect => empty("redirect"),
+            Outcome::NotFound | Outcome::WouldBlock => empty("not-found"),
+            Outcome::Forbidden(_) => empty("forbidden"),
+            Outcome::BadPath => empty("bad-path"),
+            Outcome::Directory(directory) => SiteAnswer {
+                status: directory.status.into(),
+                path: directory.path,
+                root_index: directory.root_index as u32,
+                ..empty("directory")
+            },
+        })
+    }
+
+    fn response(&mut self, site: &HeldSite, response: Response) -> Result<SiteAnswer> {
+        let parts = match response.body {
+            Body::Empty => Vec::new(),
+            Body::File { file, offset, length } => vec![Part::File { file, offset, length }],
+            Body::Multipart { file, parts, tail } => {
+                let mut all = Vec::with_capacity(parts.len() * 2 + 1);
+                for part in parts {
+                    all.push(Part::Memory(part.head.into_bytes()));
+                    all.push(Part::File {
+                        file: file.clone(),
+                        offset: part.range.start,
+                        length: part.range.end_exclusive - part.range.start,
+                    });
+                }
+                all.push(Part::Memory(tail.into_bytes()));
+                all
+            }
+        };
+        let transfer = Transfer::new(parts, site.method, Target::Socket, Disk::ResidentOnly);
+        let length = transfer.remaining();
+        let token = if length == 0 { 0 } else { self.hold(Held::Transfer(Box::new(transfer)))? };
+        let mut headers = Vec::with_capacity(response.headers.len() * 2);
+        for (name, value) in response.headers {
+            headers.push(name.to_string());
+            headers.push(value.into_owned());
+        }
+        Ok(SiteAnswer {
+            kind: "response",
+            status: response.status.into(),
+            headers,
+            token: token as f64,
+            length: length as f64,
+            path: response.path,
+            root_index: response.root_index as u32,
+            encoding: response.encoding.map(|encoding| encoding.as_str().to_string()),
+        })
+    }
+}
+
+impl HeldSite {
+    fn new(settings: SiteSettings) -> Result<Self> {
+        let options = SiteOptions {
+            index: settings.index,
+            extensions: settings.extensions,
+            dotfiles: one_of("dotfiles", &settings.dotfiles, DOTFILES)?,
+            symlinks: one_of("symlinks", &settings.symlinks, SYMLINKS)?,
+            redirect: settings.redirect,
+            pre_compressed: settings
+                .pre_compressed
+                .iter()
+                .map(|name| one_of("preCompressed", name, ENCODINGS))
+                .collect::<Result<_>>()?,
+            accept_ranges: settings.accept_ranges,
+            cache_control: settings
+                .max_age
+                .map(|seconds| CacheControl { max_age_secs: seconds as u64, immutable: settings.immutable }),
+            content_type: settings.content_type,
+            etag: settings.etag,
+            last_modified: settings.last_modified,
+            conformance: one_of("conformance", &settings.conformance, CONFORMANCE)?,
+            path_rules: PathRules::DecodeUri,
+            max_ranges: settings.max_ranges as usize,
+            multipart: settings.multipart,
+        };
+        let roots = settings.roots.into_iter().map(PathBuf::from).collect();
+        Ok(Self { site: Site::new(roots, options)?, method: settings.method.parse()? })
+    }
+
+    fn respond(&self, asked: &Asked, access: Access) -> Result<Outcome> {
+        let conditions = &asked.conditions;
+        let request = Request {
+            head_only: asked.head_only,
+            path: if asked.encoded { PathInput::Encoded(&asked.path) } else { PathInput::Decoded(&asked.path) },
+            conditions: Conditions {
+                if_match: conditions.if_match.as_deref(),
+                if_none_match: conditions.if_none_match.as_deref(),
+                if_modified_since: conditions.if_modified_since.as_deref(),
+                if_unmodified_since: conditions.if_unmodified_since.as_deref(),
+                if_range: conditions.if_range.as_deref(),
+                range: conditions.range.as_deref(),
+                cache_control: conditions.cache_control.as_deref(),
+                accept_encoding: conditions.accept_encoding.as_deref(),
+            },
+            root_index: asked.root_index as usize,
+        };
+        self.site.respond(&request, access)
+    }
+}
+
+/// Reads an option that is one of several words.
+fn one_of<T: Copy>(option: &str, value: &str, words: &[(&str, T)]) -> Result<T> {
+    words.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let allowed: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        let allowed = allowed.join(", ");
+        Error::new(Code::InvalidArgument, format!("{option} is '{value}', but must be one of {allowed}"))
+    })
+}
+
+const DOTFILES: &[(&str, Dotfiles)] =
+    &[("allow", Dotfiles::Allow), ("deny", Dotfiles::Deny), ("ignore", Dotfiles::Ignore)];
+const SYMLINKS: &[(&str, Symlinks)] =
+    &[("follow", Symlinks::Follow), ("beneath", Symlinks::Beneath), ("deny", Symlinks::Deny)];
+const ENCODINGS: &[(&str, Encoding)] =
+    &[("zstd", Encoding::Zstd), ("br", Encoding::Br), ("gzip", Encoding::Gzip), ("deflate", Encoding::Deflate)];
+const CONFORMANCE: &[(&str, Conformance)] =
+    &[("fastify-static", Conformance::FastifyStatic), ("rfc9110", Conformance::Rfc9110)];

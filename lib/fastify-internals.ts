@@ -1,0 +1,49 @@
+/**
+ * Every internal of Fastify that the plugin leans on: whether an `onSend` hook or a trailer stands between a reply and
+ * the wire, and the reply's own headers. They are found by the names of their symbols; where one is not found, the reply
+ * is sent as a stream, which needs none of them.
+ */
+import type { FastifyReply } from 'fastify';
+
+interface Symbols {
+  context: symbol;
+  headers: symbol;
+  trailers: symbol;
+}
+
+type Internals = Record<symbol, unknown>;
+
+let symbols: Symbols | null | undefined;
+
+/**
+ * The headers set on a reply so far, to be completed in place, when nothing stands between it and `reply.raw`: no
+ * `onSend` hook, no trailer, not hijacked. Else `undefined`.
+ */
+export function unobstructedHeaders(reply: FastifyReply): Record<string, unknown> | undefined {
+  if (symbols === undefined) symbols = find(reply);
+  if (symbols === null) return undefined;
+  const internals = reply as unknown as Internals;
+  const context = (reply.request as unknown as Internals)[symbols.context] as { onSend?: unknown } | undefined;
+  if (context?.onSend !== null || internals[symbols.trailers] !== null || reply.sent) return undefined;
+  return internals[symbols.headers] as Record<string, unknown>;
+}
+
+function find(reply: FastifyReply): Symbols | null {
+  const context = named(reply.request, 'fastify.context');
+  const headers = named(reply, 'fastify.reply.headers');
+  const trailers = named(reply, 'fastify.reply.trailers');
+  if (context === undefined || headers === undefined || trailers === undefined) return null;
+  const route = (reply.request as unknown as Internals)[context] as Record<string, unknown> | undefined;
+  const bag = (reply as unknown as Internals)[headers];
+  return route !== undefined && 'onSend' in route && typeof bag === 'object' && bag !== null
+    ? { context, headers, trailers }
+    : null;
+}
+
+function named(object: object, description: string): symbol | undefined {
+  for (let holder: object | null = object; holder !== null; holder = Object.getPrototypeOf(holder)) {
+    const symbol = Object.getOwnPropertySymbols(holder).find((candidate) => candidate.description === description);
+    if (symbol !== undefined) return symbol;
+  }
+  return undefined;
+}
