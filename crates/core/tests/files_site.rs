@@ -15,7 +15,7 @@ use zerosend_core::files::{
 use zerosend_core::http::Conformance::{FastifyStatic, Rfc9110};
 use zerosend_core::http::conditional::Conditions;
 use zerosend_core::http::headers::CacheControl;
-use zerosend_core::http::negotiation::Encoding::{Br, Gzip};
+use zerosend_core::http::negotiation::Encoding::{Br, Deflate, Gzip};
 
 fn write(root: &Path, name: &str, bytes: &str) {
     let path = root.join(name);
@@ -325,6 +325,56 @@ fn answers_as_fastify_send_does() {
         };
         assert_eq!(body(&response).len(), length, "{line}");
     }
+}
+
+/// Every answer of `@fastify/static` that was recorded: paths, options, codings.
+#[test]
+fn answers_as_fastify_static_does() {
+    let tree = tree();
+    let text = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let mut failures = Vec::new();
+    for line in include_str!("http_vectors/static.tsv").lines() {
+        let fields: Vec<_> = line.split('\t').collect();
+        let [name, url, accept, status, bytes, content_type, encoding, vary] = fields[..] else { panic!("{line}") };
+        let default = SiteOptions::default();
+        let options = match name {
+            "default" => default,
+            "redirect" => SiteOptions { redirect: true, ..default },
+            "noindex" => SiteOptions { index: vec![], ..default },
+            "extensions" => SiteOptions { extensions: text(&["txt", "html"]), ..default },
+            "deny" => SiteOptions { dotfiles: Dotfiles::Deny, ..default },
+            "ignore" => SiteOptions { dotfiles: Dotfiles::Ignore, ..default },
+            "compressed" => SiteOptions { pre_compressed: vec![Br, Gzip, Deflate], ..default },
+            other => panic!("{other}"),
+        };
+        let conditions =
+            Conditions { accept_encoding: Some(accept).filter(|value| *value != "-"), ..Conditions::default() };
+        let outcome = site(&tree, options).respond(&Request { conditions, ..get(url) }, Access::MayBlock).unwrap();
+        let ours = match outcome {
+            Outcome::Response(response) => {
+                let value = |name| header(&response, name).unwrap_or("-").to_owned();
+                let fields = [body(&response), value("content-type"), value("content-encoding"), value("vary")];
+                format!("{} {}", response.status, fields.join("|"))
+            }
+            Outcome::Redirect => "301".to_owned(),
+            Outcome::NotFound => "404".to_owned(),
+            Outcome::Forbidden(_) => "403".to_owned(),
+            Outcome::BadPath => "400".to_owned(),
+            Outcome::Directory(directory) => directory.status.to_string(),
+            Outcome::WouldBlock => "would block".to_owned(),
+        };
+        let theirs = match status {
+            "200" => format!("200 {}", [bytes, content_type, encoding, vary].join("|")),
+            status => status.to_owned(),
+        };
+        // A NUL or an over-long name is 403 there, but 400 or 404 below something that is no directory. Here it is
+        // refused before any directory is looked at.
+        let refused_early = (url.contains("%00") || url.contains(&*"x".repeat(256))) && ours == "403";
+        if ours != theirs && !refused_early {
+            failures.push(format!("{name} {url} {accept}: {theirs} there, {ours} here"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]

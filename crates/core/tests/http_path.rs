@@ -117,7 +117,7 @@ fn naive(decoded: &str) -> Option<(String, bool)> {
         segments.pop();
     }
     let fine = |segment: &&str| !["", ".", ".."].contains(segment);
-    (segments.iter().all(fine) && !(trimmed == "/")).then(|| (segments.join("/"), directory))
+    (segments.iter().all(fine) && trimmed != "/").then(|| (segments.join("/"), directory))
 }
 
 proptest! {
