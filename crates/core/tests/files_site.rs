@@ -470,3 +470,29 @@ fn permissions() {
     assert_eq!(seen(&rfc, &get("/a.txt")), "Forbidden(\"permission denied\")");
     chmod("bare", 0o755);
 }
+
+/// In a process of its own, since the limit holds for all threads.
+#[test]
+fn out_of_descriptors_is_an_error_that_names_the_file() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if std::env::var_os("FILES_SITE_LIMIT").is_none() {
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "out_of_descriptors_is_an_error_that_names_the_file"])
+            .env("FILES_SITE_LIMIT", "1")
+            .status()
+            .unwrap();
+        assert!(status.success());
+        return;
+    }
+    let tree = tree();
+    let site = site(&tree, SiteOptions::default());
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let held: Vec<_> = (0..8).map(|_| File::open("/dev/null").unwrap()).collect();
+    setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap();
+    let error = site.respond(&get("/a.txt"), Access::MayBlock).unwrap_err();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    assert_eq!((error.errno(), error.syscall()), (Some(nix::errno::Errno::EMFILE), Some("open")));
+    assert_eq!(error.path(), Some(tree.path().join("a.txt").as_path()));
+    drop(held);
+    assert_eq!(seen(&site, &get("/a.txt")), "200 0123456789");
+}
