@@ -125,10 +125,7 @@ impl Error {
 
     /// True when the other end of the socket is gone: no error of the server.
     pub fn is_peer_gone(&self) -> bool {
-        matches!(
-            self.errno(),
-            Some(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN | Errno::ECONNABORTED | Errno::ETIMEDOUT)
-        )
+        matches!(self.errno(), Some(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN | Errno::ECONNABORTED | Errno::ETIMEDOUT))
     }
 }
 

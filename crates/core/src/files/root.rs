@@ -67,14 +67,15 @@ impl OpenSupport {
             3 => return Self::Full,
             _ => {}
         }
-        // The root directory is always cached, so the only errors are about the call itself.
-        let try_flags = |resolve| openat2(AT_FDCWD, c"/", OFlag::O_PATH | OFlag::O_CLOEXEC, resolve).is_ok();
-        let support = if try_flags(RESOLVE_CACHED) {
-            Self::Full
-        } else if try_flags(ResolveFlag::empty()) {
-            Self::NoCached
-        } else {
-            Self::NoOpenat2
+        // "/" is always cached and O_PATH needs no permission on it, so an error is about the call itself.
+        let ask = |resolve| openat2(AT_FDCWD, c"/", OFlag::O_PATH | OFlag::O_CLOEXEC, resolve).err();
+        let support = match ask(RESOLVE_CACHED) {
+            None => Self::Full,
+            // Unknown flag, openat2(2).
+            Some(Errno::EINVAL) => Self::NoCached,
+            Some(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) => Self::NoOpenat2,
+            // Out of descriptors or memory: says nothing about the kernel, ask again next time.
+            Some(_) => return Self::Full,
         };
         PROBED.store(support as u8, Ordering::Relaxed);
         support

@@ -9,8 +9,8 @@
 //!
 //! Routes, prefixes, listings and error bodies are the caller's.
 //!
-//! Known differences from `@fastify/static`, all where it answers from an accident: a name over 255 bytes below a
-//! missing directory is 403, not 404; a directory or file-as-directory in one root does not hide the next root; an index
+//! Known differences from `@fastify/static`, all where it answers from an accident: a NUL or a name over 255 bytes below
+//! a missing directory is 403, not 400 or 404; a directory or file-as-directory in one root does not hide the next root; an index
 //! is found whether or not a coding is accepted; a link that leads in a circle is 403, not 500; a directory that cannot
 //! be listed still serves the files in it; an unreadable variant gives way to the plain file; case aliases on a case-insensitive file system are not looked for.
 
