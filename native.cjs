@@ -835,5 +835,24 @@ function __napiStampBindingTarget(exportsObject, target) {
 // linked import resolves to `undefined`.
 module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __napiLoadedBindingTarget)
 module.exports = nativeBinding
-module.exports.Engine = nativeBinding.Engine
+module.exports.advance = nativeBinding.advance
+module.exports.cancel = nativeBinding.cancel
+module.exports.describeCurrent = nativeBinding.describeCurrent
+module.exports.drive = nativeBinding.drive
+module.exports.heldCount = nativeBinding.heldCount
+module.exports.holdCurrent = nativeBinding.holdCurrent
+module.exports.holdTarget = nativeBinding.holdTarget
+module.exports.open = nativeBinding.open
+module.exports.openEngine = nativeBinding.openEngine
+module.exports.openSite = nativeBinding.openSite
+module.exports.release = nativeBinding.release
+module.exports.remaining = nativeBinding.remaining
+module.exports.report = nativeBinding.report
+module.exports.respond = nativeBinding.respond
+module.exports.respondLater = nativeBinding.respondLater
+module.exports.setHead = nativeBinding.setHead
+module.exports.startCurrent = nativeBinding.startCurrent
+module.exports.take = nativeBinding.take
+module.exports.takeEvents = nativeBinding.takeEvents
 module.exports.Turn = nativeBinding.Turn
+module.exports.warm = nativeBinding.warm

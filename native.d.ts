@@ -9,54 +9,17 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
-/** Transfers, targets and pending requests of one JavaScript environment. Used on its thread only. */
-export declare class Engine {
-  /** `wake` is called, with nothing, when `takeEvents` has something to give. */
-  constructor(wake: () => void)
-  /** All events since the last call, in order: `{ request }` and what it has to say. */
-  takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer }>
-  /** Lets go of what `token` names. Unknown and used tokens are ignored. */
-  release(token: number): void
-  /** How many transfers and targets are held, for tests and statistics. */
-  heldCount(): number
-  /** Makes a site and returns its token. */
-  openSite(settings: SiteSettings): number
-  /**
-   * Answers a request for `path` (percent-encoded when `encoded`), without waiting for a disk. `null`: the answer
-   * needs the disk, ask `respondLater`.
-   */
-  respond(site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null): SiteAnswer | null
-  /** Answers a request on a thread that may wait for the disk: the event of `request` has the `answer`. */
-  respondLater(request: number, site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null): void
-  /** Opens a source; the answer to `request` is the token of a transfer. */
-  open(request: number, options: SourceOptions): void
-  /** Duplicates a descriptor that bytes will be sent to, and returns its token. */
-  holdTarget(fd: number): number
-  /** One turn on the descriptor `fd`, which must be the caller's at this moment. Sends at most `budget` bytes. */
-  advance(token: number, fd: number, budget: number): Turn
-  /**
-   * Like `advance` on a transfer that has not begun, with `head` (latin1) before it. A transfer that is done is
-   * released at once.
-   */
-  start(token: number, fd: number, head: string, budget: number): Turn
-  /** Puts `head` (latin1) before a transfer that has not begun. */
-  setHead(token: number, head: string): void
-  /**
-   * Takes the next bytes, at most `max`, out of the transfer. `null`: they are not in the page cache; call `warm`.
-   * Empty: nothing is left.
-   */
-  take(token: number, max: number): Buffer | null
-  /** Reads ahead what the transfer sends next. `request` is answered when it is resident. */
-  warm(token: number, request: number): void
-  /** Bytes that have not been handed to the kernel. */
-  remaining(token: number): number
-  /** What the transfer has done so far. */
-  report(token: number): TransferReport
-  /** Hands a transfer and a held target to the reactor. `request` hears of progress and of the end. */
-  drive(token: number, target: number, request: number, options: DriveOptions): void
-  /** Aborts what the reactor drives for `request`; it is answered with `ABORT_ERR`. */
-  cancel(request: number): void
-}
+/** One turn on the descriptor `fd`, which must be the caller's at this moment. Sends at most `budget` bytes. */
+export declare function advance(token: number, fd: number, budget: number): Turn
+
+/** Aborts what the reactor drives for `request`; it is answered with `ABORT_ERR`. */
+export declare function cancel(request: number): void
+
+/** What the current answer says. */
+export declare function describeCurrent(): SiteAnswer
+
+/** Hands a transfer and a held target to the reactor. `request` hears of progress and of the end. */
+export declare function drive(token: number, target: number, request: number, options: DriveOptions): void
 
 /** How the reactor is to drive a transfer. */
 export interface DriveOptions {
@@ -67,6 +30,33 @@ export interface DriveOptions {
   /** Milliseconds between two events of progress; none when absent. */
   progress?: number
 }
+
+/** How many transfers, sites and targets are held, for tests and statistics. */
+export declare function heldCount(): number
+
+/** Keeps the transfer of the current answer for later, and returns its token; 0 when it has none. */
+export declare function holdCurrent(): number
+
+/** Duplicates a descriptor that bytes will be sent to, and returns its token. */
+export declare function holdTarget(fd: number): number
+
+/** Opens a source; the answer to `request` is the token of a transfer. */
+export declare function open(request: number, options: SourceOptions): void
+
+/** Opens the engine of this environment. `wake` is called, with nothing, when `takeEvents` has something to give. */
+export declare function openEngine(wake: () => void): void
+
+/** Makes a site and returns its token. */
+export declare function openSite(settings: SiteSettings): number
+
+/** Lets go of what `token` names. Unknown and used tokens are ignored. */
+export declare function release(token: number): void
+
+/** Bytes that have not been handed to the kernel; 0 for a transfer that has ended. */
+export declare function remaining(token: number): number
+
+/** What the transfer has done so far. */
+export declare function report(token: number): TransferReport
 
 /** The request headers that decide, where they were sent. */
 export interface RequestConditions {
@@ -80,6 +70,22 @@ export interface RequestConditions {
   acceptEncoding?: string
 }
 
+/**
+ * Answers a request for `path` (percent-encoded when `encoded`), without waiting for a disk. -1: the answer needs the
+ * disk, ask `respondLater`. Else the answer is the current one until the next call: 0 is an answer like no other, and
+ * every other number is the same answer each time, so that `describeCurrent` need be asked for it only once.
+ */
+export declare function respond(site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null): number
+
+/**
+ * Answers a request on a thread that may wait for the disk: the event of `request` has the `answer`, and the `token` of
+ * its transfer if it has one.
+ */
+export declare function respondLater(request: number, site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null): void
+
+/** Puts `head` (latin1) before a transfer that has not begun. */
+export declare function setHead(token: number, head: string): void
+
 /** The answer to a request. */
 export interface SiteAnswer {
   kind: 'response' | 'redirect' | 'not-found' | 'forbidden' | 'bad-path' | 'directory'
@@ -87,9 +93,7 @@ export interface SiteAnswer {
   status: number
   /** Name, value, name, value, ... */
   headers: Array<string>
-  /** The transfer of the body; 0 for none. */
-  token: number
-  /** Its bytes. */
+  /** Bytes of the body. */
   length: number
   /** The file or directory chosen, relative to its root. */
   path: string
@@ -136,6 +140,21 @@ export interface SourceOptions {
   method: 'auto' | 'sendfile' | 'read-write'
 }
 
+/**
+ * One turn of the transfer of the last answer (see `respond`), with `head` (latin1) before it. 0: all is sent. Else the
+ * transfer's token times 4, plus the turn.
+ */
+export declare function startCurrent(fd: number, head: string, budget: number): number
+
+/**
+ * Takes the next bytes, at most `max`, out of the transfer. `null`: they are not in the page cache; call `warm`. Empty:
+ * nothing is left.
+ */
+export declare function take(token: number, max: number): Buffer | null
+
+/** All events since the last call, in order: `request` and what there is to say. */
+export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer }>
+
 /** What a transfer has done so far. */
 export interface TransferReport {
   /** Bytes handed to the kernel. */
@@ -157,3 +176,6 @@ export declare enum Turn {
   /** The next bytes are not in the page cache. */
   Cold = 3,
 }
+
+/** Reads ahead what the transfer sends next. `request` is answered when it is resident. */
+export declare function warm(token: number, request: number): void

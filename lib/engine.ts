@@ -1,22 +1,25 @@
 /** The engine of this JavaScript environment: who asked for what, and who is told. */
-import { type Engine, type NativeEvent, requireNative } from './native.js';
+import { type Binding, type NativeEvent, requireNative } from './native.js';
 
 type Listener = (event: NativeEvent) => void;
 
 const listeners = new Map<number, Listener>();
 let lastRequest = 0;
-let instance: Engine | undefined;
+let opened: Binding | undefined;
 
 // Nothing in the kernel that we wait for is known to the event loop: this timer holds it while a request is open.
 const hold = setInterval(() => {}, 2 ** 30).unref();
 
-/** The engine, made at its first use. */
-export function engine(): Engine {
-  if (instance === undefined) {
-    const { Engine } = requireNative();
-    instance = new Engine(deliver);
-  }
-  return instance;
+/** The engine of this thread, opened at its first use. */
+export function engine(): Binding {
+  return opened ?? open();
+}
+
+function open(): Binding {
+  const binding = requireNative();
+  binding.openEngine(deliver);
+  opened = binding;
+  return binding;
 }
 
 /** Makes a request number under which `listener` hears of events until one of them is the last. */

@@ -26,9 +26,9 @@ import { type ZerosendError } from './errors.js';
 import { unobstructedHeaders } from './fastify-internals.js';
 import { hold } from './hold.js';
 import { isPlainResponse, isPlainSocket } from './internals.js';
-import type { RequestConditions, SiteAnswer } from './native.js';
-import { sendBody } from './response.js';
-import { conditionsOf, Site, type SiteOptions } from './site.js';
+import type { RequestConditions } from './native.js';
+import { CURRENT, sendBody } from './response.js';
+import { type Answer, conditionsOf, Site, type SiteOptions } from './site.js';
 
 /** Options of one response. */
 export interface SendOptions extends SiteOptions {}
@@ -178,15 +178,15 @@ class Delivery {
     const { request } = this.#reply;
     const conditions = conditionsOf(request.headers);
     const headOnly = request.method === 'HEAD';
-    let answer: SiteAnswer | null;
+    let answer: Answer | undefined;
     try {
       answer = this.#site.respond(pathname, encoded, headOnly, conditions);
     } catch (error) {
       this.#fail(error as ZerosendError);
       return;
     }
-    if (answer === null) void this.#answerLater(pathname, encoded, headOnly, conditions);
-    else this.#deliver(answer);
+    if (answer === undefined) void this.#answerLater(pathname, encoded, headOnly, conditions);
+    else this.#deliver(answer, CURRENT);
   }
 
   async #answerLater(
@@ -199,7 +199,8 @@ class Delivery {
     // A client that half-closes while the disk is asked still wants its answer.
     const release = socket instanceof Socket && isPlainSocket(socket) ? hold(socket, 'end') : undefined;
     try {
-      this.#deliver(await this.#site.respondLater(pathname, encoded, headOnly, conditions));
+      const { answer, token } = await this.#site.respondLater(pathname, encoded, headOnly, conditions);
+      this.#deliver(answer, token);
     } catch (error) {
       this.#fail(error as ZerosendError);
     } finally {
@@ -207,12 +208,12 @@ class Delivery {
     }
   }
 
-  #deliver(answer: SiteAnswer): void {
+  #deliver(answer: Answer, token: number): void {
     const reply = this.#reply;
     switch (answer.kind) {
       case 'response':
         if (answer.status in STATUS_ERRORS) reply.send(statusError(answer));
-        else this.#send(answer);
+        else this.#send(answer, token);
         return;
       case 'redirect':
         reply.redirect(withSlash(reply.request.raw.url as string), 301);
@@ -228,54 +229,60 @@ class Delivery {
     }
   }
 
-  #send(answer: SiteAnswer): void {
+  #send(answer: Answer, token: number): void {
     const reply = this.#reply;
-    const file = path.join(this.#site.roots[answer.rootIndex] as string, answer.path);
-    if (reply.statusCode === 200) reply.code(answer.status);
+    const { setHeaders } = this.#options;
+    // Whoever is called from here on may ask the engine for something else.
+    if (setHeaders !== undefined && token === CURRENT) token = engine().holdCurrent();
+    if (reply.statusCode === 200 && answer.status !== 200) reply.code(answer.status);
     const headers = unobstructedHeaders(reply);
+    const list = answer.headers;
     if (headers === undefined) {
-      for (let at = 0; at < answer.headers.length; at += 2) {
-        reply.header(answer.headers[at] as string, answer.headers[at + 1]);
-      }
+      for (let at = 0; at < list.length; at += 2) reply.header(list[at] as string, list[at + 1]);
     } else {
-      for (let at = 0; at < answer.headers.length; at += 2) headers[answer.headers[at] as string] = answer.headers[at + 1];
+      for (let at = 0; at < list.length; at += 2) headers[list[at] as string] = list[at + 1];
     }
     try {
-      this.#options.setHeaders?.(reply, file, statSync(file));
+      setHeaders?.(reply, answer.file, statSync(answer.file));
     } catch (error) {
-      engine().release(answer.token);
+      engine().release(token);
       throw error;
     }
-    // Asked again: setHeaders may have added a trailer.
-    if (headers === undefined || unobstructedHeaders(reply) === undefined || !isPlainResponse(reply.raw)) {
-      reply.send(new FileBody(answer.token, answer.length, file));
-    } else if (answer.token === 0) {
-      reply.raw.writeHead(reply.statusCode, headers as Record<string, string>);
-      reply.raw.end();
+    // Asked again after setHeaders, which may have added a trailer.
+    if (headers === undefined || (setHeaders !== undefined && unobstructedHeaders(reply) === undefined) || !isPlainResponse(reply.raw)) {
+      if (token === CURRENT) token = engine().holdCurrent();
+      reply.send(new FileBody(token, answer.length, answer.file));
     } else {
-      this.#sendDirectly(answer, headers, file);
+      this.#sendDirectly(answer, headers as Record<string, string>, token);
     }
   }
 
   /** Nothing stands between: head and body by one native call. */
-  #sendDirectly(answer: SiteAnswer, headers: Record<string, unknown>, file: string): void {
+  #sendDirectly(answer: Answer, headers: Record<string, string>, token: number): void {
     const { raw, log } = this.#reply;
     try {
-      raw.writeHead(this.#reply.statusCode, headers as Record<string, string>);
+      raw.writeHead(raw.statusCode, headers);
     } catch (error) {
-      engine().release(answer.token);
+      if (token !== CURRENT) engine().release(token);
       throw error;
     }
-    const sent = sendBody(raw, answer.token, answer.length, (error) => {
-      if (error !== undefined) logFailure(log, error, file);
+    if (answer.length === 0) {
+      raw.end();
+      return;
+    }
+    const sent = sendBody(raw, token, answer.length, (error) => {
+      if (error !== undefined) logFailure(log, error, answer.file);
     });
-    // The head says something that a bare body cannot follow (a hook has changed the length, say).
-    if (!sent) new FileBody(answer.token, answer.length, file).pipe(raw);
+    // The head says something that a bare body cannot follow (somebody has changed the length, say).
+    if (!sent) {
+      if (token === CURRENT) token = engine().holdCurrent();
+      new FileBody(token, answer.length, answer.file).pipe(raw);
+    }
   }
 
   #fail(error: ZerosendError): void {
-    const { reply, message } = { reply: this.#reply, message: 'the file could not be read' };
-    reply.log.error({ err: error }, message);
+    const reply = this.#reply;
+    reply.log.error({ err: error }, 'the file could not be read');
     // The message of the system names a path of the server, which is nobody's business.
     reply.send(Object.assign(new Error('Internal Server Error', { cause: error }), { statusCode: 500 }));
   }
@@ -288,7 +295,7 @@ function logFailure(log: FastifyRequest['log'], error: ZerosendError, file: stri
 }
 
 /** 412 and 416 as Fastify's error handler likes them. */
-function statusError(answer: SiteAnswer): Error {
+function statusError(answer: Answer): Error {
   const headers: Record<string, string> = {};
   for (let at = 0; at < answer.headers.length; at += 2) {
     headers[answer.headers[at] as string] = answer.headers[at + 1] as string;

@@ -10,8 +10,7 @@ import type * as Native from '#native';
 import { failure } from './errors.js';
 
 export type Binding = typeof Native;
-export type Engine = Native.Engine;
-export type NativeEvent = ReturnType<Engine['takeEvents']>[number];
+export type NativeEvent = ReturnType<Binding['takeEvents']>[number];
 export type TransferReport = Native.TransferReport;
 export type SourceOptions = Native.SourceOptions;
 export type SiteSettings = Native.SiteSettings;

@@ -10,7 +10,6 @@ import { engine } from './engine.js';
 import { failure, type ZerosendError } from './errors.js';
 import { hold } from './hold.js';
 import { descriptor, hasQueuedBytes, isPlainResponse, isPlainSocket, takeHead } from './internals.js';
-import { requireNative } from './native.js';
 import { Pump } from './pump.js';
 import { spend } from './turns.js';
 
@@ -20,8 +19,12 @@ const CHUNK = 1024 * 1024;
 /** Called once, when all is sent or nothing more will be. */
 export type Done = (error: ZerosendError | undefined) => void;
 
+/** The transfer of the engine's current answer; see `Site.respond`. */
+export const CURRENT = -1;
+
 /**
- * Sends `length` bytes of the transfer `token` as the body of `res`, and ends it. The transfer is released at the end.
+ * Sends `length` bytes of the transfer `token` (or of the {@link CURRENT} one) as the body of `res`, and ends it. The
+ * transfer is released at the end.
  *
  * False when these bytes must take the ordinary road (TLS, HTTP/2, `inject()`, chunked, no body, methods that somebody
  * has replaced): nothing has happened then, but that the head may have been written.
@@ -31,7 +34,7 @@ export function sendBody(res: ServerResponse, token: number, length: number, don
   const head = takeHead(res, length);
   if (head === undefined) return false;
   if (res.socket === null) {
-    waitForTurn(res, token, head, done);
+    waitForTurn(res, token === CURRENT ? engine().holdCurrent() : token, head, done);
   } else {
     start(res, token, head, done);
   }
@@ -67,27 +70,34 @@ function waitForTurn(res: ServerResponse, token: number, head: string, done: Don
 function start(res: ServerResponse, token: number, head: string, done: Done): void {
   const socket = res.socket;
   if (socket === null || socket.destroyed || !isPlainSocket(socket)) {
-    engine().release(token);
+    if (token !== CURRENT) engine().release(token);
     res.destroy();
     done(failure('ERR_ZEROSEND_CLOSED', 'the socket was closed before the response was sent'));
     return;
   }
-  const { Turn } = requireNative();
   let turn: number | undefined;
   try {
-    if (hasQueuedBytes(socket)) {
-      engine().setHead(token, head);
-    } else {
-      turn = engine().start(token, descriptor(socket), head, CHUNK);
-      if (turn === Turn.Done) {
-        res.end();
-        done(undefined);
-        return;
+    if (token === CURRENT) {
+      if (hasQueuedBytes(socket)) {
+        token = engine().holdCurrent();
+        engine().setHead(token, head);
+      } else {
+        const started = engine().startCurrent(descriptor(socket), head, CHUNK);
+        if (started === 0) {
+          res.end();
+          done(undefined);
+          return;
+        }
+        // See `startCurrent`: both in one number.
+        turn = started % 4;
+        token = (started - turn) / 4;
+        spend(CHUNK);
       }
-      spend(CHUNK);
+    } else {
+      engine().setHead(token, head);
     }
   } catch (error) {
-    engine().release(token);
+    if (token !== CURRENT) engine().release(token);
     socket.destroy();
     done(error as ZerosendError);
     return;

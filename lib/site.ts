@@ -1,5 +1,6 @@
 /** Sites: the options of static serving in the engine's words, and requests to the engine. */
 import type { IncomingHttpHeaders } from 'node:http';
+import { join } from 'node:path';
 
 import { parse as parseDuration } from '@lukeed/ms';
 
@@ -80,10 +81,19 @@ function maxAgeSeconds(value: number | string | undefined): number {
   return Math.floor(Math.min(Math.max(0, milliseconds), YEAR_MS) / 1000);
 }
 
+/** An answer of a site. The same object for the same version of a file, as long as it is hot. */
+export interface Answer extends SiteAnswer {
+  /** The file's absolute path; empty when there is none. */
+  readonly file: string;
+}
+
 /** A site in the engine. */
 export class Site {
+  /** Answers remembered at most; beyond it all are forgotten at once. */
+  static readonly #MOST = 4096;
   readonly token: number;
   readonly roots: readonly string[];
+  readonly #answers = new Map<number, Answer>();
 
   constructor(roots: string[], options: SiteOptions) {
     this.roots = roots;
@@ -95,22 +105,39 @@ export class Site {
     engine().release(this.token);
   }
 
-  /** The answer to a request, at once, or `null` when the disk must be asked first: see {@link Site.respondLater}. */
-  respond(path: string, encoded: boolean, headOnly: boolean, conditions: RequestConditions | undefined): SiteAnswer | null {
-    return engine().respond(this.token, path, encoded, headOnly, 0, conditions);
+  /**
+   * The answer to a request, at once, or `undefined` when the disk must be asked first: see {@link Site.respondLater}. Its
+   * transfer, if it has bytes to send, is the engine's current one: hold it before anything else is asked.
+   */
+  respond(path: string, encoded: boolean, headOnly: boolean, conditions: RequestConditions | undefined): Answer | undefined {
+    const id = engine().respond(this.token, path, encoded, headOnly, 0, conditions);
+    if (id < 0) return undefined;
+    if (id === 0) return this.#complete(engine().describeCurrent());
+    let answer = this.#answers.get(id);
+    if (answer === undefined) {
+      answer = this.#complete(engine().describeCurrent());
+      if (this.#answers.size >= Site.#MOST) this.#answers.clear();
+      this.#answers.set(id, answer);
+    }
+    return answer;
   }
 
-  /** The answer to a request, without keeping the event loop waiting for a disk. */
+  /** The answer to a request and the token of its transfer (0: no bytes), without keeping the event loop waiting for a disk. */
   async respondLater(
     path: string,
     encoded: boolean,
     headOnly: boolean,
     conditions: RequestConditions | undefined,
-  ): Promise<SiteAnswer> {
+  ): Promise<{ answer: Answer; token: number }> {
     const event = await ask((number) =>
       engine().respondLater(number, this.token, path, encoded, headOnly, 0, conditions),
     );
-    return event.answer as SiteAnswer;
+    return { answer: this.#complete(event.answer as SiteAnswer), token: event.token ?? 0 };
+  }
+
+  #complete(answer: SiteAnswer): Answer {
+    const file = answer.kind === 'response' ? join(this.roots[answer.rootIndex] as string, answer.path) : '';
+    return { ...answer, file };
   }
 }
 

@@ -73,7 +73,13 @@ impl Error {
 
     /// A failed syscall.
     pub fn system(syscall: &'static str, errno: Errno) -> Self {
-        Self { code: Code::System(errno), syscall: Some(syscall), path: None, bytes: None, message: errno.desc().into() }
+        Self {
+            code: Code::System(errno),
+            syscall: Some(syscall),
+            path: None,
+            bytes: None,
+            message: errno.desc().into(),
+        }
     }
 
     /// The same error, naming the path it is about.
@@ -125,7 +131,10 @@ impl Error {
 
     /// True when the other end of the socket is gone: no error of the server.
     pub fn is_peer_gone(&self) -> bool {
-        matches!(self.errno(), Some(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN | Errno::ECONNABORTED | Errno::ETIMEDOUT))
+        matches!(
+            self.errno(),
+            Some(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN | Errno::ECONNABORTED | Errno::ETIMEDOUT)
+        )
     }
 }
 

@@ -76,7 +76,7 @@ fn body(response: &Response) -> String {
 }
 
 fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
-    response.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| &**value)
+    response.head.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| &**value)
 }
 
 /// What this process creates belongs to root when it is root.
@@ -215,7 +215,7 @@ fn the_first_root_that_has_it_wins() {
     assert_eq!(seen(&site, &get("/a.txt")), "200 first");
     assert_eq!(seen(&site, &Request { root_index: 2, ..get("/a.txt") }), "200 0123456789");
     assert_eq!(seen(&site, &get("/app.js")), "200 plain js");
-    assert_eq!(response(&site, &get("/dir/")).root_index, 2);
+    assert_eq!(response(&site, &get("/dir/")).head.root_index, 2);
     assert_eq!(seen(&site, &get("/none")), "NotFound");
     assert_eq!(seen(&site, &Request { root_index: 9, ..get("/a.txt") }), "NotFound");
 }
@@ -264,7 +264,7 @@ fn compressed_variants() {
         assert_eq!(body(&response), bytes, "{path} {value}");
         assert_eq!(header(&response, "content-encoding"), encoding, "{path} {value}");
         assert_eq!(header(&response, "vary"), Some("accept-encoding"), "{path} {value}");
-        assert_eq!(response.path, file);
+        assert_eq!(response.head.path, file);
         assert_eq!(header(&response, "content-length"), Some(&*bytes.len().to_string()));
     }
     let variant = response(&site, &accept("/app.js", "gzip"));
@@ -317,7 +317,7 @@ fn answers_as_fastify_send_does() {
         };
         let request = Request { head_only: *method == "HEAD", conditions, ..get("/a.txt") };
         let response = response(&site(&tree, options), &request);
-        let ours: Vec<_> = response.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let ours: Vec<_> = response.head.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         assert_eq!((response.status.to_string().as_str(), ours.join("|").as_str()), (*status, *headers), "{line}");
         let length = match response.status {
             200 | 206 if !request.head_only => header(&response, "content-length").unwrap().parse().unwrap(),
@@ -382,7 +382,7 @@ fn head_has_the_headers_of_get_and_no_body() {
     let tree = tree();
     let site = site(&tree, SiteOptions::default());
     let head = response(&site, &Request { head_only: true, ..get("/a.txt") });
-    assert_eq!(head.headers, response(&site, &get("/a.txt")).headers);
+    assert_eq!(head.head.headers, response(&site, &get("/a.txt")).head.headers);
     assert!(matches!(head.body, Body::Empty));
     assert_eq!(header(&head, "content-length"), Some("10"));
     let empty = response(&site, &get("/empty.css"));

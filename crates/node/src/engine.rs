@@ -1,7 +1,12 @@
-//! The state of one JavaScript environment.
+//! The state of one JavaScript environment: the main thread or a worker.
+//!
+//! Each environment has a thread of its own for life, so the state is thread-local. Functions are bound as plain
+//! functions, not as methods of a class: unwrapping `this` costs three times the call itself.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use napi::Env;
@@ -14,7 +19,11 @@ use zerosend_core::{Code, Error, Result};
 
 use crate::error;
 use crate::events::{Answer, Event, Events};
-use crate::site::HeldSite;
+use crate::site::{Current, HeldSite};
+
+thread_local! {
+    static ENGINE: RefCell<Option<Engine>> = const { RefCell::new(None) };
+}
 
 /// What a token can name.
 pub enum Held {
@@ -24,57 +33,93 @@ pub enum Held {
     Target(OwnedFd),
 }
 
-/// Transfers, targets and pending requests of one JavaScript environment. Used on its thread only.
-#[napi]
+/// Transfers, sites, targets and pending requests of this environment.
 pub struct Engine {
-    pub(crate) events: Events,
-    pub(crate) held: Registry<Held>,
+    pub events: Events,
+    pub held: Registry<Held>,
     /// Jobs of the reactor by the number of their request.
-    pub(crate) jobs: HashMap<u64, JobHandle>,
+    pub jobs: HashMap<u64, JobHandle>,
+    /// The last answer of a site, until its transfer is started or held.
+    pub current: Option<Current>,
 }
 
+/// Runs `body` on the engine of this environment and gives its result to JavaScript. A panic becomes an error: it must
+/// never cross into Node.
+pub fn with<T>(env: &Env, body: impl FnOnce(&mut Engine) -> Result<T>) -> napi::Result<T> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        ENGINE.with(|cell| match cell.try_borrow_mut() {
+            Ok(mut engine) => match engine.as_mut() {
+                Some(engine) => body(engine),
+                None => Err(Error::new(Code::Closed, "the engine of this thread is closed")),
+            },
+            Err(_) => Err(Error::new(Code::Internal, "a bug in zerosend, please report it: the engine is in use")),
+        })
+    }));
+    let outcome = outcome.unwrap_or_else(|panic| {
+        let reason = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_string())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        Err(Error::new(Code::Internal, format!("a bug in zerosend was contained, please report it: {reason}")))
+    });
+    outcome.map_err(|failure| error::throw(env, &failure))
+}
+
+/// Opens the engine of this environment. `wake` is called, with nothing, when `takeEvents` has something to give.
 #[napi]
-impl Engine {
-    /// `wake` is called, with nothing, when `takeEvents` has something to give.
-    #[napi(constructor)]
-    pub fn new(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<Self> {
-        let events = Events::default();
-        let wake =
-            wake.build_threadsafe_function::<()>().weak::<true>().callee_handled::<false>().build_callback(|_| Ok(()))?;
-        events.open(wake);
-        // Hooks run last in, first out: this one before the thread-safe function itself goes.
-        env.add_env_cleanup_hook(events.clone(), |events| events.close())?;
-        Ok(Self { events, held: Registry::default(), jobs: HashMap::new() })
-    }
+pub fn open_engine(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<()> {
+    let events = Events::default();
+    let wake =
+        wake.build_threadsafe_function::<()>().weak::<true>().callee_handled::<false>().build_callback(|_| Ok(()))?;
+    events.open(wake);
+    ENGINE.with(|cell| {
+        *cell.borrow_mut() =
+            Some(Engine { events: events.clone(), held: Registry::default(), jobs: HashMap::new(), current: None });
+    });
+    // Hooks run last in, first out: this one before the thread-safe function itself goes.
+    env.add_env_cleanup_hook(events, |events| {
+        events.close();
+        ENGINE.with(|cell| cell.take());
+    })?;
+    Ok(())
+}
 
-    /// All events since the last call, in order: `{ request }` and what it has to say.
-    #[napi(ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer }>")]
-    pub fn take_events<'env>(&mut self, env: &'env Env) -> napi::Result<Vec<Object<'env>>> {
-        let events = self.events.take();
-        events.into_iter().map(|event| self.deliver(env, event)).collect()
-    }
+/// All events since the last call, in order: `request` and what there is to say.
+#[napi(
+    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer }>"
+)]
+pub fn take_events(env: &Env) -> napi::Result<Vec<Object<'_>>> {
+    let delivered = with(env, |engine| {
+        let events = engine.events.take();
+        Ok(events.into_iter().map(|event| engine.deliver(env, event)).collect::<napi::Result<Vec<_>>>())
+    })?;
+    delivered
+}
 
-    /// Lets go of what `token` names. Unknown and used tokens are ignored.
-    #[napi]
-    pub fn release(&mut self, token: f64) {
-        self.held.remove(token as Token);
-    }
+/// Lets go of what `token` names. Unknown and used tokens are ignored.
+#[napi]
+pub fn release(env: &Env, token: f64) -> napi::Result<()> {
+    with(env, |engine| {
+        engine.held.remove(token as Token);
+        Ok(())
+    })
+}
 
-    /// How many transfers and targets are held, for tests and statistics.
-    #[napi]
-    pub fn held_count(&self) -> u32 {
-        self.held.len() as u32
-    }
+/// How many transfers, sites and targets are held, for tests and statistics.
+#[napi]
+pub fn held_count(env: &Env) -> napi::Result<u32> {
+    with(env, |engine| Ok(engine.held.len() as u32))
 }
 
 impl Engine {
-    pub(crate) fn hold(&mut self, held: Held) -> Result<Token> {
+    pub fn hold(&mut self, held: Held) -> Result<Token> {
         self.held
             .insert(held)
             .map_err(|_| Error::new(Code::Limit, "too many transfers at once; wait for some of them to end"))
     }
 
-    pub(crate) fn transfer(&mut self, token: f64) -> Result<&mut Transfer> {
+    pub fn transfer(&mut self, token: f64) -> Result<&mut Transfer> {
         match self.held.get_mut(token as Token) {
             Some(Held::Transfer(transfer)) => Ok(transfer),
             _ => Err(Error::new(Code::Closed, "the transfer has ended or was released")),
@@ -98,10 +143,15 @@ impl Engine {
                 Ok(token) => object.set_named_property("token", token as f64)?,
                 Err(failure) => object.set_named_property("error", error::to_object(env, &failure)?)?,
             },
-            Ok(Answer::Outcome(site, outcome)) => match self.answer(&site, *outcome) {
-                Ok(answer) => object.set_named_property("answer", answer)?,
-                Err(failure) => object.set_named_property("error", error::to_object(env, &failure)?)?,
-            },
+            Ok(Answer::Outcome(site, outcome)) => {
+                let current = Current::new(&site, *outcome);
+                object.set_named_property("answer", current.describe())?;
+                match current.into_transfer().map(|transfer| self.hold(Held::Transfer(transfer))) {
+                    None => {}
+                    Some(Ok(token)) => object.set_named_property("token", token as f64)?,
+                    Some(Err(failure)) => object.set_named_property("error", error::to_object(env, &failure)?)?,
+                }
+            }
             Ok(Answer::Progress(bytes)) => object.set_named_property("progress", bytes as f64)?,
             Ok(Answer::Report(report)) => {
                 object.set_named_property("report", crate::transfer::TransferReport::from(report))?;

@@ -31,8 +31,3 @@ pub fn throw(env: &Env, error: &Error) -> napi::Error {
         Err(failure) => failure,
     }
 }
-
-/// The result of a guarded body, ready to be returned to JavaScript.
-pub fn returned<T>(env: &Env, result: zerosend_core::Result<T>) -> napi::Result<T> {
-    result.map_err(|error| throw(env, &error))
-}

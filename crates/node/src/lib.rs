@@ -1,13 +1,12 @@
 //! The binding: it shapes arguments and results, and decides nothing.
 //!
-//! One [`engine::Engine`] per JavaScript environment (the main thread, each worker) holds that environment's transfers
-//! by token and its queue of events. One file per module of the core.
+//! One `Engine` per JavaScript environment (the main thread, each worker) holds that environment's transfers by token and
+//! its queue of events. One file per module of the core.
 #![deny(unsafe_code)]
 
 mod engine;
 mod error;
 mod events;
-mod guard;
 mod site;
 mod source;
 mod transfer;

@@ -14,13 +14,12 @@ use zerosend_core::http::headers::CacheControl;
 use zerosend_core::http::negotiation::Encoding;
 use zerosend_core::http::path::PathRules;
 use zerosend_core::pool::Pool;
+use zerosend_core::reactor::registry::Token;
 use zerosend_core::transfer::{Disk, Method, Part, Target, Transfer};
 use zerosend_core::{Code, Error, Result};
 
-use crate::engine::{Engine, Held};
-use crate::error::returned;
+use crate::engine::{Engine, Held, with};
 use crate::events::{Answer, Request as Pending};
-use crate::guard::guard;
 
 /// The options of a site, all given: defaults are the caller's matter.
 #[napi(object)]
@@ -74,9 +73,7 @@ pub struct SiteAnswer {
     pub status: u32,
     /// Name, value, name, value, ...
     pub headers: Vec<String>,
-    /// The transfer of the body; 0 for none.
-    pub token: f64,
-    /// Its bytes.
+    /// Bytes of the body.
     pub length: f64,
     /// The file or directory chosen, relative to its root.
     pub path: String,
@@ -100,141 +97,173 @@ struct Asked {
     conditions: RequestConditions,
 }
 
+/// Makes a site and returns its token.
 #[napi]
-impl Engine {
-    /// Makes a site and returns its token.
-    #[napi]
-    pub fn open_site(&mut self, env: &Env, settings: SiteSettings) -> napi::Result<f64> {
-        let token = guard(|| {
-            let site = HeldSite::new(settings)?;
-            self.hold(Held::Site(Arc::new(site)))
-        });
-        returned(env, token.map(|token| token as f64))
-    }
+pub fn open_site(env: &Env, settings: SiteSettings) -> napi::Result<f64> {
+    with(env, |engine| {
+        let site = HeldSite::new(settings)?;
+        Ok(engine.hold(Held::Site(Arc::new(site)))? as f64)
+    })
+}
 
-    /// Answers a request for `path` (percent-encoded when `encoded`), without waiting for a disk. `null`: the answer
-    /// needs the disk, ask `respondLater`.
-    #[napi]
-    #[allow(clippy::too_many_arguments)]
-    pub fn respond(
-        &mut self,
-        env: &Env,
-        site: f64,
-        path: String,
-        encoded: bool,
-        head_only: bool,
-        root_index: u32,
-        conditions: Option<RequestConditions>,
-    ) -> napi::Result<Option<SiteAnswer>> {
-        let answer = guard(|| {
-            let asked = Asked { path, encoded, head_only, root_index, conditions: conditions.unwrap_or_default() };
-            let site = self.site(site)?;
-            match site.respond(&asked, Access::CachedOnly)? {
-                Outcome::WouldBlock => Ok(None),
-                outcome => self.answer(&site, outcome).map(Some),
+/// Answers a request for `path` (percent-encoded when `encoded`), without waiting for a disk. -1: the answer needs the
+/// disk, ask `respondLater`. Else the answer is the current one until the next call: 0 is an answer like no other, and
+/// every other number is the same answer each time, so that `describeCurrent` need be asked for it only once.
+#[napi]
+#[allow(clippy::too_many_arguments)]
+pub fn respond(
+    env: &Env,
+    site: f64,
+    path: String,
+    encoded: bool,
+    head_only: bool,
+    root_index: u32,
+    conditions: Option<RequestConditions>,
+) -> napi::Result<f64> {
+    with(env, |engine| {
+        let asked = Asked { path, encoded, head_only, root_index, conditions: conditions.unwrap_or_default() };
+        let site = engine.site(site)?;
+        engine.current = None;
+        match site.respond(&asked, Access::CachedOnly)? {
+            Outcome::WouldBlock => Ok(-1.0),
+            outcome => {
+                let current = Current::new(&site, outcome);
+                let id = current.id();
+                engine.current = Some(current);
+                Ok(id as f64)
             }
-        });
-        returned(env, answer)
-    }
+        }
+    })
+}
 
-    /// Answers a request on a thread that may wait for the disk: the event of `request` has the `answer`.
-    #[napi]
-    #[allow(clippy::too_many_arguments)]
-    pub fn respond_later(
-        &mut self,
-        env: &Env,
-        request: f64,
-        site: f64,
-        path: String,
-        encoded: bool,
-        head_only: bool,
-        root_index: u32,
-        conditions: Option<RequestConditions>,
-    ) -> napi::Result<()> {
-        let started = guard(|| {
-            let asked = Asked { path, encoded, head_only, root_index, conditions: conditions.unwrap_or_default() };
-            let site = self.site(site)?;
-            let pending = Pending::new(&self.events, request);
-            Pool::global().run(move || {
-                let outcome = site.respond(&asked, Access::MayBlock);
-                pending.answer(outcome.map(|outcome| Answer::Outcome(site, Box::new(outcome))));
-            });
-            Ok(())
+/// What the current answer says.
+#[napi]
+pub fn describe_current(env: &Env) -> napi::Result<SiteAnswer> {
+    with(env, |engine| {
+        let none = || Error::new(Code::Closed, "there is no answer to describe");
+        engine.current.as_ref().map(Current::describe).ok_or_else(none)
+    })
+}
+
+/// Keeps the transfer of the current answer for later, and returns its token; 0 when it has none.
+#[napi]
+pub fn hold_current(env: &Env) -> napi::Result<f64> {
+    with(env, |engine| match engine.current.take().and_then(Current::into_transfer) {
+        Some(transfer) => Ok(engine.hold(Held::Transfer(transfer))? as f64),
+        None => Ok(0.0),
+    })
+}
+
+/// Answers a request on a thread that may wait for the disk: the event of `request` has the `answer`, and the `token` of
+/// its transfer if it has one.
+#[napi]
+#[allow(clippy::too_many_arguments)]
+pub fn respond_later(
+    env: &Env,
+    request: f64,
+    site: f64,
+    path: String,
+    encoded: bool,
+    head_only: bool,
+    root_index: u32,
+    conditions: Option<RequestConditions>,
+) -> napi::Result<()> {
+    with(env, |engine| {
+        let asked = Asked { path, encoded, head_only, root_index, conditions: conditions.unwrap_or_default() };
+        let site = engine.site(site)?;
+        let pending = Pending::new(&engine.events, request);
+        Pool::global().run(move || {
+            let outcome = site.respond(&asked, Access::MayBlock);
+            pending.answer(outcome.map(|outcome| Answer::Outcome(site, Box::new(outcome))));
         });
-        returned(env, started)
-    }
+        Ok(())
+    })
 }
 
 impl Engine {
     fn site(&mut self, token: f64) -> Result<Arc<HeldSite>> {
-        match self.held.get_mut(token as u64) {
+        match self.held.get_mut(token as Token) {
             Some(Held::Site(site)) => Ok(site.clone()),
             _ => Err(Error::new(Code::Closed, "the site was released")),
         }
     }
+}
 
-    pub(crate) fn answer(&mut self, site: &HeldSite, outcome: Outcome) -> Result<SiteAnswer> {
+/// An answer, until JavaScript has said what is to become of it.
+pub struct Current {
+    outcome: Outcome,
+    method: Method,
+}
+
+impl Current {
+    pub fn new(site: &HeldSite, outcome: Outcome) -> Self {
+        Self { outcome, method: site.method }
+    }
+
+    fn id(&self) -> u64 {
+        match &self.outcome {
+            Outcome::Response(response) => response.head.id,
+            _ => 0,
+        }
+    }
+
+    pub fn describe(&self) -> SiteAnswer {
         let empty = |kind| SiteAnswer {
             kind,
             status: 0,
             headers: Vec::new(),
-            token: 0.0,
             length: 0.0,
             path: String::new(),
             root_index: 0,
             encoding: None,
         };
-        Ok(match outcome {
-            Outcome::Response(response) => self.response(site, response)?,
+        match &self.outcome {
             Outcome::Redirect => empty("redirect"),
             Outcome::NotFound | Outcome::WouldBlock => empty("not-found"),
             Outcome::Forbidden(_) => empty("forbidden"),
             Outcome::BadPath => empty("bad-path"),
             Outcome::Directory(directory) => SiteAnswer {
                 status: directory.status.into(),
-                path: directory.path,
+                path: directory.path.clone(),
                 root_index: directory.root_index as u32,
                 ..empty("directory")
             },
-        })
+            Outcome::Response(response) => SiteAnswer {
+                status: response.status.into(),
+                headers: response
+                    .head
+                    .headers
+                    .iter()
+                    .flat_map(|(name, value)| [(*name).to_string(), value.to_string()])
+                    .collect(),
+                length: response.body.length() as f64,
+                path: response.head.path.clone(),
+                root_index: response.head.root_index as u32,
+                encoding: response.head.encoding.map(|encoding| encoding.as_str().to_string()),
+                ..empty("response")
+            },
+        }
     }
 
-    fn response(&mut self, site: &HeldSite, response: Response) -> Result<SiteAnswer> {
-        let parts = match response.body {
-            Body::Empty => Vec::new(),
+    /// The transfer of its body; `None` when there are no bytes to send.
+    pub fn into_transfer(self) -> Option<Box<Transfer>> {
+        let Outcome::Response(Response { body, .. }) = self.outcome else { return None };
+        let parts = match body {
+            Body::Empty => return None,
             Body::File { file, offset, length } => vec![Part::File { file, offset, length }],
             Body::Multipart { file, parts, tail } => {
                 let mut all = Vec::with_capacity(parts.len() * 2 + 1);
                 for part in parts {
+                    let (offset, length) = (part.range.start, part.range.length());
                     all.push(Part::Memory(part.head.into_bytes()));
-                    all.push(Part::File {
-                        file: file.clone(),
-                        offset: part.range.start,
-                        length: part.range.end_exclusive - part.range.start,
-                    });
+                    all.push(Part::File { file: file.clone(), offset, length });
                 }
                 all.push(Part::Memory(tail.into_bytes()));
                 all
             }
         };
-        let transfer = Transfer::new(parts, site.method, Target::Socket, Disk::ResidentOnly);
-        let length = transfer.remaining();
-        let token = if length == 0 { 0 } else { self.hold(Held::Transfer(Box::new(transfer)))? };
-        let mut headers = Vec::with_capacity(response.headers.len() * 2);
-        for (name, value) in response.headers {
-            headers.push(name.to_string());
-            headers.push(value.into_owned());
-        }
-        Ok(SiteAnswer {
-            kind: "response",
-            status: response.status.into(),
-            headers,
-            token: token as f64,
-            length: length as f64,
-            path: response.path,
-            root_index: response.root_index as u32,
-            encoding: response.encoding.map(|encoding| encoding.as_str().to_string()),
-        })
+        let transfer = Transfer::new(parts, self.method, Target::Socket, Disk::ResidentOnly);
+        (transfer.remaining() > 0).then(|| Box::new(transfer))
     }
 }
 

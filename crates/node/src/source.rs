@@ -11,10 +11,8 @@ use zerosend_core::pool::Pool;
 use zerosend_core::transfer::{Disk, Method, Part, Target, Transfer};
 use zerosend_core::{Code, Error, Result, sys};
 
-use crate::engine::{Engine, Held};
-use crate::error::returned;
+use crate::engine::{Held, with};
 use crate::events::{Answer, Request};
-use crate::guard::guard;
 
 /// What to open and which part of it to send. Checked by the caller: numbers are safe integers and not negative.
 #[napi(object)]
@@ -33,47 +31,42 @@ pub struct SourceOptions {
     pub method: String,
 }
 
+/// Opens a source; the answer to `request` is the token of a transfer.
 #[napi]
-impl Engine {
-    /// Opens a source; the answer to `request` is the token of a transfer.
-    #[napi]
-    pub fn open(&mut self, env: &Env, request: f64, options: SourceOptions) -> napi::Result<()> {
-        let opened = guard(|| {
-            let SourceOptions { path, fd, offset, length, head, method } = options;
-            let method: Method = method.parse()?;
-            let head = head.map(|head| head.to_vec()).unwrap_or_default();
-            let fd = match fd {
-                Some(fd) => Some(sys::fd::duplicate(fd).map_err(|errno| Error::system("dup", errno))?),
-                None => None,
-            };
-            let path = PathBuf::from(path.unwrap_or_default());
-            let request = Request::new(&self.events, request);
-            Pool::global().run(move || {
-                let transfer = (|| {
-                    let file = match fd {
-                        Some(fd) => OpenFile::from_fd(fd)?,
-                        None => OpenFile::open(&path)?,
-                    };
-                    let (offset, length) = stretch(file.meta().size, offset, length)?;
-                    let parts = [Part::Memory(head), Part::File { file: Arc::new(file), offset, length }];
-                    Ok(Transfer::new(parts, method, Target::Socket, Disk::ResidentOnly))
-                })();
-                request.answer(transfer.map(|transfer| Answer::Transfer(Box::new(transfer))));
-            });
-            Ok(())
+pub fn open(env: &Env, request: f64, options: SourceOptions) -> napi::Result<()> {
+    with(env, |engine| {
+        let SourceOptions { path, fd, offset, length, head, method } = options;
+        let method: Method = method.parse()?;
+        let head = head.map(|head| head.to_vec()).unwrap_or_default();
+        let fd = match fd {
+            Some(fd) => Some(sys::fd::duplicate(fd).map_err(|errno| Error::system("dup", errno))?),
+            None => None,
+        };
+        let path = PathBuf::from(path.unwrap_or_default());
+        let request = Request::new(&engine.events, request);
+        Pool::global().run(move || {
+            let transfer = (|| {
+                let file = match fd {
+                    Some(fd) => OpenFile::from_fd(fd)?,
+                    None => OpenFile::open(&path)?,
+                };
+                let (offset, length) = stretch(file.meta().size, offset, length)?;
+                let parts = [Part::Memory(head), Part::File { file: Arc::new(file), offset, length }];
+                Ok(Transfer::new(parts, method, Target::Socket, Disk::ResidentOnly))
+            })();
+            request.answer(transfer.map(|transfer| Answer::Transfer(Box::new(transfer))));
         });
-        returned(env, opened)
-    }
+        Ok(())
+    })
+}
 
-    /// Duplicates a descriptor that bytes will be sent to, and returns its token.
-    #[napi]
-    pub fn hold_target(&mut self, env: &Env, fd: i32) -> napi::Result<f64> {
-        let token = guard(|| {
-            let target = sys::fd::duplicate(fd).map_err(|errno| Error::system("dup", errno))?;
-            self.hold(Held::Target(target))
-        });
-        returned(env, token.map(|token| token as f64))
-    }
+/// Duplicates a descriptor that bytes will be sent to, and returns its token.
+#[napi]
+pub fn hold_target(env: &Env, fd: i32) -> napi::Result<f64> {
+    with(env, |engine| {
+        let target = sys::fd::duplicate(fd).map_err(|errno| Error::system("dup", errno))?;
+        Ok(engine.hold(Held::Target(target))? as f64)
+    })
 }
 
 /// The bytes meant by `offset` and `length` in a file of `size` bytes.

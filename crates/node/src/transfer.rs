@@ -11,10 +11,9 @@ use zerosend_core::reactor::{Job, NonBlocking, Observer, Reactor};
 use zerosend_core::transfer::{Budget, Progress, Report, Transfer};
 use zerosend_core::{Code, Error, Result, sys};
 
-use crate::engine::{Engine, Held};
-use crate::error::returned;
+use crate::engine::{Held, with};
 use crate::events::{Answer, Request};
-use crate::guard::guard;
+use crate::site::Current;
 
 /// Why a turn ended.
 #[napi]
@@ -73,105 +72,74 @@ pub struct DriveOptions {
     pub progress: Option<f64>,
 }
 
+/// One turn on the descriptor `fd`, which must be the caller's at this moment. Sends at most `budget` bytes.
 #[napi]
-impl Engine {
-    /// One turn on the descriptor `fd`, which must be the caller's at this moment. Sends at most `budget` bytes.
-    #[napi]
-    pub fn advance(&mut self, env: &Env, token: f64, fd: i32, budget: f64) -> napi::Result<Turn> {
-        let turn = guard(|| advance(self.transfer(token)?, fd, budget));
-        returned(env, turn)
-    }
-
-    /// Like `advance` on a transfer that has not begun, with `head` (latin1) before it. A transfer that is done is
-    /// released at once.
-    #[napi]
-    pub fn start(&mut self, env: &Env, token: f64, fd: i32, head: Latin1String, budget: f64) -> napi::Result<Turn> {
-        let turn = guard(|| {
-            let transfer = self.transfer(token)?;
-            transfer.prepend(head.to_vec());
-            let turn = advance(transfer, fd, budget)?;
-            if matches!(turn, Turn::Done) {
-                self.release(token);
-            }
-            Ok(turn)
-        });
-        returned(env, turn)
-    }
-
-    /// Puts `head` (latin1) before a transfer that has not begun.
-    #[napi]
-    pub fn set_head(&mut self, env: &Env, token: f64, head: Latin1String) -> napi::Result<()> {
-        let done = guard(|| {
-            self.transfer(token)?.prepend(head.to_vec());
-            Ok(())
-        });
-        returned(env, done)
-    }
-
-    /// Takes the next bytes, at most `max`, out of the transfer. `null`: they are not in the page cache; call `warm`.
-    /// Empty: nothing is left.
-    #[napi]
-    pub fn take(&mut self, env: &Env, token: f64, max: u32) -> napi::Result<Option<Buffer>> {
-        let taken = guard(|| self.transfer(token)?.take(max as usize));
-        returned(env, taken.map(|taken| taken.map(Buffer::from)))
-    }
-
-    /// Reads ahead what the transfer sends next. `request` is answered when it is resident.
-    #[napi]
-    pub fn warm(&mut self, env: &Env, token: f64, request: f64) -> napi::Result<()> {
-        let started = guard(|| {
-            let range = self.transfer(token)?.read_ahead();
-            let request = Request::new(&self.events, request);
-            Pool::global().run(move || {
-                let until = range.map_or(0, |range| range.run());
-                request.answer(Ok(Answer::Warmed(token as Token, until)));
-            });
-            Ok(())
-        });
-        returned(env, started)
-    }
-
-    /// Bytes that have not been handed to the kernel.
-    #[napi]
-    pub fn remaining(&mut self, token: f64) -> f64 {
-        self.transfer(token).map_or(0.0, |transfer| transfer.remaining() as f64)
-    }
-
-    /// What the transfer has done so far.
-    #[napi]
-    pub fn report(&mut self, env: &Env, token: f64) -> napi::Result<TransferReport> {
-        let report = guard(|| Ok(self.transfer(token)?.report()));
-        returned(env, report.map(TransferReport::from))
-    }
-
-    /// Hands a transfer and a held target to the reactor. `request` hears of progress and of the end.
-    #[napi]
-    pub fn drive(
-        &mut self,
-        env: &Env,
-        token: f64,
-        target: f64,
-        request: f64,
-        options: DriveOptions,
-    ) -> napi::Result<()> {
-        let driven = guard(|| self.submit(token, target, request, &options));
-        returned(env, driven)
-    }
-
-    /// Aborts what the reactor drives for `request`; it is answered with `ABORT_ERR`.
-    #[napi]
-    pub fn cancel(&mut self, request: f64) {
-        if let Some(job) = self.jobs.get(&(request as u64)) {
-            Reactor::global().cancel(job);
-        }
-    }
+pub fn advance(env: &Env, token: f64, fd: i32, budget: f64) -> napi::Result<Turn> {
+    with(env, |engine| turn(engine.transfer(token)?, fd, budget))
 }
 
-impl Engine {
-    fn submit(&mut self, token: f64, target: f64, request: f64, options: &DriveOptions) -> Result<()> {
-        let ended = || Error::new(Code::Closed, "the transfer has ended or was released");
-        let Some(Held::Target(fd)) = self.held.remove(target as u64) else { return Err(ended()) };
-        let Some(Held::Transfer(mut transfer)) = self.held.remove(token as u64) else { return Err(ended()) };
+/// One turn of the transfer of the last answer (see `respond`), with `head` (latin1) before it. 0: all is sent. Else the
+/// transfer's token times 4, plus the turn.
+#[napi]
+pub fn start_current(env: &Env, fd: i32, head: Latin1String, budget: f64) -> napi::Result<f64> {
+    with(env, |engine| {
+        let mut transfer = engine.current.take().and_then(Current::into_transfer).ok_or_else(ended)?;
+        transfer.prepend(head.to_vec());
+        match turn(&mut transfer, fd, budget)? {
+            Turn::Done => Ok(0.0),
+            turn => Ok((engine.hold(Held::Transfer(transfer))? * 4 + turn as u64) as f64),
+        }
+    })
+}
+
+/// Puts `head` (latin1) before a transfer that has not begun.
+#[napi]
+pub fn set_head(env: &Env, token: f64, head: Latin1String) -> napi::Result<()> {
+    with(env, |engine| {
+        engine.transfer(token)?.prepend(head.to_vec());
+        Ok(())
+    })
+}
+
+/// Takes the next bytes, at most `max`, out of the transfer. `null`: they are not in the page cache; call `warm`. Empty:
+/// nothing is left.
+#[napi]
+pub fn take(env: &Env, token: f64, max: u32) -> napi::Result<Option<Buffer>> {
+    with(env, |engine| Ok(engine.transfer(token)?.take(max as usize)?.map(Buffer::from)))
+}
+
+/// Reads ahead what the transfer sends next. `request` is answered when it is resident.
+#[napi]
+pub fn warm(env: &Env, token: f64, request: f64) -> napi::Result<()> {
+    with(env, |engine| {
+        let range = engine.transfer(token)?.read_ahead();
+        let request = Request::new(&engine.events, request);
+        Pool::global().run(move || {
+            let until = range.map_or(0, |range| range.run());
+            request.answer(Ok(Answer::Warmed(token as Token, until)));
+        });
+        Ok(())
+    })
+}
+
+/// Bytes that have not been handed to the kernel; 0 for a transfer that has ended.
+#[napi]
+pub fn remaining(env: &Env, token: f64) -> napi::Result<f64> {
+    with(env, |engine| Ok(engine.transfer(token).map_or(0.0, |transfer| transfer.remaining() as f64)))
+}
+
+/// What the transfer has done so far.
+#[napi]
+pub fn report(env: &Env, token: f64) -> napi::Result<TransferReport> {
+    with(env, |engine| Ok(engine.transfer(token)?.report().into()))
+}
+
+/// Hands a transfer and a held target to the reactor. `request` hears of progress and of the end.
+#[napi]
+pub fn drive(env: &Env, token: f64, target: f64, request: f64, options: DriveOptions) -> napi::Result<()> {
+    with(env, |engine| {
+        let Some(Held::Target(fd)) = engine.held.remove(target as Token) else { return Err(ended()) };
+        let Some(Held::Transfer(mut transfer)) = engine.held.remove(token as Token) else { return Err(ended()) };
         let target = NonBlocking::new(fd)?;
         transfer.set_target(target.target());
         let job = Job {
@@ -180,12 +148,23 @@ impl Engine {
             timeout: options.timeout.map(milliseconds),
             chunk: options.chunk as u64,
             progress: options.progress.map(milliseconds),
-            observer: Box::new(Watch(Request::new(&self.events, request))),
+            observer: Box::new(Watch(Request::new(&engine.events, request))),
         };
         let handle = Reactor::global().submit(job)?;
-        self.jobs.insert(request as u64, handle);
+        engine.jobs.insert(request as u64, handle);
         Ok(())
-    }
+    })
+}
+
+/// Aborts what the reactor drives for `request`; it is answered with `ABORT_ERR`.
+#[napi]
+pub fn cancel(env: &Env, request: f64) -> napi::Result<()> {
+    with(env, |engine| {
+        if let Some(job) = engine.jobs.get(&(request as u64)) {
+            Reactor::global().cancel(job);
+        }
+        Ok(())
+    })
 }
 
 /// Tells a request how its transfer goes.
@@ -201,10 +180,14 @@ impl Observer for Watch {
     }
 }
 
-fn advance(transfer: &mut Transfer, fd: i32, budget: f64) -> Result<Turn> {
+fn turn(transfer: &mut Transfer, fd: i32, budget: f64) -> Result<Turn> {
     let progress = sys::fd::during_call(fd, |out| transfer.advance(out, &mut Budget::new(budget as u64)))
         .map_err(|errno| Error::system("sendmsg", errno))??;
     Ok(progress.into())
+}
+
+fn ended() -> Error {
+    Error::new(Code::Closed, "the transfer has ended or was released")
 }
 
 fn milliseconds(count: f64) -> Duration {

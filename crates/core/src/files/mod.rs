@@ -9,12 +9,13 @@
 //!
 //! Bytes are not read here and nothing is sent.
 
+mod memo;
 pub mod open_file;
 pub mod plan;
 pub mod root;
 pub mod site;
 
 pub use open_file::{FileMeta, OpenFile};
-pub use plan::{Body, Part, Response};
+pub use plan::{Body, Head, Part, Response};
 pub use root::{Access, Lookup, OpenSupport, Root, Symlinks};
 pub use site::{Directory, Dotfiles, Outcome, PathInput, Request, Site, SiteOptions};

@@ -26,12 +26,21 @@ use crate::http::{Conformance, date, etag, mime};
 pub struct Response {
     /// 200, 206, 304, 412 or 416. A caller whose own status is not 200 keeps it; the headers and body are the same.
     pub status: u16,
-    /// Without `Date` and `Connection`. Errors (412, 416) have no body and no content headers: they are the caller's.
-    pub headers: HeaderList,
+    /// What is said of the bytes. Shared by all plain requests for the same version of a file.
+    pub head: Arc<Head>,
     /// The bytes.
     pub body: Body,
     /// The file's metadata.
     pub meta: FileMeta,
+}
+
+/// The headers of a response, and which file it is.
+#[derive(Debug)]
+pub struct Head {
+    /// The same number is the same head, in this process and for ever; 0 for a head made for one request only.
+    pub id: u64,
+    /// Without `Date` and `Connection`. Errors (412, 416) have no body and no content headers: they are the caller's.
+    pub headers: HeaderList,
     /// The file chosen, relative to its root: with index, extension and coding suffix.
     pub path: String,
     /// Which root it is under.
@@ -63,6 +72,21 @@ pub enum Body {
         /// The closing boundary.
         tail: String,
     },
+}
+
+impl Body {
+    /// Bytes to send.
+    pub fn length(&self) -> u64 {
+        match self {
+            Body::Empty => 0,
+            Body::File { length, .. } => *length,
+            Body::Multipart { parts, tail, .. } => multipart_length(parts, tail),
+        }
+    }
+}
+
+fn multipart_length(parts: &[Part], tail: &str) -> u64 {
+    parts.iter().map(|part| part.head.len() as u64 + part.range.length()).sum::<u64>() + tail.len() as u64
 }
 
 /// One part of a multipart body.
@@ -143,7 +167,8 @@ pub(super) fn plan(found: Found, root_index: usize, request: &Request<'_>, optio
             }
         }
     };
-    Response { status, headers, body, meta, path: found.path, root_index, encoding: found.encoding }
+    let head = Head { id: 0, headers, path: found.path, root_index, encoding: found.encoding };
+    Response { status, head: Arc::new(head), body, meta }
 }
 
 fn decide_range(request: &Request<'_>, options: &SiteOptions, validators: &Validators<'_>, size: u64) -> RangeDecision {
@@ -179,8 +204,7 @@ fn with_body(
             })
             .collect();
         let tail = format!("\r\n--{boundary}--\r\n");
-        let bytes = |part: &Part| part.head.len() as u64 + part.range.length();
-        let length = parts.iter().map(bytes).sum::<u64>() + tail.len() as u64;
+        let length = multipart_length(&parts, &tail);
         return (206, Body::Multipart { file, parts, tail }, length);
     }
     if let Some(content_type) = content_type {

@@ -15,8 +15,10 @@
 //! be listed still serves the files in it; an unreadable variant gives way to the plain file; case aliases on a case-insensitive file system are not looked for.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::plan::{Found, Response, plan};
+use super::memo::Memo;
+use super::plan::{Body, Found, Response, plan};
 use super::root::{Access, Lookup, Refresh, Root, Symlinks};
 use crate::error::{Code, Error, Result};
 use crate::http::Conformance;
@@ -151,6 +153,7 @@ pub struct Directory {
 pub struct Site {
     roots: Vec<Root>,
     options: SiteOptions,
+    memo: Memo,
 }
 
 /// What one root has.
@@ -183,7 +186,7 @@ impl Site {
             }
         }
         let roots = roots.into_iter().map(|path| Root::new(path, options.symlinks)).collect::<Result<_>>()?;
-        Ok(Self { roots, options })
+        Ok(Self { roots, options, memo: Memo::default() })
     }
 
     /// The options as given.
@@ -232,7 +235,7 @@ impl Site {
         for (root_index, root) in self.roots.iter().enumerate().skip(request.root_index) {
             let search = Search { options: &self.options, root, request, access };
             match search.path(path)? {
-                Step::Found(found) => return Ok(Outcome::Response(plan(found, root_index, request, &self.options))),
+                Step::Found(found) => return Ok(Outcome::Response(self.plan(found, root_index, request))),
                 Step::Stop(outcome) => return Ok(outcome),
                 Step::Directory => directory = directory.or(Some(root_index)),
                 Step::Missing => {}
@@ -241,6 +244,19 @@ impl Site {
         let Some(root_index) = directory else { return Ok(Outcome::NotFound) };
         let status = if self.options.index.is_empty() && path.wants_directory() { 403 } else { 404 };
         Ok(Outcome::Directory(Directory { path: path.relative().to_owned(), root_index, status }))
+    }
+
+    /// The whole file for a request without conditions says the same each time, so it is worked out once per version.
+    fn plan(&self, found: Found, root_index: usize, request: &Request<'_>) -> Response {
+        if request.head_only || !request.conditions.is_plain() {
+            return plan(found, root_index, request, &self.options);
+        }
+        let meta = *found.file.meta();
+        if let Some(head) = self.memo.get(&found.path, root_index, &meta) {
+            let body = Body::File { file: Arc::new(found.file), offset: 0, length: meta.size };
+            return Response { status: 200, head, body, meta };
+        }
+        self.memo.keep(plan(found, root_index, request, &self.options))
     }
 
     fn refuse(&self, error: PathError, request: &Request<'_>) -> Outcome {

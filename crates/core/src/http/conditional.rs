@@ -28,6 +28,11 @@ pub struct Conditions<'a> {
 }
 
 impl Conditions<'_> {
+    /// True when none of the headers was sent.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// True when a precondition is set, so that [`evaluate`] has something to say.
     pub fn any_precondition(&self) -> bool {
         self.if_match.is_some()

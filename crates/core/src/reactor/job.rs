@@ -61,10 +61,10 @@ pub struct NonBlocking {
 impl NonBlocking {
     /// Takes a descriptor, a duplicate as a rule, and switches it to non-blocking mode.
     pub fn new(fd: OwnedFd) -> Result<Self> {
-        let kind = SFlag::from_bits_truncate(fstat(&fd).map_err(|errno| Error::system("fstat", errno))?.st_mode) & SFlag::S_IFMT;
-        let flags = OFlag::from_bits_retain(
-            fcntl(&fd, FcntlArg::F_GETFL).map_err(|errno| Error::system("fcntl", errno))?,
-        );
+        let kind = SFlag::from_bits_truncate(fstat(&fd).map_err(|errno| Error::system("fstat", errno))?.st_mode)
+            & SFlag::S_IFMT;
+        let flags =
+            OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL).map_err(|errno| Error::system("fcntl", errno))?);
         let mut restore = None;
         if kind != SFlag::S_IFREG && !flags.contains(OFlag::O_NONBLOCK) {
             fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map_err(|errno| Error::system("fcntl", errno))?;
@@ -116,7 +116,17 @@ pub(super) struct Running {
 
 impl Running {
     pub fn new(id: u64, job: Job, cancel: Cancel, now: Instant) -> Self {
-        Self { id, job, cancel, last_progress: now, last_report: now, reported: 0, registered: false, queued: false, reading: false }
+        Self {
+            id,
+            job,
+            cancel,
+            last_progress: now,
+            last_report: now,
+            reported: 0,
+            registered: false,
+            queued: false,
+            reading: false,
+        }
     }
 
     /// Takes note of how far the transfer is, and tells the observer when it is time to.

@@ -3,12 +3,12 @@
 
 use slab::Slab;
 
-/// Names an entry of a [`Registry`]. Fits into the 53 bits that a JavaScript number keeps.
+/// Names an entry of a [`Registry`]. Below 2^51: a JavaScript number keeps it with two bits to spare.
 pub type Token = u64;
 
 const INDEX_BITS: u32 = 24;
-/// 29 bits of generation above 24 bits of index.
-const GENERATION_MASK: u64 = (1 << 29) - 1;
+/// 27 bits of generation above 24 bits of index.
+const GENERATION_MASK: u64 = (1 << 27) - 1;
 const MAX_ENTRIES: usize = 1 << INDEX_BITS;
 
 struct Entry<T> {
@@ -34,7 +34,7 @@ impl<T> Registry<T> {
         if self.entries.len() >= MAX_ENTRIES {
             return Err(value);
         }
-        // One counter for all slots: a token comes back after 2^29 insertions at the earliest, and then only for its slot.
+        // One counter for all slots: a token comes back after 2^27 insertions at the earliest, and then only for its slot.
         self.generation = (self.generation + 1) & GENERATION_MASK;
         let index = self.entries.insert(Entry { generation: self.generation, value });
         Ok((self.generation << INDEX_BITS) | index as u64)
@@ -81,6 +81,6 @@ mod tests {
         assert_eq!(registry.get_mut(first), None);
         assert_eq!(registry.remove(first), None);
         assert_eq!(registry.get_mut(second), Some(&mut "second"));
-        assert!(second < (1 << 53), "a JavaScript number keeps it");
+        assert!(second < (1 << 51));
     }
 }

@@ -280,7 +280,10 @@ fn aborted() -> Error {
 fn timed_out(timeout: Duration) -> Error {
     Error::new(
         Code::Timeout,
-        format!("no byte moved for {} ms; the receiver is too slow or gone, or `timeout` too short", timeout.as_millis()),
+        format!(
+            "no byte moved for {} ms; the receiver is too slow or gone, or `timeout` too short",
+            timeout.as_millis()
+        ),
     )
 }
 

@@ -31,13 +31,7 @@ pub trait Kernel {
     fn sendfile(&mut self, out: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, length: usize) -> SysResult<usize>;
 
     /// Reads at `offset`. With `resident_only`, `EAGAIN` says that the disk would have to be asked (`RWF_NOWAIT`).
-    fn pread(
-        &mut self,
-        file: BorrowedFd<'_>,
-        buffer: &mut [u8],
-        offset: u64,
-        resident_only: bool,
-    ) -> SysResult<usize>;
+    fn pread(&mut self, file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64, resident_only: bool) -> SysResult<usize>;
 
     /// Whether `length` bytes from `offset` on are in the page cache; see [`super::residency`].
     fn resident(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> super::residency::Residency;
@@ -66,13 +60,7 @@ impl Kernel for Linux {
         nix::sys::sendfile::sendfile64(out, file, Some(&mut position), length)
     }
 
-    fn pread(
-        &mut self,
-        file: BorrowedFd<'_>,
-        buffer: &mut [u8],
-        offset: u64,
-        resident_only: bool,
-    ) -> SysResult<usize> {
+    fn pread(&mut self, file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64, resident_only: bool) -> SysResult<usize> {
         if resident_only {
             pread_resident(file, buffer, offset)
         } else {
@@ -110,5 +98,9 @@ pub fn pread_resident(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> S
 /// `preadv2` takes its offset in two registers: all of it in the first on 64 bits, a half in each on 32.
 fn split_offset(offset: u64) -> SysResult<(libc::c_long, libc::c_long)> {
     let offset = i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
-    if size_of::<libc::c_long>() == 8 { Ok((offset as libc::c_long, 0)) } else { Ok((offset as libc::c_long, (offset >> 32) as libc::c_long)) }
+    if size_of::<libc::c_long>() == 8 {
+        Ok((offset as libc::c_long, 0))
+    } else {
+        Ok((offset as libc::c_long, (offset >> 32) as libc::c_long))
+    }
 }

@@ -264,8 +264,9 @@ impl Transfer {
             Some(Part::File { file, offset, length }) => {
                 let mut buffer = vec![0; usize::try_from(*length).unwrap_or(max).min(max)];
                 let (offset, warm) = (*offset, *offset < self.warm_until);
-                let read = read_write::read(kernel, file.as_fd(), &mut buffer, offset, self.disk, warm, &mut self.syscalls)
-                    .map_err(|errno| Error::system("pread", errno))?;
+                let read =
+                    read_write::read(kernel, file.as_fd(), &mut buffer, offset, self.disk, warm, &mut self.syscalls)
+                        .map_err(|errno| Error::system("pread", errno))?;
                 match read {
                     None => return Ok(None),
                     Some(0) => return Err(self.truncated()),
@@ -316,7 +317,8 @@ impl Transfer {
         };
 
         if let Some((file, offset, length)) = next_file {
-            let mover = *self.mover.get_or_insert_with(|| Mover::from(strategy::choose(self.method, length, self.target)));
+            let mover =
+                *self.mover.get_or_insert_with(|| Mover::from(strategy::choose(self.method, length, self.target)));
             if heads.is_empty() || mover.takes_heads() {
                 let length = length.min(budget - head_bytes);
                 self.used = Some(mover.method());
