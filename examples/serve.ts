@@ -26,7 +26,10 @@ function readArguments() {
   try {
     return parseArgs({
       allowPositionals: true,
-      options: { port: { type: 'string', short: 'p', default: '8080' }, host: { type: 'string', default: '127.0.0.1' } },
+      options: {
+        port: { type: 'string', short: 'p', default: '8080' },
+        host: { type: 'string', default: '127.0.0.1' },
+      },
     });
   } catch (error) {
     return fail(`${(error as Error).message}\nusage: npm start -- [dir] [--port N] [--host ADDRESS]`);
@@ -35,7 +38,8 @@ function readArguments() {
 
 const { values, positionals } = readArguments();
 const port = Number(values.port);
-if (!Number.isInteger(port) || port < 0 || port > 65535) fail(`--port is '${values.port}', but must be an integer from 0 to 65535`);
+if (!Number.isInteger(port) || port < 0 || port > 65535)
+  fail(`--port is '${values.port}', but must be an integer from 0 to 65535`);
 if (positionals.length > 1) fail(`one directory at most, but got ${positionals.join(' ')}`);
 
 const root = positionals[0] === undefined ? SITE : path.resolve(positionals[0]);

@@ -28,7 +28,8 @@ export interface ZerosendError extends Error {
 
 /** An error of our own. Wrong arguments are `TypeError`s and `RangeError`s, as Node's are. */
 export function failure(code: ZerosendErrorCode, message: string, options?: ErrorOptions): ZerosendError {
-  const Type = code === 'ERR_ZEROSEND_INVALID_ARGUMENT' ? TypeError : code === 'ERR_ZEROSEND_OUT_OF_RANGE' ? RangeError : Error;
+  const Type =
+    code === 'ERR_ZEROSEND_INVALID_ARGUMENT' ? TypeError : code === 'ERR_ZEROSEND_OUT_OF_RANGE' ? RangeError : Error;
   return Object.assign(new Type(message, options), { code });
 }
 

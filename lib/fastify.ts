@@ -22,7 +22,7 @@ import fastifyPlugin from 'fastify-plugin';
 
 import { FileBody } from './body.js';
 import { engine } from './engine.js';
-import { type ZerosendError } from './errors.js';
+import type { ZerosendError } from './errors.js';
 import { unobstructedHeaders } from './fastify-internals.js';
 import { hold } from './hold.js';
 import { isPlainResponse, isPlainSocket } from './internals.js';
@@ -65,7 +65,12 @@ declare module 'fastify' {
 }
 
 const InvalidOption = createError<[string, string]>('FST_STATIC_INVALID_OPTION', '"%s" option %s');
-const InvalidOptionValue = createError<[string, string]>('FST_STATIC_INVALID_OPTION_VALUE', '"%s" option %s', 500, TypeError);
+const InvalidOptionValue = createError<[string, string]>(
+  'FST_STATIC_INVALID_OPTION_VALUE',
+  '"%s" option %s',
+  500,
+  TypeError,
+);
 const InvalidRedirectUrl = createError<[string]>('FST_STATIC_INVALID_REDIRECT_URL', 'Invalid redirect URL: "%s"', 400);
 const ForbiddenPath = createError('FST_STATIC_FORBIDDEN_PATH', 'Forbidden', 403);
 
@@ -81,7 +86,8 @@ const plugin: FastifyPluginAsync<FastifyStaticOptions> = async (fastify, options
 
   if (options.decorateReply !== false) {
     fastify.decorateReply('sendFile', function (this: FastifyReply, filename: string, ...rest: unknown[]) {
-      const [rootPath, own] = typeof rest[0] === 'string' ? (rest as [string, SendOptions?]) : [undefined, rest[0] as SendOptions];
+      const [rootPath, own] =
+        typeof rest[0] === 'string' ? (rest as [string, SendOptions?]) : [undefined, rest[0] as SendOptions];
       const site = sites.for(rootPath, own);
       if (site === undefined) this.callNotFound();
       else new Delivery(site, options, this).answer(filename, false);
@@ -96,7 +102,7 @@ function serve(fastify: FastifyInstance, options: FastifyStaticOptions, sites: S
   const given = options.prefix ?? '/';
   const prefix = options.prefixAvoidTrailingSlash || given.endsWith('/') ? given : `${given}/`;
   const site = sites.for(undefined, undefined) as Site;
-  let match: ((url: string) => string | undefined) | undefined;
+  let match: ((url: string) => string | null | undefined) | undefined;
   const common: Pick<RouteOptions, 'constraints' | 'logLevel' | 'schema' | 'errorHandler'> = {
     schema: { hide: options.schemaHide ?? true } as RouteOptions['schema'] & object,
     errorHandler(error, request, reply) {
@@ -114,6 +120,7 @@ function serve(fastify: FastifyInstance, options: FastifyStaticOptions, sites: S
       match ??= prefixMatcher((request.routeOptions.url as string).slice(0, -1));
       const pathname = match(request.raw.url as string);
       if (pathname === undefined) reply.callNotFound();
+      else if (pathname === null) reply.send(new ForbiddenPath());
       else new Delivery(site, options, reply).answer(pathname, true);
     },
   });
@@ -127,13 +134,16 @@ function serve(fastify: FastifyInstance, options: FastifyStaticOptions, sites: S
   }
 }
 
-/** The path below the prefix, with its slash and still encoded; `undefined` for a URL that spells the prefix otherwise. */
-function prefixMatcher(prefix: string): (url: string) => string | undefined {
-  const pattern = prefix
-    .split(/(:[^/]*)/)
-    .map((piece) => (piece.startsWith(':') ? '[^/]+' : piece.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')))
-    .join('');
-  const matcher = prefix.includes(':') ? new RegExp(`^${pattern}`) : undefined;
+/** A segment that names something else than itself, or hides a separator. */
+const ODD_SEGMENT = /^(?:\.|%2e){1,2}$|\\|%5c|%00/i;
+
+/**
+ * The path below the prefix, with its slash and still encoded; `undefined` for a URL that spells the prefix otherwise, and
+ * `null` when what stands for a parameter of the prefix is no plain name.
+ */
+function prefixMatcher(prefix: string): (url: string) => string | null | undefined {
+  const pieces = prefix.split(/(:[^/]*)/).map((piece) => (piece.startsWith(':') ? '([^/]+)' : literally(piece)));
+  const matcher = pieces.length > 1 ? new RegExp(`^${pieces.join('')}`) : undefined;
   return (url) => {
     const query = url.indexOf('?');
     const pathname = query === -1 ? url : url.slice(0, query);
@@ -141,13 +151,19 @@ function prefixMatcher(prefix: string): (url: string) => string | undefined {
     if (matcher !== undefined) {
       const matched = matcher.exec(pathname);
       if (matched === null) return undefined;
+      if (matched.slice(1).some((segment) => ODD_SEGMENT.test(segment))) return null;
       length = matched[0].length;
     } else if (!pathname.startsWith(prefix)) {
       return undefined;
     }
     const rest = pathname.slice(length);
-    return rest.startsWith('/') ? rest : `/${rest}`;
+    // Behind the slash of the prefix another one makes an empty segment, which is to be seen and refused.
+    return rest.startsWith('/') && !prefix.endsWith('/') ? rest : `/${rest}`;
   };
+}
+
+function literally(text: string): string {
+  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 }
 
 /** The same URL with a slash after its path; never one that names another host. */
@@ -249,7 +265,11 @@ class Delivery {
       throw error;
     }
     // Asked again after setHeaders, which may have added a trailer.
-    if (headers === undefined || (setHeaders !== undefined && unobstructedHeaders(reply) === undefined) || !isPlainResponse(reply.raw)) {
+    if (
+      headers === undefined ||
+      (setHeaders !== undefined && unobstructedHeaders(reply) === undefined) ||
+      !isPlainResponse(reply.raw)
+    ) {
       if (token === CURRENT) token = engine().holdCurrent();
       reply.send(new FileBody(token, answer.length, answer.file));
     } else {

@@ -39,7 +39,8 @@ export function requireNative(): Binding {
   if (process.platform !== 'linux') {
     throw failure('ERR_ZEROSEND_UNSUPPORTED', `zerosend needs Linux for this, and this is ${where}`);
   }
-  const { glibcVersionRuntime } = (process.report?.getReport() as { header?: { glibcVersionRuntime?: string } })?.header ?? {};
+  const { glibcVersionRuntime } =
+    (process.report?.getReport() as { header?: { glibcVersionRuntime?: string } })?.header ?? {};
   const libc = glibcVersionRuntime === undefined ? 'musl' : `glibc ${glibcVersionRuntime}`;
   throw failure(
     'ERR_ZEROSEND_UNSUPPORTED',

@@ -30,7 +30,7 @@ export class Pump {
   readonly #socket: Socket;
   readonly #token: number;
   readonly #options: PumpOptions;
-  readonly #onClose = () => this.stop(failure('ERR_ZEROSEND_CLOSED', 'the socket was closed before all was sent'));
+  readonly #onClose = () => this.stop(closed());
   #remaining: number;
   #ended = false;
   #reading = 0;
@@ -111,7 +111,8 @@ export class Pump {
 
   readonly #written = (error?: Error | null): void => {
     if (this.#ended) return;
-    if (error != null) this.#end(error as ZerosendError);
+    if (error != null)
+      this.#end((error as ZerosendError).code === 'ERR_STREAM_DESTROYED' ? closed() : (error as ZerosendError));
     else if (engine().remaining(this.#token) === 0) this.#after(requireNative().Turn.Done);
     else schedule(this.#turn);
   };
@@ -138,4 +139,8 @@ export class Pump {
     engine().release(this.#token);
     this.#options.done(error, report);
   }
+}
+
+function closed(): ZerosendError {
+  return failure('ERR_ZEROSEND_CLOSED', 'the socket was closed before all was sent');
 }

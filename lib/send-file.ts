@@ -109,7 +109,8 @@ function prepare(target: SendTarget, source: FileSource, options: SendFileOption
     throw invalid('timeout', timeout, 'a number of milliseconds from 0 to 2147483647');
   }
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid('signal', signal, 'an AbortSignal');
-  if (onProgress !== undefined && typeof onProgress !== 'function') throw invalid('onProgress', onProgress, 'a function');
+  if (onProgress !== undefined && typeof onProgress !== 'function')
+    throw invalid('onProgress', onProgress, 'a function');
   const open: SourceOptions = { ...nameSource(source), method };
   if (offset !== undefined) open.offset = offset;
   if (length !== undefined) open.length = length;
@@ -139,7 +140,10 @@ function checkBytes(name: 'offset' | 'length', value: number | undefined): void 
   if (value === undefined) return;
   if (typeof value !== 'number') throw invalid(name, value, 'an integer number of bytes');
   if (!Number.isSafeInteger(value) || value < 0) {
-    throw failure('ERR_ZEROSEND_OUT_OF_RANGE', `${name} is ${value}, but must be an integer from 0 to ${Number.MAX_SAFE_INTEGER}`);
+    throw failure(
+      'ERR_ZEROSEND_OUT_OF_RANGE',
+      `${name} is ${value}, but must be an integer from 0 to ${Number.MAX_SAFE_INTEGER}`,
+    );
   }
 }
 
@@ -151,7 +155,8 @@ function nameSource(source: FileSource): { path: string } | { fd: number } {
     return { path: source };
   }
   if (source instanceof URL) {
-    if (source.protocol !== 'file:') throw invalid('source', source.href, 'a file: URL, a path, a FileHandle or a descriptor');
+    if (source.protocol !== 'file:')
+      throw invalid('source', source.href, 'a file: URL, a path, a FileHandle or a descriptor');
     return nameSource(fileURLToPath(source));
   }
   const fd = typeof source === 'number' ? source : source?.fd;

@@ -109,7 +109,12 @@ export class Site {
    * The answer to a request, at once, or `undefined` when the disk must be asked first: see {@link Site.respondLater}. Its
    * transfer, if it has bytes to send, is the engine's current one: hold it before anything else is asked.
    */
-  respond(path: string, encoded: boolean, headOnly: boolean, conditions: RequestConditions | undefined): Answer | undefined {
+  respond(
+    path: string,
+    encoded: boolean,
+    headOnly: boolean,
+    conditions: RequestConditions | undefined,
+  ): Answer | undefined {
     const id = engine().respond(this.token, path, encoded, headOnly, 0, conditions);
     if (id < 0) return undefined;
     if (id === 0) return this.#complete(engine().describeCurrent());

@@ -1,40 +1,34 @@
-/** Builds the binding (cargo) and the TypeScript (tsc). Run by `npm ci` in a clone and by `npm run build`. */
+/** Builds the binding (cargo) and the TypeScript (tsc). Run by `npm ci` in a clone, and by `npm run build`. */
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 
-process.chdir(new URL('..', import.meta.url).pathname);
+import { ROOT, run } from './run.js';
 
-if (!process.argv.includes('--typescript-only')) {
-  if (process.platform !== 'linux') {
-    console.log('zerosend: the native part is for Linux; building the TypeScript only.');
-  } else {
-    const cargo = spawnSync('cargo', ['--version'], { encoding: 'utf8' });
-    if (cargo.status !== 0) {
-      console.error('zerosend: building from source needs Rust 1.88 or newer; install it from https://rustup.rs and run "npm ci" again.');
-      process.exit(1);
-    }
-    run('napi', [
-      'build',
-      '--platform',
-      '--release',
-      '--no-const-enum',
-      '--manifest-path',
-      'crates/node/Cargo.toml',
-      '--output-dir',
-      '.',
-      '--js',
-      'native.cjs',
-      '--dts',
-      'native.d.ts',
-    ]);
+async function must(tool: string, args: string[]): Promise<void> {
+  const { code } = await run(tool, args);
+  if (code !== 0) process.exit(code);
+}
+
+if (process.platform !== 'linux') {
+  console.log('zerosend: the native part is for Linux; building the TypeScript only.');
+} else if (!process.argv.includes('--typescript-only')) {
+  if (spawnSync('cargo', ['--version']).status !== 0) {
+    console.error(
+      'zerosend: building from source needs Rust 1.88 or newer: install it with rustup, then run "npm ci" again.',
+    );
+    process.exit(1);
   }
+  const where = [
+    '--manifest-path',
+    'crates/node/Cargo.toml',
+    '--output-dir',
+    '.',
+    '--js',
+    'native.cjs',
+    '--dts',
+    'native.d.ts',
+  ];
+  await must('napi', ['build', '--platform', '--release', '--no-const-enum', ...where]);
 }
-await rm('dist', { recursive: true, force: true });
-run('tsc', ['-p', 'tsconfig.json']);
-
-function run(tool: string, args: string[]): void {
-  const local = `node_modules/.bin/${tool}`;
-  const { status } = spawnSync(existsSync(local) ? local : tool, args, { stdio: 'inherit' });
-  if (status !== 0) process.exit(status ?? 1);
-}
+await rm(`${ROOT}dist`, { recursive: true, force: true });
+await must('tsc', ['-p', 'tsconfig.json']);

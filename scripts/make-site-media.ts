@@ -1,99 +1,120 @@
 // Writes the binaries that examples/site serves: the same bytes on every machine, so that they need no place in git.
 // `tsx scripts/make-site-media.ts [folder]`; files that are already right are left alone, their mtime with them.
 
-import { createHash } from 'node:crypto'
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
-const KIB = 1024
-const MIB = 1024 * KIB
+const KIB = 1024;
+const MIB = 1024 * KIB;
 
 const FILES = [
-  { name: 'small.bin', bytes: KIB, seed: 1, sha256: 'd7d4d4ab0dadcdd1d3e3e035388e7988c9857139df3f744145801eb826f0ba5d' },
-  { name: 'medium.bin', bytes: 64 * KIB, seed: 2, sha256: 'c6c0e549b220f64ec8b57cf781e4faa297f20191a107dd2fe915b7932395d42e' },
-  { name: 'sample.bin', bytes: 4 * MIB, seed: 3, sha256: '76bed4a5a318c6049c526ab48c972c5fbda465775bd2ba5822df11f024b07dc2' },
-  { name: 'large.bin', bytes: 16 * MIB, seed: 4, sha256: '521a0c8f77f8e711050aa927601d277e95e5457bc66429df633057637ca5ba84' },
-] as const
+  {
+    name: 'small.bin',
+    bytes: KIB,
+    seed: 1,
+    sha256: 'd7d4d4ab0dadcdd1d3e3e035388e7988c9857139df3f744145801eb826f0ba5d',
+  },
+  {
+    name: 'medium.bin',
+    bytes: 64 * KIB,
+    seed: 2,
+    sha256: 'c6c0e549b220f64ec8b57cf781e4faa297f20191a107dd2fe915b7932395d42e',
+  },
+  {
+    name: 'sample.bin',
+    bytes: 4 * MIB,
+    seed: 3,
+    sha256: '76bed4a5a318c6049c526ab48c972c5fbda465775bd2ba5822df11f024b07dc2',
+  },
+  {
+    name: 'large.bin',
+    bytes: 16 * MIB,
+    seed: 4,
+    sha256: '521a0c8f77f8e711050aa927601d277e95e5457bc66429df633057637ca5ba84',
+  },
+] as const;
 
 export interface MediaFile {
-  name: string
-  path: string
-  bytes: number
-  sha256: string
+  name: string;
+  path: string;
+  bytes: number;
+  sha256: string;
   /** False when the file was already right. */
-  written: boolean
+  written: boolean;
 }
 
 /** Makes sure that every media file is in `dir` with the right bytes. */
 export async function makeSiteMedia(dir = defaultDir()): Promise<MediaFile[]> {
-  await mkdir(dir, { recursive: true })
-  const made: MediaFile[] = []
+  await mkdir(dir, { recursive: true });
+  const made: MediaFile[] = [];
   for (const { name, bytes, seed, sha256 } of FILES) {
-    const path = join(dir, name)
-    const right = await hasHash(path, sha256)
+    const path = join(dir, name);
+    const right = await hasHash(path, sha256);
     if (!right) {
-      const content = randomBytes(bytes, seed)
-      if (hash(content) !== sha256) throw new Error(`${name}: generated ${hash(content)}, expected ${sha256}; the generator has changed`)
-      await replace(path, content)
+      const content = randomBytes(bytes, seed);
+      if (hash(content) !== sha256)
+        throw new Error(`${name}: generated ${hash(content)}, expected ${sha256}; the generator has changed`);
+      await replace(path, content);
     }
-    made.push({ name, path, bytes, sha256, written: !right })
+    made.push({ name, path, bytes, sha256, written: !right });
   }
-  made.push(await writeSum(dir, 'sample.bin'))
-  return made
+  made.push(await writeSum(dir, 'sample.bin'));
+  return made;
 }
 
 /** `sha256sum -c` reads this format. */
 async function writeSum(dir: string, of: string): Promise<MediaFile> {
-  const file = FILES.find(({ name }) => name === of)
-  if (file === undefined) throw new Error(`no media file is called ${of}`)
-  const content = Buffer.from(`${file.sha256}  ${of}\n`)
-  const sha256 = hash(content)
-  const path = join(dir, 'sample.sha256')
-  const right = await hasHash(path, sha256)
-  if (!right) await replace(path, content)
-  return { name: 'sample.sha256', path, bytes: content.length, sha256, written: !right }
+  const file = FILES.find(({ name }) => name === of);
+  if (file === undefined) throw new Error(`no media file is called ${of}`);
+  const content = Buffer.from(`${file.sha256}  ${of}\n`);
+  const sha256 = hash(content);
+  const path = join(dir, 'sample.sha256');
+  const right = await hasHash(path, sha256);
+  if (!right) await replace(path, content);
+  return { name: 'sample.sha256', path, bytes: content.length, sha256, written: !right };
 }
 
 /** mulberry32, one 32-bit word at a time, little endian. */
 function randomBytes(bytes: number, seed: number): Buffer {
-  const out = Buffer.allocUnsafe(bytes)
-  let state = seed
+  const out = Buffer.allocUnsafe(bytes);
+  let state = seed;
   for (let at = 0; at < bytes; at += 4) {
-    state = (state + 0x6d2b79f5) | 0
-    let word = Math.imul(state ^ (state >>> 15), state | 1)
-    word = (word + Math.imul(word ^ (word >>> 7), word | 61)) ^ word
-    out.writeInt32LE(word ^ (word >>> 14), at)
+    state = (state + 0x6d2b79f5) | 0;
+    let word = Math.imul(state ^ (state >>> 15), state | 1);
+    word = (word + Math.imul(word ^ (word >>> 7), word | 61)) ^ word;
+    out.writeInt32LE(word ^ (word >>> 14), at);
   }
-  return out
+  return out;
 }
 
 /** By rename, so that a server never sees half a file. */
 async function replace(path: string, content: Buffer): Promise<void> {
-  const unfinished = `${path}.${process.pid}.tmp`
-  await writeFile(unfinished, content)
-  await rename(unfinished, path)
+  const unfinished = `${path}.${process.pid}.tmp`;
+  await writeFile(unfinished, content);
+  await rename(unfinished, path);
 }
 
 async function hasHash(path: string, sha256: string): Promise<boolean> {
   try {
-    return hash(await readFile(path)) === sha256
+    return hash(await readFile(path)) === sha256;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
-    throw error
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw error;
   }
 }
 
 function hash(content: Buffer): string {
-  return createHash('sha256').update(content).digest('hex')
+  return createHash('sha256').update(content).digest('hex');
 }
 
 function defaultDir(): string {
-  return fileURLToPath(new URL('../examples/site/media', import.meta.url))
+  return fileURLToPath(new URL('../examples/site/media', import.meta.url));
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
   for (const { name, bytes, written } of await makeSiteMedia(process.argv[2])) {
-    console.log(`${written ? 'wrote' : 'kept '} ${name} (${bytes} bytes)`)
+    console.log(`${written ? 'wrote' : 'kept '} ${name} (${bytes} bytes)`);
   }
 }

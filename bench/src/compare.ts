@@ -1,43 +1,47 @@
 // The comparison proper: for each size, rounds in which every server is measured once. Servers stay up; an idle one
 // costs nothing, and a warm one is what a user has.
 
-import { cpuSeconds } from './cpu.ts'
-import type { BenchFile } from './files.ts'
-import { runLoad, type LoadResult } from './load.ts'
-import type { Cores } from './machine.ts'
-import type { Options } from './options.ts'
-import type { Server } from './servers.ts'
+import { cpuSeconds } from './cpu.ts';
+import type { BenchFile } from './files.ts';
+import { type LoadResult, runLoad } from './load.ts';
+import type { Cores } from './machine.ts';
+import type { Options } from './options.ts';
+import type { Server } from './servers.ts';
 
 export interface Sample {
-  variant: string
-  size: string
-  fileBytes: number
-  connections: number
-  round: number
-  requestsPerSecond: number
-  bytesPerSecond: number
-  p50Ms: number | null
-  p99Ms: number | null
-  cpuSecondsPerGb: number
+  variant: string;
+  size: string;
+  fileBytes: number;
+  connections: number;
+  round: number;
+  requestsPerSecond: number;
+  bytesPerSecond: number;
+  p50Ms: number | null;
+  p99Ms: number | null;
+  cpuSecondsPerGb: number;
   /** Null when no response was complete before the end of the run. */
-  cpuMicrosPerRequest: number | null
+  cpuMicrosPerRequest: number | null;
   /** Share of the core that the server used. Well under 1: the load generator was the limit, or others used the core. */
-  coreBusy: number
+  coreBusy: number;
 }
 
 export async function compare(
-  servers: readonly Server[], files: readonly BenchFile[], options: Options, cores: Cores, log: (line: string) => void,
+  servers: readonly Server[],
+  files: readonly BenchFile[],
+  options: Options,
+  cores: Cores,
+  log: (line: string) => void,
 ): Promise<Sample[]> {
-  const samples: Sample[] = []
+  const samples: Sample[] = [];
   for (const file of files) {
-    const connections = options.connections ?? (file.bytes >= 16 * 1024 * 1024 ? 16 : 64)
+    const connections = options.connections ?? (file.bytes >= 16 * 1024 * 1024 ? 16 : 64);
     const measure = (server: Server, seconds: number) =>
-      measureLoad(server, { url: `${server.url}/static/${file.name}`, connections, seconds, core: cores.load })
+      measureLoad(server, { url: `${server.url}/static/${file.name}`, connections, seconds, core: cores.load });
 
-    for (const server of servers) await measure(server, 1) // warm-up: compiled code, open connections, page cache
+    for (const server of servers) await measure(server, 1); // warm-up: compiled code, open connections, page cache
     for (let round = 1; round <= options.rounds; round++) {
       for (const server of servers) {
-        const { load, cpu } = await measure(server, options.duration)
+        const { load, cpu } = await measure(server, options.duration);
         samples.push({
           variant: server.variant,
           size: file.size,
@@ -49,27 +53,28 @@ export async function compare(
           p50Ms: load.latencyMs?.p50 ?? null,
           p99Ms: load.latencyMs?.p99 ?? null,
           cpuSecondsPerGb: cpu / (load.bytes / 1e9),
-          cpuMicrosPerRequest: load.requests === 0 ? null : cpu * 1e6 / load.requests,
+          cpuMicrosPerRequest: load.requests === 0 ? null : (cpu * 1e6) / load.requests,
           coreBusy: cpu / load.seconds,
-        })
+        });
       }
-      log(`${file.size}: round ${round} of ${options.rounds}`)
+      log(`${file.size}: round ${round} of ${options.rounds}`);
     }
   }
-  return samples
+  return samples;
 }
 
 export async function measureLoad(
-  server: Server, load: Parameters<typeof runLoad>[0],
-): Promise<{ load: LoadResult, cpu: number }> {
-  server.check()
+  server: Server,
+  load: Parameters<typeof runLoad>[0],
+): Promise<{ load: LoadResult; cpu: number }> {
+  server.check();
   try {
-    const before = cpuSeconds(server.pid)
-    const result = await runLoad(load)
-    return { load: result, cpu: cpuSeconds(server.pid) - before }
+    const before = cpuSeconds(server.pid);
+    const result = await runLoad(load);
+    return { load: result, cpu: cpuSeconds(server.pid) - before };
   } catch (error) {
-    await new Promise((resolve) => setTimeout(resolve, 100)) // let the news of a dead server arrive: it is the better message
-    server.check()
-    throw new Error(`server "${server.variant}": ${(error as Error).message}`, { cause: error })
+    await new Promise((resolve) => setTimeout(resolve, 100)); // let the news of a dead server arrive: it is the better message
+    server.check();
+    throw new Error(`server "${server.variant}": ${(error as Error).message}`, { cause: error });
   }
 }

@@ -1,43 +1,55 @@
 // Runs wrk once and reads what it counted. Knows nothing of servers and rounds.
 
-import { fileURLToPath } from 'node:url'
-import { run } from './run.ts'
+import { fileURLToPath } from 'node:url';
+import { run } from './run.ts';
 
 export interface LoadOptions {
-  url: string
-  connections: number
+  url: string;
+  connections: number;
   /** Whole seconds: wrk takes no fractions. */
-  seconds: number
-  core: number
+  seconds: number;
+  core: number;
 }
 
 export interface LoadResult {
-  seconds: number
-  requests: number
+  seconds: number;
+  requests: number;
   /** Heads and bodies as they came from the socket, responses that were cut off by the end of the run included. */
-  bytes: number
+  bytes: number;
   /** Null when no response was complete before the end of the run. */
-  latencyMs: { p50: number, p90: number, p99: number, max: number } | null
-  errors: { connect: number, read: number, write: number, status: number, timeout: number }
+  latencyMs: { p50: number; p90: number; p99: number; max: number } | null;
+  errors: { connect: number; read: number; write: number; status: number; timeout: number };
 }
 
-const REPORT = fileURLToPath(new URL('wrk-report.lua', import.meta.url))
+const REPORT = fileURLToPath(new URL('wrk-report.lua', import.meta.url));
 
 export async function runLoad({ url, connections, seconds, core }: LoadOptions): Promise<LoadResult> {
   const output = await run('taskset', [
-    '-c', String(core), 'wrk',
-    '-t', '1', '-c', String(connections), '-d', `${seconds}s`, '--timeout', '10s', '-s', REPORT, url,
-  ])
-  const result = parseLoad(output)
-  const { connect, read, write, status } = result.errors
-  if (status > 0) throw new Error(`${url}: ${status} of ${result.requests} answers were errors`)
-  if (connect + read + write > 0) throw new Error(`${url}: ${connect} connect, ${read} read and ${write} write errors`)
-  if (result.bytes === 0) throw new Error(`${url}: nothing came in ${seconds} s`)
-  return result
+    '-c',
+    String(core),
+    'wrk',
+    '-t',
+    '1',
+    '-c',
+    String(connections),
+    '-d',
+    `${seconds}s`,
+    '--timeout',
+    '10s',
+    '-s',
+    REPORT,
+    url,
+  ]);
+  const result = parseLoad(output);
+  const { connect, read, write, status } = result.errors;
+  if (status > 0) throw new Error(`${url}: ${status} of ${result.requests} answers were errors`);
+  if (connect + read + write > 0) throw new Error(`${url}: ${connect} connect, ${read} read and ${write} write errors`);
+  if (result.bytes === 0) throw new Error(`${url}: nothing came in ${seconds} s`);
+  return result;
 }
 
 export function parseLoad(output: string): LoadResult {
-  const line = /^zerosend-bench (\{.*\})$/m.exec(output)?.[1]
-  if (line === undefined) throw new Error(`wrk printed no result line:\n${output.trim()}`)
-  return JSON.parse(line) as LoadResult
+  const line = /^zerosend-bench (\{.*\})$/m.exec(output)?.[1];
+  if (line === undefined) throw new Error(`wrk printed no result line:\n${output.trim()}`);
+  return JSON.parse(line) as LoadResult;
 }

@@ -1,23 +1,23 @@
 // The command line of the comparison, checked once.
 
-import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
-import { parseSize } from './files.ts'
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { parseSize } from './files.ts';
 
 export interface Options {
-  mode: 'compare' | 'json-under-load'
-  sizes: string[]
-  variants: string[]
-  rounds: number
-  duration: number
+  mode: 'compare' | 'json-under-load';
+  sizes: string[];
+  variants: string[];
+  rounds: number;
+  duration: number;
   /** Connections of the load generator; undefined lets the size decide. */
-  connections: number | undefined
+  connections: number | undefined;
   /** Concurrent downloads, one measurement each, of `json-under-load`. */
-  downloads: number[]
-  out: string
+  downloads: number[];
+  out: string;
 }
 
-export const VARIANTS = ['zerosend', 'fastify-static', 'send-buffer']
+export const VARIANTS = ['zerosend', 'fastify-static', 'send-buffer'];
 
 export const USAGE = `usage: compare.ts [options]
 
@@ -29,37 +29,40 @@ export const USAGE = `usage: compare.ts [options]
                        with --json-under-load the concurrent downloads (default 16 and 256)
   --json-under-load    measure a JSON route's latency beside downloads of 16m
   --smoke              one short round, to see that everything runs
-  --out file           where the figures go (default results/<name>.json)`
+  --out file           where the figures go (default results/<name>.json)`;
 
 export function parseOptions(args: string[]): Options | 'help' {
   const { values } = parseArgs({
     args,
     options: {
-      'sizes': { type: 'string' },
-      'variants': { type: 'string' },
-      'rounds': { type: 'string' },
-      'duration': { type: 'string' },
-      'connections': { type: 'string' },
+      sizes: { type: 'string' },
+      variants: { type: 'string' },
+      rounds: { type: 'string' },
+      duration: { type: 'string' },
+      connections: { type: 'string' },
       'json-under-load': { type: 'boolean', default: false },
-      'smoke': { type: 'boolean', default: false },
-      'out': { type: 'string' },
-      'help': { type: 'boolean', default: false },
+      smoke: { type: 'boolean', default: false },
+      out: { type: 'string' },
+      help: { type: 'boolean', default: false },
     },
-  })
-  if (values.help) return 'help'
+  });
+  if (values.help) return 'help';
 
-  const mode = values['json-under-load'] ? 'json-under-load' : 'compare'
-  const { smoke } = values
-  const sizes = list('sizes', values.sizes ?? (mode === 'json-under-load' ? '16m' : smoke ? '1k,1m' : '1k,16k,64k,256k,1m,16m'))
-  sizes.forEach(parseSize)
+  const mode = values['json-under-load'] ? 'json-under-load' : 'compare';
+  const { smoke } = values;
+  const sizes = list(
+    'sizes',
+    values.sizes ?? (mode === 'json-under-load' ? '16m' : smoke ? '1k,1m' : '1k,16k,64k,256k,1m,16m'),
+  );
+  sizes.forEach(parseSize);
   if (mode === 'json-under-load' && sizes.length > 1) {
-    throw new Error(`--sizes: "${values.sizes}" is more than one size; --json-under-load takes one`)
+    throw new Error(`--sizes: "${values.sizes}" is more than one size; --json-under-load takes one`);
   }
-  const variants = list('variants', values.variants ?? VARIANTS.join(','))
+  const variants = list('variants', values.variants ?? VARIANTS.join(','));
   for (const variant of variants) {
-    if (!VARIANTS.includes(variant)) throw new Error(`--variants: "${variant}" is not one of ${VARIANTS.join(', ')}`)
+    if (!VARIANTS.includes(variant)) throw new Error(`--variants: "${variant}" is not one of ${VARIANTS.join(', ')}`);
   }
-  const connections = values.connections === undefined ? undefined : count('connections', values.connections, 10_000)
+  const connections = values.connections === undefined ? undefined : count('connections', values.connections, 10_000);
   return {
     mode,
     sizes,
@@ -69,19 +72,24 @@ export function parseOptions(args: string[]): Options | 'help' {
     connections,
     downloads: connections !== undefined ? [connections] : smoke ? [16] : [16, 256],
     out: values.out ?? fileURLToPath(new URL(`../results/${smoke ? `smoke-${mode}` : mode}.json`, import.meta.url)),
-  }
+  };
 }
 
 function list(name: string, text: string): string[] {
-  const items = new Set(text.split(',').map((item) => item.trim()).filter((item) => item !== ''))
-  if (items.size === 0) throw new Error(`--${name}: "${text}" names nothing`)
-  return [...items]
+  const items = new Set(
+    text
+      .split(',')
+      .map((item) => item.trim())
+      .filter((item) => item !== ''),
+  );
+  if (items.size === 0) throw new Error(`--${name}: "${text}" names nothing`);
+  return [...items];
 }
 
 function count(name: string, text: string, most: number): number {
-  const value = Number(text)
+  const value = Number(text);
   if (!Number.isInteger(value) || value < 1 || value > most) {
-    throw new Error(`--${name}: "${text}" is not a whole number from 1 to ${most}`)
+    throw new Error(`--${name}: "${text}" is not a whole number from 1 to ${most}`);
   }
-  return value
+  return value;
 }

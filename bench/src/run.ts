@@ -1,18 +1,23 @@
 // Runs a command to its end and returns what it printed; a failure says which command and what it said.
 
-import { spawn } from 'node:child_process'
+import { spawn } from 'node:child_process';
 
 export function run(command: string, args: string[]): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] })
-    let stdout = ''
-    let stderr = ''
-    child.stdout.setEncoding('utf8').on('data', (text: string) => { stdout += text })
-    child.stderr.setEncoding('utf8').on('data', (text: string) => { stderr += text })
-    child.on('error', reject)
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text;
+    });
+    child.on('error', reject);
     child.on('close', (code, signal) => {
-      if (code === 0) resolve(stdout)
-      else reject(new Error(`${command} ${args.join(' ')}: ended with ${signal ?? code}: ${(stderr || stdout).trim()}`))
-    })
-  })
+      if (code === 0) resolve(stdout);
+      else
+        reject(new Error(`${command} ${args.join(' ')}: ended with ${signal ?? code}: ${(stderr || stdout).trim()}`));
+    });
+  });
 }

@@ -1,8 +1,8 @@
-import assert from 'node:assert/strict'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { test } from 'node:test'
-import { parseLoad, runLoad } from '../src/load.ts'
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { test } from 'node:test';
+import { parseLoad, runLoad } from '../src/load.ts';
 
 // As wrk 4.1.0 printed it.
 const OUTPUT = `Running 1s test @ http://127.0.0.1:9933/ok
@@ -14,11 +14,11 @@ const OUTPUT = `Running 1s test @ http://127.0.0.1:9933/ok
 Requests/sec:   9555.09
 Transfer/sec:     10.47MB
 zerosend-bench {"seconds":1.000618,"requests":9561,"bytes":10985589,"latencyMs":{"p50":0.321,"p90":1.544,"p99":6.006,"max":16.636},"errors":{"connect":0,"read":0,"write":0,"status":0,"timeout":0}}
-`
+`;
 
 const STALLED = `  0 requests in 1.00s, 528.00B read
 zerosend-bench {"seconds":1.002703,"requests":0,"bytes":528,"latencyMs":null,"errors":{"connect":0,"read":0,"write":0,"status":0,"timeout":0}}
-`
+`;
 
 test('the exact counts are read, not the rounded text', () => {
   assert.deepEqual(parseLoad(OUTPUT), {
@@ -27,45 +27,45 @@ test('the exact counts are read, not the rounded text', () => {
     bytes: 10985589,
     latencyMs: { p50: 0.321, p90: 1.544, p99: 6.006, max: 16.636 },
     errors: { connect: 0, read: 0, write: 0, status: 0, timeout: 0 },
-  })
-})
+  });
+});
 
 test('a run in which no response was complete has bytes and no latency', () => {
-  const { requests, bytes, latencyMs } = parseLoad(STALLED)
-  assert.deepEqual({ requests, bytes, latencyMs }, { requests: 0, bytes: 528, latencyMs: null })
-})
+  const { requests, bytes, latencyMs } = parseLoad(STALLED);
+  assert.deepEqual({ requests, bytes, latencyMs }, { requests: 0, bytes: 528, latencyMs: null });
+});
 
 test('output without a result line is shown in the error', () => {
-  assert.throws(() => parseLoad('unknown option'), /no result line:\nunknown option/)
-})
+  assert.throws(() => parseLoad('unknown option'), /no result line:\nunknown option/);
+});
 
 test('what wrk counts is what a server sent', async () => {
-  let requests = 0
+  let requests = 0;
   const server = createServer((_request, response) => {
-    requests++
-    response.end('x'.repeat(1000))
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
+    requests++;
+    response.end('x'.repeat(1000));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
   try {
-    const load = await runLoad({ url, connections: 2, seconds: 1, core: 0 })
-    assert.ok(load.requests > 0 && load.requests <= requests, `${load.requests} counted, ${requests} served`)
-    assert.ok(load.bytes > load.requests * 1000)
-    assert.ok(load.latencyMs !== null && load.latencyMs.p50 <= load.latencyMs.p99)
+    const load = await runLoad({ url, connections: 2, seconds: 1, core: 0 });
+    assert.ok(load.requests > 0 && load.requests <= requests, `${load.requests} counted, ${requests} served`);
+    assert.ok(load.bytes > load.requests * 1000);
+    assert.ok(load.latencyMs !== null && load.latencyMs.p50 <= load.latencyMs.p99);
   } finally {
-    server.closeAllConnections()
-    server.close()
+    server.closeAllConnections();
+    server.close();
   }
-})
+});
 
 test('error answers are an error', async () => {
-  const server = createServer((_request, response) => response.writeHead(503).end())
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
+  const server = createServer((_request, response) => response.writeHead(503).end());
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
   try {
-    await assert.rejects(runLoad({ url, connections: 2, seconds: 1, core: 0 }), /answers were errors/)
+    await assert.rejects(runLoad({ url, connections: 2, seconds: 1, core: 0 }), /answers were errors/);
   } finally {
-    server.closeAllConnections()
-    server.close()
+    server.closeAllConnections();
+    server.close();
   }
-})
+});

@@ -161,7 +161,7 @@ fn directories_redirect_list_or_serve_an_index() {
     let index = vec!["missing.html".to_owned(), "file".to_owned(), "index.html".to_owned()];
     let several = site(&tree, SiteOptions { index, ..SiteOptions::default() });
     assert_eq!(seen(&several, &get("/bare/")), "200 x");
-    assert_eq!(response(&several, &get("/dir")).path, "dir/index.html");
+    assert_eq!(response(&several, &get("/dir")).head.path, "dir/index.html");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn extensions_and_dotfiles() {
     let extensions = vec!["txt".to_owned(), "html".to_owned()];
     let site_with = site(&tree, SiteOptions { extensions, ..SiteOptions::default() });
     assert_eq!(seen(&site_with, &get("/page")), "200 <page>");
-    assert_eq!(response(&site_with, &get("/page")).path, "page.html");
+    assert_eq!(response(&site_with, &get("/page")).head.path, "page.html");
     assert_eq!(header(&response(&site_with, &get("/page")), "content-type"), Some("text/html; charset=utf-8"));
     assert_eq!(seen(&site_with, &get("/both")), "200 plain");
     assert_eq!(seen(&site_with, &get("/page.")), "NotFound");

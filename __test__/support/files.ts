@@ -1,0 +1,64 @@
+/** Files for tests: a directory of one's own, bytes that can be told apart, and what a process holds open. */
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import type { ExecutionContext } from 'ava';
+
+/** A directory that is gone after the test. */
+export function scratch(t: ExecutionContext): string {
+  const directory = mkdtempSync(join(tmpdir(), 'zerosend-test-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+/** `length` bytes in which every 4-byte word is its own position, so that no two stretches are alike. */
+export function pattern(length: number, seed = 0): Buffer {
+  const words = new Uint32Array(Math.ceil(length / 4));
+  for (let at = 0; at < words.length; at++) words[at] = Math.imul(at + seed + 1, 2654435761);
+  return Buffer.from(words.buffer).subarray(0, length);
+}
+
+/** Writes such a file and returns its path. */
+export function patternFile(directory: string, name: string, length: number, seed = 0): string {
+  const path = join(directory, name);
+  writeFileSync(path, pattern(length, seed));
+  return path;
+}
+
+export const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** What this process has open, less what the runtime opens for itself as it goes. */
+export function openDescriptors(): string[] {
+  return readdirSync('/proc/self/fd')
+    .map((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`);
+      } catch {
+        return '';
+      }
+    })
+    .filter(
+      (link) => link !== '' && !link.startsWith('anon_inode:') && !link.startsWith('/proc/') && link !== '/dev/null',
+    );
+}
+
+/** Waits until `condition` holds; fails after `ms`. */
+export async function until(condition: () => boolean, ms = 5000, what = 'the condition'): Promise<void> {
+  const end = performance.now() + ms;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`${what} did not come true within ${ms} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** Waits until this process has no more open than `before`. */
+export async function settled(t: ExecutionContext, before: string[]): Promise<void> {
+  try {
+    await until(() => openDescriptors().length <= before.length, 5000);
+  } catch {
+    t.deepEqual(openDescriptors(), before, 'descriptors were left open');
+  }
+  t.pass();
+}

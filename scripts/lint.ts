@@ -1,0 +1,33 @@
+/** Everything that is checked without running it: formats, clippy, types, and that generated files are up to date. */
+import { readFileSync } from 'node:fs';
+
+import { ROOT, run } from './run.js';
+
+const GENERATED = ['native.cjs', 'native.d.ts', 'crates/core/src/http/mime_table.rs'];
+
+const failures: string[] = [];
+
+async function check(name: string, tool: string, args: string[]): Promise<void> {
+  console.log(`> ${name}`);
+  const { code } = await run(tool, args);
+  if (code !== 0) failures.push(name);
+}
+
+await check('cargo fmt', 'cargo', ['fmt', '--all', '--check']);
+await check('clippy', 'cargo', ['clippy', '--workspace', '--all-targets', '--quiet', '--', '-D', 'warnings']);
+await check('biome', 'biome', ['check', '--error-on-warnings', '.']);
+await check('types', 'tsc', ['-p', 'tsconfig.check.json']);
+
+const contents = () => GENERATED.map((file) => readFileSync(ROOT + file, 'utf8'));
+const before = contents();
+await check('generate', 'tsx', ['scripts/generate-mime.ts']);
+await check('build', 'tsx', ['scripts/build.ts']);
+contents().forEach((text, at) => {
+  if (text !== before[at]) failures.push(`${GENERATED[at]} was not up to date; commit what is there now`);
+});
+
+const dependents = await run('cargo', ['tree', '-p', 'zerosend-core', '--edges', 'normal', '--prefix', 'none']);
+if (dependents.output.includes('napi')) failures.push('zerosend-core must not know of napi');
+
+for (const failure of failures) console.error(`lint: ${failure}`);
+process.exit(failures.length === 0 ? 0 : 1);
