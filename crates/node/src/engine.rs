@@ -90,11 +90,10 @@ pub fn open_engine(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<()> {
     ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer }>"
 )]
 pub fn take_events(env: &Env) -> napi::Result<Vec<Object<'_>>> {
-    let delivered = with(env, |engine| {
+    with(env, |engine| {
         let events = engine.events.take();
         Ok(events.into_iter().map(|event| engine.deliver(env, event)).collect::<napi::Result<Vec<_>>>())
-    })?;
-    delivered
+    })?
 }
 
 /// Lets go of what `token` names. Unknown and used tokens are ignored.
