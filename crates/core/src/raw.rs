@@ -12,7 +12,7 @@ use nix::fcntl::{FcntlArg, OFlag, PosixFadviseAdvice, fcntl, posix_fadvise};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
 use crate::error::{Code, Error, Result};
-use crate::sys::memory::Pages;
+use crate::sys::memory::Span;
 use crate::sys::pipe::{self, SpliceFlags};
 use crate::sys::residency::{Residency, residency};
 use crate::sys::{Kernel, Linux, SysResult};
@@ -184,12 +184,12 @@ pub fn tee(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: usize) -> Result<Op
     outcome("tee", pipe::tee(from.fd, to.fd, length))
 }
 
-/// One `vmsplice(2)` of a part of `pages`, which nobody may write to any more.
-pub fn vmsplice(pipe: BorrowedFd<'_>, pages: &Pages, offset: usize, length: usize) -> Result<Option<usize>> {
+/// One `vmsplice(2)` of memory that nobody writes to any more, at most [`pipe::MAX_SPANS`] pieces of it.
+pub fn vmsplice(pipe: BorrowedFd<'_>, spans: &[Span<'_>]) -> Result<Option<usize>> {
     let end = End::new("pipe", pipe)?;
     end.must_be_pipe()?;
     end.must_write()?;
-    outcome("vmsplice", pipe::vmsplice(end.fd, pages.span(offset, length), true))
+    outcome("vmsplice", pipe::vmsplice(end.fd, spans, true))
 }
 
 /// How much an empty pipe takes, in bytes; `None` for one that is not empty. `pipe` is its end to write to.

@@ -29,15 +29,21 @@ impl Lent {
         self.0.insert(pages.address().as_ptr() as usize, Arc::downgrade(pages));
     }
 
-    /// Takes an ArrayBuffer's memory away from JavaScript: from here on it reads as empty there.
-    pub fn take(&mut self, buffer: ArrayBuffer<'_>) -> Result<Arc<Pages>> {
-        let pages = self.0.remove(&(buffer.as_ptr() as usize)).and_then(|pages| pages.upgrade()).ok_or_else(|| {
+    /// Whether an ArrayBuffer's memory is ours to take.
+    pub fn check(&self, buffer: &ArrayBuffer<'_>) -> Result<Arc<Pages>> {
+        self.0.get(&(buffer.as_ptr() as usize)).and_then(Weak::upgrade).ok_or_else(|| {
             Error::new(
                 Code::InvalidArgument,
                 "gift is true, but the buffer is not from allocPages (or was given already): the memory of an ordinary \
                  Buffer is used again by others while the kernel still reads it; leave gift out, then it is copied",
             )
-        })?;
+        })
+    }
+
+    /// Takes an ArrayBuffer's memory away from JavaScript: from here on it reads as empty there.
+    pub fn take(&mut self, buffer: ArrayBuffer<'_>) -> Result<Arc<Pages>> {
+        let pages = self.check(&buffer)?;
+        self.0.remove(&(pages.address().as_ptr() as usize));
         buffer
             .detach()
             .map_err(|error| Error::new(Code::InvalidArgument, format!("the buffer cannot be given: {error}")))?;

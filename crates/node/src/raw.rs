@@ -167,33 +167,46 @@ pub fn vmsplice_copy(env: &Env, pipe: i32, buffers: Vec<Uint8Array>) -> napi::Re
             return Ok(Some(0.0));
         }
         let pages = pages::copy(&slices)?;
-        borrow("vmsplice", pipe, |pipe| raw::vmsplice(pipe, &pages, 0, length)).map(number)
+        borrow("vmsplice", pipe, |pipe| raw::vmsplice(pipe, &[pages.span(0, length)])).map(number)
     })
 }
 
-/// One `vmsplice(2)` of a part of `buffer`, which is `allocPages`' own and JavaScript's no more after this. The pipe must
-/// be empty and have room: `null` when it is not empty, and then nothing is taken.
+/// A part of an ArrayBuffer of `allocPages`.
+#[napi(object, object_to_js = false)]
+pub struct Gift<'env> {
+    pub buffer: ArrayBuffer<'env>,
+    pub offset: f64,
+    pub length: f64,
+}
+
+/// One `vmsplice(2)` of parts of buffers, which are `allocPages`' own, each another one, and JavaScript's no more after
+/// this. The pipe must be empty and have room: `null` when it is not empty, and then nothing is taken.
 #[napi]
-pub fn vmsplice_gift(
-    env: &Env,
-    pipe: i32,
-    buffer: ArrayBuffer<'_>,
-    offset: f64,
-    length: f64,
-) -> napi::Result<Option<f64>> {
+pub fn vmsplice_gift(env: &Env, pipe: i32, gifts: Vec<Gift<'_>>) -> napi::Result<Option<f64>> {
     with(env, |engine| {
-        let (offset, length) = (offset as usize, length as usize);
         borrow("vmsplice", pipe, |pipe| {
             let Some(room) = raw::empty_room(pipe)? else { return Ok(None) };
             let page = sys::residency::page_size() as usize;
-            if length > 0 && ((offset + length - 1) / page - offset / page + 1) * page > room {
+            let mut needed = 0;
+            for gift in &gifts {
+                engine.pages.check(&gift.buffer)?;
+                let (offset, length) = (gift.offset as usize, gift.length as usize);
+                needed += if length == 0 { 0 } else { ((offset + length - 1) / page - offset / page + 1) * page };
+            }
+            if needed > room {
                 return Err(Error::new(
                     Code::OutOfRange,
-                    format!("the gift is of {length} bytes, but the pipe has room for {room}: resize it, or give less"),
+                    format!(
+                        "the gift takes {needed} bytes of whole pages, but the pipe has room for {room}: resize it"
+                    ),
                 ));
             }
-            let pages = engine.pages.take(buffer)?;
-            raw::vmsplice(pipe, &pages, offset, length)
+            let mut taken = Vec::with_capacity(gifts.len());
+            for gift in gifts {
+                taken.push((engine.pages.take(gift.buffer)?, gift.offset as usize, gift.length as usize));
+            }
+            let spans: Vec<_> = taken.iter().map(|(pages, offset, length)| pages.span(*offset, *length)).collect();
+            raw::vmsplice(pipe, &spans)
         })
         .map(number)
     })

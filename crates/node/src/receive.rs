@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use napi::Env;
+use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
 use zerosend_core::pool::Pool;
 use zerosend_core::reactor::registry::Token;
@@ -38,7 +39,7 @@ pub fn open_sink(env: &Env, request: f64, path: Option<String>, fd: Option<i32>)
 }
 
 /// Lets the reactor receive from a held descriptor into an opened file: `length` bytes, or all until the source ends.
-/// `request` hears of progress and of the end.
+/// `before` has been read from it already: it goes first and counts. `request` hears of progress and of the end.
 #[napi]
 pub fn receive(
     env: &Env,
@@ -46,13 +47,15 @@ pub fn receive(
     source: f64,
     request: f64,
     length: Option<f64>,
+    before: Option<Uint8Array>,
     options: DriveOptions,
 ) -> napi::Result<()> {
     with(env, |engine| {
         let Some(Held::Target(source)) = engine.held.remove(source as Token) else { return Err(ended()) };
         let Some(Held::Sink(sink)) = engine.held.remove(sink as Token) else { return Err(ended()) };
+        let before = before.map(|bytes| bytes.to_vec()).unwrap_or_default();
         let job = Job {
-            work: Work::Receive(Receive::new(sink, length.map(|length| length as u64))),
+            work: Work::Receive(Receive::new(sink, length.map(|length| length as u64)).after(before)),
             peer: Arc::new(NonBlocking::new(source)?),
             timeout: options.timeout.map(milliseconds),
             chunk: options.chunk as u64,

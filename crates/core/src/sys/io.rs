@@ -143,7 +143,7 @@ impl Kernel for Linux {
     }
 
     fn vmsplice(&mut self, pipe: BorrowedFd<'_>, span: Span<'_>, gift: bool) -> SysResult<usize> {
-        pipe::vmsplice(pipe, span, gift)
+        pipe::vmsplice(pipe, &[span], gift)
     }
 
     fn read(&mut self, from: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize> {

@@ -8,6 +8,9 @@ use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl};
 use super::SysResult;
 use super::memory::Span;
 
+/// Spans of one `vmsplice` at most.
+pub const MAX_SPANS: usize = 16;
+
 /// A new pipe, both ends non-blocking and closed on exec: the end to read from, the end to write to.
 pub fn new() -> SysResult<(OwnedFd, OwnedFd)> {
     nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
@@ -67,14 +70,21 @@ pub fn tee(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: usize) -> SysResult
 }
 
 /// One `vmsplice(2)` with `SPLICE_F_NONBLOCK`: the pipe refers to the pages themselves. `gift` is `SPLICE_F_GIFT`.
-pub fn vmsplice(pipe: BorrowedFd<'_>, span: Span<'_>, gift: bool) -> SysResult<usize> {
-    let iovec = span.as_iovec();
+/// At most [`MAX_SPANS`] spans.
+pub fn vmsplice(pipe: BorrowedFd<'_>, spans: &[Span<'_>], gift: bool) -> SysResult<usize> {
+    let mut iovecs = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MAX_SPANS];
+    if spans.len() > MAX_SPANS {
+        return Err(Errno::EINVAL);
+    }
+    for (iovec, span) in iovecs.iter_mut().zip(spans) {
+        *iovec = span.as_iovec();
+    }
     let mut flags = libc::SPLICE_F_NONBLOCK;
     if gift {
         flags |= libc::SPLICE_F_GIFT;
     }
-    // SAFETY: one iovec over memory that the span keeps mapped during the call; the kernel pins the pages it keeps, and
-    // only reads them.
-    let count = unsafe { libc::vmsplice(pipe.as_raw_fd(), &raw const iovec, 1, flags) };
+    // SAFETY: as many live iovecs as there are spans, over memory that the spans keep mapped during the call; the kernel
+    // pins the pages it keeps, and only reads them.
+    let count = unsafe { libc::vmsplice(pipe.as_raw_fd(), iovecs.as_ptr(), spans.len(), flags) };
     Errno::result(count).map(|count| count as usize)
 }

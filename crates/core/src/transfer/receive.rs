@@ -20,6 +20,8 @@ pub struct Receive {
     received: u64,
     syscalls: u64,
     road: Road,
+    /// Bytes that were read from the source before; they go first.
+    before: Vec<u8>,
 }
 
 enum Road {
@@ -34,7 +36,14 @@ impl Receive {
     /// `length` bytes, or all until the source ends, to the position of `file`, a regular file that is open for writing
     /// and not for appending.
     pub fn new(file: OwnedFd, length: Option<u64>) -> Self {
-        Self { file, remaining: length, received: 0, syscalls: 0, road: Road::New }
+        Self { file, remaining: length, received: 0, syscalls: 0, road: Road::New, before: Vec::new() }
+    }
+
+    /// Bytes that somebody has read from the source already; they go first and count.
+    #[must_use]
+    pub fn after(mut self, bytes: Vec<u8>) -> Self {
+        self.before = bytes;
+        self
     }
 
     /// What has been received so far, and how.
@@ -52,6 +61,11 @@ impl Receive {
         if let Road::New = self.road {
             self.road = Pooled::take().map_or_else(|_| buffer(), Road::Pipe);
         }
+        if !self.before.is_empty() {
+            let before = std::mem::take(&mut self.before);
+            write_all(&self.file, &before, &mut self.syscalls)?;
+            self.count(before.len());
+        }
         loop {
             if self.remaining == Some(0) {
                 return Ok(Progress::Done);
@@ -63,8 +77,7 @@ impl Receive {
             match self.attempt(source, usize::try_from(wanted).unwrap_or(usize::MAX)) {
                 Ok(0) => return self.end(),
                 Ok(count) => {
-                    self.received += count as u64;
-                    self.remaining = self.remaining.map(|remaining| remaining - count as u64);
+                    self.count(count);
                     budget.spend(count);
                 }
                 Err(error) => match (error.errno(), &self.road) {
@@ -104,18 +117,15 @@ impl Receive {
                 self.syscalls += 1;
                 let count =
                     nix::unistd::read(source, &mut buffer[..length]).map_err(|errno| Error::system("read", errno))?;
-                let mut written = 0;
-                while written < count {
-                    self.syscalls += 1;
-                    match nix::unistd::write(file, &buffer[written..count]) {
-                        Ok(step) => written += step,
-                        Err(Errno::EINTR) => {}
-                        Err(errno) => return Err(Error::system("write", errno)),
-                    }
-                }
+                write_all(&self.file, &buffer[..count], &mut self.syscalls)?;
                 Ok(count)
             }
         }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.received += bytes as u64;
+        self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(bytes as u64));
     }
 
     fn end(&self) -> Result<Progress> {
@@ -129,6 +139,18 @@ impl Receive {
             )),
         }
     }
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8], syscalls: &mut u64) -> Result<()> {
+    while !bytes.is_empty() {
+        *syscalls += 1;
+        match nix::unistd::write(file, bytes) {
+            Ok(step) => bytes = &bytes[step..],
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::system("write", errno)),
+        }
+    }
+    Ok(())
 }
 
 fn buffer() -> Road {
