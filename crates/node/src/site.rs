@@ -46,7 +46,7 @@ pub struct SiteSettings {
     pub conformance: String,
     pub max_ranges: u32,
     pub multipart: bool,
-    #[napi(ts_type = "'auto' | 'sendfile' | 'read-write'")]
+    #[napi(ts_type = "'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'")]
     pub method: String,
 }
 
