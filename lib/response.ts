@@ -14,7 +14,7 @@ import { Pump } from './pump.js';
 import { spend } from './turns.js';
 
 /** Bytes sent at once when a response starts, and in each turn after. */
-const CHUNK = 1024 * 1024;
+const CHUNK = 512 * 1024;
 
 /** Called once, when all is sent or nothing more will be. */
 export type Done = (error: ZerosendError | undefined) => void;
