@@ -4,11 +4,28 @@
  * This is the standalone API; the Fastify plugin is `zerosend/fastify`.
  */
 export type { ZerosendError, ZerosendErrorCode } from './lib/errors.js';
+export { allocPages, type SendPagesOptions, sendPages } from './lib/pages.js';
+export { Pipe, type PipeOptions, type PipeStatistics, pipeStatistics } from './lib/pipe.js';
+export {
+  type Moved,
+  type RawEnd,
+  type SpliceOptions,
+  sendfile,
+  splice,
+  tee,
+  type VmspliceOptions,
+  vmsplice,
+} from './lib/raw.js';
+export { type ReceiveFileOptions, type ReceiveSource, receiveFile } from './lib/receive-file.js';
 export {
   type FileSource,
   type Method,
   type SendFileOptions,
   type SendFileResult,
+  type SendFilesOptions,
+  type SendPart,
   type SendTarget,
   sendFile,
+  sendFiles,
+  sliceRanges,
 } from './lib/send-file.js';
