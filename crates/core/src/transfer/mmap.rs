@@ -45,7 +45,11 @@ impl Window {
                 let start = offset - offset % page_size();
                 let size = (offset - start + length as u64).clamp(1, WINDOW);
                 *syscalls += 1;
-                let mapping = kernel.map(file, start, size as usize)?;
+                let mapping = kernel.map(file, start, size as usize).map_err(|errno| match errno {
+                    Errno::EINTR | Errno::EAGAIN => errno,
+                    // Whatever a filesystem says here (procfs: EIO), it means that it maps nothing.
+                    _ => Errno::ENODEV,
+                })?;
                 if size == WINDOW {
                     *syscalls += 1;
                     let _ = mapping.advise_sequential();
