@@ -842,6 +842,7 @@ module.exports.drive = nativeBinding.drive
 module.exports.heldCount = nativeBinding.heldCount
 module.exports.holdCurrent = nativeBinding.holdCurrent
 module.exports.holdTarget = nativeBinding.holdTarget
+module.exports.mergeVary = nativeBinding.mergeVary
 module.exports.methodNames = nativeBinding.methodNames
 module.exports.open = nativeBinding.open
 module.exports.openEngine = nativeBinding.openEngine

@@ -48,6 +48,9 @@ export declare function holdCurrent(): number
 /** Duplicates a descriptor that bytes will be sent to, and returns its token. */
 export declare function holdTarget(fd: number): number
 
+/** What to set `Vary` to so that it names `accept-encoding`; `null` when it already does. */
+export declare function mergeVary(existing?: string | undefined | null): string | null
+
 /** The names of the methods, in the order in which `startCurrent` counts them. */
 export declare function methodNames(): Array<TransferReport['method'] | 'auto'>
 

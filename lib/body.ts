@@ -17,7 +17,7 @@ export interface FileBodyOptions {
   /** Bytes read at once on the stream road. Default 64 KiB. */
   highWaterMark?: number | undefined;
   /** Told once which road the bytes took, when they are sent (before the response ends) or nothing more will be. */
-  onRoad?: ((road: Road, aborted: boolean, error: ZerosendError | undefined) => void) | undefined;
+  onRoad?: ((road: Road, aborted: boolean) => void) | undefined;
 }
 
 /**
@@ -67,7 +67,8 @@ export class FileBody extends Readable {
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     if (this.#reading !== 0) forget(this.#reading);
     this.#release();
-    this.#settle(this.#length === 0 ? 'none' : 'stream', this.#token !== 0 || error !== null);
+    // On its way past the stream it is the sender who knows.
+    if (this.#way !== 'past') this.#settle(this.#length === 0 ? 'none' : 'stream', error !== null || !this.readableEnded);
     callback(error);
   }
 
@@ -107,10 +108,10 @@ export class FileBody extends Readable {
     }
   }
 
-  #settle(road: Road, aborted: boolean, error?: ZerosendError): void {
+  #settle(road: Road, aborted: boolean): void {
     if (this.#settled) return;
     this.#settled = true;
-    this.#options.onRoad?.(road, aborted, error);
+    this.#options.onRoad?.(road, aborted);
   }
 
   #release(): void {

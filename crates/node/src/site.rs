@@ -13,7 +13,7 @@ use zerosend_core::http::caching::{CachePolicy, CacheRule};
 use zerosend_core::http::conditional::Conditions;
 use zerosend_core::http::glob::Glob;
 use zerosend_core::http::headers::CacheControl;
-use zerosend_core::http::negotiation::Encoding;
+use zerosend_core::http::negotiation::{self, Encoding};
 use zerosend_core::http::path::PathRules;
 use zerosend_core::pool::Pool;
 use zerosend_core::reactor::registry::Token;
@@ -205,6 +205,12 @@ pub fn respond_later(
         });
         Ok(())
     })
+}
+
+/// What to set `Vary` to so that it names `accept-encoding`; `null` when it already does.
+#[napi]
+pub fn merge_vary(existing: Option<String>) -> Option<String> {
+    negotiation::merge_vary(existing.as_deref())
 }
 
 impl Engine {
