@@ -52,7 +52,9 @@ export class FileBody extends Readable {
     if (untouched && this.#token !== 0 && options?.end !== false) {
       // Before it is asked: a small file is sent, and the stream at its end, when sendBody returns.
       this.#way = 'past';
-      const sent = sendBody(destination as unknown as ServerResponse, this.#token, this.#length, (error, method) => this.#sent(error, method));
+      const sent = sendBody(destination as unknown as ServerResponse, this.#token, this.#length, (error, method) =>
+        this.#sent(error, method),
+      );
       if (sent) return destination;
       this.#way = undefined;
     }
@@ -68,7 +70,8 @@ export class FileBody extends Readable {
     if (this.#reading !== 0) forget(this.#reading);
     this.#release();
     // On its way past the stream it is the sender who knows.
-    if (this.#way !== 'past') this.#settle(this.#length === 0 ? 'none' : 'stream', error !== null || !this.readableEnded);
+    if (this.#way !== 'past')
+      this.#settle(this.#length === 0 ? 'none' : 'stream', error !== null || !this.readableEnded);
     callback(error);
   }
 

@@ -101,7 +101,12 @@ function statisticsOf(fastify: FastifyInstance): Statistics {
 }
 
 function decorate(fastify: FastifyInstance, sites: Sites, delivery: Delivery): void {
-  const send = (reply: FastifyReply, pathname: string, root: ReplyOptions['root'], own: ReplyOptions | undefined): void => {
+  const send = (
+    reply: FastifyReply,
+    pathname: string,
+    root: ReplyOptions['root'],
+    own: ReplyOptions | undefined,
+  ): void => {
     let site: Site | undefined;
     let unrooted = false;
     try {
@@ -119,11 +124,14 @@ function decorate(fastify: FastifyInstance, sites: Sites, delivery: Delivery): v
   };
 
   type Second = string | ReplyOptions | undefined;
-  fastify.decorateReply('sendFile', function (this: FastifyReply, filename: string, second?: Second, third?: ReplyOptions) {
-    const own = typeof second === 'object' && second !== null ? second : third;
-    send(this, filename, typeof second === 'string' ? second : own?.root, own);
-    return this;
-  });
+  fastify.decorateReply(
+    'sendFile',
+    function (this: FastifyReply, filename: string, second?: Second, third?: ReplyOptions) {
+      const own = typeof second === 'object' && second !== null ? second : third;
+      send(this, filename, typeof second === 'string' ? second : own?.root, own);
+      return this;
+    },
+  );
   fastify.decorateReply('download', function (this: FastifyReply, file: string, second?: Second, third?: ReplyOptions) {
     const own = typeof second === 'object' && second !== null ? second : third;
     const name = typeof second === 'string' ? second : file;

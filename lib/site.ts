@@ -89,7 +89,14 @@ const YEAR_MS = 365 * 24 * 60 * 60 * 1000;
 
 /** The settings of a site with these roots and options. Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. */
 export function siteSettings(roots: string[], options: SiteOptions & SliceOptions, listing: boolean): SiteSettings {
-  const { cacheControl = true, dotfiles = 'allow', etag = true, fallback, immutable = false, method = 'auto' } = options;
+  const {
+    cacheControl = true,
+    dotfiles = 'allow',
+    etag = true,
+    fallback,
+    immutable = false,
+    method = 'auto',
+  } = options;
   const { conformance = 'fastify-static', multipart = false, symlinks = 'follow' } = options;
   if (typeof etag === 'string' && etag !== 'weak' && etag !== 'content') {
     throw invalid('etag', etag, "true, false, 'weak' or 'content'");

@@ -21,6 +21,7 @@ import { CURRENT, sendBody } from '../response.js';
 import { type Answer, conditionsOf, type Site, varyWithEncoding } from '../site.js';
 import { FST_STATIC_FORBIDDEN_PATH, FST_STATIC_INVALID_OPTION_VALUE, httpError } from './errors.js';
 import { asJson, isListName, type ListOptionsJsonFormat, listDirectory, withLinks } from './list.js';
+import { otherNames } from './names.js';
 import type { FastifyStaticOptions, ReplyOptions } from './options.js';
 import { decodePath, withSlash } from './paths.js';
 import type { Sites } from './sites.js';
@@ -104,7 +105,8 @@ export class Delivery {
   async #show(reply: FastifyReply, site: Site, wanted: Wanted): Promise<void> {
     const { allowedPath } = this.#options;
     const { request } = reply;
-    const onFile = wanted.options !== undefined && 'onFile' in wanted.options ? wanted.options.onFile : this.#options.onFile;
+    const onFile =
+      wanted.options !== undefined && 'onFile' in wanted.options ? wanted.options.onFile : this.#options.onFile;
     if (onFile !== undefined && typeof onFile !== 'function') throw new TypeError('onFile option must be a function');
     const name = wanted.encoded ? decodePath(wanted.pathname) : wanted.pathname;
     if (name === undefined) {
@@ -126,7 +128,7 @@ export class Delivery {
           const allowed = (asked: string) => allowedPath(asked, root, request);
           // What falls back has been asked for in every root before.
           const asked = part.roots.length > 1 || allowed(name);
-          if (!asked || (kind === 'response' && !otherNames(name, answer, wanted).every(allowed))) {
+          if (!asked || (kind === 'response' && !otherNames(name, answer, name.startsWith('/')).every(allowed))) {
             reply.callNotFound();
             return;
           }
@@ -152,7 +154,11 @@ export class Delivery {
   }
 
   /** The answer and the token of its transfer, at once where the disk need not be asked. */
-  async #ask(reply: FastifyReply, site: Site, { pathname, encoded }: Wanted): Promise<{ answer: Answer; token: number }> {
+  async #ask(
+    reply: FastifyReply,
+    site: Site,
+    { pathname, encoded }: Wanted,
+  ): Promise<{ answer: Answer; token: number }> {
     const { request } = reply;
     const conditions = conditionsOf(request.headers, site.negotiates);
     const headOnly = request.method === 'HEAD';
@@ -184,7 +190,8 @@ export class Delivery {
         reply.send(httpError(400));
         return;
       default:
-        if (this.#list !== undefined) void this.#sendList(reply, site, wanted, answer).catch((error) => reply.send(error));
+        if (this.#list !== undefined)
+          void this.#sendList(reply, site, wanted, answer).catch((error) => reply.send(error));
         else this.#missing(reply, answer);
     }
   }
@@ -262,7 +269,10 @@ export class Delivery {
     const onRoad = (road: Road, aborted: boolean) => this.#took(reply, answer, road, aborted);
     // As @fastify/send: what is no positive integer is the default.
     const usable = Number.isSafeInteger(highWaterMark) && (highWaterMark as number) > 0;
-    return new FileBody(token, answer.length, answer.file, { highWaterMark: usable ? highWaterMark : undefined, onRoad });
+    return new FileBody(token, answer.length, answer.file, {
+      highWaterMark: usable ? highWaterMark : undefined,
+      onRoad,
+    });
   }
 
   #took(reply: FastifyReply, answer: Answer, road: Road, aborted: boolean): void {
@@ -283,7 +293,7 @@ export class Delivery {
     }
     let directory = answer.file;
     if (answer.kind !== 'directory') {
-      const found = await this.#directory(site, slash ? pathname : `${path.posix.dirname(pathname)}/`);
+      const found = await this.#directory(site, slash ? pathname : path.posix.join(path.posix.dirname(pathname), '/'));
       if (found === undefined) {
         reply.callNotFound();
         return;
@@ -328,20 +338,6 @@ function keepOpen(reply: FastifyReply): (() => void) | undefined {
   const { socket } = reply.request.raw;
   return socket instanceof Socket && isPlainSocket(socket) ? hold(socket, 'end') : undefined;
 }
-
-/**
- * By which other names a file is served, to be asked about in turn: that of its directory with the slash, for an index in
- * place, and its own. A compressed file has the name of the plain one.
- */
-function otherNames(name: string, answer: Answer, wanted: Wanted): string[] {
-  const suffix = answer.encoding === undefined ? 0 : SUFFIXES[answer.encoding]?.length;
-  const file = suffix ? answer.path.slice(0, -suffix) : answer.path;
-  const own = name.startsWith('/') || wanted.unrooted ? `/${file}` : file;
-  if (own === name) return [];
-  return own.startsWith(`${name}/`) && name !== '' ? [`${name}/`, own] : [own];
-}
-
-const SUFFIXES: Record<string, string> = { zstd: '.zst', br: '.br', gzip: '.gz', deflate: '.deflate' };
 
 /** What `@fastify/static` leaves to send, which has no code for it. */
 function isPlainRefusal(answer: Answer, { pathname, encoded }: Wanted): boolean {

@@ -3,10 +3,7 @@ import { STATUS_CODES } from 'node:http';
 
 import createError from '@fastify/error';
 
-export const FST_STATIC_INVALID_OPTION = createError<[string, string]>(
-  'FST_STATIC_INVALID_OPTION',
-  '"%s" option %s',
-);
+export const FST_STATIC_INVALID_OPTION = createError<[string, string]>('FST_STATIC_INVALID_OPTION', '"%s" option %s');
 
 export const FST_STATIC_INVALID_OPTION_VALUE = createError<[string, string]>(
   'FST_STATIC_INVALID_OPTION_VALUE',

@@ -77,7 +77,9 @@ const AT_ONCE = 32;
 
 /** True for a path that is not a file but stands for a list. */
 export function isListName(pathname: string, { names }: ListOptions): boolean {
-  return names !== undefined && (names.includes(path.basename(pathname)) || (names.includes('/') && pathname.endsWith('/')));
+  return (
+    names !== undefined && (names.includes(path.basename(pathname)) || (names.includes('/') && pathname.endsWith('/')))
+  );
 }
 
 /** What is in `directory`, sorted by name. Entries that vanish meanwhile or cannot be looked at are left out. */

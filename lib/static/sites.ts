@@ -89,7 +89,11 @@ export class Sites {
       return known;
     }
     for (const name of Object.keys(own)) own[name] ??= undefined;
-    const site = new Site([...roots], { ...this.#options, ...own } as SiteOptions & SliceOptions, Boolean(this.#options.list));
+    const site = new Site(
+      [...roots],
+      { ...this.#options, ...own } as SiteOptions & SliceOptions,
+      Boolean(this.#options.list),
+    );
     const [oldest] = this.#others.keys();
     // Not closed: a request may still be about to ask it. It goes when the last of them has let go of it.
     if (oldest !== undefined && this.#others.size >= MOST) this.#others.delete(oldest);
