@@ -573,7 +573,7 @@ function setups(root: string, second: string): Setup[] {
           '/w/100%25.txt',
           '/w/%C3%BCn%C3%AF.txt',
           '/w/co:lon.txt',
-          '/w/column',
+          '/w/column.txt',
         ],
         GET_AND_HEAD,
       ),

@@ -1,6 +1,4 @@
-/** The errors of the plugin, with the codes of `@fastify/static`, and those that HTTP itself has a status for. */
-import { STATUS_CODES } from 'node:http';
-
+/** The errors of the plugin, with the codes of `@fastify/static`. */
 import createError from '@fastify/error';
 
 export const FST_STATIC_INVALID_OPTION = createError<[string, string]>('FST_STATIC_INVALID_OPTION', '"%s" option %s');
@@ -26,9 +24,3 @@ export const FST_STATIC_INVALID_REDIRECT_URL = createError<[string]>(
 );
 
 export const FST_STATIC_FORBIDDEN_PATH = createError('FST_STATIC_FORBIDDEN_PATH', 'Forbidden', 403);
-
-/** An error of HTTP without a code of our own, as Fastify's error handler likes them: its message is the status in words. */
-export function httpError(status: number, headers?: Record<string, string>, cause?: unknown): Error {
-  const error = new Error(STATUS_CODES[status], cause === undefined ? undefined : { cause });
-  return Object.assign(error, { statusCode: status }, headers === undefined ? undefined : { headers });
-}

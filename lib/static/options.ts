@@ -45,7 +45,7 @@ export interface FastifyStaticOptions
   /** False: only the decorators. Default true. */
   serve?: boolean | undefined;
   /** Where the files appear; may have parameters (`/:tenant/files`). Default `'/'`. */
-  prefix?: string | undefined;
+  prefix?: string;
   /** Do not add a slash to the prefix. Default false. */
   prefixAvoidTrailingSlash?: boolean | undefined;
   /** Add `reply.sendFile` and `reply.download`. False for a second registration. Default true. */
@@ -68,7 +68,7 @@ export interface FastifyStaticOptions
   /** No warning about a root that does not exist. Default false. */
   suppressWarning?: boolean | undefined;
   constraints?: RouteOptions['constraints'] | undefined;
-  logLevel?: NonNullable<RouteOptions['logLevel']> | undefined;
+  logLevel?: NonNullable<RouteOptions['logLevel']>;
 }
 
 /** Checks everything that the engine does not check; gives the roots, of which there may be none. */

@@ -9,7 +9,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::uio::pread;
-use sha2::{Digest, Sha256};
 
 use super::open_file::{FileMeta, OpenFile};
 use super::root::Access;
@@ -81,23 +80,23 @@ fn settled(meta: &FileMeta) -> bool {
     !(0..SETTLED_NS).contains(&(now - i128::from(meta.mtime_ns)))
 }
 
-/// 128 bits of SHA-256, in hexadecimal and quotes.
+/// 128 bits of BLAKE3, in hexadecimal and quotes.
 fn hash(file: &OpenFile) -> Result<String> {
     let mut buffer = vec![0; 256 * 1024];
-    let mut digest = Sha256::new();
+    let mut hasher = blake3::Hasher::new();
     let mut offset = 0;
     loop {
         match pread(file.as_fd(), &mut buffer, offset) {
             Ok(0) => break,
             Ok(read) => {
-                digest.update(buffer.get(..read).unwrap_or_default());
+                hasher.update(buffer.get(..read).unwrap_or_default());
                 offset += read as i64;
             }
             Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(Error::system("pread", errno)),
         }
     }
-    let bits: String = digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let bits: String = hasher.finalize().as_bytes().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     Ok(format!("\"{bits}\""))
 }
 

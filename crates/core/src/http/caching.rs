@@ -75,7 +75,7 @@ fn is_hash(piece: &str) -> bool {
     let (upper, lower) = (any(u8::is_ascii_uppercase), any(u8::is_ascii_lowercase));
     let hexadecimal = bytes.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'));
     if digits {
-        return (hexadecimal && lower) || (upper && lower);
+        return lower && (upper || hexadecimal);
     }
     // `MyWidget` and `README` are words: a capital after a capital and, elsewhere, after a small letter are none.
     let pairs = |first: fn(&u8) -> bool, second: fn(&u8) -> bool| {
