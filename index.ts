@@ -5,13 +5,30 @@
  */
 export type { ZerosendError, ZerosendErrorCode } from './lib/errors.js';
 export { createStaticHandler, type StaticHandler, type StaticHandlerOptions } from './lib/handler.js';
+export { allocPages, type SendPagesOptions, sendPages } from './lib/pages.js';
+export { Pipe, type PipeOptions, type PipeStatistics, pipeStatistics } from './lib/pipe.js';
+export {
+  type Moved,
+  type RawEnd,
+  type SpliceOptions,
+  sendfile,
+  splice,
+  tee,
+  type VmspliceOptions,
+  vmsplice,
+} from './lib/raw.js';
+export { type ReceiveFileOptions, type ReceiveSource, receiveFile } from './lib/receive-file.js';
 export {
   type FileSource,
   type Method,
   type SendFileOptions,
   type SendFileResult,
+  type SendFilesOptions,
+  type SendPart,
   type SendTarget,
   sendFile,
+  sendFiles,
+  sliceRanges,
 } from './lib/send-file.js';
 export type { Coding, SiteOptions } from './lib/site.js';
 export type { Road, RoadStatistics, StaticStatistics } from './lib/static/statistics.js';

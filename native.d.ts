@@ -12,6 +12,12 @@ export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-was
 /** One turn on the descriptor `fd`, which must be the caller's at this moment. Sends at most `budget` bytes. */
 export declare function advance(token: number, fd: number, budget: number): Turn
 
+/**
+ * Page-aligned memory of `bytes`, rounded up to whole pages. It is unmapped when the ArrayBuffer is collected and the
+ * last transfer that got it has ended.
+ */
+export declare function allocPages(bytes: number): ArrayBuffer
+
 /** A rule of `cache-control`. */
 export interface CacheRuleSetting {
   /** A glob. */
@@ -22,6 +28,9 @@ export interface CacheRuleSetting {
 
 /** Aborts what the reactor drives for `request`; it is answered with `ABORT_ERR`. */
 export declare function cancel(request: number): void
+
+/** Closes an end of a pipe. Without one, `release` closes both. */
+export declare function closePipeEnd(token: number, end: 'read' | 'write'): void
 
 /** What the current answer says. */
 export declare function describeCurrent(): SiteAnswer
@@ -37,6 +46,15 @@ export interface DriveOptions {
   chunk: number
   /** Milliseconds between two events of progress; none when absent. */
   progress?: number
+  /** `TCP_NODELAY`; left as it is when absent. */
+  noDelay?: boolean
+}
+
+/** A part of an ArrayBuffer of `allocPages`. */
+export interface Gift {
+  buffer: ArrayBuffer
+  offset: number
+  length: number
 }
 
 /** How many transfers, sites and targets are held, for tests and statistics. */
@@ -45,8 +63,11 @@ export declare function heldCount(): number
 /** Keeps the transfer of the current answer for later, and returns its token; 0 when it has none. */
 export declare function holdCurrent(): number
 
-/** Duplicates a descriptor that bytes will be sent to, and returns its token. */
+/** Duplicates a descriptor that bytes will be sent to or come from, and returns its token. */
 export declare function holdTarget(fd: number): number
+
+/** Makes a pipe with room for `size` bytes; for less where a quota says so. */
+export declare function makePipe(size: number): PipeDescription
 
 /** What to set `Vary` to so that it names `accept-encoding`; `null` when it already does. */
 export declare function mergeVary(existing?: string | undefined | null): string | null
@@ -54,14 +75,75 @@ export declare function mergeVary(existing?: string | undefined | null): string 
 /** The names of the methods, in the order in which `startCurrent` counts them. */
 export declare function methodNames(): Array<TransferReport['method'] | 'auto'>
 
-/** Opens a source; the answer to `request` is the token of a transfer. */
-export declare function open(request: number, options: SourceOptions): void
+/** Opens all parts, in order; the answer to `request` is the token of one transfer of them. */
+export declare function open(request: number, parts: Array<PartOptions>, options: SendingOptions): void
+
+/** A transfer of a copy of `bytes`, in pages of its own; returns its token. */
+export declare function openCopy(bytes: Uint8Array, options: SendingOptions): number
 
 /** Opens the engine of this environment. `wake` is called, with nothing, when `takeEvents` has something to give. */
 export declare function openEngine(wake: () => void): void
 
+/** A transfer of a part of `buffer`, which is `allocPages`' own and JavaScript's no more after this; returns its token. */
+export declare function openGift(buffer: ArrayBuffer, offset: number, length: number, options: SendingOptions): number
+
+/**
+ * Makes or empties the file at `path`, or duplicates `fd`; the answer to `request` is the token of a file to receive
+ * into.
+ */
+export declare function openSink(request: number, path?: string | undefined | null, fd?: number | undefined | null): void
+
 /** Makes a site and returns its token. */
 export declare function openSite(settings: SiteSettings): number
+
+/** One part of what is to be sent: a file, or bytes. Checked by the caller: numbers are safe integers and not negative. */
+export interface PartOptions {
+  /** Bytes, or */
+  bytes?: Uint8Array
+  /** a path, or */
+  path?: string
+  /** a descriptor, which is duplicated at once. */
+  fd?: number
+  /** First byte of the file, 0 when absent. */
+  offset?: number
+  /** Number of bytes of the file; to the end when absent. */
+  length?: number
+}
+
+/** Bytes in the pipe. */
+export declare function pipeAvailable(token: number): number
+
+/** A new pipe. */
+export interface PipeDescription {
+  /** Names it. */
+  token: number
+  readFd: number
+  writeFd: number
+}
+
+/** Bytes that fit into the pipe. */
+export declare function pipeSize(token: number): number
+
+/** What has become of requests for pipes, in this process. */
+export declare function pipeStatistics(): PipeStatistics
+
+/** What has become of requests for pipes, in this process. */
+export interface PipeStatistics {
+  /** Pipes made. */
+  made: number
+  /** Transfers served with a pipe of the pool. */
+  reused: number
+  /** Pipes that are smaller than was asked for, because of the user's quota. */
+  small: number
+  /** Transfers that got none and fell back to another method. */
+  refused: number
+}
+
+/**
+ * Lets the reactor receive from a held descriptor into an opened file: `length` bytes, or all until the source ends.
+ * `before` has been read from it already: it goes first and counts. `request` hears of progress and of the end.
+ */
+export declare function receive(sink: number, source: number, request: number, length: number | undefined | null, before: Uint8Array | undefined | null, options: DriveOptions): void
 
 /** Lets go of what `token` names. Unknown and used tokens are ignored. */
 export declare function release(token: number): void
@@ -84,6 +166,9 @@ export interface RequestConditions {
   acceptEncoding?: string
 }
 
+/** Asks for another size; returns what it is then. */
+export declare function resizePipe(token: number, size: number): number
+
 /**
  * Answers a request for `path` (percent-encoded when `encoded`), without waiting for a disk. -1: the answer needs the
  * disk, ask `respondLater`. Else the answer is the current one until the next call: 0 is an answer like no other, and
@@ -96,6 +181,18 @@ export declare function respond(site: number, path: string, encoded: boolean, he
  * its transfer if it has one.
  */
 export declare function respondLater(request: number, site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null): void
+
+/** One `sendfile(2)`; `null`: `EAGAIN`. */
+export declare function sendfile(out: number, file: number, offset: number, length: number): number | null
+
+/** How parts are to be sent. */
+export interface SendingOptions {
+  method: 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'
+  /** Bytes of the buffer of `read-write`; 128 KiB when absent. */
+  buffer?: number
+  /** Hold back packets that are not full; where it helps when absent. */
+  cork?: boolean
+}
 
 /** Puts `head` (latin1) before a transfer that has not begun. */
 export declare function setHead(token: number, head: string): void
@@ -152,22 +249,21 @@ export interface SiteSettings {
   last?: number
   listing: boolean
   fallback?: string
-  method: 'auto' | 'sendfile' | 'read-write'
+  method: 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'
 }
 
-/** What to open and which part of it to send. Checked by the caller: numbers are safe integers and not negative. */
-export interface SourceOptions {
-  /** A path, or */
-  path?: string
-  /** a descriptor, which is duplicated at once. */
-  fd?: number
-  /** First byte, 0 when absent. */
-  offset?: number
-  /** Number of bytes; to the end when absent. */
-  length?: number
-  /** Bytes that go first. */
-  head?: Uint8Array
-  method: 'auto' | 'sendfile' | 'read-write'
+/** One `splice(2)`; `null`: `EAGAIN`. */
+export declare function splice(call: SpliceCall): number | null
+
+/** Where a splice goes from and to, and how. */
+export interface SpliceCall {
+  from: number
+  to: number
+  length: number
+  fromOffset?: number
+  toOffset?: number
+  more: boolean
+  move: boolean
 }
 
 /**
@@ -185,12 +281,15 @@ export declare function take(token: number, max: number): Buffer | null
 /** All events since the last call, in order: `request` and what there is to say. */
 export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer }>
 
+/** One `tee(2)`; `null`: `EAGAIN`. */
+export declare function tee(from: number, to: number, length: number): number | null
+
 /** What a transfer has done so far. */
 export interface TransferReport {
   /** Bytes handed to the kernel. */
   bytes: number
   /** The method that moved them. */
-  method: 'sendfile' | 'read-write'
+  method: 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'
   /** Syscalls made. */
   syscalls: number
 }
@@ -206,6 +305,15 @@ export declare enum Turn {
   /** The next bytes are not in the page cache. */
   Cold = 3,
 }
+
+/** One `vmsplice(2)` of a copy of `buffers`; `null`: `EAGAIN`. */
+export declare function vmspliceCopy(pipe: number, buffers: Array<Uint8Array>): number | null
+
+/**
+ * One `vmsplice(2)` of parts of buffers, which are `allocPages`' own, each another one, and JavaScript's no more after
+ * this. The pipe must be empty and have room: `null` when it is not empty, and then nothing is taken.
+ */
+export declare function vmspliceGift(pipe: number, gifts: Array<Gift>): number | null
 
 /** Reads ahead what the transfer sends next. `request` is answered when it is resident. */
 export declare function warm(token: number, request: number): void

@@ -1,7 +1,7 @@
 /**
  * Every internal of Node that zerosend leans on, in one place.
  *
- * Used: `socket._handle` (`fd`, `writeQueueSize`), `res._header`, `res._headerSent`, `res._hasBody`, `res._contentLength`,
+ * Used: `socket._handle` (`fd`, `writeQueueSize`, `reading`, `readStart()`, `readStop()`), `res._header`, `res._headerSent`, `res._hasBody`, `res._contentLength`,
  * `res.chunkedEncoding`, `res.outputData`, `res._implicitHeader()`. Their shape is checked once, when this module is
  * loaded, and each object again before it is used; where it is not what is expected, the ordinary stream road is taken.
  */
@@ -13,6 +13,9 @@ import { isHeld } from './hold.js';
 interface Handle {
   readonly fd: number;
   readonly writeQueueSize: number;
+  reading: boolean;
+  readStart(): number;
+  readStop(): number;
 }
 
 interface SocketInternals {
@@ -45,6 +48,36 @@ export function isPlainSocket(socket: unknown): socket is Socket {
     Object.getPrototypeOf(socket) === Socket.prototype &&
     (socket.write === Socket.prototype.write || isHeld(socket))
   );
+}
+
+/**
+ * Stops a socket's own reading, so that its bytes can be read past it. `before`: up to `length` bytes that Node has read
+ * already; `giveBack` lets it go on.
+ */
+export function takeReading(
+  socket: Socket,
+  length: number | undefined,
+): { before: Buffer | undefined; giveBack: () => void } {
+  const handle = (socket as SocketInternals)._handle;
+  const flowing = socket.readableFlowing;
+  socket.pause();
+  handle?.readStop?.();
+  if (handle) handle.reading = false;
+  const buffered = Math.min(socket.readableLength, length ?? Number.POSITIVE_INFINITY);
+  const before: Buffer | undefined = buffered > 0 ? socket.read(buffered) : undefined;
+  // Reading from the stream may have started it again.
+  handle?.readStop?.();
+  return {
+    before: before ?? undefined,
+    giveBack: () => {
+      if (socket.destroyed) return;
+      if (handle) {
+        handle.reading = true;
+        handle.readStart?.();
+      }
+      if (flowing === true) socket.resume();
+    },
+  };
 }
 
 /** True while Node or libuv still has bytes for this socket. */

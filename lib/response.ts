@@ -15,7 +15,7 @@ import { Pump } from './pump.js';
 import { spend } from './turns.js';
 
 /** Bytes sent at once when a response starts, and in each turn after. */
-const CHUNK = 1024 * 1024;
+const CHUNK = 512 * 1024;
 
 /**
  * Called once, when all is sent (before the response ends) or nothing more will be, with the method that moved the bytes

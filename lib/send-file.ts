@@ -1,62 +1,62 @@
-/** `sendFile`: a file, or a part of one, to a socket or a descriptor. */
-import type { FileHandle } from 'node:fs/promises';
-import { Socket } from 'node:net';
-import { fileURLToPath } from 'node:url';
+/** `sendFile` and `sendFiles`: files, parts of files and bytes to a socket or a descriptor, in one transfer. */
+import { checkDelivery, type DeliveryOptions, deliver, type SendTarget, type TransferResult } from './deliver.js';
+import { ask, engine } from './engine.js';
+import { failure, invalid } from './errors.js';
+import type { PartOptions, SendingOptions } from './native.js';
+import { checkBytes, type FileSource, nameFile } from './options.js';
 
-import { ask, engine, forget, request } from './engine.js';
-import { aborted, failure, invalid, type ZerosendError } from './errors.js';
-import { hold } from './hold.js';
-import { isPlainSocket } from './internals.js';
-import type { DriveOptions, SourceOptions, TransferReport } from './native.js';
-import { Pump } from './pump.js';
+export type { SendTarget } from './deliver.js';
+export type { FileSource } from './options.js';
 
-/** How a file's bytes reach the target. `'auto'` chooses by size. */
-export type Method = 'auto' | 'sendfile' | 'read-write';
+/**
+ * How a file's bytes reach the target.
+ * - `'auto'`: chosen by size and target, from measurements.
+ * - `'sendfile'`: sendfile(2). No copy.
+ * - `'splice'`: splice(2) into a pipe and out of it. No copy.
+ * - `'mmap'`: sendmsg(2) from a mapping of the file. One copy, head and file in one call.
+ * - `'read-write'`: pread(2) into a buffer, sendmsg(2) from it. Two copies; works everywhere.
+ * - `'vmsplice'`: vmsplice(2) of a mapping into a pipe, splice(2) out of it. No copy.
+ *
+ * Where a filesystem or a target refuses a method, `'read-write'` is used, and the result says so.
+ */
+export type Method = 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice';
 
-/** A file: a path, a `file:` URL, an open `FileHandle`, or a descriptor. Handles and descriptors stay open and keep their position. */
-export type FileSource = string | URL | FileHandle | number;
+export interface SendFilesOptions extends DeliveryOptions {
+  /** Default `'auto'`. */
+  method?: Method | undefined;
+  /** Bytes of the buffer of `'read-write'`, 4096 to 16777216. Default 131072. */
+  bufferSize?: number | undefined;
+}
 
-/** A plain `net.Socket` (TCP or Unix), or a descriptor of a socket, pipe, file or terminal. */
-export type SendTarget = Socket | number;
-
-export interface SendFileOptions {
-  /** First byte to send. Default 0. */
+export interface SendFileOptions extends SendFilesOptions {
+  /** First byte to send. Default 0. To go on after a cancel: the old offset, plus `error.bytes`, less the head's length. */
   offset?: number | undefined;
   /** Number of bytes. Default: to the end of the file. */
   length?: number | undefined;
   /** Bytes that go before the file, in the same packet where they fit. Strings are sent as UTF-8. */
   head?: Uint8Array | string | undefined;
-  /** Default `'auto'`. */
-  method?: Method | undefined;
-  /** Milliseconds without a byte sent until it fails with `ERR_ZEROSEND_TIMEOUT`. Default 0: no limit. */
-  timeout?: number | undefined;
-  /** Cancels at once. Bytes that were sent stay sent: to go on later, start at `offset + error.bytes` less the head's length. */
-  signal?: AbortSignal | undefined;
-  /** Called with the bytes sent so far (head included), at most every 50 ms, and once at the end. */
-  onProgress?: ((bytes: number) => void) | undefined;
 }
 
-export interface SendFileResult {
-  /** Bytes handed to the kernel, head included. */
-  bytes: number;
-  /** The method that was used. */
-  method: Exclude<Method, 'auto'>;
-  /** Syscalls made by the engine; writes that went through Node's own queue are not counted. */
-  syscalls: number;
-  /** Wall time in milliseconds, from the moment the target was free. */
-  durationMs: number;
-}
+/** What was sent, head included, and how. */
+export type SendFileResult = TransferResult;
 
-const METHODS: readonly Method[] = ['auto', 'sendfile', 'read-write'];
-const PROGRESS_INTERVAL_MS = 50;
-/** Bytes a turn sends at most. */
-const CHUNK = 1024 * 1024;
+/** A part of what `sendFiles` sends: bytes, which are copied at the call, or a file or a stretch of it. */
+export type SendPart =
+  | Uint8Array
+  | {
+      file: FileSource;
+      /** First byte to send. Default 0. */
+      offset?: number | undefined;
+      /** Number of bytes. Default: to the end of the file. */
+      length?: number | undefined;
+    };
 
-/** What is on its way to each target: a second transfer waits for the first. */
-const queues = new Map<SendTarget, Promise<unknown>>();
+const METHODS: readonly Method[] = ['auto', 'sendfile', 'splice', 'mmap', 'read-write', 'vmsplice'];
+/** Every file part holds a descriptor from the call to the end. */
+const MAX_FILES = 1024;
 
 /**
- * Sends a file to a socket or descriptor, inside the kernel where the method is `sendfile`; see sendfile(2).
+ * Sends a file to a socket or descriptor, inside the kernel where the method allows it; see {@link Method}.
  *
  * Bytes that Node still has queued for the socket go first; writes made to it meanwhile go after; a second `sendFile` on
  * the same target waits for the first. The socket stays open at the end.
@@ -72,221 +72,97 @@ export async function sendFile(
   source: FileSource,
   options: SendFileOptions = {},
 ): Promise<SendFileResult> {
-  const open = prepare(target, source, options);
-  const { signal } = options;
-  if (signal?.aborted) throw aborted(signal);
-
-  // What is named by a number is duplicated now, before anything is waited for: later the number may be another file's.
-  const out = typeof target === 'number' ? engine().holdTarget(target) : undefined;
-  const release = target instanceof Socket ? hold(target, 'all') : undefined;
-  try {
-    const opening = ask((number) => engine().open(number, open));
-    return await inOrder(target, signal, async () => {
-      const token = (await opening).token as number;
-      try {
-        if (signal?.aborted) throw aborted(signal);
-        return target instanceof Socket
-          ? await toSocket(target, token, options)
-          : await toDescriptor(out as number, token, options);
-      } finally {
-        engine().release(token);
-      }
-    });
-  } finally {
-    if (out !== undefined) engine().release(out);
-    release?.();
-  }
-}
-
-/** Checks everything that can be checked without the kernel. */
-function prepare(target: SendTarget, source: FileSource, options: SendFileOptions): SourceOptions {
-  checkTarget(target);
-  const { offset, length, head, method = 'auto', timeout, signal, onProgress } = options;
-  checkBytes('offset', offset);
-  checkBytes('length', length);
-  if (!METHODS.includes(method)) throw invalid('method', method, `one of ${METHODS.join(', ')}`);
-  if (timeout !== undefined && !(typeof timeout === 'number' && timeout >= 0 && timeout <= 2 ** 31 - 1)) {
-    throw invalid('timeout', timeout, 'a number of milliseconds from 0 to 2147483647');
-  }
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid('signal', signal, 'an AbortSignal');
-  if (onProgress !== undefined && typeof onProgress !== 'function')
-    throw invalid('onProgress', onProgress, 'a function');
-  const open: SourceOptions = { ...nameSource(source), method };
-  if (offset !== undefined) open.offset = offset;
-  if (length !== undefined) open.length = length;
-  if (typeof head === 'string') open.head = Buffer.from(head);
-  else if (head instanceof Uint8Array) open.head = head;
+  checkDelivery(target, options);
+  const sending = checkSending(options);
+  const { head } = options;
+  const file = filePart('source', source, options.offset, options.length);
+  const parts: PartOptions[] = [file];
+  if (typeof head === 'string') parts.unshift({ bytes: Buffer.from(head) });
+  else if (head instanceof Uint8Array) parts.unshift({ bytes: head });
   else if (head !== undefined) throw invalid('head', head, 'a string or Uint8Array');
-  return open;
+  return deliver(target, options, () => open(parts, sending));
 }
 
-function checkTarget(target: SendTarget): void {
-  if (typeof target === 'number') {
-    if (!isDescriptor(target)) throw invalid('target', target, 'a descriptor (an integer from 0 up) or a net.Socket');
-  } else if (!(target instanceof Socket)) {
-    throw invalid('target', target, 'a net.Socket or a descriptor');
-  } else if (!isPlainSocket(target)) {
-    throw invalid(
-      'target',
-      target,
-      'a plain net.Socket; the bytes of TLS and of wrapped sockets must pass through Node: use stream.pipeline',
-    );
-  } else if (target.destroyed || target.writableEnded) {
-    throw failure('ERR_ZEROSEND_CLOSED', 'the target socket is closed or was ended; send before you end it');
-  }
-}
-
-function checkBytes(name: 'offset' | 'length', value: number | undefined): void {
-  if (value === undefined) return;
-  if (typeof value !== 'number') throw invalid(name, value, 'an integer number of bytes');
-  if (!Number.isSafeInteger(value) || value < 0) {
+/**
+ * Sends bytes and files in order, as one transfer: heads, multipart bodies, batches. Bytes that follow one another, and a
+ * small file behind them, leave in one call.
+ *
+ * All files are opened before the first byte goes, 1,024 at most (`ERR_ZEROSEND_LIMIT`), so that one that is missing
+ * spoils nothing. Otherwise as {@link sendFile}, with its errors; `method` in the result is that of the last file.
+ */
+export async function sendFiles(
+  target: SendTarget,
+  parts: readonly SendPart[],
+  options: SendFilesOptions = {},
+): Promise<SendFileResult> {
+  checkDelivery(target, options);
+  const sending = checkSending(options);
+  if (!Array.isArray(parts)) throw invalid('parts', parts, 'an array of Uint8Array and { file, offset?, length? }');
+  const checked = parts.map((part: SendPart, at): PartOptions => {
+    const name = `parts[${at}]`;
+    if (part instanceof Uint8Array) return { bytes: part };
+    if (typeof part !== 'object' || part === null || part.file === undefined) {
+      throw invalid(name, part, 'a Uint8Array or { file, offset?, length? }; for text give Buffer.from(text)');
+    }
+    return filePart(`${name}.file`, part.file, part.offset, part.length, `${name}.`);
+  });
+  const files = checked.filter((part) => part.bytes === undefined).length;
+  if (files > MAX_FILES) {
     throw failure(
-      'ERR_ZEROSEND_OUT_OF_RANGE',
-      `${name} is ${value}, but must be an integer from 0 to ${Number.MAX_SAFE_INTEGER}`,
+      'ERR_ZEROSEND_LIMIT',
+      `parts has ${files} files, but at most ${MAX_FILES} go in one transfer: split it`,
     );
   }
+  return deliver(target, options, () => open(checked, sending));
 }
 
-function nameSource(source: FileSource): { path: string } | { fd: number } {
-  if (typeof source === 'string') {
-    if (source.includes('\0')) {
-      throw Object.assign(invalid('source', source, 'a path without NUL bytes'), { path: source });
-    }
-    return { path: source };
-  }
-  if (source instanceof URL) {
-    if (source.protocol !== 'file:')
-      throw invalid('source', source.href, 'a file: URL, a path, a FileHandle or a descriptor');
-    return nameSource(fileURLToPath(source));
-  }
-  const fd = typeof source === 'number' ? source : source?.fd;
-  if (typeof source === 'object' && fd === -1) {
-    throw failure('ERR_ZEROSEND_CLOSED', 'the FileHandle is closed; open the file again');
-  }
-  if (!isDescriptor(fd)) throw invalid('source', source, 'a path, a file: URL, a FileHandle or a descriptor');
-  return { fd };
+/**
+ * Cuts `size` bytes into `count` stretches, in order, that differ by one byte at most: for a download over several
+ * connections at once, each `sendFile(socket, file, slice)`. The same open file may serve them all, since no position of
+ * it is used. Fewer than `count` when there are fewer bytes; none for 0 bytes.
+ *
+ * Throws `ERR_ZEROSEND_OUT_OF_RANGE` for a `size` that is no integer from 0 up, or a `count` that is none from 1 up.
+ */
+export function sliceRanges(size: number, count: number): Array<{ offset: number; length: number }> {
+  checkBytes('size', size);
+  checkBytes('count', count);
+  if (count < 1) throw failure('ERR_ZEROSEND_OUT_OF_RANGE', `count is ${count}, but must be 1 at least`);
+  const slices = Math.min(size, count);
+  const length = Math.floor(size / slices);
+  const longer = size - length * slices;
+  return Array.from({ length: slices }, (_, at) => ({
+    offset: at * length + Math.min(at, longer),
+    length: at < longer ? length + 1 : length,
+  }));
 }
 
-function isDescriptor(value: unknown): value is number {
-  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < 2 ** 31;
+async function open(parts: PartOptions[], sending: SendingOptions): Promise<number> {
+  return (await ask((number) => engine().open(number, parts, sending))).token as number;
 }
 
-/** Runs `task` when the tasks given before it for the same target have ended, however they ended. */
-function inOrder<T>(target: SendTarget, signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
-  let started = false;
-  const begin = () => {
-    started = true;
-    return task();
-  };
-  const before = queues.get(target);
-  const result = before === undefined ? begin() : before.then(begin, begin);
-  queues.set(target, result);
-  const leave = () => {
-    if (queues.get(target) === result) queues.delete(target);
-  };
-  result.then(leave, leave);
-  if (started || signal === undefined) return result;
-  // Cancelled while it waits: told at once. The task finds the signal aborted when its turn comes.
-  return new Promise((resolve, reject) => {
-    const onAbort = () => {
-      if (!started) reject(aborted(signal));
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
-    result.finally(() => signal.removeEventListener('abort', onAbort)).then(resolve, reject);
-  });
-}
-
-function toSocket(socket: Socket, token: number, options: SendFileOptions): Promise<SendFileResult> {
-  const { signal, timeout } = options;
-  return new Promise((resolve, reject) => {
-    if (socket.destroyed || socket.writableEnded) {
-      throw failure('ERR_ZEROSEND_CLOSED', 'the target socket was closed before its turn came');
-    }
-    const progress = new Progress(options.onProgress);
-    const pump = new Pump(socket, token, {
-      chunk: CHUNK,
-      onProgress: (bytes) => {
-        timer?.refresh();
-        progress.report(bytes);
-      },
-      done: (error, report) => {
-        clearTimeout(timer);
-        signal?.removeEventListener('abort', onAbort);
-        if (error === undefined) return resolve(progress.finish(report));
-        // A part of the bytes is out and no more will come: only the end of the connection can tell the receiver.
-        if (error.code === 'ERR_ZEROSEND_TRUNCATED' || error.syscall !== undefined) socket.destroy();
-        reject(Object.assign(error, { bytes: report.bytes }));
-      },
-    });
-    const onAbort = () => pump.stop(aborted(signal as AbortSignal));
-    signal?.addEventListener('abort', onAbort, { once: true });
-    const timer = timeout ? setTimeout(() => pump.stop(timedOut(timeout)), timeout) : undefined;
-    pump.start();
-  });
-}
-
-async function toDescriptor(out: number, token: number, options: SendFileOptions): Promise<SendFileResult> {
-  const { signal, timeout } = options;
-  const progress = new Progress(options.onProgress);
-  let onAbort = () => {};
-  try {
-    const report = await new Promise<TransferReport>((resolve, reject) => {
-      const number = request((event) => {
-        if (event.progress !== undefined) progress.report(event.progress);
-        else if (event.error !== undefined) reject(event.error);
-        else resolve(event.report as TransferReport);
-      });
-      onAbort = () => engine().cancel(number);
-      signal?.addEventListener('abort', onAbort, { once: true });
-      const drive: DriveOptions = { chunk: CHUNK };
-      if (timeout) drive.timeout = timeout;
-      if (options.onProgress !== undefined) drive.progress = PROGRESS_INTERVAL_MS;
-      try {
-        engine().drive(token, out, number, drive);
-      } catch (error) {
-        forget(number);
-        throw error;
-      }
-    });
-    return progress.finish(report);
-  } catch (error) {
-    if (signal?.aborted && (error as ZerosendError).code === 'ABORT_ERR') {
-      throw Object.assign(aborted(signal), { bytes: (error as ZerosendError).bytes ?? 0 });
-    }
-    throw error;
-  } finally {
-    signal?.removeEventListener('abort', onAbort);
+function checkSending(options: SendFilesOptions): SendingOptions {
+  const { method = 'auto', bufferSize, cork } = options;
+  if (!METHODS.includes(method)) throw invalid('method', method, `one of ${METHODS.join(', ')}`);
+  if (bufferSize !== undefined && !(Number.isInteger(bufferSize) && bufferSize >= 4096 && bufferSize <= 2 ** 24)) {
+    throw invalid('bufferSize', bufferSize, 'an integer number of bytes from 4096 to 16777216');
   }
+  const sending: SendingOptions = { method };
+  if (bufferSize !== undefined) sending.buffer = bufferSize;
+  if (cork !== undefined) sending.cork = cork;
+  return sending;
 }
 
-function timedOut(timeout: number): ZerosendError {
-  return failure(
-    'ERR_ZEROSEND_TIMEOUT',
-    `no byte moved for ${timeout} ms; the receiver is too slow or gone, or \`timeout\` too short`,
-  );
-}
-
-/** Measures a transfer and tells of its progress, not too often. */
-class Progress {
-  readonly #listener: ((bytes: number) => void) | undefined;
-  readonly #started = performance.now();
-  #reported = this.#started;
-  #bytes = -1;
-
-  constructor(listener: ((bytes: number) => void) | undefined) {
-    this.#listener = listener;
-  }
-
-  report(bytes: number): void {
-    const now = performance.now();
-    if (this.#listener === undefined || now - this.#reported < PROGRESS_INTERVAL_MS) return;
-    this.#reported = now;
-    this.#bytes = bytes;
-    this.#listener(bytes);
-  }
-
-  finish(report: TransferReport): SendFileResult {
-    if (this.#bytes !== report.bytes) this.#listener?.(report.bytes);
-    return { ...report, durationMs: performance.now() - this.#started };
-  }
+function filePart(
+  name: string,
+  file: FileSource,
+  offset: number | undefined,
+  length: number | undefined,
+  prefix = '',
+): PartOptions {
+  checkBytes(`${prefix}offset`, offset);
+  checkBytes(`${prefix}length`, length);
+  const part: PartOptions = nameFile(name, file);
+  if (offset !== undefined) part.offset = offset;
+  if (length !== undefined) part.length = length;
+  return part;
 }

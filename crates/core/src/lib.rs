@@ -8,7 +8,9 @@
 //! | [`http`] | pure decisions: path, range, conditional request, negotiation, type; no I/O |
 //! | [`transfer`] | [`transfer::Transfer`]: head + body to a descriptor, resumable at any byte, one file per method |
 //! | [`reactor`] | one epoll thread that drives transfers nobody else drives |
+//! | [`pipe`] | pipes, sized, pooled and bounded |
 //! | [`pool`] | a few threads for disk work that may block |
+//! | [`raw`] | single calls, checked, for those who build their own |
 //! | [`sys`] | the only unsafe code: one file per syscall family, never loops |
 //! | [`error`], [`stats`] | typed errors; counters |
 //!
@@ -18,7 +20,9 @@
 pub mod error;
 pub mod files;
 pub mod http;
+pub mod pipe;
 pub mod pool;
+pub mod raw;
 pub mod reactor;
 pub mod stats;
 pub mod sys;

@@ -19,6 +19,8 @@ use zerosend_core::{Code, Error, Result};
 
 use crate::error;
 use crate::events::{Answer, Event, Events};
+use crate::pages::Lent;
+use crate::raw::Ends;
 use crate::site::{Current, HeldSite};
 
 thread_local! {
@@ -29,8 +31,11 @@ thread_local! {
 pub enum Held {
     Transfer(Box<Transfer>),
     Site(Arc<HeldSite>),
-    /// A duplicate of a descriptor that bytes will be sent to.
+    /// A duplicate of a descriptor that bytes will be sent to, or come from.
     Target(OwnedFd),
+    /// A file that bytes will be received into.
+    Sink(OwnedFd),
+    Pipe(Ends),
 }
 
 /// Transfers, sites, targets and pending requests of this environment.
@@ -39,6 +44,8 @@ pub struct Engine {
     pub held: Registry<Held>,
     /// Jobs of the reactor by the number of their request.
     pub jobs: HashMap<u64, JobHandle>,
+    /// Memory made by `allocPages`, by its address.
+    pub pages: Lent,
     /// The last answer of a site, until its transfer is started or held.
     pub current: Option<Current>,
 }
@@ -74,8 +81,13 @@ pub fn open_engine(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<()> {
         wake.build_threadsafe_function::<()>().weak::<true>().callee_handled::<false>().build_callback(|_| Ok(()))?;
     events.open(wake);
     ENGINE.with(|cell| {
-        *cell.borrow_mut() =
-            Some(Engine { events: events.clone(), held: Registry::default(), jobs: HashMap::new(), current: None });
+        *cell.borrow_mut() = Some(Engine {
+            events: events.clone(),
+            held: Registry::default(),
+            jobs: HashMap::new(),
+            pages: Lent::default(),
+            current: None,
+        });
     });
     // Hooks run last in, first out: this one before the thread-safe function itself goes.
     env.add_env_cleanup_hook(events, |events| {
@@ -139,6 +151,10 @@ impl Engine {
                 }
             }
             Ok(Answer::Transfer(transfer)) => match self.hold(Held::Transfer(transfer)) {
+                Ok(token) => object.set_named_property("token", token as f64)?,
+                Err(failure) => object.set_named_property("error", error::to_object(env, &failure)?)?,
+            },
+            Ok(Answer::Sink(file)) => match self.hold(Held::Sink(file)) {
                 Ok(token) => object.set_named_property("token", token as f64)?,
                 Err(failure) => object.set_named_property("error", error::to_object(env, &failure)?)?,
             },

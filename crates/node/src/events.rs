@@ -3,6 +3,7 @@
 //! The function is called only when the queue goes from empty to non-empty, so that a burst of completions costs one
 //! crossing; JavaScript then takes the whole queue.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use napi::Status;
@@ -28,6 +29,8 @@ pub enum Answer {
     Warmed(Token, u64),
     /// A transfer was made; it gets its token when JavaScript takes the event.
     Transfer(Box<Transfer>),
+    /// A file to receive into was opened.
+    Sink(OwnedFd),
     /// What a site answers.
     Outcome(Arc<HeldSite>, Box<Outcome>),
     /// Bytes so far; the request goes on.

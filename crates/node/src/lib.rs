@@ -7,6 +7,9 @@
 mod engine;
 mod error;
 mod events;
+mod pages;
+mod raw;
+mod receive;
 mod site;
 mod source;
 mod transfer;

@@ -62,7 +62,7 @@ pub struct SiteSettings {
     pub last: Option<f64>,
     pub listing: bool,
     pub fallback: Option<String>,
-    #[napi(ts_type = "'auto' | 'sendfile' | 'read-write'")]
+    #[napi(ts_type = "'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'")]
     pub method: String,
 }
 

@@ -1,5 +1,6 @@
 //! Opening what is to be sent, off the JavaScript thread.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,59 +9,124 @@ use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
 use zerosend_core::files::OpenFile;
 use zerosend_core::pool::Pool;
-use zerosend_core::transfer::{Disk, Method, Part, Target, Transfer};
+use zerosend_core::transfer::{Cork, Disk, Method, Part, Target, Transfer, snapshot};
 use zerosend_core::{Code, Error, Result, sys};
 
 use crate::engine::{Held, with};
 use crate::events::{Answer, Request};
 
-/// What to open and which part of it to send. Checked by the caller: numbers are safe integers and not negative.
+/// One part of what is to be sent: a file, or bytes. Checked by the caller: numbers are safe integers and not negative.
 #[napi(object)]
-pub struct SourceOptions {
-    /// A path, or
+pub struct PartOptions {
+    /// Bytes, or
+    pub bytes: Option<Uint8Array>,
+    /// a path, or
     pub path: Option<String>,
     /// a descriptor, which is duplicated at once.
     pub fd: Option<i32>,
-    /// First byte, 0 when absent.
+    /// First byte of the file, 0 when absent.
     pub offset: Option<f64>,
-    /// Number of bytes; to the end when absent.
+    /// Number of bytes of the file; to the end when absent.
     pub length: Option<f64>,
-    /// Bytes that go first.
-    pub head: Option<Uint8Array>,
-    #[napi(ts_type = "'auto' | 'sendfile' | 'read-write'")]
-    pub method: String,
 }
 
-/// Opens a source; the answer to `request` is the token of a transfer.
+/// How parts are to be sent.
+#[napi(object)]
+pub struct SendingOptions {
+    #[napi(ts_type = "'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'")]
+    pub method: String,
+    /// Bytes of the buffer of `read-write`; 128 KiB when absent.
+    pub buffer: Option<u32>,
+    /// Hold back packets that are not full; where it helps when absent.
+    pub cork: Option<bool>,
+}
+
+/// What is known of a part before it is opened.
+enum Named {
+    Bytes(Vec<u8>),
+    File { name: FileName, offset: Option<f64>, length: Option<f64> },
+}
+
+enum FileName {
+    Descriptor(OwnedFd),
+    Path(PathBuf),
+}
+
+/// Opens all parts, in order; the answer to `request` is the token of one transfer of them.
 #[napi]
-pub fn open(env: &Env, request: f64, options: SourceOptions) -> napi::Result<()> {
+pub fn open(env: &Env, request: f64, parts: Vec<PartOptions>, options: SendingOptions) -> napi::Result<()> {
     with(env, |engine| {
-        let SourceOptions { path, fd, offset, length, head, method } = options;
-        let method: Method = method.parse()?;
-        let head = head.map(|head| head.to_vec()).unwrap_or_default();
-        let fd = match fd {
-            Some(fd) => Some(sys::fd::duplicate(fd).map_err(|errno| Error::system("dup", errno))?),
-            None => None,
-        };
-        let path = PathBuf::from(path.unwrap_or_default());
+        let method: Method = options.method.parse()?;
+        let named = parts.into_iter().map(Named::try_from).collect::<Result<Vec<_>>>()?;
         let request = Request::new(&engine.events, request);
         Pool::global().run(move || {
-            let transfer = (|| {
-                let file = match fd {
-                    Some(fd) => OpenFile::from_fd(fd)?,
-                    None => OpenFile::open(&path)?,
-                };
-                let (offset, length) = stretch(file.meta().size, offset, length)?;
-                let parts = [Part::Memory(head), Part::File { file: Arc::new(file), offset, length }];
-                Ok(Transfer::new(parts, method, Target::Socket, Disk::ResidentOnly))
-            })();
-            request.answer(transfer.map(|transfer| Answer::Transfer(Box::new(transfer))));
+            let transfer = make(named, method).map(|mut transfer| {
+                options.apply(&mut transfer);
+                Answer::Transfer(Box::new(transfer))
+            });
+            request.answer(transfer);
         });
         Ok(())
     })
 }
 
-/// Duplicates a descriptor that bytes will be sent to, and returns its token.
+impl SendingOptions {
+    pub fn apply(&self, transfer: &mut Transfer) {
+        if let Some(bytes) = self.buffer {
+            transfer.set_buffer(bytes as usize);
+        }
+        transfer.set_cork(match self.cork {
+            None => Cork::Auto,
+            Some(true) => Cork::On,
+            Some(false) => Cork::Off,
+        });
+    }
+}
+
+impl TryFrom<PartOptions> for Named {
+    type Error = Error;
+
+    fn try_from(part: PartOptions) -> Result<Self> {
+        let PartOptions { bytes, path, fd, offset, length } = part;
+        let name = match (bytes, fd) {
+            (Some(bytes), _) => return Ok(Named::Bytes(bytes.to_vec())),
+            (None, Some(fd)) => {
+                FileName::Descriptor(sys::fd::duplicate(fd).map_err(|errno| Error::system("dup", errno))?)
+            }
+            (None, None) => FileName::Path(PathBuf::from(path.unwrap_or_default())),
+        };
+        Ok(Named::File { name, offset, length })
+    }
+}
+
+fn make(named: Vec<Named>, mut method: Method) -> Result<Transfer> {
+    let mut parts = Vec::with_capacity(named.len());
+    for part in named {
+        match part {
+            Named::Bytes(bytes) => parts.push(Part::Memory(bytes)),
+            Named::File { name, offset, length } => {
+                let file = match name {
+                    FileName::Descriptor(fd) => OpenFile::from_fd(fd)?,
+                    FileName::Path(path) => OpenFile::open(&path)?,
+                };
+                if let Some(mut bytes) = snapshot(&file, file.meta().size)? {
+                    // It has no size and no pages: reading is the one way.
+                    method = Method::ReadWrite;
+                    let (offset, length) = stretch(bytes.len() as u64, offset, length)?;
+                    bytes.truncate((offset + length) as usize);
+                    bytes.drain(..offset as usize);
+                    parts.push(Part::Memory(bytes));
+                } else {
+                    let (offset, length) = stretch(file.meta().size, offset, length)?;
+                    parts.push(Part::File { file: Arc::new(file), offset, length });
+                }
+            }
+        }
+    }
+    Ok(Transfer::new(parts, method, Target::Socket, Disk::ResidentOnly))
+}
+
+/// Duplicates a descriptor that bytes will be sent to or come from, and returns its token.
 #[napi]
 pub fn hold_target(env: &Env, fd: i32) -> napi::Result<f64> {
     with(env, |engine| {

@@ -1,13 +1,16 @@
 //! Driving transfers: one turn on a Node socket, a piece for Node's own queue, a read-ahead, or all of it by the reactor.
 
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use napi::Env;
 use napi::bindgen_prelude::{Buffer, Latin1String};
 use napi_derive::napi;
+use nix::errno::Errno;
 use zerosend_core::pool::Pool;
 use zerosend_core::reactor::registry::Token;
-use zerosend_core::reactor::{Job, NonBlocking, Observer, Reactor};
+use zerosend_core::reactor::{Job, NonBlocking, Observer, Reactor, Work};
 use zerosend_core::transfer::{Budget, Method, Progress, Report, Transfer};
 use zerosend_core::{Code, Error, Result, sys};
 
@@ -45,7 +48,7 @@ pub struct TransferReport {
     /// Bytes handed to the kernel.
     pub bytes: f64,
     /// The method that moved them.
-    #[napi(ts_type = "'sendfile' | 'read-write'")]
+    #[napi(ts_type = "'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'")]
     pub method: String,
     /// Syscalls made.
     pub syscalls: f64,
@@ -70,6 +73,8 @@ pub struct DriveOptions {
     pub chunk: f64,
     /// Milliseconds between two events of progress; none when absent.
     pub progress: Option<f64>,
+    /// `TCP_NODELAY`; left as it is when absent.
+    pub no_delay: Option<bool>,
 }
 
 /// One turn on the descriptor `fd`, which must be the caller's at this moment. Sends at most `budget` bytes.
@@ -152,9 +157,12 @@ pub fn drive(env: &Env, token: f64, target: f64, request: f64, options: DriveOpt
         let Some(Held::Transfer(mut transfer)) = engine.held.remove(token as Token) else { return Err(ended()) };
         let target = NonBlocking::new(fd)?;
         transfer.set_target(target.target());
+        if let Some(on) = options.no_delay {
+            set_no_delay(target.as_fd(), on)?;
+        }
         let job = Job {
-            transfer: *transfer,
-            target,
+            work: Work::Send(*transfer),
+            peer: Arc::new(target),
             timeout: options.timeout.map(milliseconds),
             chunk: options.chunk as u64,
             progress: options.progress.map(milliseconds),
@@ -178,7 +186,7 @@ pub fn cancel(env: &Env, request: f64) -> napi::Result<()> {
 }
 
 /// Tells a request how its transfer goes.
-struct Watch(Request);
+pub struct Watch(pub Request);
 
 impl Observer for Watch {
     fn progress(&mut self, sent: u64) {
@@ -190,16 +198,24 @@ impl Observer for Watch {
     }
 }
 
+/// Nothing to do for what is not TCP: other sockets have no such delay.
+fn set_no_delay(target: BorrowedFd<'_>, on: bool) -> Result<()> {
+    match sys::socket::set_no_delay(target, on) {
+        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOPROTOOPT | Errno::ENOTSOCK) => Ok(()),
+        Err(errno) => Err(Error::system("setsockopt", errno)),
+    }
+}
+
 fn turn(transfer: &mut Transfer, fd: i32, budget: f64) -> Result<Turn> {
     let progress = sys::fd::during_call(fd, |out| transfer.advance(out, &mut Budget::new(budget as u64)))
         .map_err(|errno| Error::system("sendmsg", errno))??;
     Ok(progress.into())
 }
 
-fn ended() -> Error {
+pub fn ended() -> Error {
     Error::new(Code::Closed, "the transfer has ended or was released")
 }
 
-fn milliseconds(count: f64) -> Duration {
+pub fn milliseconds(count: f64) -> Duration {
     Duration::from_millis(count as u64)
 }

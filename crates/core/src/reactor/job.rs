@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::epoll::EpollFlags;
 use nix::sys::stat::{SFlag, fstat};
 
 use crate::error::{Error, Result};
-use crate::transfer::{Report, Target, Transfer};
+use crate::transfer::{Budget, Progress, ReadAhead, Receive, Report, Target, Transfer};
 
 /// Hears of a job. Called on the reactor's thread (or a pool thread), so it must be quick and must not block.
 pub trait Observer: Send {
@@ -34,12 +35,55 @@ impl Cancel {
     }
 }
 
+/// What a job does.
+pub enum Work {
+    /// Sends to its descriptor.
+    Send(Transfer),
+    /// Receives from its descriptor into a file, on a thread that may wait for the disk.
+    Receive(Receive),
+    /// A pool thread has it.
+    Away,
+}
+
+impl Work {
+    pub(super) fn advance(&mut self, peer: &NonBlocking, budget: &mut Budget) -> Result<Progress> {
+        match self {
+            Work::Send(transfer) => transfer.advance(peer, budget),
+            Work::Receive(receive) => receive.advance(peer, budget),
+            Work::Away => Ok(Progress::Blocked),
+        }
+    }
+
+    pub(super) fn report(&self) -> Option<Report> {
+        match self {
+            Work::Send(transfer) => Some(transfer.report()),
+            Work::Receive(receive) => Some(receive.report()),
+            Work::Away => None,
+        }
+    }
+
+    pub(super) fn read_ahead(&self) -> Option<ReadAhead> {
+        if let Work::Send(transfer) = self { transfer.read_ahead() } else { None }
+    }
+
+    pub(super) fn warmed(&mut self, until: u64) {
+        if let Work::Send(transfer) = self {
+            transfer.warmed(until);
+        }
+    }
+
+    /// What it waits for when it is blocked.
+    pub(super) fn interest(&self) -> EpollFlags {
+        if let Work::Send(_) = self { EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP }
+    }
+}
+
 /// One transfer for the reactor.
 pub struct Job {
-    /// What to send.
-    pub transfer: Transfer,
-    /// Where to: a duplicate that the job owns, so that no close elsewhere can redirect it.
-    pub target: NonBlocking,
+    /// What to do.
+    pub work: Work,
+    /// Where to, or where from: a duplicate that the job owns, so that no close elsewhere can redirect it.
+    pub peer: Arc<NonBlocking>,
     /// The longest time without progress.
     pub timeout: Option<Duration>,
     /// The most one turn may send, in bytes.
@@ -110,8 +154,8 @@ pub(super) struct Running {
     pub registered: bool,
     /// It is in the queue for a turn.
     pub queued: bool,
-    /// A read-ahead is under way.
-    pub reading: bool,
+    /// A pool thread is at it, with a read-ahead or a turn.
+    pub away: bool,
 }
 
 impl Running {
@@ -125,13 +169,13 @@ impl Running {
             reported: 0,
             registered: false,
             queued: false,
-            reading: false,
+            away: false,
         }
     }
 
     /// Takes note of how far the transfer is, and tells the observer when it is time to.
     pub fn note_progress(&mut self, now: Instant) {
-        let sent = self.job.transfer.report().bytes;
+        let Some(Report { bytes: sent, .. }) = self.job.work.report() else { return };
         if sent == self.reported {
             return;
         }

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 
-pub use job::{Cancel, Job, NonBlocking, Observer};
+pub use job::{Cancel, Job, NonBlocking, Observer, Work};
 
 use thread::Shared;
 
@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Cancel(u64),
     /// A read-ahead for the job is done up to an offset.
     Warmed(registry::Token, u64),
+    /// A turn on a pool thread is over.
+    Back(registry::Token, Box<Work>, Result<crate::transfer::Progress>),
 }
 
 /// The reactor of the process.

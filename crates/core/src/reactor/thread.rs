@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::job::{Cancel, Job, Running};
+use super::job::{Cancel, Job, Running, Work};
 use super::registry::{Registry, Token};
 use super::timers::Timers;
 use super::waker::Waker;
-use super::{Command, Reactor};
+use super::{Command, NonBlocking, Reactor};
 use crate::error::{Code, Error, Result};
 use crate::pool::Pool;
-use crate::transfer::{Budget, Disk, Progress};
+use crate::transfer::{Budget, Disk, Progress, Report};
 
 /// How long the thread stays without a job.
 const LINGER: Duration = Duration::from_secs(5);
+/// Bytes after which a turn asks whether it is still wanted, so that a cancel does not wait for a large chunk to end.
+const SLICE: u64 = 8 * 1024 * 1024;
 /// The token of the waker; no registry gives it out.
 const WAKER: Token = u64::MAX;
 
@@ -141,22 +143,32 @@ impl State {
         match command {
             Command::Submit(id, job, cancel) => self.admit(id, job, cancel),
             Command::Cancel(id) => {
-                if let Some(token) = self.tokens.get(&id) {
-                    self.finish(*token, Err(aborted()));
+                let Some(token) = self.tokens.get(&id).copied() else { return };
+                // What is away is told when it comes back, so that nothing moves any more when the observer hears of it.
+                if self.jobs.get_mut(token).is_some_and(|running| !matches!(running.job.work, Work::Away)) {
+                    self.finish(token, Err(aborted()));
                 }
             }
             Command::Warmed(token, until) => {
                 if let Some(running) = self.jobs.get_mut(token) {
-                    running.reading = false;
-                    running.job.transfer.warmed(until);
+                    running.away = false;
+                    running.job.work.warmed(until);
                     self.enqueue(token);
+                }
+            }
+            Command::Back(token, work, outcome) => {
+                if let Some(running) = self.jobs.get_mut(token) {
+                    running.away = false;
+                    running.job.work = *work;
+                    let wanted = !running.cancel.is_requested();
+                    self.after_turn(token, if wanted { outcome } else { Err(aborted()) });
                 }
             }
         }
     }
 
     fn admit(&mut self, id: u64, job: Job, cancel: Cancel) {
-        if !job.target.is_pollable() {
+        if !job.peer.is_pollable() {
             return run_on_pool(job, cancel);
         }
         let now = Instant::now();
@@ -179,7 +191,7 @@ impl State {
     fn enqueue(&mut self, token: Token) {
         if let Some(running) = self.jobs.get_mut(token)
             && !running.queued
-            && !running.reading
+            && !running.away
         {
             running.queued = true;
             self.turns.push_back(token);
@@ -189,7 +201,23 @@ impl State {
     fn turn(&mut self, token: Token) {
         let Some(running) = self.jobs.get_mut(token) else { return };
         running.queued = false;
-        let outcome = running.job.transfer.advance(&running.job.target, &mut Budget::new(running.job.chunk));
+        if running.cancel.is_requested() {
+            return self.finish(token, Err(aborted()));
+        }
+        let budget = running.job.chunk.min(SLICE);
+        if let Work::Receive(_) = running.job.work {
+            running.away = true;
+            let work = std::mem::replace(&mut running.job.work, Work::Away);
+            let peer = Some(running.job.peer.clone());
+            let errand = Errand { shared: self.shared.clone(), token, work, peer, outcome: None };
+            return Pool::global().run(move || errand.run(budget));
+        }
+        let outcome = running.job.work.advance(&running.job.peer, &mut Budget::new(budget));
+        self.after_turn(token, outcome);
+    }
+
+    fn after_turn(&mut self, token: Token, outcome: Result<Progress>) {
+        let Some(running) = self.jobs.get_mut(token) else { return };
         running.note_progress(Instant::now());
         match outcome {
             Ok(Progress::Yield) => self.enqueue(token),
@@ -200,8 +228,8 @@ impl State {
             }
             Ok(Progress::Cold) => self.read_ahead(token),
             Ok(Progress::Done) => {
-                let report = running.job.transfer.report();
-                self.finish(token, Ok(report));
+                let report = running.job.work.report().ok_or_else(vanished);
+                self.finish(token, report);
             }
             Err(error) => self.finish(token, Err(error)),
         }
@@ -210,11 +238,11 @@ impl State {
     /// Once per `Blocked`: the entry is armed for one event, so that a job that has its turn elsewhere is not woken.
     fn wait_for(&mut self, token: Token) -> std::result::Result<(), Errno> {
         let Some(running) = self.jobs.get_mut(token) else { return Ok(()) };
-        let mut event = EpollEvent::new(EpollFlags::EPOLLOUT | EpollFlags::EPOLLONESHOT, token);
+        let mut event = EpollEvent::new(running.job.work.interest() | EpollFlags::EPOLLONESHOT, token);
         if running.registered {
-            self.shared.epoll.modify(&running.job.target, &mut event)
+            self.shared.epoll.modify(&*running.job.peer, &mut event)
         } else {
-            self.shared.epoll.add(&running.job.target, event)?;
+            self.shared.epoll.add(&*running.job.peer, event)?;
             running.registered = true;
             Ok(())
         }
@@ -233,8 +261,8 @@ impl State {
 
     fn read_ahead(&mut self, token: Token) {
         let Some(running) = self.jobs.get_mut(token) else { return };
-        let Some(range) = running.job.transfer.read_ahead() else { return };
-        running.reading = true;
+        let Some(range) = running.job.work.read_ahead() else { return };
+        running.away = true;
         let shared = self.shared.clone();
         Pool::global().run(move || {
             let until = range.run();
@@ -248,6 +276,9 @@ impl State {
         let deadline = running.last_progress + timeout;
         if deadline > now {
             self.timers.set(deadline, token);
+        } else if matches!(running.job.work, Work::Away) {
+            // The disk is slow, not the sender.
+            self.timers.set(now + timeout, token);
         } else {
             self.finish(token, Err(timed_out(timeout)));
         }
@@ -255,10 +286,11 @@ impl State {
 
     fn finish(&mut self, token: Token, result: Result<crate::transfer::Report>) {
         if let Some(running) = self.remove(token) {
-            let Job { observer, target, transfer, .. } = running.job;
-            // The descriptor first: who hears of the end may count on its mode and its number being given back.
-            drop(target);
-            observer.done(result.map_err(|error| error.with_bytes(transfer.report().bytes)));
+            let Job { observer, peer, work, .. } = running.job;
+            let sent = work.report().map_or(0, |report| report.bytes);
+            // The descriptors first: who hears of the end may count on their modes and numbers being given back.
+            drop((peer, work));
+            observer.done(result.map_err(|error| error.with_bytes(sent)));
         }
     }
 
@@ -267,7 +299,7 @@ impl State {
         self.tokens.remove(&running.id);
         if running.registered {
             // Not left to close(2): the entry lives as long as any duplicate of the descriptor; see epoll(7).
-            let _ = self.shared.epoll.delete(&running.job.target);
+            let _ = self.shared.epoll.delete(&*running.job.peer);
         }
         Some(running)
     }
@@ -287,29 +319,63 @@ fn timed_out(timeout: Duration) -> Error {
     )
 }
 
-/// Regular files and devices as targets: always ready, and each write may wait for a disk.
+fn vanished() -> Error {
+    Error::new(Code::Internal, "a bug in zerosend was contained, please report it: a turn vanished")
+}
+
+/// A turn on a pool thread. The work comes back whatever happens, so that its end is told.
+struct Errand {
+    shared: Arc<Shared>,
+    token: Token,
+    work: Work,
+    peer: Option<Arc<NonBlocking>>,
+    outcome: Option<Result<Progress>>,
+}
+
+impl Errand {
+    fn run(mut self, budget: u64) {
+        self.outcome = self.peer.as_ref().map(|peer| self.work.advance(peer, &mut Budget::new(budget)));
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        // Given back before the word is: the reactor's own is then the last, and its drop restores the descriptor's mode.
+        self.peer = None;
+        let work = Box::new(std::mem::replace(&mut self.work, Work::Away));
+        let outcome = self.outcome.take().unwrap_or_else(|| Err(vanished()));
+        self.shared.send(Command::Back(self.token, work, outcome));
+    }
+}
+
+/// Regular files and devices as peers: always ready, and each write may wait for a disk.
 fn run_on_pool(mut job: Job, cancel: Cancel) {
     Pool::global().run(move || {
-        job.transfer.set_disk(Disk::MayBlock);
+        if let Work::Send(transfer) = &mut job.work {
+            transfer.set_disk(Disk::MayBlock);
+        }
         let mut last_report = Instant::now();
-        let result = loop {
+        let report = |job: &Job| job.work.report().unwrap_or_else(|| unreachable!("the work is here"));
+        let result: Result<Report> = loop {
             if cancel.is_requested() {
                 break Err(aborted());
             }
-            match job.transfer.advance(&job.target, &mut Budget::new(job.chunk)) {
-                Ok(Progress::Done) => break Ok(job.transfer.report()),
+            match job.work.advance(&job.peer, &mut Budget::new(job.chunk.min(SLICE))) {
+                Ok(Progress::Done) => break Ok(report(&job)),
                 Ok(_) => {
                     if let Some(every) = job.progress
                         && last_report.elapsed() >= every
                     {
                         last_report = Instant::now();
-                        job.observer.progress(job.transfer.report().bytes);
+                        job.observer.progress(report(&job).bytes);
                     }
                 }
                 Err(error) => break Err(error),
             }
         };
-        drop(job.target);
-        job.observer.done(result.map_err(|error| error.with_bytes(job.transfer.report().bytes)));
+        let sent = report(&job).bytes;
+        let Job { observer, peer, work, .. } = job;
+        drop((peer, work));
+        observer.done(result.map_err(|error| error.with_bytes(sent)));
     });
 }

@@ -1,4 +1,4 @@
-//! The calls that move bytes: `sendmsg(2)`, `writev(2)`, `sendfile(2)`, `preadv2(2)`.
+//! The calls that move bytes: `sendmsg(2)`, `writev(2)`, `sendfile(2)`, `preadv2(2)`, and the [`Kernel`] that makes them.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -6,7 +6,12 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::sys::socket::MsgFlags;
 
-use super::SysResult;
+use super::memory::{Mapping, Span};
+use super::pipe::SpliceFlags;
+use super::{SysResult, pipe};
+
+/// Slices that go before a span in one call, at most.
+pub const MAX_GATHER: usize = 16;
 
 /// How a vector of bytes leaves: `sendmsg` for sockets, `writev` for everything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,42 @@ pub trait Kernel {
 
     /// Whether `length` bytes from `offset` on are in the page cache; see [`super::residency`].
     fn resident(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> super::residency::Residency;
+
+    /// The file's size in bytes; see `fstat(2)`.
+    fn size(&mut self, file: BorrowedFd<'_>) -> SysResult<u64>;
+
+    /// Maps a part of a file; see [`Mapping::new`].
+    fn map(&mut self, file: BorrowedFd<'_>, offset: u64, length: usize) -> SysResult<Mapping>;
+
+    /// Like [`Kernel::gather`] with `span` behind the slices, of which there are [`MAX_GATHER`] at most. `EFAULT`: the
+    /// file behind the span has become shorter.
+    fn gather_span(
+        &mut self,
+        out: BorrowedFd<'_>,
+        slices: &[IoSlice<'_>],
+        span: Span<'_>,
+        how: Gather,
+    ) -> SysResult<usize>;
+
+    /// From or to a pipe, never waiting for one; see `splice(2)`. `offset` is where a file is read from; without it the
+    /// bytes come from a pipe.
+    fn splice(
+        &mut self,
+        from: BorrowedFd<'_>,
+        offset: Option<u64>,
+        to: BorrowedFd<'_>,
+        length: usize,
+        more: bool,
+    ) -> SysResult<usize>;
+
+    /// Makes a pipe refer to pages of memory; see `vmsplice(2)`. `gift`: nobody will use them any more.
+    fn vmsplice(&mut self, pipe: BorrowedFd<'_>, span: Span<'_>, gift: bool) -> SysResult<usize>;
+
+    /// Reads from a pipe or socket; see `read(2)`.
+    fn read(&mut self, from: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize>;
+
+    /// Holds back packets that are not full, or lets them go; see `tcp(7)`, `TCP_CORK`.
+    fn cork(&mut self, socket: BorrowedFd<'_>, on: bool) -> SysResult<()>;
 }
 
 /// The kernel this process runs on.
@@ -71,6 +112,74 @@ impl Kernel for Linux {
     fn resident(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> super::residency::Residency {
         super::residency::residency(file, offset, length)
     }
+
+    fn size(&mut self, file: BorrowedFd<'_>) -> SysResult<u64> {
+        nix::sys::stat::fstat(file).map(|stat| stat.st_size as u64)
+    }
+
+    fn map(&mut self, file: BorrowedFd<'_>, offset: u64, length: usize) -> SysResult<Mapping> {
+        Mapping::new(file, offset, length)
+    }
+
+    fn gather_span(
+        &mut self,
+        out: BorrowedFd<'_>,
+        slices: &[IoSlice<'_>],
+        span: Span<'_>,
+        how: Gather,
+    ) -> SysResult<usize> {
+        gather_span(out, slices, span, how)
+    }
+
+    fn splice(
+        &mut self,
+        from: BorrowedFd<'_>,
+        offset: Option<u64>,
+        to: BorrowedFd<'_>,
+        length: usize,
+        more: bool,
+    ) -> SysResult<usize> {
+        pipe::splice(from, offset, to, None, length, SpliceFlags { more, moving: false })
+    }
+
+    fn vmsplice(&mut self, pipe: BorrowedFd<'_>, span: Span<'_>, gift: bool) -> SysResult<usize> {
+        pipe::vmsplice(pipe, &[span], gift)
+    }
+
+    fn read(&mut self, from: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize> {
+        nix::unistd::read(from, buffer)
+    }
+
+    fn cork(&mut self, socket: BorrowedFd<'_>, on: bool) -> SysResult<()> {
+        super::socket::set_tcp(socket, libc::TCP_CORK, on)
+    }
+}
+
+/// `sendmsg(2)` or `writev(2)` of slices and of memory that may be read by the kernel only, so without a slice of it.
+fn gather_span(out: BorrowedFd<'_>, slices: &[IoSlice<'_>], span: Span<'_>, how: Gather) -> SysResult<usize> {
+    let mut iovecs = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MAX_GATHER + 1];
+    if slices.len() > MAX_GATHER {
+        return Err(Errno::EMSGSIZE);
+    }
+    for (iovec, slice) in iovecs.iter_mut().zip(slices) {
+        *iovec = libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() };
+    }
+    iovecs[slices.len()] = span.as_iovec();
+    let count = slices.len() + 1;
+    let sent = match how {
+        Gather::Socket { more } => {
+            // SAFETY: msghdr is plain data, and all zeros is one without name, control data and vectors.
+            let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+            message.msg_iov = iovecs.as_mut_ptr();
+            message.msg_iovlen = count as _;
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
+            // SAFETY: `count` live iovecs, over slices and a span that outlive the call; the kernel only reads them.
+            unsafe { libc::sendmsg(out.as_raw_fd(), &raw const message, flags) }
+        }
+        // SAFETY: as above.
+        Gather::Stream => unsafe { libc::writev(out.as_raw_fd(), iovecs.as_ptr(), count as libc::c_int) },
+    };
+    Errno::result(sent).map(|sent| sent as usize)
 }
 
 /// Reads what the page cache holds at `offset`, without waiting for a disk.

@@ -7,8 +7,11 @@
 
 pub mod fd;
 pub mod io;
+pub mod memory;
 pub mod open;
+pub mod pipe;
 pub mod residency;
+pub mod socket;
 
 pub use io::{Kernel, Linux};
 use nix::errno::Errno;

@@ -5,15 +5,25 @@
 //! that call, and does with the [`Progress`] what fits the driver. So one state machine serves them all.
 //!
 //! This module knows the order of parts, short counts, budgets and errors. It does not know what a byte is moved by:
-//! that is one file per method ([`sendfile`], [`read_write`]), each a function that makes one attempt. Nor does it wait:
-//! not for the target ([`Progress::Blocked`]), and, unless told that it may, not for the disk ([`Progress::Cold`]).
+//! that is one file per method ([`sendfile`], [`splice`], [`mmap`], [`read_write`], [`vmsplice`]), each making one attempt
+//! at a time and keeping what it needs in between (a pipe, a mapping). Nor does it wait: not for the target
+//! ([`Progress::Blocked`]), and, unless told that it may, not for the disk ([`Progress::Cold`]).
+//!
+//! The cursor counts what the target has got. Bytes that a method has in a pipe are ahead of it; they go first at the
+//! next turn, and are lost to nobody when the pipe is given up.
 
 mod budget;
+mod generated;
 mod method;
+mod mmap;
 mod read_ahead;
 mod read_write;
+mod receive;
+mod resident;
 mod sendfile;
+mod splice;
 mod strategy;
+mod vmsplice;
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -23,20 +33,21 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use crate::error::{Code, Error, Result};
-use crate::sys::io::Gather;
+use crate::sys::io::{Gather, MAX_GATHER};
+use crate::sys::memory::Pages;
 use crate::sys::{Kernel, Linux, SysResult};
 
 pub use budget::Budget;
+pub use generated::snapshot;
 pub use method::Method;
 pub use read_ahead::ReadAhead;
+pub use read_write::DEFAULT_BUFFER;
+pub use receive::Receive;
 
 use method::Mover;
 
 /// A file shared by transfers; only positional reads are made, so they never disturb each other.
 pub type SharedFile = Arc<dyn AsFd + Send + Sync>;
-
-/// Memory parts gathered into one call at most.
-const MAX_GATHER: usize = 16;
 
 /// A stretch of bytes to send.
 pub enum Part {
@@ -51,15 +62,37 @@ pub enum Part {
         /// How long it is, in bytes.
         length: u64,
     },
+    /// `length` bytes of pages that nobody writes to any more, from `offset` on. They go by `vmsplice`, whatever the
+    /// method of the transfer, so that they are not copied.
+    Pages {
+        /// The pages; unmapped when all who share them are gone.
+        pages: Arc<Pages>,
+        /// Where the stretch begins, in bytes.
+        offset: u64,
+        /// How long it is, in bytes.
+        length: u64,
+    },
 }
 
 impl Part {
     fn len(&self) -> u64 {
         match self {
             Part::Memory(bytes) => bytes.len() as u64,
-            Part::File { length, .. } => *length,
+            Part::File { length, .. } | Part::Pages { length, .. } => *length,
         }
     }
+}
+
+/// Whether the kernel may hold back a packet that is not full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cork {
+    /// `MSG_MORE` and `SPLICE_F_MORE` wherever more bytes follow at once.
+    #[default]
+    Auto,
+    /// That, and `TCP_CORK` for each turn, so that only full packets leave until the turn ends.
+    On,
+    /// Never: each call's bytes leave at once.
+    Off,
 }
 
 /// What kind of descriptor the bytes go to.
@@ -105,22 +138,40 @@ pub(crate) enum Moved {
     EndOfFile,
 }
 
+/// Where a part's bytes are.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    File(BorrowedFd<'a>),
+    Pages(&'a Pages),
+}
+
 /// One attempt's view of the transfer, as the methods get it.
 pub(crate) struct Attempt<'a> {
     pub out: BorrowedFd<'a>,
     pub target: Target,
     /// Memory that goes first; empty for methods that cannot take it along.
     pub heads: &'a [IoSlice<'a>],
-    pub file: BorrowedFd<'a>,
     pub offset: u64,
-    /// Bytes of the file to move at most in this attempt.
+    /// Bytes of the part to move at most in this attempt.
     pub length: usize,
-    /// Bytes follow behind these `length`.
-    pub more: bool,
+    /// Bytes left of the part.
+    pub left: u64,
+    /// No part follows behind this one.
+    pub last: bool,
+    pub cork: Cork,
+    /// Bytes of a user-space buffer.
+    pub buffer: usize,
     pub disk: Disk,
     /// The file's bytes below this offset need no question to the page cache.
     pub warm_until: &'a mut u64,
     pub syscalls: &'a mut u64,
+}
+
+impl Attempt<'_> {
+    /// Whether to tell the kernel that more follows when `count` bytes of the part are sent.
+    pub fn followed(&self, count: u64) -> bool {
+        self.cork != Cork::Off && !(self.last && count >= self.left)
+    }
 }
 
 /// What was sent, and how.
@@ -148,6 +199,8 @@ pub struct Transfer {
     target: Target,
     disk: Disk,
     warm_until: u64,
+    cork: Cork,
+    buffer: usize,
 }
 
 impl Transfer {
@@ -167,6 +220,8 @@ impl Transfer {
             target,
             disk,
             warm_until: 0,
+            cork: Cork::Auto,
+            buffer: DEFAULT_BUFFER,
         }
     }
 
@@ -189,6 +244,16 @@ impl Transfer {
         self.target = target;
     }
 
+    /// Changes whether packets that are not full may be held back. Default [`Cork::Auto`].
+    pub fn set_cork(&mut self, cork: Cork) {
+        self.cork = cork;
+    }
+
+    /// Changes the size in bytes of the buffer of `read-write`. Default 128 KiB.
+    pub fn set_buffer(&mut self, bytes: usize) {
+        self.buffer = bytes.max(1);
+    }
+
     /// Bytes not yet handed to the kernel.
     pub fn remaining(&self) -> u64 {
         self.remaining
@@ -196,7 +261,10 @@ impl Transfer {
 
     /// What has been sent so far, and how.
     pub fn report(&self) -> Report {
-        let method = self.used.unwrap_or_else(|| strategy::choose(self.method, self.remaining, self.target));
+        let method = self.used.unwrap_or_else(|| match self.parts.front() {
+            Some(Part::Pages { .. }) => Method::Vmsplice,
+            _ => strategy::choose(self.method, self.remaining, self.target),
+        });
         Report { bytes: self.sent, method, syscalls: self.syscalls }
     }
 
@@ -215,6 +283,21 @@ impl Transfer {
         out: BorrowedFd<'_>,
         budget: &mut Budget,
     ) -> Result<Progress> {
+        if self.cork != Cork::On || self.target != Target::Socket || self.remaining == 0 {
+            return self.run(kernel, out, budget);
+        }
+        // For the turn only, so that no socket stays corked, however the transfer ends. A Unix socket refuses, and has
+        // no packets to fill.
+        self.syscalls += 2;
+        let corked = kernel.cork(out, true);
+        let outcome = self.run(kernel, out, budget);
+        if corked.is_ok() {
+            let _ = kernel.cork(out, false);
+        }
+        outcome
+    }
+
+    fn run<K: Kernel>(&mut self, kernel: &mut K, out: BorrowedFd<'_>, budget: &mut Budget) -> Result<Progress> {
         loop {
             if self.remaining == 0 {
                 return Ok(Progress::Done);
@@ -255,8 +338,32 @@ impl Transfer {
 
     /// [`Transfer::take`] on a kernel of the caller's choice.
     pub fn take_on<K: Kernel>(&mut self, kernel: &mut K, max: usize) -> Result<Option<Vec<u8>>> {
+        let carried = match self.parts.front() {
+            Some(Part::File { length, .. } | Part::Pages { length, .. }) => {
+                self.mover.as_mut().and_then(Mover::carried).map(|pipe| (pipe, *length))
+            }
+            _ => None,
+        };
+        if let Some((pipe, length)) = carried {
+            let mut buffer = vec![0; usize::try_from(length).unwrap_or(max).min(max).min(pipe.filled())];
+            self.syscalls += 1;
+            let count =
+                retry(|| kernel.read(pipe.read_end(), &mut buffer)).map_err(|errno| Error::system("read", errno))?;
+            if count == 0 {
+                return Err(self.truncated());
+            }
+            pipe.subtract(count);
+            buffer.truncate(count);
+            self.consume(count);
+            return Ok(Some(buffer));
+        }
         let taken = match self.parts.front() {
             None => return Ok(Some(Vec::new())),
+            Some(Part::Pages { pages, offset, length }) => {
+                let mut buffer = vec![0; usize::try_from(*length).unwrap_or(max).min(max)];
+                pages.copy_out(*offset as usize, &mut buffer);
+                buffer
+            }
             Some(Part::Memory(bytes)) => {
                 let rest = &bytes[self.front_sent..];
                 rest[..rest.len().min(max)].to_vec()
@@ -264,8 +371,9 @@ impl Transfer {
             Some(Part::File { file, offset, length }) => {
                 let mut buffer = vec![0; usize::try_from(*length).unwrap_or(max).min(max)];
                 let (offset, warm) = (*offset, *offset < self.warm_until);
+                let syscalls = &mut self.syscalls;
                 let read =
-                    read_write::read(kernel, file.as_fd(), &mut buffer, offset, self.disk, warm, &mut self.syscalls)
+                    retry(|| read_write::read(kernel, file.as_fd(), &mut buffer, offset, self.disk, warm, syscalls))
                         .map_err(|errno| Error::system("pread", errno))?;
                 match read {
                     None => return Ok(None),
@@ -283,7 +391,7 @@ impl Transfer {
     pub fn read_ahead(&self) -> Option<ReadAhead> {
         self.parts.iter().find_map(|part| match part {
             Part::File { file, offset, length } => Some(ReadAhead::new(file.clone(), *offset, *length)),
-            Part::Memory(_) => None,
+            Part::Memory(_) | Part::Pages { .. } => None,
         })
     }
 
@@ -311,16 +419,21 @@ impl Transfer {
             parts.next();
         }
         let heads = &heads[..head_count];
-        let next_file = match parts.peek() {
-            Some(Part::File { file, offset, length }) if head_bytes < budget => Some((file, *offset, *length)),
+        let next = match parts.next() {
+            Some(Part::File { file, offset, length }) => Some((Source::File((**file).as_fd()), *offset, *length)),
+            Some(Part::Pages { pages, offset, length }) => Some((Source::Pages(pages), *offset, *length)),
             _ => None,
         };
 
-        if let Some((file, offset, length)) = next_file {
-            let mover =
-                *self.mover.get_or_insert_with(|| Mover::from(strategy::choose(self.method, length, self.target)));
+        if let Some((source, offset, left)) = next
+            && head_bytes < budget
+        {
+            let mover = self.mover.get_or_insert_with(|| match source {
+                // The one method that moves pages of memory without a copy.
+                Source::Pages(_) => Mover::from(Method::Vmsplice),
+                Source::File(_) => Mover::from(strategy::choose(self.method, left, self.target)),
+            });
             if heads.is_empty() || mover.takes_heads() {
-                let length = length.min(budget - head_bytes);
                 self.used = Some(mover.method());
                 return mover.attempt(
                     kernel,
@@ -328,19 +441,23 @@ impl Transfer {
                         out,
                         target: self.target,
                         heads,
-                        file: file.as_fd(),
                         offset,
-                        length: usize::try_from(length).unwrap_or(usize::MAX),
-                        more: self.remaining > head_bytes + length,
+                        length: usize::try_from(left.min(budget - head_bytes)).unwrap_or(usize::MAX),
+                        left,
+                        last: parts.peek().is_none(),
+                        cork: self.cork,
+                        buffer: self.buffer,
                         disk: self.disk,
                         warm_until: &mut self.warm_until,
                         syscalls: &mut self.syscalls,
                     },
+                    source,
                 );
             }
         }
+        let more = self.cork != Cork::Off && self.remaining > head_bytes;
         self.syscalls += 1;
-        let sent = kernel.gather(out, heads, self.target.gather(self.remaining > head_bytes))?;
+        let sent = kernel.gather(out, heads, self.target.gather(more))?;
         Ok(if (sent as u64) < head_bytes { Moved::Short(sent) } else { Moved::Bytes(sent) })
     }
 
@@ -358,7 +475,7 @@ impl Transfer {
                     }
                     self.front_sent = 0;
                 }
-                Part::File { offset, length, .. } => {
+                Part::File { offset, length, .. } | Part::Pages { offset, length, .. } => {
                     let step = (count as u64).min(*length);
                     *offset += step;
                     *length -= step;
@@ -375,21 +492,33 @@ impl Transfer {
         }
     }
 
-    /// Falls back to `read-write` where the kernel refuses the method for this file or target. True: try again.
+    /// Falls back to `read-write` where the kernel refuses the method for this file or target, or has no pipe or mapping
+    /// left to give. True: try again.
     fn degrade(&mut self, errno: Errno) -> bool {
-        let refused = matches!(errno, Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::ESPIPE);
+        let refused = matches!(
+            errno,
+            Errno::EINVAL
+                | Errno::ENOSYS
+                | Errno::EOPNOTSUPP
+                | Errno::ESPIPE
+                | Errno::ENODEV
+                | Errno::EMFILE
+                | Errno::ENFILE
+                | Errno::ENOMEM
+        );
         match self.mover {
-            Some(mover) if refused && mover != Mover::ReadWrite => {
+            Some(Mover::ReadWrite) | None => false,
+            Some(_) if refused => {
                 self.mover = Some(Mover::ReadWrite);
                 true
             }
-            _ => false,
+            Some(_) => false,
         }
     }
 
     fn syscall_name(&self) -> &'static str {
-        match (self.parts.front(), self.mover) {
-            (Some(Part::File { .. }), Some(mover)) => mover.syscall_name(),
+        match (self.parts.front(), &self.mover) {
+            (Some(Part::File { .. } | Part::Pages { .. }), Some(mover)) => mover.syscall_name(),
             _ => "sendmsg",
         }
     }
@@ -403,6 +532,16 @@ impl Transfer {
                  it was truncated while it was being sent, so close the connection"
             ),
         )
+    }
+}
+
+/// A read that a signal interrupted is made again: it has taken nothing.
+fn retry<T>(mut call: impl FnMut() -> SysResult<T>) -> SysResult<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
     }
 }
 

@@ -9,25 +9,40 @@ use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
-use super::{Attempt, Disk, MAX_GATHER, Moved};
+use super::{Attempt, Disk, MAX_GATHER, Moved, Source};
 use crate::sys::{Kernel, SysResult};
 
-/// Bytes read and sent in one attempt. It stays in a core's second-level cache.
-const CHUNK: usize = 128 * 1024;
+/// Bytes read and sent in one attempt, unless the user says otherwise. It stays in a core's second-level cache.
+pub const DEFAULT_BUFFER: usize = 128 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-pub(super) fn attempt<K: Kernel>(kernel: &mut K, attempt: Attempt<'_>) -> SysResult<Moved> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        if scratch.is_empty() {
-            scratch.resize(CHUNK, 0);
+pub(super) fn attempt<K: Kernel>(kernel: &mut K, attempt: Attempt<'_>, source: Source<'_>) -> SysResult<Moved> {
+    match source {
+        Source::File(file) => from_file(kernel, attempt, file),
+        // The kernel's copy is enough: the pages are memory already.
+        Source::Pages(pages) => {
+            let span = pages.span(attempt.offset as usize, attempt.length);
+            let offered = span.len() + attempt.heads.iter().map(|head| head.len()).sum::<usize>();
+            let how = attempt.target.gather(attempt.followed(span.len() as u64));
+            *attempt.syscalls += 1;
+            let sent = kernel.gather_span(attempt.out, attempt.heads, span, how)?;
+            Ok(if sent < offered { Moved::Short(sent) } else { Moved::Bytes(sent) })
         }
-        let wanted = attempt.length.min(CHUNK);
+    }
+}
+
+fn from_file<K: Kernel>(kernel: &mut K, attempt: Attempt<'_>, file: BorrowedFd<'_>) -> SysResult<Moved> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.len() < attempt.buffer {
+            scratch.resize(attempt.buffer, 0);
+        }
+        let wanted = attempt.length.min(attempt.buffer);
         let warm = attempt.offset < *attempt.warm_until;
         let buffer = &mut scratch[..wanted];
-        let count = match read(kernel, attempt.file, buffer, attempt.offset, attempt.disk, warm, attempt.syscalls)? {
+        let count = match read(kernel, file, buffer, attempt.offset, attempt.disk, warm, attempt.syscalls)? {
             None => return Ok(Moved::Cold),
             Some(0) => return Ok(Moved::EndOfFile),
             Some(count) => count,
@@ -38,9 +53,9 @@ pub(super) fn attempt<K: Kernel>(kernel: &mut K, attempt: Attempt<'_>) -> SysRes
         let slices = &slices[..=attempt.heads.len()];
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
 
-        let more = attempt.more || count < attempt.length;
+        let how = attempt.target.gather(attempt.followed(count as u64));
         *attempt.syscalls += 1;
-        let sent = kernel.gather(attempt.out, slices, attempt.target.gather(more))?;
+        let sent = kernel.gather(attempt.out, slices, how)?;
         Ok(if sent < offered { Moved::Short(sent) } else { Moved::Bytes(sent) })
     })
 }

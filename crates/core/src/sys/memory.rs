@@ -1,0 +1,167 @@
+//! Memory that the kernel reads and user space does not: mapped files, and pages that are given away.
+//!
+//! Neither type hands out a slice. A file that is truncated underneath makes an access of user space SIGBUS; of the
+//! kernel, in `sendmsg(2)` or `vmsplice(2)`, it is `EFAULT`. So all that can be had of them is a [`Span`], an address and
+//! a length for a syscall.
+
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+
+use super::SysResult;
+
+/// A stretch of a [`Mapping`] or of [`Pages`] that is good while `'a` lasts. It can be read by the kernel only.
+#[derive(Clone, Copy)]
+pub struct Span<'a> {
+    start: NonNull<u8>,
+    length: usize,
+    owner: PhantomData<&'a ()>,
+}
+
+impl Span<'_> {
+    /// Bytes in it.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// True without a byte.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The same span, `length` bytes long at most.
+    #[must_use]
+    pub fn first(self, length: usize) -> Self {
+        Self { length: self.length.min(length), ..self }
+    }
+
+    pub(super) fn as_iovec(&self) -> libc::iovec {
+        libc::iovec { iov_base: self.start.as_ptr().cast(), iov_len: self.length }
+    }
+}
+
+/// An owned region of address space.
+struct Region {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: a region is an address and a length; nothing in this module reads or writes it but through `&mut`, or under
+// the promise named at `Pages::copy_out`.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    fn span(&self, from: usize, length: usize) -> Span<'_> {
+        let from = from.min(self.length);
+        // SAFETY: `from` is not beyond the end of the region.
+        let start = unsafe { self.start.add(from) };
+        Span { start, length: length.min(self.length - from), owner: PhantomData }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: the region is ours as a whole and no span of it is alive. What the kernel holds it has pinned by page.
+        let _ = unsafe { munmap(self.start.cast(), self.length) };
+    }
+}
+
+/// A read-only shared mapping of a part of a file.
+pub struct Mapping(Region);
+
+impl Mapping {
+    /// Maps `length` bytes of `file` from `offset` on, which must be a multiple of the page size; see `mmap(2)`.
+    /// It may reach beyond the end of the file: pages there are `EFAULT` to the kernel.
+    pub fn new(file: BorrowedFd<'_>, offset: u64, length: usize) -> SysResult<Self> {
+        let size = NonZeroUsize::new(length).ok_or(Errno::EINVAL)?;
+        let offset = i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let start = unsafe { mmap(None, size, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, offset)? };
+        Ok(Self(Region { start: start.cast(), length }))
+    }
+
+    /// Bytes mapped.
+    pub fn len(&self) -> usize {
+        self.0.length
+    }
+
+    /// Never true: an empty mapping cannot be made.
+    pub fn is_empty(&self) -> bool {
+        self.0.length == 0
+    }
+
+    /// Says that it will be read once, in order; see `madvise(2)`, `MADV_SEQUENTIAL`.
+    pub fn advise_sequential(&self) -> SysResult<()> {
+        // SAFETY: the range is a live mapping of ours; this advice changes no contents.
+        unsafe { madvise(self.0.start.cast(), self.0.length, MmapAdvise::MADV_SEQUENTIAL) }
+    }
+
+    /// `length` bytes from `from` on, less what would lie beyond its end.
+    pub fn span(&self, from: usize, length: usize) -> Span<'_> {
+        self.0.span(from, length)
+    }
+}
+
+/// Private, zeroed, page-aligned memory whose pages can be given to the kernel.
+///
+/// It is never returned to an allocator but unmapped, so that pages which the kernel still reads cannot become anybody
+/// else's memory: they are freed when the kernel lets go of them.
+pub struct Pages(Region);
+
+impl Pages {
+    /// `length` bytes, rounded up to whole pages; see `mmap(2)`, `MAP_ANONYMOUS`.
+    pub fn new(length: usize) -> SysResult<Self> {
+        let page = super::residency::page_size() as usize;
+        let length = length.max(1).checked_next_multiple_of(page).ok_or(Errno::ENOMEM)?;
+        let size = NonZeroUsize::new(length).ok_or(Errno::EINVAL)?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let start = unsafe { mmap_anonymous(None, size, protection, MapFlags::MAP_PRIVATE)? };
+        Ok(Self(Region { start: start.cast(), length }))
+    }
+
+    /// Bytes, a multiple of the page size.
+    pub fn len(&self) -> usize {
+        self.0.length
+    }
+
+    /// Never true: there is one page at least.
+    pub fn is_empty(&self) -> bool {
+        self.0.length == 0
+    }
+
+    /// Where it begins, for one who lends it to somebody that writes to it. Who does so must stop before the pages go
+    /// into a transfer.
+    pub fn address(&self) -> NonNull<u8> {
+        self.0.start
+    }
+
+    /// Copies `bytes` to its beginning, as many as it holds; returns how many.
+    pub fn copy_in(&mut self, at: usize, bytes: &[u8]) -> usize {
+        let span = self.0.span(at, bytes.len());
+        // SAFETY: the span is writable memory of ours, `bytes` is as long at least, and `&mut self` keeps them apart.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), span.start.as_ptr(), span.length) };
+        span.length
+    }
+
+    /// Copies from `at` on into `buffer`; returns how many bytes.
+    ///
+    /// The pages are in a transfer by then, so nobody writes to them any more (see [`Pages::address`]).
+    pub fn copy_out(&self, at: usize, buffer: &mut [u8]) -> usize {
+        let span = self.0.span(at, buffer.len());
+        // SAFETY: the span is readable memory of ours, anonymous and so never truncated; `buffer` is as long at least.
+        unsafe { std::ptr::copy_nonoverlapping(span.start.as_ptr(), buffer.as_mut_ptr(), span.length) };
+        span.length
+    }
+
+    /// `length` bytes from `from` on, less what would lie beyond its end.
+    pub fn span(&self, from: usize, length: usize) -> Span<'_> {
+        self.0.span(from, length)
+    }
+}

@@ -1,0 +1,96 @@
+//! `mmap(2)` and `sendmsg(2)` from the mapping: one copy, made by the kernel, head and file in one call.
+//!
+//! The mapping slides over the file in windows, so that a file of 5 GiB costs no 5 GiB of address space and page tables.
+//! Mapped pages are never read by user space (there is no type here that could): a file truncated underneath is `EFAULT`
+//! to `sendmsg`, not a signal. Truncation within a page reads as zeros instead, so the size is asked after each call.
+
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+
+use super::{Attempt, Moved, resident, splice};
+use crate::sys::memory::{Mapping, Span};
+use crate::sys::residency::page_size;
+use crate::sys::{Kernel, SysResult};
+
+/// Bytes mapped at once: a file up to this size is mapped whole.
+const WINDOW: u64 = 16 * 1024 * 1024;
+
+/// The part of the file that is mapped.
+#[derive(Default)]
+pub(super) struct Window {
+    mapping: Option<Mapping>,
+    start: u64,
+    end: u64,
+}
+
+impl Window {
+    /// The next bytes of the file, `length` at most, and fewer at the end of the window, which moves on when it has been
+    /// used up.
+    pub fn span<K: Kernel>(
+        &mut self,
+        kernel: &mut K,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        length: usize,
+        syscalls: &mut u64,
+    ) -> SysResult<Span<'_>> {
+        if !(self.start..self.end).contains(&offset) {
+            // The old one first: the two need not exist at the same time.
+            self.mapping = None;
+        }
+        let mapping = match &mut self.mapping {
+            Some(mapping) => mapping,
+            none => {
+                let start = offset - offset % page_size();
+                let size = (offset - start + length as u64).clamp(1, WINDOW);
+                *syscalls += 1;
+                let mapping = kernel.map(file, start, size as usize)?;
+                if size == WINDOW {
+                    *syscalls += 1;
+                    let _ = mapping.advise_sequential();
+                }
+                (self.start, self.end) = (start, start + mapping.len() as u64);
+                none.insert(mapping)
+            }
+        };
+        Ok(mapping.span((offset - self.start) as usize, length))
+    }
+}
+
+pub(super) fn attempt<K: Kernel>(
+    window: &mut Window,
+    kernel: &mut K,
+    mut attempt: Attempt<'_>,
+    file: BorrowedFd<'_>,
+) -> SysResult<Moved> {
+    let wanted = attempt.length;
+    let Some(length) = resident::movable(kernel, &mut attempt, file, wanted) else { return Ok(Moved::Cold) };
+    let reach = usize::try_from(attempt.left).unwrap_or(usize::MAX);
+    let span = window.span(kernel, file, attempt.offset, reach, attempt.syscalls)?.first(length);
+    let heads: usize = attempt.heads.iter().map(|head| head.len()).sum();
+    let offered = heads + span.len();
+    let how = attempt.target.gather(attempt.followed(span.len() as u64));
+    *attempt.syscalls += 1;
+    match kernel.gather_span(attempt.out, attempt.heads, span, how) {
+        Err(Errno::EFAULT) => lost(kernel, &mut attempt, file, span.len()),
+        Err(errno) => Err(errno),
+        Ok(sent) => Ok(if !splice::still_there(kernel, &mut attempt, file, sent.saturating_sub(heads))? {
+            Moved::EndOfFile
+        } else if sent < offered {
+            Moved::Short(sent)
+        } else {
+            Moved::Bytes(sent)
+        }),
+    }
+}
+
+/// What `EFAULT` means: the file is shorter now, or the disk failed.
+pub(super) fn lost<K: Kernel>(
+    kernel: &mut K,
+    attempt: &mut Attempt<'_>,
+    file: BorrowedFd<'_>,
+    count: usize,
+) -> SysResult<Moved> {
+    if splice::still_there(kernel, attempt, file, count)? { Err(Errno::EIO) } else { Ok(Moved::EndOfFile) }
+}

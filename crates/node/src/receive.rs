@@ -1,0 +1,69 @@
+//! Receiving into a file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use napi::Env;
+use napi::bindgen_prelude::Uint8Array;
+use napi_derive::napi;
+use zerosend_core::pool::Pool;
+use zerosend_core::reactor::registry::Token;
+use zerosend_core::reactor::{Job, NonBlocking, Reactor, Work};
+use zerosend_core::transfer::Receive;
+use zerosend_core::{Error, raw, sys};
+
+use crate::engine::{Held, with};
+use crate::events::{Answer, Request};
+use crate::transfer::{DriveOptions, Watch, ended, milliseconds};
+
+/// Makes or empties the file at `path`, or duplicates `fd`; the answer to `request` is the token of a file to receive
+/// into.
+#[napi]
+pub fn open_sink(env: &Env, request: f64, path: Option<String>, fd: Option<i32>) -> napi::Result<()> {
+    with(env, |engine| {
+        let fd = match fd {
+            Some(fd) => Some(sys::fd::duplicate(fd).map_err(|errno| Error::system("dup", errno))?),
+            None => None,
+        };
+        let path = PathBuf::from(path.unwrap_or_default());
+        let request = Request::new(&engine.events, request);
+        Pool::global().run(move || {
+            let sink = match fd {
+                Some(fd) => raw::sink(fd),
+                None => raw::create_sink(&path),
+            };
+            request.answer(sink.map(Answer::Sink));
+        });
+        Ok(())
+    })
+}
+
+/// Lets the reactor receive from a held descriptor into an opened file: `length` bytes, or all until the source ends.
+/// `before` has been read from it already: it goes first and counts. `request` hears of progress and of the end.
+#[napi]
+pub fn receive(
+    env: &Env,
+    sink: f64,
+    source: f64,
+    request: f64,
+    length: Option<f64>,
+    before: Option<Uint8Array>,
+    options: DriveOptions,
+) -> napi::Result<()> {
+    with(env, |engine| {
+        let Some(Held::Target(source)) = engine.held.remove(source as Token) else { return Err(ended()) };
+        let Some(Held::Sink(sink)) = engine.held.remove(sink as Token) else { return Err(ended()) };
+        let before = before.map(|bytes| bytes.to_vec()).unwrap_or_default();
+        let job = Job {
+            work: Work::Receive(Receive::new(sink, length.map(|length| length as u64)).after(before)),
+            peer: Arc::new(NonBlocking::new(source)?),
+            timeout: options.timeout.map(milliseconds),
+            chunk: options.chunk as u64,
+            progress: options.progress.map(milliseconds),
+            observer: Box::new(Watch(Request::new(&engine.events, request))),
+        };
+        let handle = Reactor::global().submit(job)?;
+        engine.jobs.insert(request as u64, handle);
+        Ok(())
+    })
+}

@@ -1,0 +1,42 @@
+/** Arguments that several functions take: sources, descriptors, numbers of bytes. */
+import type { FileHandle } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+
+import { failure, invalid } from './errors.js';
+
+/** A file: a path, a `file:` URL, an open `FileHandle`, or a descriptor. Handles and descriptors stay open and keep their position. */
+export type FileSource = string | URL | FileHandle | number;
+
+export function isDescriptor(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < 2 ** 31;
+}
+
+/** A number of bytes or a position: an integer from 0 up that a JavaScript number holds exactly. */
+export function checkBytes(name: string, value: number | undefined): void {
+  if (value === undefined) return;
+  if (typeof value !== 'number') throw invalid(name, value, 'an integer number of bytes');
+  if (!Number.isSafeInteger(value) || value < 0) {
+    throw failure(
+      'ERR_ZEROSEND_OUT_OF_RANGE',
+      `${name} is ${value}, but must be an integer from 0 to ${Number.MAX_SAFE_INTEGER}`,
+    );
+  }
+}
+
+/** How the binding is told of a file. `name` is the argument's, for the error. */
+export function nameFile(name: string, file: FileSource): { path: string } | { fd: number } {
+  if (typeof file === 'string') {
+    if (file.includes('\0')) throw Object.assign(invalid(name, file, 'a path without NUL bytes'), { path: file });
+    return { path: file };
+  }
+  if (file instanceof URL) {
+    if (file.protocol !== 'file:') throw invalid(name, file.href, 'a file: URL, a path, a FileHandle or a descriptor');
+    return nameFile(name, fileURLToPath(file));
+  }
+  const fd = typeof file === 'number' ? file : file?.fd;
+  if (typeof file === 'object' && fd === -1) {
+    throw failure('ERR_ZEROSEND_CLOSED', 'the FileHandle is closed; open the file again');
+  }
+  if (!isDescriptor(fd)) throw invalid(name, file, 'a path, a file: URL, a FileHandle or a descriptor');
+  return { fd };
+}
