@@ -8,6 +8,7 @@
 //! | [`http`] | pure decisions: path, range, conditional request, negotiation, type; no I/O |
 //! | [`transfer`] | [`transfer::Transfer`]: head + body to a descriptor, resumable at any byte, one file per method |
 //! | [`reactor`] | one epoll thread that drives transfers nobody else drives |
+//! | [`server`] | HTTP/1.1 on epoll threads of its own |
 //! | [`pipe`] | pipes, sized, pooled and bounded |
 //! | [`pool`] | a few threads for disk work that may block |
 //! | [`raw`] | single calls, checked, for those who build their own |
@@ -24,6 +25,7 @@ pub mod pipe;
 pub mod pool;
 pub mod raw;
 pub mod reactor;
+pub mod server;
 pub mod stats;
 pub mod sys;
 pub mod transfer;

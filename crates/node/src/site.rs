@@ -6,7 +6,7 @@ use std::sync::Arc;
 use napi::Env;
 use napi_derive::napi;
 use zerosend_core::files::{
-    Access, Body, Dotfiles, Outcome, PathInput, Request, Response, Site, SiteOptions, Slice, Symlinks,
+    Access, Dotfiles, Outcome, PathInput, Request, Response, Site, SiteOptions, Slice, Symlinks,
 };
 use zerosend_core::http::Conformance;
 use zerosend_core::http::caching::{CachePolicy, CacheRule};
@@ -17,7 +17,7 @@ use zerosend_core::http::negotiation::{self, Encoding};
 use zerosend_core::http::path::PathRules;
 use zerosend_core::pool::Pool;
 use zerosend_core::reactor::registry::Token;
-use zerosend_core::transfer::{Disk, Method, Part, Target, Transfer};
+use zerosend_core::transfer::{Disk, Method, Target, Transfer};
 use zerosend_core::{Code, Error, Result};
 
 use crate::engine::{Engine, Held, with};
@@ -282,21 +282,7 @@ impl Current {
     /// The transfer of its body; `None` when there are no bytes to send.
     pub fn into_transfer(self) -> Option<Box<Transfer>> {
         let Outcome::Response(Response { body, .. }) = self.outcome else { return None };
-        let parts = match body {
-            Body::Empty => return None,
-            Body::File { file, offset, length } => vec![Part::File { file, offset, length }],
-            Body::Multipart { file, parts, tail } => {
-                let mut all = Vec::with_capacity(parts.len() * 2 + 1);
-                for part in parts {
-                    let (offset, length) = (part.range.start, part.range.length());
-                    all.push(Part::Memory(part.head.into_bytes()));
-                    all.push(Part::File { file: file.clone(), offset, length });
-                }
-                all.push(Part::Memory(tail.into_bytes()));
-                all
-            }
-        };
-        let transfer = Transfer::new(parts, self.method, Target::Socket, Disk::ResidentOnly);
+        let transfer = Transfer::new(body.into_parts(), self.method, Target::Socket, Disk::ResidentOnly);
         (transfer.remaining() > 0).then(|| Box::new(transfer))
     }
 }

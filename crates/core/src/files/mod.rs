@@ -5,12 +5,14 @@
 //! | [`open_file`] | a regular file, open, with the facts that validators are made of |
 //! | [`root`] | a directory below which paths are opened, and what symbolic links may do |
 //! | [`site`] | roots and options: which file answers a request |
+//! | [`directory`] | what is in a directory, for a list |
 //! | `content_tag` | strong entity tags |
 //! | [`plan`] | status, headers and body for a file that was found |
 //!
 //! Bytes are not read here and nothing is sent.
 
 mod content_tag;
+pub mod directory;
 mod memo;
 pub mod open_file;
 pub mod plan;

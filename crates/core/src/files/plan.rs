@@ -20,6 +20,7 @@ use crate::http::headers::{HeaderList, content_range, unsatisfied_range};
 use crate::http::negotiation::Encoding;
 use crate::http::range::{self, ByteRange, RangeDecision, RangePolicy};
 use crate::http::{Conformance, date, etag, mime};
+use crate::transfer;
 
 /// What to send.
 #[derive(Debug)]
@@ -75,6 +76,24 @@ pub enum Body {
 }
 
 impl Body {
+    /// The stretches to send, in order.
+    pub fn into_parts(self) -> Vec<transfer::Part> {
+        match self {
+            Body::Empty => Vec::new(),
+            Body::File { file, offset, length } => vec![transfer::Part::File { file, offset, length }],
+            Body::Multipart { file, parts, tail } => {
+                let mut all = Vec::with_capacity(parts.len() * 2 + 1);
+                for Part { head, range } in parts {
+                    all.push(transfer::Part::Memory(head.into_bytes()));
+                    let (offset, length) = (range.start, range.length());
+                    all.push(transfer::Part::File { file: file.clone(), offset, length });
+                }
+                all.push(transfer::Part::Memory(tail.into_bytes()));
+                all
+            }
+        }
+    }
+
     /// Bytes to send.
     pub fn length(&self) -> u64 {
         match self {

@@ -186,7 +186,7 @@ impl Root {
         Ok(Refresh::Replaced)
     }
 
-    fn open_fd(&self, relative: &str, flags: OFlag, access: Access) -> SysResult<OwnedFd> {
+    pub(super) fn open_fd(&self, relative: &str, flags: OFlag, access: Access) -> SysResult<OwnedFd> {
         if self.symlinks == Symlinks::Follow {
             let mut path = Vec::with_capacity(self.path.as_os_str().len() + relative.len() + 2);
             path.extend_from_slice(self.path.as_os_str().as_encoded_bytes());

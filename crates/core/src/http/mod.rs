@@ -14,16 +14,20 @@
 //! | [`caching`], [`glob`] | `Cache-Control` by file name |
 
 pub mod caching;
+pub mod chunked;
 pub mod conditional;
 pub mod date;
 pub mod etag;
 pub mod glob;
 pub mod headers;
+pub mod listing;
 pub mod mime;
 mod mime_table;
 pub mod negotiation;
 pub mod path;
 pub mod range;
+pub mod request;
+pub mod response;
 
 /// Whose reading of HTTP to follow where the two differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -52,6 +52,16 @@ impl<T> Registry<T> {
         self.entries.try_remove(split(token).0).map(|entry| entry.value)
     }
 
+    /// All entries with their tokens.
+    pub fn iter(&self) -> impl Iterator<Item = (Token, &T)> {
+        self.entries.iter().map(|(index, entry)| ((entry.generation << INDEX_BITS) | index as u64, &entry.value))
+    }
+
+    /// The tokens of all entries.
+    pub fn tokens(&self) -> impl Iterator<Item = Token> {
+        self.iter().map(|(token, _)| token)
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -106,7 +106,7 @@ impl State {
                 }
             }
             let now = Instant::now();
-            while let Some(token) = self.timers.pop_due(now) {
+            while let Some((_, token)) = self.timers.pop_due(now) {
                 self.check_deadline(token, now);
             }
             if !self.jobs.is_empty() {

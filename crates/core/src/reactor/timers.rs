@@ -23,10 +23,10 @@ impl Timers {
         self.heap.peek().map(|Reverse((deadline, _))| deadline.saturating_duration_since(now))
     }
 
-    /// The next token whose deadline has come.
-    pub fn pop_due(&mut self, now: Instant) -> Option<Token> {
+    /// The next deadline that has come, and its token.
+    pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, Token)> {
         match self.heap.peek() {
-            Some(Reverse((deadline, _))) if *deadline <= now => self.heap.pop().map(|Reverse((_, token))| token),
+            Some(Reverse((deadline, _))) if *deadline <= now => self.heap.pop().map(|Reverse(entry)| entry),
             _ => None,
         }
     }

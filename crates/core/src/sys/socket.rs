@@ -1,8 +1,10 @@
-//! `setsockopt(2)` where nix has no option of that name.
+//! Calls on sockets that nix lacks: some options, `accept4(2)` with the peer's address, the length of the send queue.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 
 use super::SysResult;
 
@@ -25,4 +27,33 @@ pub fn set_tcp(socket: BorrowedFd<'_>, option: libc::c_int, on: bool) -> SysResu
 /// `TCP_NODELAY`: small packets leave at once instead of waiting for the acknowledgement of those before.
 pub fn set_no_delay(socket: BorrowedFd<'_>, on: bool) -> SysResult<()> {
     set_tcp(socket, libc::TCP_NODELAY, on)
+}
+
+/// The next connection of a listening socket, in non-blocking mode, and its peer's address; see `accept4(2)`.
+pub fn accept(listener: BorrowedFd<'_>) -> SysResult<(OwnedFd, Option<SockaddrStorage>)> {
+    let mut name = MaybeUninit::<libc::sockaddr_storage>::zeroed();
+    let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: `name` is writable memory of `length` bytes, and the kernel writes no more than that.
+    let fd = unsafe {
+        libc::accept4(
+            listener.as_raw_fd(),
+            name.as_mut_ptr().cast(),
+            &raw mut length,
+            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+        )
+    };
+    let fd = Errno::result(fd)?;
+    // SAFETY: a new descriptor, which nobody else knows of.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: the kernel has filled `length` bytes of it, and the rest is zero.
+    let name = unsafe { SockaddrStorage::from_raw(name.as_ptr().cast(), Some(length)) };
+    Ok((fd, name))
+}
+
+/// Bytes that were sent and that the peer has not acknowledged; see `SIOCOUTQ` in `tcp(7)` and `unix(7)`.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> SysResult<u64> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ, which is SIOCOUTQ, writes one int to the address it is given.
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) })?;
+    Ok(u64::try_from(count).unwrap_or(0))
 }

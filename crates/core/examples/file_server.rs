@@ -1,0 +1,33 @@
+//! The smallest server of files: `cargo run --release --example file_server -- DIRECTORY [PORT] [WORKERS]`.
+
+use std::sync::Arc;
+
+use zerosend_core::files::{Site, SiteOptions};
+use zerosend_core::http::Conformance;
+use zerosend_core::http::path::PathRules;
+use zerosend_core::server::{Address, Mount, Server, ServerOptions};
+use zerosend_core::transfer::Method;
+
+fn main() -> zerosend_core::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let root = std::fs::canonicalize(arguments.next().unwrap_or_else(|| ".".into())).expect("a directory");
+    let port = arguments.next().and_then(|port| port.parse().ok()).unwrap_or(8080);
+    let options = SiteOptions {
+        conformance: Conformance::Rfc9110,
+        path_rules: PathRules::Full,
+        redirect: true,
+        multipart: true,
+        ..SiteOptions::default()
+    };
+    let site = Arc::new(Site::new(vec![root], options)?);
+    let mount = Mount { prefix: "/".into(), site, method: Method::Auto, list: None };
+    let mut options = ServerOptions::new(Address::Tcp(([127, 0, 0, 1], port).into()), vec![mount]);
+    if let Some(workers) = arguments.next().and_then(|workers| workers.parse().ok()) {
+        options.workers = workers;
+    }
+    let server = Server::start(options)?;
+    println!("{:?}", server.address());
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,441 @@
+//! The head of an HTTP/1.1 request, RFC 9112: where it ends, what it asks for, and everything about it that must be
+//! refused before anybody acts on it.
+//!
+//! [`HeadScanner`] finds the end as bytes come in, [`RequestHead::parse`] reads it. The grammar is `httparse`'s; the rules
+//! on top are ours: line ends are CRLF and nothing else, one `Host`, one meaning of the body's length. A request whose
+//! length could be read in two ways is how requests are smuggled, so each such shape is an error.
+
+use std::borrow::Cow;
+use std::mem::MaybeUninit;
+
+use super::conditional::Conditions;
+
+/// Header fields at most, whatever the limit asked for.
+pub const MOST_HEADERS: usize = 256;
+/// Empty lines before a request line that are overlooked, RFC 9112 section 2.2.
+const MOST_EMPTY_LINES: u8 = 4;
+
+/// Why a head is refused. After any of these the connection must be closed: nobody knows where the next request begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadError {
+    /// 400, and why.
+    Bad(&'static str),
+    /// 414: the request line alone is over the limit.
+    TargetTooLong,
+    /// 431: the head is over the limit of bytes.
+    HeadTooLong,
+    /// 431: too many fields.
+    TooManyHeaders,
+    /// 501: a transfer coding other than `chunked`.
+    Coding,
+    /// 505: not HTTP/1.0 or HTTP/1.1.
+    Version,
+}
+
+impl HeadError {
+    /// The status to answer with.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Bad(_) => 400,
+            Self::TargetTooLong => 414,
+            Self::HeadTooLong | Self::TooManyHeaders => 431,
+            Self::Coding => 501,
+            Self::Version => 505,
+        }
+    }
+
+    /// The reason in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bad(reason) => reason,
+            Self::TargetTooLong => "request target too long",
+            Self::HeadTooLong => "request head too long",
+            Self::TooManyHeaders => "too many header fields",
+            Self::Coding => "transfer coding not implemented",
+            Self::Version => "HTTP version not supported",
+        }
+    }
+}
+
+/// Finds the end of a head in bytes that come piece by piece; each byte is looked at once.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HeadScanner {
+    scanned: usize,
+    line: usize,
+    lines: u16,
+    empty: u8,
+}
+
+impl HeadScanner {
+    /// Looks on in `bytes`, which begin where they began last time. `Some`: where the head ends and the body begins.
+    pub fn scan(&mut self, bytes: &[u8], most: usize) -> Result<Option<usize>, HeadError> {
+        while let Some(found) = memchr::memchr(b'\n', bytes.get(self.scanned..).unwrap_or_default()) {
+            let end = self.scanned + found;
+            if end == self.line || bytes[end - 1] != b'\r' {
+                return Err(HeadError::Bad("a line ends without CR"));
+            }
+            let empty = end == self.line + 1;
+            self.scanned = end + 1;
+            self.line = end + 1;
+            match (empty, self.lines) {
+                (true, 0) if self.empty < MOST_EMPTY_LINES => self.empty += 1,
+                (true, 0) => return Err(HeadError::Bad("empty lines before the request")),
+                (true, _) if end < most => return Ok(Some(end + 1)),
+                (true, _) => return Err(HeadError::HeadTooLong),
+                (false, _) => self.lines = self.lines.saturating_add(1),
+            }
+        }
+        self.scanned = bytes.len();
+        match (bytes.len() >= most, self.lines) {
+            (false, _) => Ok(None),
+            (true, 0) => Err(HeadError::TargetTooLong),
+            (true, _) => Err(HeadError::HeadTooLong),
+        }
+    }
+
+    /// True when a byte of a request has been seen, empty lines aside.
+    pub fn has_begun(&self, bytes: &[u8]) -> bool {
+        bytes.len() > usize::from(self.empty) * 2
+    }
+}
+
+/// The methods that mean something to a server of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// GET.
+    Get,
+    /// HEAD.
+    Head,
+    /// OPTIONS.
+    Options,
+    /// A method that other resources have: 405.
+    NotAllowed,
+    /// Any other token: 501.
+    Unknown,
+}
+
+/// What a request is about, RFC 9112 section 3.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// A path, from origin-form or absolute-form, and the query after the `?`.
+    Path {
+        /// Percent-encoded, begins with a slash.
+        path: &'a str,
+        /// Without its `?`.
+        query: Option<&'a str>,
+    },
+    /// `*`: the server as a whole.
+    Asterisk,
+    /// The host and port of a CONNECT.
+    Authority,
+}
+
+/// How long the body of a request is, RFC 9112 section 6.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLength {
+    /// Bytes; 0 for none.
+    Known(u64),
+    /// In chunks.
+    Chunked,
+}
+
+/// A head, read and checked.
+#[derive(Debug)]
+pub struct RequestHead<'a> {
+    /// The method as sent.
+    pub method: &'a str,
+    /// What the method means here.
+    pub verb: Verb,
+    /// The target as sent.
+    pub raw_target: &'a str,
+    /// The target.
+    pub target: Target<'a>,
+    /// HTTP/1.0.
+    pub is_http10: bool,
+    /// Whether the client wants the connection to stay.
+    pub keep_alive: bool,
+    /// The length of the body that follows.
+    pub body: BodyLength,
+    /// The client waits for a word before it sends the body.
+    pub expects_continue: bool,
+    /// An expectation that nobody can meet: 417.
+    pub expects_other: bool,
+    /// `Upgrade`, or a CONNECT: nothing that a server of files knows.
+    pub upgrade: bool,
+    /// `Host`, or the authority of an absolute-form target.
+    pub host: Option<&'a str>,
+    /// Carries `Authorization` or `Cookie`.
+    pub has_credentials: bool,
+    /// `Referer`.
+    pub referer: Option<&'a str>,
+    /// `User-Agent`.
+    pub user_agent: Option<&'a str>,
+    /// `Accept`.
+    pub accept: Option<&'a str>,
+    /// `Origin`.
+    pub origin: Option<&'a str>,
+    fields: Fields<'a>,
+}
+
+/// Fields that may come in several lines, which then mean one list, RFC 9110 section 5.3.
+#[derive(Debug, Default)]
+struct Fields<'a> {
+    if_match: Option<Cow<'a, str>>,
+    if_none_match: Option<Cow<'a, str>>,
+    cache_control: Option<Cow<'a, str>>,
+    accept_encoding: Option<Cow<'a, str>>,
+    if_modified_since: Single<'a>,
+    if_unmodified_since: Single<'a>,
+    if_range: Single<'a>,
+    range: Single<'a>,
+}
+
+/// A field that may come once. One that comes again says nothing, RFC 9110 section 5.3: it is as if it were not there.
+#[derive(Debug, Default, Clone, Copy)]
+struct Single<'a> {
+    value: Option<&'a str>,
+    repeated: bool,
+}
+
+impl<'a> Single<'a> {
+    fn add(&mut self, value: Option<&'a str>) {
+        self.repeated |= self.value.is_some();
+        self.value = value;
+    }
+
+    fn get(&self) -> Option<&'a str> {
+        self.value.filter(|_| !self.repeated)
+    }
+}
+
+fn join<'a>(list: &mut Option<Cow<'a, str>>, value: Option<&'a str>) {
+    let Some(value) = value else { return };
+    match list {
+        None => *list = Some(Cow::Borrowed(value)),
+        Some(list) => {
+            let list = list.to_mut();
+            list.push_str(", ");
+            list.push_str(value);
+        }
+    }
+}
+
+impl<'a> RequestHead<'a> {
+    /// Reads `head`, which ends where [`HeadScanner`] found the end.
+    pub fn parse(head: &'a [u8], most_headers: usize) -> Result<Self, HeadError> {
+        let mut fields = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+        let fields = &mut fields[..most_headers.min(MOST_HEADERS)];
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(head, fields) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Ok(httparse::Status::Partial) => return Err(HeadError::Bad("malformed request head")),
+            Err(error) => return Err(refuse(error)),
+        }
+        let (Some(method), Some(raw_target), Some(version)) = (request.method, request.path, request.version) else {
+            return Err(HeadError::Bad("malformed request line"));
+        };
+        let (target, authority) = read_target(method, raw_target)?;
+        let is_http10 = version == 0;
+        let mut this = Self {
+            method,
+            verb: read_verb(method),
+            raw_target,
+            target,
+            is_http10,
+            keep_alive: !is_http10,
+            body: BodyLength::Known(0),
+            expects_continue: false,
+            expects_other: false,
+            upgrade: method == "CONNECT",
+            host: None,
+            has_credentials: false,
+            referer: None,
+            user_agent: None,
+            accept: None,
+            origin: None,
+            fields: Fields::default(),
+        };
+        let mut framing = Framing::default();
+        for header in &*request.headers {
+            this.read_field(header, &mut framing)?;
+        }
+        this.body = framing.length(is_http10)?;
+        this.keep_alive = !framing.close && (this.keep_alive || framing.keep_alive);
+        this.upgrade |= framing.upgrade && framing.upgrade_field;
+        if this.host.is_none() && !is_http10 {
+            return Err(HeadError::Bad("no Host"));
+        }
+        // RFC 9112 section 3.2.2: the authority of the target wins over Host.
+        this.host = authority.or(this.host);
+        Ok(this)
+    }
+
+    /// The fields that decide about a file.
+    pub fn conditions(&self) -> Conditions<'_> {
+        let fields = &self.fields;
+        Conditions {
+            if_match: fields.if_match.as_deref(),
+            if_none_match: fields.if_none_match.as_deref(),
+            if_modified_since: fields.if_modified_since.get(),
+            if_unmodified_since: fields.if_unmodified_since.get(),
+            if_range: fields.if_range.get(),
+            range: fields.range.get(),
+            cache_control: fields.cache_control.as_deref(),
+            accept_encoding: fields.accept_encoding.as_deref(),
+        }
+    }
+
+    fn read_field(&mut self, header: &httparse::Header<'a>, framing: &mut Framing) -> Result<(), HeadError> {
+        let name = header.name;
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        // A field that is no text says nothing to us, unless the framing hangs on it.
+        let value = std::str::from_utf8(header.value).ok().map(str::trim_ascii);
+        match name.len() {
+            4 if is("host") => {
+                let value = value.filter(|value| is_host(value)).ok_or(HeadError::Bad("malformed Host"))?;
+                if self.host.replace(value).is_some() {
+                    return Err(HeadError::Bad("more than one Host"));
+                }
+            }
+            5 if is("range") => self.fields.range.add(value),
+            6 if is("accept") => self.accept = value,
+            6 if is("expect") => match value {
+                Some(value) if value.eq_ignore_ascii_case("100-continue") => self.expects_continue = true,
+                _ => self.expects_other = true,
+            },
+            6 if is("cookie") => self.has_credentials = true,
+            6 if is("origin") => self.origin = value,
+            7 if is("referer") => self.referer = value,
+            7 if is("upgrade") => framing.upgrade_field = true,
+            8 if is("if-match") => join(&mut self.fields.if_match, value),
+            8 if is("if-range") => self.fields.if_range.add(value),
+            10 if is("connection") => framing.read_connection(value.ok_or(HeadError::Bad("malformed Connection"))?),
+            10 if is("user-agent") => self.user_agent = value,
+            13 if is("authorization") => self.has_credentials = true,
+            13 if is("cache-control") => join(&mut self.fields.cache_control, value),
+            13 if is("if-none-match") => join(&mut self.fields.if_none_match, value),
+            14 if is("content-length") => framing.read_content_length(value)?,
+            15 if is("accept-encoding") => join(&mut self.fields.accept_encoding, value),
+            17 if is("transfer-encoding") => framing.read_transfer_encoding(value)?,
+            17 if is("if-modified-since") => self.fields.if_modified_since.add(value),
+            19 if is("if-unmodified-since") => self.fields.if_unmodified_since.add(value),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What the fields say of the connection and of the body's end.
+#[derive(Default)]
+struct Framing {
+    content_length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+    upgrade_field: bool,
+}
+
+impl Framing {
+    fn read_connection(&mut self, value: &str) {
+        for token in value.split(',').map(str::trim_ascii) {
+            self.close |= token.eq_ignore_ascii_case("close");
+            self.keep_alive |= token.eq_ignore_ascii_case("keep-alive");
+            self.upgrade |= token.eq_ignore_ascii_case("upgrade");
+        }
+    }
+
+    fn read_content_length(&mut self, value: Option<&str>) -> Result<(), HeadError> {
+        let digits = value.filter(|value| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()));
+        let length = digits.and_then(|value| value.parse().ok()).ok_or(HeadError::Bad("malformed Content-Length"))?;
+        match self.content_length.replace(length) {
+            // The same value twice may be forwarded as one by somebody before us; refusing is always safe.
+            Some(_) => Err(HeadError::Bad("more than one Content-Length")),
+            None => Ok(()),
+        }
+    }
+
+    fn read_transfer_encoding(&mut self, value: Option<&str>) -> Result<(), HeadError> {
+        if self.chunked {
+            return Err(HeadError::Bad("more than one Transfer-Encoding"));
+        }
+        self.chunked = value.is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+        match value {
+            Some(_) if self.chunked => Ok(()),
+            // `gzip, chunked` is well formed, but a body so coded is nothing that we could find the use of.
+            Some(value) if value.to_ascii_lowercase().ends_with("chunked") => Err(HeadError::Coding),
+            _ => Err(HeadError::Bad("malformed Transfer-Encoding")),
+        }
+    }
+
+    fn length(&self, is_http10: bool) -> Result<BodyLength, HeadError> {
+        match (self.content_length, self.chunked) {
+            (Some(_), true) => Err(HeadError::Bad("both Content-Length and Transfer-Encoding")),
+            (None, true) if is_http10 => Err(HeadError::Bad("Transfer-Encoding in HTTP/1.0")),
+            (None, true) => Ok(BodyLength::Chunked),
+            (length, false) => Ok(BodyLength::Known(length.unwrap_or(0))),
+        }
+    }
+}
+
+fn refuse(error: httparse::Error) -> HeadError {
+    match error {
+        httparse::Error::Version => HeadError::Version,
+        httparse::Error::TooManyHeaders => HeadError::TooManyHeaders,
+        httparse::Error::HeaderName => HeadError::Bad("malformed header name"),
+        httparse::Error::HeaderValue => HeadError::Bad("malformed header value"),
+        httparse::Error::Token => HeadError::Bad("malformed request line"),
+        _ => HeadError::Bad("malformed request head"),
+    }
+}
+
+fn read_verb(method: &str) -> Verb {
+    match method {
+        "GET" => Verb::Get,
+        "HEAD" => Verb::Head,
+        "OPTIONS" => Verb::Options,
+        "POST" | "PUT" | "DELETE" | "PATCH" | "TRACE" | "CONNECT" => Verb::NotAllowed,
+        _ => Verb::Unknown,
+    }
+}
+
+fn read_target<'a>(method: &str, raw: &'a str) -> Result<(Target<'a>, Option<&'a str>), HeadError> {
+    const MALFORMED: HeadError = HeadError::Bad("malformed request target");
+    if raw.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
+        return Err(MALFORMED);
+    }
+    let split = |text: &'a str| match text.split_once('?') {
+        Some((path, query)) => Target::Path { path, query: Some(query) },
+        None => Target::Path { path: text, query: None },
+    };
+    if method == "CONNECT" {
+        let is_authority = is_host(raw) && raw.contains(':');
+        return if is_authority { Ok((Target::Authority, Some(raw))) } else { Err(MALFORMED) };
+    }
+    if raw.starts_with('/') {
+        return Ok((split(raw), None));
+    }
+    if raw == "*" {
+        return if method == "OPTIONS" { Ok((Target::Asterisk, None)) } else { Err(MALFORMED) };
+    }
+    let (scheme, rest) = raw.split_once("://").ok_or(MALFORMED)?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(MALFORMED);
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if authority.is_empty() || !is_host(authority) {
+        return Err(MALFORMED);
+    }
+    let target = match split(path) {
+        Target::Path { path: "", query: None } if method == "OPTIONS" => Target::Asterisk,
+        Target::Path { path: "", query } => Target::Path { path: "/", query },
+        target => target,
+    };
+    Ok((target, Some(authority)))
+}
+
+/// `uri-host [ ":" port ]` of RFC 9110 section 7.2, by its characters. Without user information.
+fn is_host(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte))
+}

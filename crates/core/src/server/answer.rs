@@ -1,0 +1,240 @@
+//! From a request to the bytes of its answer: which mount, what its site says, and the head in front.
+
+use std::sync::Arc;
+
+use super::options::{ListFormat, Mount, ServerOptions};
+use super::worker::{Answered, Context, Shared};
+use crate::error::Result;
+use crate::files::{Access, Outcome, PathInput, Request, directory};
+use crate::http::listing::Listing;
+use crate::http::request::{RequestHead, Target, Verb};
+use crate::http::response::{HeadWriter, error_page};
+use crate::transfer::{Method, Part};
+
+/// What a server of files can be asked for.
+const ALLOW: &str = "GET, HEAD, OPTIONS";
+
+/// An answer, ready to be sent.
+pub(super) struct Reply {
+    pub status: u16,
+    /// The head, and a body that is not a file's.
+    pub head: Vec<u8>,
+    /// Stretches of files.
+    pub body: Vec<Part>,
+    pub method: Method,
+}
+
+impl Reply {
+    pub fn bare(status: u16, head: Vec<u8>) -> Self {
+        Self { status, head, body: Vec::new(), method: Method::Auto }
+    }
+}
+
+/// Answers what can be answered without waiting for a disk; `None`: it cannot, see [`ask_disk`].
+pub(super) fn decide(head: &RequestHead<'_>, keep_alive: bool, access: Access, cx: &mut Context) -> Option<Reply> {
+    if head.expects_other {
+        return Some(error(417, head, keep_alive, cx));
+    }
+    match head.verb {
+        Verb::Get | Verb::Head => {}
+        Verb::Options => return Some(options(head, keep_alive, cx)),
+        Verb::NotAllowed => return Some(error(405, head, keep_alive, cx)),
+        Verb::Unknown => return Some(error(501, head, keep_alive, cx)),
+    }
+    let Target::Path { path, .. } = head.target else { return Some(error(400, head, keep_alive, cx)) };
+    if cx.options.metrics_path.as_deref() == Some(path) {
+        let text = cx.shared.snapshot().prometheus();
+        return Some(text_reply(200, "text/plain; version=0.0.4; charset=utf-8", &text, head, keep_alive, cx));
+    }
+    match ask(head, &cx.shared.clone(), access) {
+        Ok((_, Outcome::WouldBlock)) => None,
+        Ok((Some(mount), Outcome::Directory(_))) if mount.list.is_some() => None,
+        answered => {
+            let answered = Answered { outcome: answered.map(|(_, outcome)| outcome), listing: None };
+            Some(reply(head, answered, keep_alive, cx))
+        }
+    }
+}
+
+/// Answers a request on a thread that may wait for the disk. `raw` is a head that has been parsed before.
+pub(super) fn ask_disk(raw: &[u8], shared: &Arc<Shared>) -> Answered {
+    let Ok(head) = RequestHead::parse(raw, shared.options.limits.headers) else {
+        return Answered { outcome: Ok(Outcome::BadPath), listing: None };
+    };
+    match ask(&head, shared, Access::MayBlock) {
+        Ok((Some(mount), Outcome::Directory(directory))) if mount.list.is_some() => {
+            let root = &mount.site.roots()[directory.root_index];
+            let dotfiles = mount.site.options().dotfiles == crate::files::Dotfiles::Allow;
+            match directory::list(root, &directory.path, dotfiles) {
+                Ok(listing) => Answered { outcome: Ok(Outcome::Directory(directory)), listing: Some(listing) },
+                Err(error) if error.errno() == Some(nix::errno::Errno::EACCES) => {
+                    Answered { outcome: Ok(Outcome::Forbidden("permission denied")), listing: None }
+                }
+                Err(error) => Answered { outcome: Err(error), listing: None },
+            }
+        }
+        answered => Answered { outcome: answered.map(|(_, outcome)| outcome), listing: None },
+    }
+}
+
+fn ask<'a>(head: &RequestHead<'_>, shared: &'a Shared, access: Access) -> Result<(Option<&'a Mount>, Outcome)> {
+    let Target::Path { path, .. } = head.target else { return Ok((None, Outcome::BadPath)) };
+    let Some(mount) = find_mount(&shared.options, path) else { return Ok((None, Outcome::NotFound)) };
+    let request = Request {
+        head_only: head.verb == Verb::Head,
+        path: PathInput::Encoded(&path[mount.prefix.len() - 1..]),
+        conditions: head.conditions(),
+        root_index: 0,
+    };
+    Ok((Some(mount), mount.site.respond(&request, access)?))
+}
+
+fn find_mount<'a>(options: &'a ServerOptions, path: &str) -> Option<&'a Mount> {
+    let matching = options.mounts.iter().filter(|mount| path.starts_with(&*mount.prefix));
+    matching.max_by_key(|mount| mount.prefix.len())
+}
+
+/// The answer that an outcome means.
+pub(super) fn reply(head: &RequestHead<'_>, answered: Answered, keep_alive: bool, cx: &mut Context) -> Reply {
+    let Target::Path { path, query } = head.target else { return error(400, head, keep_alive, cx) };
+    match answered.outcome {
+        Ok(Outcome::Response(response)) => match response.status {
+            status @ (412 | 416) => {
+                let page = page(status, head);
+                let mut writer = begin(status, head, keep_alive, cx);
+                writer.fields(&response.head.headers);
+                with_text(writer, status, "text/html; charset=utf-8", &page, head)
+            }
+            status => {
+                let mut writer = begin(status, head, keep_alive, cx);
+                writer.fields(&response.head.headers);
+                let method = find_mount(&cx.options, path).map_or(Method::Auto, |mount| mount.method);
+                Reply { status, head: writer.finish(&[]), body: response.body.into_parts(), method }
+            }
+        },
+        Ok(Outcome::Redirect) => {
+            let mut writer = begin(301, head, keep_alive, cx);
+            let query = query.map_or(String::new(), |query| format!("?{query}"));
+            writer.field("location", &format!("{path}/{query}"));
+            with_text(writer, 301, "text/html; charset=utf-8", &page(301, head), head)
+        }
+        Ok(Outcome::Directory(directory)) => match answered.listing {
+            Some(listing) => list(head, &listing, &directory.path, keep_alive, cx),
+            None => error(directory.status, head, keep_alive, cx),
+        },
+        Ok(Outcome::NotFound | Outcome::WouldBlock) => error(404, head, keep_alive, cx),
+        Ok(Outcome::Forbidden(_)) => error(403, head, keep_alive, cx),
+        Ok(Outcome::BadPath) => error(400, head, keep_alive, cx),
+        Err(failure) => {
+            use nix::errno::Errno;
+            let exhausted = matches!(failure.errno(), Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM));
+            if exhausted {
+                cx.exhausted = true;
+            } else {
+                cx.stats.failures.add(1);
+            }
+            error(if exhausted { 503 } else { 500 }, head, keep_alive, cx)
+        }
+    }
+}
+
+fn list(head: &RequestHead<'_>, listing: &Listing, directory: &str, keep_alive: bool, cx: &mut Context) -> Reply {
+    let Target::Path { path, query } = head.target else { return error(400, head, keep_alive, cx) };
+    if !path.ends_with('/') {
+        let mut writer = begin(301, head, keep_alive, cx);
+        let query = query.map_or(String::new(), |query| format!("?{query}"));
+        writer.field("location", &format!("{path}/{query}"));
+        return with_text(writer, 301, "text/html; charset=utf-8", &page(301, head), head);
+    }
+    let Some(mount) = find_mount(&cx.options, path) else { return error(404, head, keep_alive, cx) };
+    let prefix = &mount.prefix;
+    let shown = if directory.is_empty() { prefix.clone() } else { format!("{prefix}{directory}/") };
+    let as_json = mount.list == Some(ListFormat::Json) || prefers_json(head.accept);
+    let (kind, text) = if as_json {
+        ("application/json; charset=utf-8", listing.json(&shown))
+    } else {
+        ("text/html; charset=utf-8", listing.html(&shown, directory.is_empty()))
+    };
+    let mut writer = begin(200, head, keep_alive, cx);
+    writer.field("vary", "accept");
+    writer.field("cache-control", "no-cache");
+    with_text(writer, 200, kind, &text, head)
+}
+
+fn prefers_json(accept: Option<&str>) -> bool {
+    accept.is_some_and(|accept| accept.contains("application/json") && !accept.contains("text/html"))
+}
+
+fn options(head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context) -> Reply {
+    let mut writer = begin(204, head, keep_alive, cx);
+    writer.field("allow", ALLOW);
+    if cx.options.cors && head.origin.is_some() {
+        writer.field("access-control-allow-methods", ALLOW);
+        writer.field("access-control-allow-headers", "*, Range, If-None-Match, If-Modified-Since, If-Range");
+        writer.field("access-control-max-age", "86400");
+    }
+    Reply::bare(204, writer.finish(&[]))
+}
+
+/// A page of an error.
+pub(super) fn error(status: u16, head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context) -> Reply {
+    let page = page(status, head);
+    let mut writer = begin(status, head, keep_alive, cx);
+    match status {
+        405 => writer.field("allow", ALLOW),
+        503 => writer.field("retry-after", "1"),
+        _ => {}
+    }
+    with_text(writer, status, "text/html; charset=utf-8", &page, head)
+}
+
+fn page(status: u16, head: &RequestHead<'_>) -> String {
+    if prefers_json(head.accept) {
+        return format!("{{\"statusCode\":{status},\"error\":\"{}\"}}", crate::http::response::reason(status));
+    }
+    error_page(status)
+}
+
+/// The answer to bytes that are no request, or none that was waited for.
+pub(super) fn refusal(status: u16, cx: &mut Context) -> Vec<u8> {
+    let page = error_page(status);
+    let mut writer = HeadWriter::new(status);
+    writer.lines(cx.date.now());
+    writer.field("connection", "close");
+    writer.field("content-type", "text/html; charset=utf-8");
+    writer.field("content-length", &page.len().to_string());
+    writer.finish(page.as_bytes())
+}
+
+/// The lines that every answer has.
+fn begin(status: u16, head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context) -> HeadWriter {
+    let mut writer = HeadWriter::new(status);
+    writer.lines(cx.date.now());
+    if !keep_alive {
+        writer.field("connection", "close");
+    } else if head.is_http10 {
+        writer.field("connection", "keep-alive");
+    }
+    writer.lines(&cx.shared.header_lines);
+    writer
+}
+
+fn text_reply(
+    status: u16,
+    kind: &str,
+    text: &str,
+    head: &RequestHead<'_>,
+    keep_alive: bool,
+    cx: &mut Context,
+) -> Reply {
+    let writer = begin(status, head, keep_alive, cx);
+    with_text(writer, status, kind, text, head)
+}
+
+fn with_text(mut writer: HeadWriter, status: u16, kind: &str, text: &str, head: &RequestHead<'_>) -> Reply {
+    let kind = if text.starts_with("{\"statusCode\"") { "application/json; charset=utf-8" } else { kind };
+    writer.field("content-type", kind);
+    writer.field("content-length", &text.len().to_string());
+    let body = if head.verb == Verb::Head { "" } else { text };
+    Reply::bare(status, writer.finish(body.as_bytes()))
+}

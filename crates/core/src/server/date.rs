@@ -1,0 +1,24 @@
+//! The `Date` field, made once a second.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::http::date;
+
+/// The line `date: ...` with its CRLF.
+#[derive(Default)]
+pub(super) struct DateLine {
+    second: u64,
+    line: Vec<u8>,
+}
+
+impl DateLine {
+    /// The line for this moment.
+    pub fn now(&mut self) -> &[u8] {
+        let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if second != self.second || self.line.is_empty() {
+            self.second = second;
+            self.line = format!("date: {}\r\n", date::format(i64::try_from(second).unwrap_or(i64::MAX))).into_bytes();
+        }
+        &self.line
+    }
+}

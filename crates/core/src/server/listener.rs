@@ -1,0 +1,127 @@
+//! Sockets that connections come from.
+//!
+//! On TCP each worker has a socket of its own with `SO_REUSEPORT`, socket(7), so that the kernel spreads connections and
+//! no two workers wake for one. That option would also let a second server take the same port in silence, so the port is
+//! bound once without it before. A Unix socket is shared by all workers.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, SockaddrStorage, UnixAddr, bind,
+    getsockname, listen, setsockopt, socket, sockopt,
+};
+
+use super::options::Address;
+use crate::error::{Error, Result};
+use crate::sys::SysResult;
+
+/// A socket that listens.
+pub(super) struct Listener {
+    fd: Arc<OwnedFd>,
+    /// Removed when the last worker lets go of it.
+    _file: Option<Arc<SocketFile>>,
+}
+
+/// The file of a Unix socket.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Opens a listener for each of `count` workers; gives the address that was bound.
+pub(super) fn open(address: &Address, count: usize, backlog: i32, reuse_port: bool) -> Result<(Vec<Listener>, Address)> {
+    let backlog = Backlog::new(backlog.clamp(1, i32::from(u16::MAX))).unwrap_or(Backlog::MAXALLOWABLE);
+    match address {
+        Address::Unix(path) => {
+            let failed = |syscall| move |errno| Error::system(syscall, errno).with_path(path);
+            let name = UnixAddr::new(path).map_err(failed("bind"))?;
+            let fd = new_socket(AddressFamily::Unix).map_err(failed("socket"))?;
+            bind(fd.as_raw_fd(), &name).map_err(failed("bind"))?;
+            let file = Arc::new(SocketFile(path.clone()));
+            listen(&fd, backlog).map_err(failed("listen"))?;
+            let fd = Arc::new(fd);
+            let listeners = (0..count).map(|_| Listener { fd: fd.clone(), _file: Some(file.clone()) }).collect();
+            Ok((listeners, address.clone()))
+        }
+        Address::Tcp(wanted) => {
+            let failed = |syscall| move |errno| Error::system(syscall, errno).with_path(wanted.to_string());
+            if !reuse_port && wanted.port() != 0 {
+                open_tcp(*wanted, false).map_err(failed("bind"))?;
+            }
+            let mut bound = *wanted;
+            let mut listeners = Vec::with_capacity(count);
+            for _ in 0..count {
+                let fd = open_tcp(bound, true).map_err(failed("bind"))?;
+                listen(&fd, backlog).map_err(failed("listen"))?;
+                let name: SockaddrStorage = getsockname(fd.as_raw_fd()).map_err(failed("getsockname"))?;
+                bound = to_std(&name).unwrap_or(bound);
+                listeners.push(Listener { fd: Arc::new(fd), _file: None });
+            }
+            Ok((listeners, Address::Tcp(bound)))
+        }
+    }
+}
+
+fn new_socket(family: AddressFamily) -> SysResult<OwnedFd> {
+    socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
+}
+
+fn open_tcp(address: SocketAddr, reuse_port: bool) -> SysResult<OwnedFd> {
+    let (family, name): (_, Box<dyn SockaddrLike>) = match address {
+        SocketAddr::V4(address) => (AddressFamily::Inet, Box::new(SockaddrIn::from(address))),
+        SocketAddr::V6(address) => (AddressFamily::Inet6, Box::new(SockaddrIn6::from(address))),
+    };
+    let fd = new_socket(family)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if reuse_port {
+        setsockopt(&fd, sockopt::ReusePort, &true)?;
+    }
+    match bind(fd.as_raw_fd(), name.as_ref()) {
+        Ok(()) => Ok(fd),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The address of the standard library; `None` for other families.
+pub(super) fn to_std(name: &SockaddrStorage) -> Option<SocketAddr> {
+    if let Some(v4) = name.as_sockaddr_in() {
+        return Some(SocketAddr::new(v4.ip().into(), v4.port()));
+    }
+    name.as_sockaddr_in6().map(|v6| SocketAddr::new(v6.ip().into(), v6.port()))
+}
+
+/// The next connection that waits, in non-blocking mode, and where it comes from.
+pub(super) fn accept(listener: &Listener) -> SysResult<(OwnedFd, Option<SocketAddr>)> {
+    loop {
+        match crate::sys::socket::accept(listener.as_fd()) {
+            // accept(2): errors of the network that a connection died of before it was accepted.
+            Err(
+                Errno::EINTR
+                | Errno::ECONNABORTED
+                | Errno::EPROTO
+                | Errno::ENETDOWN
+                | Errno::ENOPROTOOPT
+                | Errno::EHOSTDOWN
+                | Errno::ENONET
+                | Errno::EHOSTUNREACH
+                | Errno::EOPNOTSUPP
+                | Errno::ENETUNREACH,
+            ) => {}
+            Ok((fd, name)) => return Ok((fd, name.as_ref().and_then(to_std))),
+            Err(errno) => return Err(errno),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A server of files: HTTP/1.1 on epoll threads of its own, by the same [`crate::files`] and [`crate::http`] code as
+//! everybody else.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`options`] | what a server is told |
+//! | `listener` | sockets that connections come from |
+//! | `worker` | a thread with its epoll, timers and connections |
+//! | `connection` | one connection, from head to head |
+//! | `answer` | from a request to the bytes of its answer |
+//! | [`log`], [`stats`] | who was here, and how often |
+//!
+//! A connection belongs to the worker that accepted it. Whatever may wait for a disk is done by the
+//! [`crate::pool`] and comes back as a message; so a worker waits for nothing but news.
+
+mod answer;
+mod connection;
+mod date;
+mod listener;
+pub mod log;
+pub mod options;
+pub mod stats;
+mod worker;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+pub use options::{Address, Limits, ListFormat, Mount, ServerOptions};
+pub use stats::{Limit, Snapshot};
+
+use crate::error::{Error, Result};
+use worker::{Mailbox, Message, Shared, Worker};
+
+/// Called when the last worker has ended.
+type Ended = Box<dyn FnOnce() + Send>;
+
+/// A server that runs. Dropping it closes it at once.
+pub struct Server {
+    address: Address,
+    shared: Arc<Shared>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    end: Arc<End>,
+}
+
+/// Dropped by the last worker.
+struct End(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    workers: usize,
+    listeners: Vec<Ended>,
+}
+
+impl End {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Server {
+    /// Listens and serves.
+    pub fn start(options: ServerOptions) -> Result<Self> {
+        options.check()?;
+        let (listeners, address) =
+            listener::open(&options.address, options.workers, options.backlog, options.reuse_port)?;
+        let shared = Arc::new(Shared::new(options));
+        let mut mailboxes = Vec::new();
+        let mut workers = Vec::new();
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let mailbox = Arc::new(Mailbox::new()?);
+            workers.push(Worker::new(shared.clone(), index, listener, mailbox.clone())?);
+            mailboxes.push(mailbox);
+        }
+        let end = Arc::new(End(Mutex::default()));
+        let server = Self { address, shared, mailboxes, end };
+        for worker in workers {
+            let guard = Running::new(&server.end);
+            std::thread::Builder::new()
+                .name("zerosend-server".into())
+                .spawn(move || {
+                    let _guard = guard;
+                    worker.run();
+                })
+                // The server is dropped, and with it those workers that run already.
+                .map_err(|error| {
+                    Error::system("clone", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN)))
+                })?;
+        }
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// What it has counted so far.
+    pub fn stats(&self) -> Snapshot {
+        self.shared.snapshot()
+    }
+
+    /// Accepts no more, closes idle connections, lets responses end for as long as `drain`, and then cuts. `ended` is called
+    /// when all is closed, on a thread of the server's or at once.
+    pub fn close(&self, drain: Duration, ended: impl FnOnce() + Send + 'static) {
+        let mut state = self.end.lock();
+        if state.workers == 0 {
+            drop(state);
+            return ended();
+        }
+        state.listeners.push(Box::new(ended));
+        drop(state);
+        let end = Instant::now() + drain;
+        for mailbox in &self.mailboxes {
+            mailbox.send(Message::Drain(end));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.close(Duration::ZERO, || {});
+    }
+}
+
+/// Counts a worker in, and out when it is dropped.
+struct Running(Arc<End>);
+
+impl Running {
+    fn new(end: &Arc<End>) -> Self {
+        end.lock().workers += 1;
+        Self(end.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.workers -= 1;
+        if state.workers == 0 {
+            let listeners = std::mem::take(&mut state.listeners);
+            drop(state);
+            for ended in listeners {
+                ended();
+            }
+        }
+    }
+}
