@@ -125,6 +125,7 @@ export function siteSettings(roots: string[], options: SiteOptions & SliceOption
     contentTags: etag === 'content',
     lastModified: Boolean(options.lastModified ?? true),
     conformance,
+    pathRules: 'decode-uri',
     maxRanges: typeof multipart === 'number' ? multipart : multipart ? MOST_PARTS : 1000,
     multipart: multipart !== false,
     start: bytes('start', options.start) ?? 0,

@@ -14,6 +14,7 @@ use napi::bindgen_prelude::{Function, JsObjectValue, Object};
 use napi_derive::napi;
 use zerosend_core::reactor::registry::{Registry, Token};
 use zerosend_core::reactor::{JobHandle, Reactor};
+use zerosend_core::server::Server;
 use zerosend_core::transfer::Transfer;
 use zerosend_core::{Code, Error, Result};
 
@@ -36,6 +37,7 @@ pub enum Held {
     /// A file that bytes will be received into.
     Sink(OwnedFd),
     Pipe(Ends),
+    Server(Server),
 }
 
 /// Transfers, sites, targets and pending requests of this environment.
@@ -167,6 +169,7 @@ impl Engine {
                     Some(Err(failure)) => object.set_named_property("error", error::to_object(env, &failure)?)?,
                 }
             }
+            Ok(Answer::Ended) => {}
             Ok(Answer::Progress(bytes)) => object.set_named_property("progress", bytes as f64)?,
             Ok(Answer::Report(report)) => {
                 object.set_named_property("report", crate::transfer::TransferReport::from(report))?;

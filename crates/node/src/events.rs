@@ -36,6 +36,8 @@ pub enum Answer {
     /// Bytes so far; the request goes on.
     Progress(u64),
     Report(Report),
+    /// A server has ended.
+    Ended,
 }
 
 #[derive(Default)]

@@ -10,6 +10,7 @@ mod events;
 mod pages;
 mod raw;
 mod receive;
+mod server;
 mod site;
 mod source;
 mod transfer;

@@ -52,6 +52,9 @@ pub struct SiteSettings {
     pub last_modified: bool,
     #[napi(ts_type = "'fastify-static' | 'rfc9110'")]
     pub conformance: String,
+    /// Which percent escapes of a path are decoded: as `decodeURI` does, for a router that has seen it before, or all.
+    #[napi(ts_type = "'decode-uri' | 'full'")]
+    pub path_rules: String,
     pub max_ranges: u32,
     pub multipart: bool,
     /// The longest answer to a single range, in bytes; absent: no limit.
@@ -288,7 +291,11 @@ impl Current {
 }
 
 impl HeldSite {
-    fn new(settings: SiteSettings) -> Result<Self> {
+    pub fn into_parts(self) -> (Site, Method) {
+        (self.site, self.method)
+    }
+
+    pub fn new(settings: SiteSettings) -> Result<Self> {
         let options = SiteOptions {
             index: settings.index,
             extensions: settings.extensions,
@@ -313,7 +320,7 @@ impl HeldSite {
             content_tags: settings.content_tags,
             last_modified: settings.last_modified,
             conformance: one_of("conformance", &settings.conformance, CONFORMANCE)?,
-            path_rules: PathRules::DecodeUri,
+            path_rules: one_of("pathRules", &settings.path_rules, PATH_RULES)?,
             max_ranges: settings.max_ranges as usize,
             multipart: settings.multipart,
             max_range_length: settings.max_range_length.map(|bytes| bytes as u64),
@@ -358,7 +365,7 @@ fn cache_rule(rule: CacheRuleSetting) -> Result<CacheRule> {
 }
 
 /// Reads an option that is one of several words.
-fn one_of<T: Copy>(option: &str, value: &str, words: &[(&str, T)]) -> Result<T> {
+pub fn one_of<T: Copy>(option: &str, value: &str, words: &[(&str, T)]) -> Result<T> {
     words.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning).ok_or_else(|| {
         let allowed: Vec<_> = words.iter().map(|(word, _)| *word).collect();
         let allowed = allowed.join(", ");
@@ -374,3 +381,4 @@ const ENCODINGS: &[(&str, Encoding)] =
     &[("zstd", Encoding::Zstd), ("br", Encoding::Br), ("gzip", Encoding::Gzip), ("deflate", Encoding::Deflate)];
 const CONFORMANCE: &[(&str, Conformance)] =
     &[("fastify-static", Conformance::FastifyStatic), ("rfc9110", Conformance::Rfc9110)];
+const PATH_RULES: &[(&str, PathRules)] = &[("decode-uri", PathRules::DecodeUri), ("full", PathRules::Full)];

@@ -3,25 +3,42 @@
 /// Bytes of a chunk's size line, and of the trailer, at most.
 const MOST_LINE: usize = 4096;
 
+/// The bytes are no chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
 /// Where in the coding the next byte is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     /// In the digits of a size.
-    Size { value: u64, digits: u8 },
+    Size {
+        value: u64,
+        digits: u8,
+    },
     /// In an extension.
-    Extension { value: u64 },
+    Extension {
+        value: u64,
+    },
     /// After the CR of a size line.
-    SizeEnd { value: u64 },
+    SizeEnd {
+        value: u64,
+    },
     /// In the bytes.
-    Data { left: u64 },
+    Data {
+        left: u64,
+    },
     /// Before the CR after the bytes.
     DataEnd,
     /// After that CR.
     DataEndLf,
     /// In a line of the trailer; `length` bytes of it have come.
-    Trailer { length: usize },
+    Trailer {
+        length: usize,
+    },
     /// After the CR of such a line.
-    TrailerEnd { length: usize },
+    TrailerEnd {
+        length: usize,
+    },
     End,
 }
 
@@ -46,7 +63,7 @@ impl ChunkedSkipper {
     }
 
     /// Takes `input`; gives how much of it belongs to the body, and whether that was its end. `Err`: no such coding.
-    pub fn skip(&mut self, input: &[u8]) -> Result<(usize, bool), ()> {
+    pub fn skip(&mut self, input: &[u8]) -> Result<(usize, bool), Malformed> {
         let mut at = 0;
         while at < input.len() {
             if let At::Data { left } = self.at {
@@ -66,10 +83,10 @@ impl ChunkedSkipper {
         Ok((at, false))
     }
 
-    fn step(&mut self, byte: u8) -> Result<At, ()> {
+    fn step(&mut self, byte: u8) -> Result<At, Malformed> {
         self.line += 1;
         if self.line > MOST_LINE {
-            return Err(());
+            return Err(Malformed);
         }
         Ok(match (self.at, byte) {
             (At::Size { value, digits: digits @ 1.. }, b'\r') => {
@@ -78,10 +95,10 @@ impl ChunkedSkipper {
             }
             (At::Size { value, digits: 1.. }, b';') => At::Extension { value },
             (At::Size { value, digits }, _) => {
-                let digit = char::from(byte).to_digit(16).ok_or(())?;
+                let digit = char::from(byte).to_digit(16).ok_or(Malformed)?;
                 // 15 digits are enough for every body there is, and no sum of theirs overflows.
                 if digits == 15 {
-                    return Err(());
+                    return Err(Malformed);
                 }
                 At::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
             }
@@ -100,7 +117,7 @@ impl ChunkedSkipper {
             (At::Trailer { length }, b'\t' | b' '..=b'~' | 0x80..) => At::Trailer { length: length + 1 },
             (At::TrailerEnd { length: 0 }, b'\n') => At::End,
             (At::TrailerEnd { .. }, b'\n') => At::Trailer { length: 0 },
-            _ => return Err(()),
+            _ => return Err(Malformed),
         })
     }
 }
@@ -109,7 +126,7 @@ impl ChunkedSkipper {
 mod tests {
     use super::*;
 
-    fn whole(input: &[u8]) -> Result<(usize, bool), ()> {
+    fn whole(input: &[u8]) -> Result<(usize, bool), Malformed> {
         ChunkedSkipper::default().skip(input)
     }
 
@@ -142,11 +159,11 @@ mod tests {
             b"0\r\n\n",
             b"5;\x00\r\nhello\r\n",
         ] {
-            assert_eq!(whole(bad), Err(()), "{:?}", String::from_utf8_lossy(bad));
+            assert_eq!(whole(bad), Err(Malformed), "{:?}", String::from_utf8_lossy(bad));
         }
-        assert_eq!(whole(&[b'1'; 20]), Err(()));
+        assert_eq!(whole(&[b'1'; 20]), Err(Malformed));
         let mut long = b"1;".to_vec();
         long.resize(MOST_LINE + 10, b'x');
-        assert_eq!(whole(&long), Err(()), "an extension without end");
+        assert_eq!(whole(&long), Err(Malformed), "an extension without end");
     }
 }

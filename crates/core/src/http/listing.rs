@@ -38,7 +38,8 @@ impl Listing {
 
     /// A page. `path` is the directory's, decoded, with both slashes; `is_top` leaves out the way up.
     pub fn html(&self, path: &str, is_top: bool) -> String {
-        let mut rows = String::from("<table>\n<thead><tr><th>Name</th><th>Size</th><th>Modified</th></tr></thead>\n<tbody>\n");
+        let mut rows =
+            String::from("<table>\n<thead><tr><th>Name</th><th>Size</th><th>Modified</th></tr></thead>\n<tbody>\n");
         if !is_top {
             rows.push_str("<tr><td><a href=\"../\">../</a></td><td></td><td></td></tr>\n");
         }
@@ -134,10 +135,7 @@ mod tests {
 
     fn sample() -> Listing {
         let entry = |name: &str, is_directory, size| Entry { name: name.into(), is_directory, size, modified: 0 };
-        Listing::new(
-            vec![entry("z.txt", false, 1536), entry("<b>&\"'.html", false, 10), entry("a?#%b", true, 0)],
-            3,
-        )
+        Listing::new(vec![entry("z.txt", false, 1536), entry("<b>&\"'.html", false, 10), entry("a?#%b", true, 0)], 3)
     }
 
     #[test]
@@ -159,7 +157,8 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (10_240, "10 KiB"), (1 << 20, "1.0 MiB")] {
+        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (10_240, "10 KiB"), (1 << 20, "1.0 MiB")]
+        {
             assert_eq!(readable_size(bytes), text);
         }
     }

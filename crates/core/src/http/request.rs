@@ -62,7 +62,8 @@ impl HeadError {
 pub struct HeadScanner {
     scanned: usize,
     line: usize,
-    lines: u16,
+    /// Where the request line ends, once it has.
+    first: Option<usize>,
     empty: u8,
 }
 
@@ -77,20 +78,20 @@ impl HeadScanner {
             let empty = end == self.line + 1;
             self.scanned = end + 1;
             self.line = end + 1;
-            match (empty, self.lines) {
-                (true, 0) if self.empty < MOST_EMPTY_LINES => self.empty += 1,
-                (true, 0) => return Err(HeadError::Bad("empty lines before the request")),
-                (true, _) if end < most => return Ok(Some(end + 1)),
-                (true, _) => return Err(HeadError::HeadTooLong),
-                (false, _) => self.lines = self.lines.saturating_add(1),
+            match (empty, self.first) {
+                (true, None) if self.empty < MOST_EMPTY_LINES => self.empty += 1,
+                (true, None) => return Err(HeadError::Bad("empty lines before the request")),
+                (true, Some(_)) if end < most => return Ok(Some(end + 1)),
+                (true, Some(_)) => return Err(self.too_long(most)),
+                (false, first) => self.first = first.or(Some(end)),
             }
         }
         self.scanned = bytes.len();
-        match (bytes.len() >= most, self.lines) {
-            (false, _) => Ok(None),
-            (true, 0) => Err(HeadError::TargetTooLong),
-            (true, _) => Err(HeadError::HeadTooLong),
-        }
+        if bytes.len() < most { Ok(None) } else { Err(self.too_long(most)) }
+    }
+
+    fn too_long(&self, most: usize) -> HeadError {
+        if self.first.is_some_and(|end| end < most) { HeadError::HeadTooLong } else { HeadError::TargetTooLong }
     }
 
     /// True when a byte of a request has been seen, empty lines aside.
@@ -229,6 +230,7 @@ impl<'a> RequestHead<'a> {
         match request.parse_with_uninit_headers(head, fields) {
             Ok(httparse::Status::Complete(_)) => {}
             Ok(httparse::Status::Partial) => return Err(HeadError::Bad("malformed request head")),
+            Err(httparse::Error::Version) if !names_http(head) => return Err(HeadError::Bad("malformed request line")),
             Err(error) => return Err(refuse(error)),
         }
         let (Some(method), Some(raw_target), Some(version)) = (request.method, request.path, request.version) else {
@@ -387,6 +389,13 @@ fn refuse(error: httparse::Error) -> HeadError {
         httparse::Error::Token => HeadError::Bad("malformed request line"),
         _ => HeadError::Bad("malformed request head"),
     }
+}
+
+/// Whether the request line ends in something that could be a version of HTTP.
+fn names_http(head: &[u8]) -> bool {
+    let mut lines = head.split(|byte| *byte == b'\n').filter(|line| *line != b"\r");
+    let version = lines.next().and_then(|line| line.rsplit(|byte| *byte == b' ').next());
+    version.is_some_and(|version| version.starts_with(b"HTTP/"))
 }
 
 fn read_verb(method: &str) -> Verb {

@@ -59,7 +59,9 @@ enum Step {
 enum State {
     Reading,
     /// A pool thread has this request, whose head is `raw`.
-    Away { raw: Arc<[u8]> },
+    Away {
+        raw: Arc<[u8]>,
+    },
     Sending(Box<Sending>),
     /// The body of a request that was answered.
     Skipping(Body),
@@ -589,7 +591,7 @@ impl Connection {
                 }
                 Ok(step) => step,
                 // The answer is out already, so there is nothing left to say.
-                Err(()) => return Step::Then(Next::Close),
+                Err(_) => return Step::Then(Next::Close),
             },
         };
         self.consumed += count;

@@ -42,7 +42,12 @@ impl AsFd for Listener {
 }
 
 /// Opens a listener for each of `count` workers; gives the address that was bound.
-pub(super) fn open(address: &Address, count: usize, backlog: i32, reuse_port: bool) -> Result<(Vec<Listener>, Address)> {
+pub(super) fn open(
+    address: &Address,
+    count: usize,
+    backlog: i32,
+    reuse_port: bool,
+) -> Result<(Vec<Listener>, Address)> {
     let backlog = Backlog::new(backlog.clamp(1, i32::from(u16::MAX))).unwrap_or(Backlog::MAXALLOWABLE);
     match address {
         Address::Unix(path) => {

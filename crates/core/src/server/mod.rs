@@ -101,16 +101,19 @@ impl Server {
         self.shared.snapshot()
     }
 
-    /// Accepts no more, closes idle connections, lets responses end for as long as `drain`, and then cuts. `ended` is called
-    /// when all is closed, on a thread of the server's or at once.
-    pub fn close(&self, drain: Duration, ended: impl FnOnce() + Send + 'static) {
+    /// Calls `ended` when all is closed, on a thread of the server's or at once.
+    pub fn when_ended(&self, ended: impl FnOnce() + Send + 'static) {
         let mut state = self.end.lock();
-        if state.workers == 0 {
+        if state.workers > 0 {
+            state.listeners.push(Box::new(ended));
+        } else {
             drop(state);
-            return ended();
+            ended();
         }
-        state.listeners.push(Box::new(ended));
-        drop(state);
+    }
+
+    /// Accepts no more, closes idle connections, lets responses end for as long as `drain`, and then cuts.
+    pub fn close(&self, drain: Duration) {
         let end = Instant::now() + drain;
         for mailbox in &self.mailboxes {
             mailbox.send(Message::Drain(end));
@@ -120,7 +123,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.close(Duration::ZERO, || {});
+        self.close(Duration::ZERO);
     }
 }
 

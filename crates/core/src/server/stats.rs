@@ -146,7 +146,8 @@ impl Snapshot {
     pub fn prometheus(&self) -> String {
         let mut text = String::with_capacity(2048);
         let mut single = |name: &str, kind: &str, help: &str, value: u64| {
-            let _ = writeln!(text, "# HELP zerosend_{name} {help}\n# TYPE zerosend_{name} {kind}\nzerosend_{name} {value}");
+            let _ =
+                writeln!(text, "# HELP zerosend_{name} {help}\n# TYPE zerosend_{name} {kind}\nzerosend_{name} {value}");
         };
         single("connections", "gauge", "Connections open now.", self.connections);
         single("connections_accepted_total", "counter", "Connections accepted.", self.accepted);
@@ -163,7 +164,8 @@ impl Snapshot {
         };
         let statuses = self.statuses.iter().enumerate().map(|(at, value)| (format!("{}xx", at + 1), *value));
         family("responses_total", "Responses by class of status.", "class", &mut { statuses });
-        let methods = Method::ALL.iter().zip(self.methods).skip(1).map(|(name, value)| (name.as_str().to_owned(), value));
+        let methods =
+            Method::ALL.iter().zip(self.methods).skip(1).map(|(name, value)| (name.as_str().to_owned(), value));
         family("bodies_total", "Bodies of files by the method that sent them.", "method", &mut { methods });
         let limits = Limit::ALL.iter().zip(self.limits).map(|(name, value)| (name.as_str().to_owned(), value));
         family("limits_total", "How often each limit was met.", "limit", &mut { limits });

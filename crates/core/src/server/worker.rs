@@ -210,10 +210,8 @@ impl Worker {
     pub fn run(mut self) {
         let mut events = [EpollEvent::empty(); 256];
         loop {
-            let count = match self.cx.epoll.wait(&mut events, self.wait_time()) {
-                Ok(count) => count,
-                Err(_) => 0,
-            };
+            // EINTR, and nothing else: the descriptor and the buffer are this thread's own.
+            let count = self.cx.epoll.wait(&mut events, self.wait_time()).unwrap_or_default();
             self.cx.now = Instant::now();
             for event in &events[..count] {
                 match event.data() {

@@ -1,0 +1,250 @@
+//! The native server of files.
+
+use std::fs::OpenOptions;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use napi::Env;
+use napi_derive::napi;
+use zerosend_core::reactor::registry::Token;
+use zerosend_core::server::log::{AccessLog, Format};
+use zerosend_core::server::{Address, Limit, Limits, ListFormat, Mount, Server, ServerOptions, Snapshot};
+use zerosend_core::transfer::Method;
+use zerosend_core::{Code, Error, Result};
+
+use crate::engine::{Engine, Held, with};
+use crate::events::{Answer, Request};
+use crate::site::{HeldSite, SiteSettings, one_of};
+use crate::transfer::milliseconds;
+
+/// A site and where it appears.
+#[napi(object)]
+pub struct MountSettings {
+    /// Begins and ends with a slash.
+    pub prefix: String,
+    pub site: SiteSettings,
+    /// How directories are listed; absent: not at all.
+    #[napi(ts_type = "'html' | 'json'")]
+    pub list: Option<String>,
+}
+
+/// Bounds; 0 is none. Times in milliseconds.
+#[napi(object)]
+pub struct LimitSettings {
+    pub connections: f64,
+    pub connections_per_address: f64,
+    pub head_bytes: f64,
+    pub headers: f64,
+    pub requests_per_connection: f64,
+    pub body_bytes: f64,
+    pub head_timeout: f64,
+    pub idle_timeout: f64,
+    pub send_timeout: f64,
+    pub min_rate: f64,
+}
+
+/// What a server is told. Defaults are the caller's matter, save those of the limits.
+#[napi(object)]
+pub struct ServerSettings {
+    /// An IP address; or `path`.
+    pub host: Option<String>,
+    pub port: u32,
+    /// Of a Unix socket.
+    pub path: Option<String>,
+    pub backlog: i32,
+    pub reuse_port: bool,
+    pub workers: u32,
+    pub mounts: Vec<MountSettings>,
+    /// Name, value, name, value, ...
+    pub headers: Vec<String>,
+    pub cors: bool,
+    /// The path of the counters.
+    pub metrics: Option<String>,
+    pub chunk: f64,
+    pub limits: LimitSettings,
+    #[napi(ts_type = "'common' | 'combined' | 'json'")]
+    pub log_format: Option<String>,
+    /// The file that the log is appended to; absent: the standard output.
+    pub log_path: Option<String>,
+}
+
+/// A server that listens.
+#[napi(object, object_from_js = false)]
+pub struct OpenedServer {
+    pub token: f64,
+    /// The IP address, unless it is a Unix socket.
+    pub host: Option<String>,
+    pub port: u32,
+}
+
+/// What a server has counted so far.
+#[napi(object, object_from_js = false)]
+pub struct ServerCounters {
+    pub connections: f64,
+    pub accepted: f64,
+    pub requests: f64,
+    pub bytes: f64,
+    pub aborted: f64,
+    pub failures: f64,
+    pub log_lost: f64,
+    /// 1xx to 5xx.
+    pub statuses: Vec<f64>,
+    /// In the order of `methodNames()`.
+    pub methods: Vec<f64>,
+    /// In the order of `limitNames()`.
+    pub limits: Vec<f64>,
+    /// All of it in Prometheus' text form.
+    pub text: String,
+}
+
+/// The bounds that a server has by default.
+#[napi]
+pub fn default_limits() -> LimitSettings {
+    let limits = Limits::default();
+    LimitSettings {
+        connections: limits.connections as f64,
+        connections_per_address: limits.connections_per_address as f64,
+        head_bytes: limits.head_bytes as f64,
+        headers: limits.headers as f64,
+        requests_per_connection: f64::from(limits.requests_per_connection),
+        body_bytes: limits.body_bytes as f64,
+        head_timeout: limits.head_timeout.as_secs_f64() * 1000.0,
+        idle_timeout: limits.idle_timeout.as_secs_f64() * 1000.0,
+        send_timeout: limits.send_timeout.as_secs_f64() * 1000.0,
+        min_rate: limits.min_rate as f64,
+    }
+}
+
+/// The names of the limits, in the order in which they are counted.
+#[napi]
+pub fn limit_names() -> Vec<&'static str> {
+    Limit::ALL.iter().map(|limit| limit.as_str()).collect()
+}
+
+/// Opens a server. `request` is answered when it has ended.
+#[napi]
+pub fn open_server(env: &Env, request: f64, settings: ServerSettings) -> napi::Result<OpenedServer> {
+    with(env, |engine| {
+        let server = Server::start(server_options(settings)?)?;
+        let (host, port) = match server.address() {
+            Address::Tcp(address) => (Some(address.ip().to_string()), address.port()),
+            Address::Unix(_) => (None, 0),
+        };
+        let ended = Request::new(&engine.events, request);
+        server.when_ended(move || ended.answer(Ok(Answer::Ended)));
+        let token = engine.hold(Held::Server(server))? as f64;
+        Ok(OpenedServer { token, host, port: port.into() })
+    })
+}
+
+/// What the server has counted so far.
+#[napi]
+pub fn server_counters(env: &Env, token: f64) -> napi::Result<ServerCounters> {
+    with(env, |engine| Ok(engine.server(token)?.stats().into()))
+}
+
+/// Accepts no more, and cuts what is in flight after `drain` milliseconds.
+#[napi]
+pub fn close_server(env: &Env, token: f64, drain: f64) -> napi::Result<()> {
+    with(env, |engine| {
+        engine.server(token)?.close(milliseconds(drain));
+        Ok(())
+    })
+}
+
+impl Engine {
+    fn server(&mut self, token: f64) -> Result<&Server> {
+        match self.held.get_mut(token as Token) {
+            Some(Held::Server(server)) => Ok(server),
+            _ => Err(Error::new(Code::Closed, "the server is closed")),
+        }
+    }
+}
+
+fn server_options(settings: ServerSettings) -> Result<ServerOptions> {
+    let address = match (settings.path, settings.host) {
+        (Some(path), _) => Address::Unix(path.into()),
+        (None, host) => {
+            let host = host.unwrap_or_default();
+            let ip: IpAddr = host.parse().map_err(|_| {
+                Error::new(Code::InvalidArgument, format!("host is '{host}', but must be an IP address"))
+            })?;
+            Address::Tcp(SocketAddr::new(ip, settings.port as u16))
+        }
+    };
+    let mounts = settings.mounts.into_iter().map(mount).collect::<Result<_>>()?;
+    let limits = settings.limits;
+    Ok(ServerOptions {
+        address,
+        backlog: settings.backlog,
+        reuse_port: settings.reuse_port,
+        workers: settings.workers as usize,
+        mounts,
+        headers: settings.headers.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect(),
+        cors: settings.cors,
+        metrics_path: settings.metrics,
+        chunk: settings.chunk as u64,
+        limits: Limits {
+            connections: limits.connections as usize,
+            connections_per_address: limits.connections_per_address as usize,
+            head_bytes: limits.head_bytes as usize,
+            headers: limits.headers as usize,
+            requests_per_connection: limits.requests_per_connection as u32,
+            body_bytes: limits.body_bytes as u64,
+            head_timeout: milliseconds(limits.head_timeout),
+            idle_timeout: milliseconds(limits.idle_timeout),
+            send_timeout: milliseconds(limits.send_timeout),
+            min_rate: limits.min_rate as u64,
+        },
+        log: settings.log_format.map(|format| open_log(&format, settings.log_path)).transpose()?.map(Arc::new),
+    })
+}
+
+fn mount(settings: MountSettings) -> Result<Mount> {
+    let (site, method): (_, Method) = HeldSite::new(settings.site)?.into_parts();
+    let list = settings.list.map(|name| one_of("list", &name, LISTS)).transpose()?;
+    Ok(Mount { prefix: settings.prefix, site: Arc::new(site), method, list })
+}
+
+fn open_log(format: &str, path: Option<String>) -> Result<AccessLog> {
+    let format = one_of("log", format, FORMATS)?;
+    let io = |syscall: &'static str, error: std::io::Error| {
+        Error::system(
+            syscall,
+            nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(nix::errno::Errno::EIO as i32)),
+        )
+    };
+    let out = match &path {
+        Some(path) => OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .map_err(|error| io("open", error).with_path(path))?,
+        None => std::io::stdout().as_fd().try_clone_to_owned().map_err(|error| io("dup", error))?.into(),
+    };
+    AccessLog::lines(format, out).map_err(|error| io("clone", error))
+}
+
+const LISTS: &[(&str, ListFormat)] = &[("html", ListFormat::Html), ("json", ListFormat::Json)];
+const FORMATS: &[(&str, Format)] =
+    &[("common", Format::Common), ("combined", Format::Combined), ("json", Format::Json)];
+
+impl From<Snapshot> for ServerCounters {
+    fn from(sum: Snapshot) -> Self {
+        let numbers = |counts: &[u64]| counts.iter().map(|count| *count as f64).collect();
+        Self {
+            connections: sum.connections as f64,
+            accepted: sum.accepted as f64,
+            requests: sum.requests as f64,
+            bytes: sum.bytes as f64,
+            aborted: sum.aborted as f64,
+            failures: sum.failures as f64,
+            log_lost: sum.log_lost as f64,
+            statuses: numbers(&sum.statuses),
+            methods: numbers(&sum.methods),
+            limits: numbers(&sum.limits),
+            text: sum.prometheus(),
+        }
+    }
+}
