@@ -4,6 +4,15 @@
  * This is the standalone API; the Fastify plugin is `zerosend/fastify`.
  */
 export type { ZerosendError, ZerosendErrorCode } from './lib/errors.js';
+export {
+  createFileServer,
+  type FileServer,
+  type FileServerAddress,
+  type FileServerLimit,
+  type FileServerLimits,
+  type FileServerOptions,
+  type FileServerStatistics,
+} from './lib/file-server.js';
 export { createStaticHandler, type StaticHandler, type StaticHandlerOptions } from './lib/handler.js';
 export { allocPages, type SendPagesOptions, sendPages } from './lib/pages.js';
 export { Pipe, type PipeOptions, type PipeStatistics, pipeStatistics } from './lib/pipe.js';

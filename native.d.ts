@@ -32,6 +32,12 @@ export declare function cancel(request: number): void
 /** Closes an end of a pipe. Without one, `release` closes both. */
 export declare function closePipeEnd(token: number, end: 'read' | 'write'): void
 
+/** Accepts no more, and cuts what is in flight after `drain` milliseconds. */
+export declare function closeServer(token: number, drain: number): void
+
+/** The bounds that a server has by default. */
+export declare function defaultLimits(): LimitSettings
+
 /** What the current answer says. */
 export declare function describeCurrent(): SiteAnswer
 
@@ -66,6 +72,23 @@ export declare function holdCurrent(): number
 /** Duplicates a descriptor that bytes will be sent to or come from, and returns its token. */
 export declare function holdTarget(fd: number): number
 
+/** The names of the limits, in the order in which they are counted. */
+export declare function limitNames(): Array<string>
+
+/** Bounds; 0 is none. Times in milliseconds. */
+export interface LimitSettings {
+  connections: number
+  connectionsPerAddress: number
+  headBytes: number
+  headers: number
+  requestsPerConnection: number
+  bodyBytes: number
+  headTimeout: number
+  idleTimeout: number
+  sendTimeout: number
+  minRate: number
+}
+
 /** Makes a pipe with room for `size` bytes; for less where a quota says so. */
 export declare function makePipe(size: number): PipeDescription
 
@@ -75,17 +98,37 @@ export declare function mergeVary(existing?: string | undefined | null): string 
 /** The names of the methods, in the order in which `startCurrent` counts them. */
 export declare function methodNames(): Array<TransferReport['method'] | 'auto'>
 
+/** A site and where it appears. */
+export interface MountSettings {
+  /** Begins and ends with a slash. */
+  prefix: string
+  site: SiteSettings
+  /** How directories are listed; absent: not at all. */
+  list?: 'html' | 'json'
+}
+
 /** Opens all parts, in order; the answer to `request` is the token of one transfer of them. */
 export declare function open(request: number, parts: Array<PartOptions>, options: SendingOptions): void
 
 /** A transfer of a copy of `bytes`, in pages of its own; returns its token. */
 export declare function openCopy(bytes: Uint8Array, options: SendingOptions): number
 
+/** A server that listens. */
+export interface OpenedServer {
+  token: number
+  /** The IP address, unless it is a Unix socket. */
+  host?: string
+  port: number
+}
+
 /** Opens the engine of this environment. `wake` is called, with nothing, when `takeEvents` has something to give. */
 export declare function openEngine(wake: () => void): void
 
 /** A transfer of a part of `buffer`, which is `allocPages`' own and JavaScript's no more after this; returns its token. */
 export declare function openGift(buffer: ArrayBuffer, offset: number, length: number, options: SendingOptions): number
+
+/** Opens a server. `request` is answered when it has ended. */
+export declare function openServer(request: number, settings: ServerSettings): OpenedServer
 
 /**
  * Makes or empties the file at `path`, or duplicates `fd`; the answer to `request` is the token of a file to receive
@@ -194,6 +237,51 @@ export interface SendingOptions {
   cork?: boolean
 }
 
+/** What the server has counted so far. */
+export declare function serverCounters(token: number): ServerCounters
+
+/** What a server has counted so far. */
+export interface ServerCounters {
+  connections: number
+  accepted: number
+  requests: number
+  bytes: number
+  aborted: number
+  failures: number
+  logLost: number
+  /** 1xx to 5xx. */
+  statuses: Array<number>
+  /** In the order of `methodNames()`. */
+  methods: Array<number>
+  /** In the order of `limitNames()`. */
+  limits: Array<number>
+  /** All of it in Prometheus' text form. */
+  text: string
+}
+
+/** What a server is told. Defaults are the caller's matter, save those of the limits. */
+export interface ServerSettings {
+  /** An IP address; or `path`. */
+  host?: string
+  port: number
+  /** Of a Unix socket. */
+  path?: string
+  backlog: number
+  reusePort: boolean
+  workers: number
+  mounts: Array<MountSettings>
+  /** Name, value, name, value, ... */
+  headers: Array<string>
+  cors: boolean
+  /** The path of the counters. */
+  metrics?: string
+  chunk: number
+  limits: LimitSettings
+  logFormat?: 'common' | 'combined' | 'json'
+  /** The file that the log is appended to; absent: the standard output. */
+  logPath?: string
+}
+
 /** Puts `head` (latin1) before a transfer that has not begun. */
 export declare function setHead(token: number, head: string): void
 
@@ -239,6 +327,8 @@ export interface SiteSettings {
   contentTags: boolean
   lastModified: boolean
   conformance: 'fastify-static' | 'rfc9110'
+  /** Which percent escapes of a path are decoded: as `decodeURI` does, for a router that has seen it before, or all. */
+  pathRules: 'decode-uri' | 'full'
   maxRanges: number
   multipart: boolean
   /** The longest answer to a single range, in bytes; absent: no limit. */

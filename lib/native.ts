@@ -17,6 +17,9 @@ export type SendingOptions = Native.SendingOptions;
 export type SiteSettings = Native.SiteSettings;
 export type SiteAnswer = Native.SiteAnswer;
 export type RequestConditions = Native.RequestConditions;
+export type LimitSettings = Native.LimitSettings;
+export type MountSettings = Native.MountSettings;
+export type ServerSettings = Native.ServerSettings;
 export type DriveOptions = Native.DriveOptions;
 
 let binding: Binding | undefined;

@@ -1,0 +1,37 @@
+#!/usr/bin/env node
+/** The command line. Exit codes: 0, 1 for what went wrong, 2 for what was asked wrongly. */
+import { readFileSync } from 'node:fs';
+
+import { serve } from './serve.js';
+import { UsageError } from './usage.js';
+
+const COMMANDS: Record<string, { run: (args: string[]) => Promise<void>; summary: string }> = {
+  serve: { run: serve, summary: 'serve a directory over HTTP' },
+};
+
+function help(): string {
+  const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(8)} ${summary}`);
+  return `usage: zerosend <command> [options]\n\n${lines.join('\n')}\n\nzerosend <command> --help says more; zerosend --version the version.`;
+}
+
+async function main([name, ...args]: string[]): Promise<void> {
+  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+    console.log(help());
+    if (name === undefined) process.exitCode = 2;
+    return;
+  }
+  if (name === '--version' || name === '-v') {
+    const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'));
+    console.log(version);
+    return;
+  }
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined) throw new UsageError(`'${name}' is no command of zerosend; see zerosend --help`);
+  await command.run(args);
+}
+
+main(process.argv.slice(2)).catch((error: unknown) => {
+  const message = error instanceof Error ? error.message : String(error);
+  console.error(`zerosend: ${message}`);
+  process.exitCode = error instanceof UsageError ? 2 : 1;
+});

@@ -1,0 +1,311 @@
+/** `createFileServer`: the native server of files. JavaScript starts it and reads its counters; requests never come here. */
+import { lookup } from 'node:dns/promises';
+import { isIP } from 'node:net';
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { ask, engine } from './engine.js';
+import { failure, invalid } from './errors.js';
+import type { LimitSettings, MountSettings, ServerSettings } from './native.js';
+import type { Method } from './send-file.js';
+import { type SiteOptions, siteSettings } from './site.js';
+
+/** What a server puts up with. 0 means no bound, except for `headBytes` and `headers`. Each is counted when it is met. */
+export interface FileServerLimits {
+  /** Connections at once; 503 beyond. Default 16,384. */
+  connections?: number | undefined;
+  /** Connections at once from one IP address; 503 beyond. Default 0. */
+  connectionsPerAddress?: number | undefined;
+  /** Bytes of a request's head: 431, or 414 when the request line alone is longer. 256 to 1,048,576. Default 16,384. */
+  headBytes?: number | undefined;
+  /** Fields of a head: 431 beyond. 1 to 256. Default 100. */
+  headers?: number | undefined;
+  /** Requests on one connection, after which it is closed. Default 0. */
+  requestsPerConnection?: number | undefined;
+  /** Bytes of a request's body, which are read and thrown away: 413 beyond. Default 65,536. */
+  bodyBytes?: number | undefined;
+  /** Milliseconds from the first byte of a head to its last, and for a body: 408. Default 15,000. */
+  headTimeout?: number | undefined;
+  /** Milliseconds without a request: closed. Default 60,000. */
+  idleTimeout?: number | undefined;
+  /** Milliseconds without a byte that the client acknowledges while a response is sent: cut. Default 30,000. */
+  sendTimeout?: number | undefined;
+  /** Bytes per second that a client must take, on average, after the first five seconds of a response: cut. Default 240. */
+  minRate?: number | undefined;
+}
+
+/** Names of limits in {@link FileServerStatistics}. */
+export type FileServerLimit =
+  | 'connections'
+  | 'connectionsPerAddress'
+  | 'head'
+  | 'body'
+  | 'requests'
+  | 'headTimeout'
+  | 'idleTimeout'
+  | 'sendTimeout'
+  | 'minRate'
+  | 'descriptors';
+
+export interface FileServerOptions extends Omit<SiteOptions, 'conformance' | 'index'> {
+  /** The directory: a path (relative to the working directory) or a `file:` URL; of several, the first that has the file. */
+  root: string | URL | readonly (string | URL)[];
+  /** Where the files appear. Default `'/'`. */
+  prefix?: string | undefined;
+  /** A host name or IP address to listen on. Default `'127.0.0.1'`; `'::'` is all addresses of this machine. */
+  host?: string | undefined;
+  /** Default 0: the kernel chooses. */
+  port?: number | undefined;
+  /** The path of a Unix socket to listen on, instead of `host` and `port`. */
+  path?: string | undefined;
+  /** Threads, 1 to 1,024. Default: as many as there are cores for this process. */
+  workers?: number | undefined;
+  /** Let other processes listen on the same port, such as the workers of `node:cluster`. Default false. */
+  reusePort?: boolean | undefined;
+  /** Connections that wait to be accepted, listen(2). Default 4,096; the kernel's `somaxconn` bounds it. */
+  backlog?: number | undefined;
+  /** Files that answer for a directory. Default `'index.html'`; false: none. */
+  index?: string | string[] | false | undefined;
+  /** List directories without an index: as a page (true, `'html'`), which is JSON for who accepts only that, or `'json'`. Default false. */
+  list?: boolean | 'html' | 'json' | undefined;
+  /** Fields that every response has. Default none. */
+  headers?: Readonly<Record<string, string>> | undefined;
+  /** `Access-Control-Allow-Origin: *` in every response, and an answer to preflight requests. Default false. */
+  cors?: boolean | undefined;
+  /** Write down each request: its form, or form and file (appended to). Default false; without a file it is the standard output. */
+  log?: false | 'common' | 'combined' | 'json' | { format: 'common' | 'combined' | 'json'; path?: string } | undefined;
+  /** The path of the counters in Prometheus' text form, such as `'/metrics'`. Default false: none. */
+  metrics?: false | string | undefined;
+  /** The most bytes that one connection may send before others have their turn. Default 1 MiB. */
+  chunkSize?: number | undefined;
+  limits?: FileServerLimits | undefined;
+}
+
+/** Where a server listens. */
+export type FileServerAddress = { host: string; port: number; url: string } | { path: string };
+
+export interface FileServerStatistics {
+  /** Open now. */
+  connections: number;
+  accepted: number;
+  requests: number;
+  /** Of heads and bodies, handed to the kernel. */
+  bytes: number;
+  /** Responses whose connection ended before they did. */
+  aborted: number;
+  /** Errors of the server itself: files that cannot be read, or became shorter while they were sent. */
+  failures: number;
+  /** Lines of the log that were lost because it could not be written fast enough. */
+  logLost: number;
+  /** Responses by class. */
+  statuses: Record<'1xx' | '2xx' | '3xx' | '4xx' | '5xx', number>;
+  /** Bodies of files by the method that sent them. */
+  methods: Partial<Record<Exclude<Method, 'auto'>, number>>;
+  /** How often each limit was met. */
+  limits: Record<FileServerLimit, number>;
+  /** All of it in Prometheus' text form, version 0.0.4. */
+  prometheus: string;
+}
+
+export interface FileServer {
+  /**
+   * Listens and serves. Rejects with `EADDRINUSE`, `EACCES`, ..., and with `ERR_ZEROSEND_INVALID_ARGUMENT` for options that
+   * cannot be meant. While it listens it keeps the process alive.
+   */
+  listen(): Promise<FileServerAddress>;
+  /** Where it listens; `undefined` before `listen` and after `close`. */
+  readonly address: FileServerAddress | undefined;
+  /** What it has counted; after `close` the last counts. */
+  stats(): FileServerStatistics;
+  /**
+   * Accepts no more, closes idle connections, lets responses end for `drain` milliseconds (default 10,000), and cuts what is
+   * left. Settles when all is closed; called again with a shorter `drain` it hurries.
+   */
+  close(options?: { drain?: number | undefined }): Promise<void>;
+}
+
+const CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx'] as const;
+const FORMATS = ['common', 'combined', 'json'];
+
+/**
+ * A server of static files, HTTP/1.1, on native threads. It follows RFC 9110 and RFC 9112, and answers files by the same
+ * code as the plugin and the handler.
+ *
+ * @throws `ERR_ZEROSEND_INVALID_ARGUMENT`, naming the option, its value and what is allowed.
+ */
+export function createFileServer(options: FileServerOptions): FileServer {
+  const settings = readOptions(options);
+  let state: 'new' | 'opening' | 'open' | 'closed' = 'new';
+  let token = 0;
+  let address: FileServerAddress | undefined;
+  let ended: Promise<unknown> = Promise.resolve();
+  let last: FileServerStatistics | undefined;
+
+  const read = (): FileServerStatistics => (token === 0 ? (last ?? nothing()) : statistics(token));
+  return {
+    async listen() {
+      if (state !== 'new') throw failure('ERR_ZEROSEND_CLOSED', 'a file server listens once; create another');
+      state = 'opening';
+      try {
+        if (settings.path === undefined) settings.host = await resolveHost(options.host ?? '127.0.0.1');
+        // It may have been closed while the name was looked up.
+        if ((state as string) === 'closed') throw failure('ERR_ZEROSEND_CLOSED', 'the file server was closed');
+        ended = ask((number) => {
+          const opened = engine().openServer(number, settings);
+          token = opened.token;
+          address = addressOf(settings, opened);
+        });
+        // A refusal is thrown at once; the end comes later and is nobody's failure.
+        if (token === 0) await ended;
+      } catch (error) {
+        state = 'closed';
+        throw error;
+      }
+      state = 'open';
+      return address as FileServerAddress;
+    },
+    get address() {
+      return address;
+    },
+    stats: read,
+    async close({ drain = 10_000 } = {}) {
+      if (typeof drain !== 'number' || !(drain >= 0)) throw invalid('drain', drain, 'milliseconds from 0 up');
+      state = 'closed';
+      if (token === 0) return;
+      engine().closeServer(token, Math.min(drain, 2 ** 31));
+      await ended;
+      if (token !== 0) {
+        last = statistics(token);
+        engine().release(token);
+        token = 0;
+        address = undefined;
+      }
+    },
+  };
+}
+
+function readOptions(options: FileServerOptions): ServerSettings {
+  if (typeof options !== 'object' || options === null) throw invalid('options', options, 'an object');
+  const { port = 0, workers = availableParallelism(), backlog = 4096, prefix = '/', list = false } = options;
+  const { log = false, metrics = false, headers = {}, chunkSize = 1024 * 1024 } = options;
+  integer('port', port, 0, 65_535);
+  integer('workers', workers, 1, 1024);
+  integer('backlog', backlog, 1, 65_535);
+  integer('chunkSize', chunkSize, 1, Number.MAX_SAFE_INTEGER);
+  if (list !== true && list !== false && list !== 'html' && list !== 'json') {
+    throw invalid('list', list, "true, false, 'html' or 'json'");
+  }
+  if (typeof prefix !== 'string' || !prefix.startsWith('/')) {
+    throw invalid('prefix', prefix, 'a path that begins with a slash');
+  }
+  if (metrics !== false && typeof metrics !== 'string') throw invalid('metrics', metrics, 'a path, or false');
+  const mount: MountSettings = {
+    prefix: prefix.endsWith('/') ? prefix : `${prefix}/`,
+    site: {
+      ...siteSettings(roots(options.root), { redirect: true, multipart: true, ...options }, list !== false),
+      conformance: 'rfc9110',
+      pathRules: 'full',
+    },
+  };
+  if (list !== false) mount.list = list === true ? 'html' : list;
+  const settings: ServerSettings = {
+    port,
+    backlog,
+    reusePort: options.reusePort === true,
+    workers,
+    mounts: [mount],
+    headers: headerPairs(headers),
+    cors: options.cors === true,
+    chunk: chunkSize,
+    limits: readLimits(options.limits ?? {}),
+  };
+  if (options.cors === true) settings.headers.push('access-control-allow-origin', '*');
+  if (options.path !== undefined) {
+    if (typeof options.path !== 'string' || options.path === '') {
+      throw invalid('path', options.path, 'the path of a socket');
+    }
+    settings.path = options.path;
+  }
+  if (metrics !== false) settings.metrics = metrics;
+  if (log !== false) {
+    const format = typeof log === 'string' ? log : log?.format;
+    if (!FORMATS.includes(format)) throw invalid('log', format, "false, 'common', 'combined' or 'json'");
+    settings.logFormat = format;
+    if (typeof log !== 'string' && log.path !== undefined) settings.logPath = path.resolve(log.path);
+  }
+  return settings;
+}
+
+function roots(root: FileServerOptions['root']): string[] {
+  const list = Array.isArray(root) ? (root as readonly (string | URL)[]) : [root as string | URL];
+  if (list.length === 0) throw invalid('root', root, 'at least one directory');
+  return list.map((entry) => {
+    if (entry instanceof URL && entry.protocol === 'file:') return fileURLToPath(entry);
+    if (typeof entry === 'string' && entry !== '') return path.resolve(entry);
+    throw invalid('root', entry, 'a path or a file: URL');
+  });
+}
+
+function headerPairs(headers: Readonly<Record<string, string>>): string[] {
+  return Object.entries(headers).flatMap(([name, value]) => {
+    if (typeof value !== 'string') throw invalid(`headers['${name}']`, value, 'a string');
+    return [name, value];
+  });
+}
+
+function readLimits(given: FileServerLimits): LimitSettings {
+  const limits = engine().defaultLimits();
+  for (const [name, value] of Object.entries(given)) {
+    if (!(name in limits)) throw invalid('limits', name, `one of ${Object.keys(limits).join(', ')}`);
+    if (value === undefined) continue;
+    integer(`limits.${name}`, value, 0, 2 ** 31);
+    limits[name as keyof LimitSettings] = value;
+  }
+  return limits;
+}
+
+function integer(name: string, value: number, least: number, most: number): void {
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw invalid(name, value, `an integer from ${least} to ${most}`);
+  }
+}
+
+async function resolveHost(host: string): Promise<string> {
+  if (typeof host !== 'string' || host === '') throw invalid('host', host, 'a host name or an IP address');
+  return isIP(host) === 0 ? (await lookup(host)).address : host;
+}
+
+function addressOf(settings: ServerSettings, opened: { host?: string; port: number }): FileServerAddress {
+  const { host, port } = opened;
+  if (host === undefined) return { path: settings.path as string };
+  const shown = host === '::' || host === '0.0.0.0' ? 'localhost' : isIP(host) === 6 ? `[${host}]` : host;
+  return { host, port, url: `http://${shown}:${port}${settings.mounts[0]?.prefix ?? '/'}` };
+}
+
+function statistics(token: number): FileServerStatistics {
+  const { statuses, methods, limits, text, ...counts } = engine().serverCounters(token);
+  const names = engine().methodNames();
+  return {
+    ...counts,
+    statuses: zip(CLASSES, statuses) as FileServerStatistics['statuses'],
+    methods: Object.fromEntries(Object.entries(zip(names, methods)).filter(([, count]) => count > 0)),
+    limits: zip(engine().limitNames(), limits) as FileServerStatistics['limits'],
+    prometheus: text,
+  };
+}
+
+function nothing(): FileServerStatistics {
+  const none = { connections: 0, accepted: 0, requests: 0, bytes: 0, aborted: 0, failures: 0, logLost: 0 };
+  return {
+    ...none,
+    statuses: zip(CLASSES, []) as FileServerStatistics['statuses'],
+    methods: {},
+    limits: zip(engine().limitNames(), []) as FileServerStatistics['limits'],
+    prometheus: '',
+  };
+}
+
+function zip(names: readonly string[], values: readonly number[]): Record<string, number> {
+  return Object.fromEntries(names.map((name, at) => [name, values[at] ?? 0]));
+}
