@@ -242,8 +242,8 @@ function roots(root: FileServerOptions['root']): string[] {
   if (list.length === 0) throw invalid('root', root, 'at least one directory');
   return list.map((entry) => {
     if (entry instanceof URL && entry.protocol === 'file:') return fileURLToPath(entry);
-    if (typeof entry === 'string' && entry !== '') return path.resolve(entry);
-    throw invalid('root', entry, 'a path or a file: URL');
+    if (typeof entry === 'string' && entry !== '' && !entry.includes('\0')) return path.resolve(entry);
+    throw invalid('root', entry, 'a path without NUL bytes, or a file: URL');
   });
 }
 
