@@ -4,6 +4,7 @@
  * This is the standalone API; the Fastify plugin is `zerosend/fastify`.
  */
 export type { ZerosendError, ZerosendErrorCode } from './lib/errors.js';
+export { createStaticHandler, type StaticHandler, type StaticHandlerOptions } from './lib/handler.js';
 export { allocPages, type SendPagesOptions, sendPages } from './lib/pages.js';
 export { Pipe, type PipeOptions, type PipeStatistics, pipeStatistics } from './lib/pipe.js';
 export {
@@ -29,3 +30,5 @@ export {
   sendFiles,
   sliceRanges,
 } from './lib/send-file.js';
+export type { Coding, SiteOptions } from './lib/site.js';
+export type { Road, RoadStatistics, StaticStatistics } from './lib/static/statistics.js';

@@ -18,6 +18,14 @@ export declare function advance(token: number, fd: number, budget: number): Turn
  */
 export declare function allocPages(bytes: number): ArrayBuffer
 
+/** A rule of `cache-control`. */
+export interface CacheRuleSetting {
+  /** A glob. */
+  pattern: string
+  /** The header's value; absent: no header. */
+  value?: string
+}
+
 /** Aborts what the reactor drives for `request`; it is answered with `ABORT_ERR`. */
 export declare function cancel(request: number): void
 
@@ -60,6 +68,12 @@ export declare function holdTarget(fd: number): number
 
 /** Makes a pipe with room for `size` bytes; for less where a quota says so. */
 export declare function makePipe(size: number): PipeDescription
+
+/** What to set `Vary` to so that it names `accept-encoding`; `null` when it already does. */
+export declare function mergeVary(existing?: string | undefined | null): string | null
+
+/** The names of the methods, in the order in which `startCurrent` counts them. */
+export declare function methodNames(): Array<TransferReport['method'] | 'auto'>
 
 /** Opens all parts, in order; the answer to `request` is the token of one transfer of them. */
 export declare function open(request: number, parts: Array<PartOptions>, options: SendingOptions): void
@@ -197,6 +211,8 @@ export interface SiteAnswer {
   rootIndex: number
   /** The coding of a precompressed file. */
   encoding?: string
+  /** Why it is forbidden, in words: `dot file`, `symbolic link refused`, ... */
+  reason?: string
 }
 
 /** The options of a site, all given: defaults are the caller's matter. */
@@ -213,12 +229,26 @@ export interface SiteSettings {
   /** `max-age` in seconds; absent: no `cache-control`. */
   maxAge?: number
   immutable: boolean
+  /** Names with a content hash are immutable for a year. */
+  immutableHashed: boolean
+  /** `cache-control` by file name; the first that matches decides. */
+  cacheRules: Array<CacheRuleSetting>
   contentType: boolean
   etag: boolean
+  /** The entity tag is a hash of the content. */
+  contentTags: boolean
   lastModified: boolean
   conformance: 'fastify-static' | 'rfc9110'
   maxRanges: number
   multipart: boolean
+  /** The longest answer to a single range, in bytes; absent: no limit. */
+  maxRangeLength?: number
+  /** First byte of the stretch of each file that is served. */
+  start: number
+  /** Its last byte; absent: to the end. */
+  last?: number
+  listing: boolean
+  fallback?: string
   method: 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'
 }
 
@@ -237,8 +267,8 @@ export interface SpliceCall {
 }
 
 /**
- * One turn of the transfer of the last answer (see `respond`), with `head` (latin1) before it. 0: all is sent. Else the
- * transfer's token times 4, plus the turn.
+ * One turn of the transfer of the last answer (see `respond`), with `head` (latin1) before it. Below 0: all is sent, by
+ * the method with the number `-1 - n` in `methodNames()`. Else the transfer's token times 4, plus the turn.
  */
 export declare function startCurrent(fd: number, head: string, budget: number): number
 

@@ -36,7 +36,7 @@ test.serial('20 workers terminated in mid-transfer: the process lives, nothing s
     const [port] = (await once(worker, 'message')) as [number];
     const clients = Array.from({ length: 4 }, () => connect({ port, host: '127.0.0.1' }).on('error', () => {}));
     // Half of them read, half of them let the transfer stand.
-    clients.forEach((client, number) => number % 2 === 0 && client.resume());
+    for (const client of clients.filter((_, number) => number % 2 === 0)) client.resume();
     await new Promise((resolve) => setTimeout(resolve, 20 + at * 7));
     await worker.terminate();
     for (const client of clients) client.destroy();

@@ -5,12 +5,20 @@ import { Readable } from 'node:stream';
 import { engine, forget, request } from './engine.js';
 import type { ZerosendError } from './errors.js';
 import { sendBody } from './response.js';
+import type { Road } from './static/statistics.js';
 
 /** Bytes read at once on the stream road. */
 const READ_SIZE = 64 * 1024;
 
 // A body that nobody reads and nobody destroys must not keep its file open for ever.
 const forgotten = new FinalizationRegistry<number>((token) => engine().release(token));
+
+export interface FileBodyOptions {
+  /** Bytes read at once on the stream road. Default 64 KiB. */
+  highWaterMark?: number | undefined;
+  /** Told once which road the bytes took, when they are sent (before the response ends) or nothing more will be. */
+  onRoad?: ((road: Road, aborted: boolean) => void) | undefined;
+}
 
 /**
  * The bytes of a transfer as a stream.
@@ -21,15 +29,18 @@ const forgotten = new FinalizationRegistry<number>((token) => engine().release(t
 export class FileBody extends Readable {
   /** The file, for hooks that look at it. */
   readonly path: string;
-  /** Which road the bytes took, once they are on it. */
-  road: 'zero-copy' | 'stream' | undefined;
+  readonly #options: FileBodyOptions;
+  /** Where the bytes go: past this stream, through it, or not yet anywhere. */
+  #way: 'past' | 'through' | undefined;
+  #settled = false;
   readonly #length: number;
   #token: number;
   #reading = 0;
 
   /** @param token a transfer of exactly `length` bytes, owned by the body from now on; 0 for an empty body. */
-  constructor(token: number, length: number, path: string) {
-    super({ highWaterMark: READ_SIZE });
+  constructor(token: number, length: number, path: string, options: FileBodyOptions = {}) {
+    super({ highWaterMark: options.highWaterMark ?? READ_SIZE });
+    this.#options = options;
     this.path = path;
     this.#token = token;
     this.#length = length;
@@ -38,26 +49,29 @@ export class FileBody extends Readable {
 
   override pipe<T extends NodeJS.WritableStream>(destination: T, options?: { end?: boolean }): T {
     const untouched = this.readableFlowing === null && !this.readableDidRead && !this.destroyed && this.#reading === 0;
-    if (
-      untouched &&
-      this.#token !== 0 &&
-      options?.end !== false &&
-      sendBody(destination as unknown as ServerResponse, this.#token, this.#length, (error) => this.#sent(error))
-    ) {
-      this.road = 'zero-copy';
-      return destination;
+    if (untouched && this.#token !== 0 && options?.end !== false) {
+      // Before it is asked: a small file is sent, and the stream at its end, when sendBody returns.
+      this.#way = 'past';
+      const sent = sendBody(destination as unknown as ServerResponse, this.#token, this.#length, (error, method) =>
+        this.#sent(error, method),
+      );
+      if (sent) return destination;
+      this.#way = undefined;
     }
     return super.pipe(destination, options);
   }
 
   override _read(): void {
-    this.road ??= 'stream';
+    this.#way ??= 'through';
     this.#next();
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     if (this.#reading !== 0) forget(this.#reading);
     this.#release();
+    // On its way past the stream it is the sender who knows.
+    if (this.#way !== 'past')
+      this.#settle(this.#length === 0 ? 'none' : 'stream', error !== null || !this.readableEnded);
     callback(error);
   }
 
@@ -67,7 +81,7 @@ export class FileBody extends Readable {
       return;
     }
     try {
-      const bytes = engine().take(this.#token, READ_SIZE);
+      const bytes = engine().take(this.#token, this.readableHighWaterMark);
       if (bytes === null) {
         this.#reading = request(() => {
           this.#reading = 0;
@@ -85,9 +99,10 @@ export class FileBody extends Readable {
   }
 
   /** The zero-copy road has ended: let those who watch the stream see it end. */
-  #sent(error: ZerosendError | undefined): void {
+  #sent(error: ZerosendError | undefined, method: Road | undefined): void {
     this.#token = 0;
     forgotten.unregister(this);
+    this.#settle(method ?? 'none', error !== undefined);
     if (error !== undefined) {
       this.destroy(error);
     } else {
@@ -96,10 +111,16 @@ export class FileBody extends Readable {
     }
   }
 
+  #settle(road: Road, aborted: boolean): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    this.#options.onRoad?.(road, aborted);
+  }
+
   #release(): void {
     if (this.#token === 0) return;
     forgotten.unregister(this);
-    if (this.road !== 'zero-copy') engine().release(this.#token);
+    if (this.#way !== 'past') engine().release(this.#token);
     this.#token = 0;
   }
 }

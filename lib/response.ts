@@ -10,14 +10,20 @@ import { engine } from './engine.js';
 import { failure, type ZerosendError } from './errors.js';
 import { hold } from './hold.js';
 import { descriptor, hasQueuedBytes, isPlainResponse, isPlainSocket, takeHead } from './internals.js';
+import { requireNative, type TransferReport } from './native.js';
 import { Pump } from './pump.js';
 import { spend } from './turns.js';
 
 /** Bytes sent at once when a response starts, and in each turn after. */
 const CHUNK = 512 * 1024;
 
-/** Called once, when all is sent or nothing more will be. */
-export type Done = (error: ZerosendError | undefined) => void;
+/**
+ * Called once, when all is sent (before the response ends) or nothing more will be, with the method that moved the bytes
+ * if any were.
+ */
+export type Done = (error: ZerosendError | undefined, method?: TransferReport['method']) => void;
+
+let methods: ReturnType<ReturnType<typeof requireNative>['methodNames']> | undefined;
 
 /** The transfer of the engine's current answer; see `Site.respond`. */
 export const CURRENT = -1;
@@ -51,9 +57,9 @@ function waitForTurn(res: ServerResponse, token: number, head: string, done: Don
   };
   const onSocket = () => {
     leave();
-    start(res, token, head, (error) => {
+    start(res, token, head, (error, method) => {
       release();
-      done(error);
+      done(error, method);
     });
   };
   const onClose = () => {
@@ -83,9 +89,10 @@ function start(res: ServerResponse, token: number, head: string, done: Done): vo
         engine().setHead(token, head);
       } else {
         const started = engine().startCurrent(descriptor(socket), head, CHUNK);
-        if (started === 0) {
+        if (started < 0) {
+          methods ??= requireNative().methodNames();
+          done(undefined, methods[-1 - started] as TransferReport['method']);
           res.end();
-          done(undefined);
           return;
         }
         // See `startCurrent`: both in one number.
@@ -105,12 +112,12 @@ function start(res: ServerResponse, token: number, head: string, done: Done): vo
   const release = hold(socket, 'all');
   const pump = new Pump(socket, token, {
     chunk: CHUNK,
-    done: (error) => {
+    done: (error, report) => {
       release();
+      done(error, report.method);
       if (error === undefined) res.end();
       // The client has a part of what was announced: only the end of the connection tells it so.
       else socket.destroy();
-      done(error);
     },
   });
   if (turn === undefined) pump.start();

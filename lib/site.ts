@@ -9,22 +9,46 @@ import { invalid } from './errors.js';
 import type { RequestConditions, SiteAnswer, SiteSettings } from './native.js';
 import type { Method } from './send-file.js';
 
+/** A coding that a file may be stored in beside the plain one, with the suffix `.zst`, `.br`, `.gz`, `.deflate`. */
+export type Coding = 'zstd' | 'br' | 'gzip' | 'deflate';
+
 /** What every way of static serving takes. */
 export interface SiteOptions {
   /** Send `Accept-Ranges` and answer `Range`. Default true. */
   acceptRanges?: boolean | undefined;
-  /** Send `Cache-Control`. Default true; false ignores `maxAge` and `immutable`. */
-  cacheControl?: boolean | undefined;
+  /**
+   * Send `Cache-Control`. Default true; false ignores `maxAge` and `immutable`. An object has globs for names (`*`, `**`,
+   * `?`, `{a,b}`; without a slash they mean the last segment) and values, of which the first that matches decides
+   * (false: no header): `{ '*.html': 'no-cache', 'assets/**': 'public, max-age=31536000, immutable' }`. For files that none
+   * matches it is as true.
+   */
+  cacheControl?: boolean | Record<string, string | false> | undefined;
+  /**
+   * Where RFC 9110 and `@fastify/static` part (suffix ranges longer than the file, `If-Range` with a weak tag, `Range` on
+   * HEAD, ...), whom to follow. Default `'fastify-static'`.
+   */
+  conformance?: 'fastify-static' | 'rfc9110' | undefined;
   /** Send `Content-Type` by extension. Default true. */
   contentType?: boolean | undefined;
   /** Names that begin with a dot: serve, 403, or 404. Default `'allow'`. */
   dotfiles?: 'allow' | 'deny' | 'ignore' | undefined;
-  /** Send a weak `ETag` of size and modification time. Default true. */
-  etag?: boolean | undefined;
+  /**
+   * Send an `ETag`: weak, of size and modification time (true, `'weak'`), or strong, a hash of the bytes (`'content'`),
+   * made once for each version of a file when it is first asked for. Default true.
+   */
+  etag?: boolean | 'weak' | 'content' | undefined;
   /** Extensions (without dot) to try when a path without one names no file. Default none. */
   extensions?: string | string[] | undefined;
-  /** Add `immutable` to `Cache-Control`. Default false. */
-  immutable?: boolean | undefined;
+  /**
+   * The file below the root that answers, with 200, for every path without an extension that names nothing: the page of a
+   * single-page app. Default none.
+   */
+  fallback?: string | undefined;
+  /**
+   * Add `immutable` to `Cache-Control`. Default false. `'hashed'`: names with a content hash (`app-BH3kT9aZ.js`,
+   * `app.8f3a0c1d.css`) get `public, max-age=31536000, immutable`, all others as with false.
+   */
+  immutable?: boolean | 'hashed' | undefined;
   /** Files that answer for a directory. Default `'index.html'`; false: none. */
   index?: string | string[] | false | undefined;
   /** Send `Last-Modified`. Default true. */
@@ -33,37 +57,109 @@ export interface SiteOptions {
   maxAge?: number | string | undefined;
   /** The same as `maxAge`. */
   maxage?: number | string | undefined;
-  /** A directory without its slash: 301 to the form with it (true), or its index in place (false). Default false. */
-  redirect?: boolean | undefined;
   /** How the bytes are sent. Default `'auto'`. */
   method?: Method | undefined;
+  /**
+   * Answer several ranges with `multipart/byteranges`: as many as the number, or 32 (true); the whole file for more.
+   * Default false: always the whole file.
+   */
+  multipart?: boolean | number | undefined;
+  /** Look for files stored in these codings, in the order of preference. True: br, gzip, deflate. Default false. */
+  preCompressed?: boolean | Coding[] | undefined;
+  /** A directory without its slash: 301 to the form with it (true), or its index in place (false). Default false. */
+  redirect?: boolean | undefined;
+  /** Symbolic links: may lead anywhere, stay below the root (openat2(2)), or are refused with 403. Default `'follow'`. */
+  symlinks?: 'follow' | 'beneath' | 'deny' | undefined;
 }
 
+/** What one response can have besides: see `reply.sendFile`. */
+export interface SliceOptions {
+  /** First byte of the file; ranges count from here. Default 0. */
+  start?: number | undefined;
+  /** Last byte of the file. Default: its end. */
+  end?: number | undefined;
+  /** The longest answer to a range, in bytes; what is cut off is to be asked for again. Default: no limit. */
+  maxContentRangeChunkSize?: number | undefined;
+}
+
+const CODINGS: readonly Coding[] = ['br', 'gzip', 'deflate'];
+/** Ranges in one answer at most, with `multipart: true`. */
+const MOST_PARTS = 32;
 const YEAR_MS = 365 * 24 * 60 * 60 * 1000;
 
 /** The settings of a site with these roots and options. Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. */
-export function siteSettings(roots: string[], options: SiteOptions): SiteSettings {
-  const { dotfiles = 'allow', method = 'auto' } = options;
+export function siteSettings(roots: string[], options: SiteOptions & SliceOptions, listing: boolean): SiteSettings {
+  const {
+    cacheControl = true,
+    dotfiles = 'allow',
+    etag = true,
+    fallback,
+    immutable = false,
+    method = 'auto',
+  } = options;
+  const { conformance = 'fastify-static', multipart = false, symlinks = 'follow' } = options;
+  if (typeof etag === 'string' && etag !== 'weak' && etag !== 'content') {
+    throw invalid('etag', etag, "true, false, 'weak' or 'content'");
+  }
+  if (typeof immutable === 'string' && immutable !== 'hashed') {
+    throw invalid('immutable', immutable, "true, false or 'hashed'");
+  }
+  if (fallback !== undefined && typeof fallback !== 'string') throw invalid('fallback', fallback, 'the name of a file');
+  if (typeof multipart === 'number' && !(Number.isInteger(multipart) && multipart >= 2 && multipart <= 1000)) {
+    throw invalid('multipart', multipart, 'a boolean, or an integer from 2 to 1000');
+  }
   const settings: SiteSettings = {
     roots,
     index: list('index', options.index, ['index.html']),
     extensions: list('extensions', options.extensions, []),
     dotfiles,
-    symlinks: 'follow',
+    symlinks,
     redirect: options.redirect === true,
-    preCompressed: [],
-    acceptRanges: options.acceptRanges ?? true,
-    immutable: options.immutable ?? false,
-    contentType: options.contentType ?? true,
-    etag: options.etag ?? true,
-    lastModified: options.lastModified ?? true,
-    conformance: 'fastify-static',
-    maxRanges: 1000,
-    multipart: false,
+    preCompressed: codings(options.preCompressed),
+    acceptRanges: Boolean(options.acceptRanges ?? true),
+    immutable: immutable === true,
+    immutableHashed: immutable === 'hashed',
+    cacheRules: cacheRules(cacheControl),
+    contentType: Boolean(options.contentType ?? true),
+    etag: Boolean(etag),
+    contentTags: etag === 'content',
+    lastModified: Boolean(options.lastModified ?? true),
+    conformance,
+    maxRanges: typeof multipart === 'number' ? multipart : multipart ? MOST_PARTS : 1000,
+    multipart: multipart !== false,
+    start: bytes('start', options.start) ?? 0,
+    listing,
     method,
   };
-  if (options.cacheControl ?? true) settings.maxAge = maxAgeSeconds(options.maxAge ?? options.maxage);
+  const last = bytes('end', options.end);
+  if (last !== undefined) settings.last = last;
+  // As @fastify/send: 0 is no limit.
+  const longest = bytes('maxContentRangeChunkSize', options.maxContentRangeChunkSize);
+  if (longest) settings.maxRangeLength = longest;
+  if (fallback !== undefined) settings.fallback = fallback;
+  if (cacheControl) settings.maxAge = maxAgeSeconds(options.maxAge ?? options.maxage);
   return settings;
+}
+
+function bytes(name: string, value: number | undefined): number | undefined {
+  if (value === undefined || (Number.isSafeInteger(value) && value >= 0)) return value;
+  throw invalid(name, value, 'an integer number of bytes from 0 up');
+}
+
+function codings(value: boolean | Coding[] | undefined): Coding[] {
+  if (!value) return [];
+  if (value === true) return [...CODINGS];
+  if (Array.isArray(value)) return value;
+  throw invalid('preCompressed', value, "a boolean, or an array of 'zstd', 'br', 'gzip', 'deflate'");
+}
+
+function cacheRules(value: boolean | Record<string, string | false>): SiteSettings['cacheRules'] {
+  if (typeof value !== 'object' || value === null) return [];
+  return Object.entries(value).map(([pattern, header]) => {
+    if (header === false) return { pattern };
+    if (typeof header === 'string' && /^[\t\x20-\x7e]+$/.test(header)) return { pattern, value: header };
+    throw invalid(`cacheControl['${pattern}']`, header, 'the value of a header, or false');
+  });
 }
 
 function list(name: string, value: string | string[] | false | undefined, fallback: string[]): string[] {
@@ -83,9 +179,14 @@ function maxAgeSeconds(value: number | string | undefined): number {
 
 /** An answer of a site. The same object for the same version of a file, as long as it is hot. */
 export interface Answer extends SiteAnswer {
-  /** The file's absolute path; empty when there is none. */
+  /** The absolute path of the file or directory; empty when there is none. */
   readonly file: string;
+  /** The answer depends on `Accept-Encoding`; `headers` leaves that to be merged into what `Vary` says already. */
+  readonly varies: boolean;
 }
+
+// A site that nobody holds any more must not stay open in the engine.
+const abandoned = new FinalizationRegistry<number>((token) => engine().release(token));
 
 /** A site in the engine. */
 export class Site {
@@ -93,15 +194,24 @@ export class Site {
   static readonly #MOST = 4096;
   readonly token: number;
   readonly roots: readonly string[];
+  readonly options: SiteOptions & SliceOptions;
+  /** Its answers depend on `Accept-Encoding`. */
+  readonly negotiates: boolean;
   readonly #answers = new Map<number, Answer>();
 
-  constructor(roots: string[], options: SiteOptions) {
+  /** @param listing directories are to be listed: without a slash they are found as directories, whatever index they have. */
+  constructor(roots: string[], options: SiteOptions & SliceOptions, listing = false) {
+    const settings = siteSettings(roots, options, listing);
     this.roots = roots;
-    this.token = engine().openSite(siteSettings(roots, options));
+    this.options = options;
+    this.negotiates = settings.preCompressed.length > 0;
+    this.token = engine().openSite(settings);
+    abandoned.register(this, this.token, this);
   }
 
   /** Lets it go; requests under way still end. */
   close(): void {
+    abandoned.unregister(this);
     engine().release(this.token);
   }
 
@@ -141,13 +251,27 @@ export class Site {
   }
 
   #complete(answer: SiteAnswer): Answer {
-    const file = answer.kind === 'response' ? join(this.roots[answer.rootIndex] as string, answer.path) : '';
-    return { ...answer, file };
+    const { kind, path, rootIndex } = answer;
+    const file = kind === 'response' || kind === 'directory' ? join(this.roots[rootIndex] as string, path) : '';
+    const vary = this.negotiates ? answer.headers.indexOf('vary') : -1;
+    return {
+      ...answer,
+      headers: vary < 0 ? answer.headers : answer.headers.filter((_, at) => at !== vary && at !== vary + 1),
+      file,
+      varies: vary >= 0,
+    };
   }
 }
 
-/** The request headers that decide, or `undefined` when there are none. */
-export function conditionsOf(headers: IncomingHttpHeaders): RequestConditions | undefined {
+/** What `Vary` must be for an answer that depends on `Accept-Encoding`, given what it is already. */
+export function varyWithEncoding(current: unknown): string {
+  const value = Array.isArray(current) ? current.join(', ') : current === undefined ? undefined : String(current);
+  return engine().mergeVary(value) ?? (value as string);
+}
+
+/** The request headers that decide, or `undefined` when there are none. `negotiates`: the coding is one of them. */
+export function conditionsOf(headers: IncomingHttpHeaders, negotiates: boolean): RequestConditions | undefined {
+  const acceptEncoding = negotiates ? headers['accept-encoding'] : undefined;
   const range = headers.range;
   const ifNoneMatch = headers['if-none-match'];
   const ifModifiedSince = headers['if-modified-since'];
@@ -158,11 +282,13 @@ export function conditionsOf(headers: IncomingHttpHeaders): RequestConditions | 
     ifNoneMatch === undefined &&
     ifModifiedSince === undefined &&
     ifMatch === undefined &&
-    ifUnmodifiedSince === undefined
+    ifUnmodifiedSince === undefined &&
+    acceptEncoding === undefined
   ) {
     return undefined;
   }
   const conditions: RequestConditions = {};
+  if (acceptEncoding !== undefined) conditions.acceptEncoding = acceptEncoding as string;
   if (range !== undefined) conditions.range = range;
   if (ifNoneMatch !== undefined) conditions.ifNoneMatch = ifNoneMatch;
   if (ifModifiedSince !== undefined) conditions.ifModifiedSince = ifModifiedSince;

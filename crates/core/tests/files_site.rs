@@ -13,6 +13,7 @@ use zerosend_core::files::{
     Access, Body, Dotfiles, Outcome, PathInput, Request, Response, Site, SiteOptions, Symlinks,
 };
 use zerosend_core::http::Conformance::{FastifyStatic, Rfc9110};
+use zerosend_core::http::caching::CachePolicy;
 use zerosend_core::http::conditional::Conditions;
 use zerosend_core::http::headers::CacheControl;
 use zerosend_core::http::negotiation::Encoding::{Br, Deflate, Gzip};
@@ -300,7 +301,7 @@ fn answers_as_fastify_send_does() {
             etag: on(0),
             last_modified: on(1),
             accept_ranges: on(2),
-            cache_control: on(3).then(CacheControl::default),
+            caching: CachePolicy { otherwise: on(3).then(CacheControl::default), ..CachePolicy::default() },
             content_type: on(4),
             conformance: FastifyStatic,
             ..SiteOptions::default()

@@ -7,7 +7,7 @@ use zerosend_core::http::Conformance;
 use zerosend_core::http::range::{ByteRange, RangeDecision, RangePolicy, decide};
 
 const RFC: RangePolicy = RangePolicy { max_ranges: 100, multipart: true, conformance: Conformance::Rfc9110 };
-const FASTIFY: RangePolicy = RangePolicy { conformance: Conformance::FastifyStatic, ..RFC };
+const FASTIFY: RangePolicy = RangePolicy { conformance: Conformance::FastifyStatic, multipart: false, ..RFC };
 
 fn single(start: u64, end_exclusive: u64) -> RangeDecision {
     RangeDecision::Single(ByteRange { start, end_exclusive })
@@ -62,6 +62,8 @@ fn parts_only_on_request() {
     let header = "bytes=0-1,5-6";
     assert_eq!(decide(header, 10, &RangePolicy { multipart: false, ..RFC }), RangeDecision::Whole);
     assert_eq!(decide(header, 10, &FASTIFY), RangeDecision::Whole);
+    let parts = several(&[(0, 2), (5, 7)]);
+    assert_eq!(decide(header, 10, &RangePolicy { multipart: true, ..FASTIFY }), parts);
 }
 
 #[test]

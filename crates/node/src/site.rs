@@ -6,12 +6,14 @@ use std::sync::Arc;
 use napi::Env;
 use napi_derive::napi;
 use zerosend_core::files::{
-    Access, Body, Dotfiles, Outcome, PathInput, Request, Response, Site, SiteOptions, Symlinks,
+    Access, Body, Dotfiles, Outcome, PathInput, Request, Response, Site, SiteOptions, Slice, Symlinks,
 };
 use zerosend_core::http::Conformance;
+use zerosend_core::http::caching::{CachePolicy, CacheRule};
 use zerosend_core::http::conditional::Conditions;
+use zerosend_core::http::glob::Glob;
 use zerosend_core::http::headers::CacheControl;
-use zerosend_core::http::negotiation::Encoding;
+use zerosend_core::http::negotiation::{self, Encoding};
 use zerosend_core::http::path::PathRules;
 use zerosend_core::pool::Pool;
 use zerosend_core::reactor::registry::Token;
@@ -39,15 +41,38 @@ pub struct SiteSettings {
     /// `max-age` in seconds; absent: no `cache-control`.
     pub max_age: Option<f64>,
     pub immutable: bool,
+    /// Names with a content hash are immutable for a year.
+    pub immutable_hashed: bool,
+    /// `cache-control` by file name; the first that matches decides.
+    pub cache_rules: Vec<CacheRuleSetting>,
     pub content_type: bool,
     pub etag: bool,
+    /// The entity tag is a hash of the content.
+    pub content_tags: bool,
     pub last_modified: bool,
     #[napi(ts_type = "'fastify-static' | 'rfc9110'")]
     pub conformance: String,
     pub max_ranges: u32,
     pub multipart: bool,
+    /// The longest answer to a single range, in bytes; absent: no limit.
+    pub max_range_length: Option<f64>,
+    /// First byte of the stretch of each file that is served.
+    pub start: f64,
+    /// Its last byte; absent: to the end.
+    pub last: Option<f64>,
+    pub listing: bool,
+    pub fallback: Option<String>,
     #[napi(ts_type = "'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'")]
     pub method: String,
+}
+
+/// A rule of `cache-control`.
+#[napi(object)]
+pub struct CacheRuleSetting {
+    /// A glob.
+    pub pattern: String,
+    /// The header's value; absent: no header.
+    pub value: Option<String>,
 }
 
 /// The request headers that decide, where they were sent.
@@ -80,6 +105,8 @@ pub struct SiteAnswer {
     pub root_index: u32,
     /// The coding of a precompressed file.
     pub encoding: Option<String>,
+    /// Why it is forbidden, in words: `dot file`, `symbolic link refused`, ...
+    pub reason: Option<&'static str>,
 }
 
 /// A site with what the binding adds.
@@ -180,6 +207,12 @@ pub fn respond_later(
     })
 }
 
+/// What to set `Vary` to so that it names `accept-encoding`; `null` when it already does.
+#[napi]
+pub fn merge_vary(existing: Option<String>) -> Option<String> {
+    negotiation::merge_vary(existing.as_deref())
+}
+
 impl Engine {
     fn site(&mut self, token: f64) -> Result<Arc<HeldSite>> {
         match self.held.get_mut(token as Token) {
@@ -216,11 +249,12 @@ impl Current {
             path: String::new(),
             root_index: 0,
             encoding: None,
+            reason: None,
         };
         match &self.outcome {
             Outcome::Redirect => empty("redirect"),
             Outcome::NotFound | Outcome::WouldBlock => empty("not-found"),
-            Outcome::Forbidden(_) => empty("forbidden"),
+            Outcome::Forbidden(reason) => SiteAnswer { reason: Some(reason), ..empty("forbidden") },
             Outcome::BadPath => empty("bad-path"),
             Outcome::Directory(directory) => SiteAnswer {
                 status: directory.status.into(),
@@ -281,16 +315,25 @@ impl HeldSite {
                 .map(|name| one_of("preCompressed", name, ENCODINGS))
                 .collect::<Result<_>>()?,
             accept_ranges: settings.accept_ranges,
-            cache_control: settings
-                .max_age
-                .map(|seconds| CacheControl { max_age_secs: seconds as u64, immutable: settings.immutable }),
+            caching: CachePolicy {
+                rules: settings.cache_rules.into_iter().map(cache_rule).collect::<Result<_>>()?,
+                hashed: settings.immutable_hashed,
+                otherwise: settings
+                    .max_age
+                    .map(|seconds| CacheControl { max_age_secs: seconds as u64, immutable: settings.immutable }),
+            },
             content_type: settings.content_type,
             etag: settings.etag,
+            content_tags: settings.content_tags,
             last_modified: settings.last_modified,
             conformance: one_of("conformance", &settings.conformance, CONFORMANCE)?,
             path_rules: PathRules::DecodeUri,
             max_ranges: settings.max_ranges as usize,
             multipart: settings.multipart,
+            max_range_length: settings.max_range_length.map(|bytes| bytes as u64),
+            slice: Slice { start: settings.start as u64, last: settings.last.map(|byte| byte as u64) },
+            listing: settings.listing,
+            fallback: settings.fallback,
         };
         let roots = settings.roots.into_iter().map(PathBuf::from).collect();
         Ok(Self { site: Site::new(roots, options)?, method: settings.method.parse()? })
@@ -315,6 +358,17 @@ impl HeldSite {
         };
         self.site.respond(&request, access)
     }
+}
+
+fn cache_rule(rule: CacheRuleSetting) -> Result<CacheRule> {
+    let pattern = Glob::new(&rule.pattern).ok_or_else(|| {
+        let allowed = "a pattern of names, *, ?, ** and {a,b}";
+        Error::new(
+            Code::InvalidArgument,
+            format!("cacheControl has the key '{}', but must have {allowed}", rule.pattern),
+        )
+    })?;
+    Ok(CacheRule { pattern, value: rule.value })
 }
 
 /// Reads an option that is one of several words.

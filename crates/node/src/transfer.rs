@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use zerosend_core::pool::Pool;
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::reactor::{Job, NonBlocking, Observer, Reactor, Work};
-use zerosend_core::transfer::{Budget, Progress, Report, Transfer};
+use zerosend_core::transfer::{Budget, Method, Progress, Report, Transfer};
 use zerosend_core::{Code, Error, Result, sys};
 
 use crate::engine::{Held, with};
@@ -83,15 +83,25 @@ pub fn advance(env: &Env, token: f64, fd: i32, budget: f64) -> napi::Result<Turn
     with(env, |engine| turn(engine.transfer(token)?, fd, budget))
 }
 
-/// One turn of the transfer of the last answer (see `respond`), with `head` (latin1) before it. 0: all is sent. Else the
-/// transfer's token times 4, plus the turn.
+/// The names of the methods, in the order in which `startCurrent` counts them.
+#[napi(ts_return_type = "Array<TransferReport['method'] | 'auto'>")]
+pub fn method_names() -> Vec<&'static str> {
+    Method::ALL.iter().map(|method| method.as_str()).collect()
+}
+
+/// One turn of the transfer of the last answer (see `respond`), with `head` (latin1) before it. Below 0: all is sent, by
+/// the method with the number `-1 - n` in `methodNames()`. Else the transfer's token times 4, plus the turn.
 #[napi]
 pub fn start_current(env: &Env, fd: i32, head: Latin1String, budget: f64) -> napi::Result<f64> {
     with(env, |engine| {
         let mut transfer = engine.current.take().and_then(Current::into_transfer).ok_or_else(ended)?;
         transfer.prepend(head.to_vec());
         match turn(&mut transfer, fd, budget)? {
-            Turn::Done => Ok(0.0),
+            Turn::Done => {
+                let used = transfer.report().method;
+                let number = Method::ALL.iter().position(|method| *method == used).unwrap_or(0);
+                Ok(-1.0 - number as f64)
+            }
             turn => Ok((engine.hold(Held::Transfer(transfer))? * 4 + turn as u64) as f64),
         }
     })

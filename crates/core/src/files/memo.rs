@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::open_file::FileMeta;
 use super::plan::{Head, Response};
+use crate::http::negotiation::Encoding;
 
 /// Heads kept at most; beyond it all are forgotten at once, which costs each of the hot ones one formatting.
 const MOST: usize = 4096;
@@ -18,11 +19,11 @@ const MOST: usize = 4096;
 pub(super) struct Memo(Mutex<HashMap<String, (FileMeta, Arc<Head>)>>);
 
 impl Memo {
-    /// The head of this version of the file.
-    pub fn get(&self, path: &str, root_index: usize, meta: &FileMeta) -> Option<Arc<Head>> {
+    /// The head of this version of the file, sent as it is or as the `encoding` of another name.
+    pub fn get(&self, path: &str, root_index: usize, encoding: Option<Encoding>, meta: &FileMeta) -> Option<Arc<Head>> {
         let heads = self.lock();
         let (known, head) = heads.get(path)?;
-        (known == meta && head.root_index == root_index).then(|| head.clone())
+        (known == meta && head.root_index == root_index && head.encoding == encoding).then(|| head.clone())
     }
 
     /// Gives the head of `response` an id of its own and keeps it.

@@ -5,10 +5,12 @@
 //! | [`open_file`] | a regular file, open, with the facts that validators are made of |
 //! | [`root`] | a directory below which paths are opened, and what symbolic links may do |
 //! | [`site`] | roots and options: which file answers a request |
+//! | `content_tag` | strong entity tags |
 //! | [`plan`] | status, headers and body for a file that was found |
 //!
 //! Bytes are not read here and nothing is sent.
 
+mod content_tag;
 mod memo;
 pub mod open_file;
 pub mod plan;
@@ -16,6 +18,6 @@ pub mod root;
 pub mod site;
 
 pub use open_file::{FileMeta, OpenFile};
-pub use plan::{Body, Head, Part, Response};
+pub use plan::{Body, Head, Part, Response, Slice};
 pub use root::{Access, Lookup, OpenSupport, Root, Symlinks};
 pub use site::{Directory, Dotfiles, Outcome, PathInput, Request, Site, SiteOptions};

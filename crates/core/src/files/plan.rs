@@ -103,6 +103,25 @@ pub(super) struct Found {
     pub file: OpenFile,
     pub path: String,
     pub encoding: Option<Encoding>,
+    /// The hash of its bytes as an entity tag, where [`SiteOptions::content_tags`] asks for it.
+    pub content_tag: Option<String>,
+}
+
+/// The stretch of a file that is treated as if it were the whole: ranges and lengths count from its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Slice {
+    /// First byte.
+    pub start: u64,
+    /// Last byte; `None`: to the end.
+    pub last: Option<u64>,
+}
+
+impl Slice {
+    /// How much of a file of `size` bytes it is.
+    pub(super) fn length(self, size: u64) -> u64 {
+        let rest = size.saturating_sub(self.start);
+        self.last.map_or(rest, |last| rest.min((last + 1).saturating_sub(self.start)))
+    }
 }
 
 impl Found {
@@ -118,7 +137,11 @@ pub(super) fn plan(found: Found, root_index: usize, request: &Request<'_>, optio
     let meta = *found.file.meta();
     let mtime_ms = etag::node_mtime_ms(meta.mtime_ns);
     let modified = mtime_ms.div_euclid(1000);
-    let tag = options.etag.then(|| etag::weak(meta.size, mtime_ms));
+    let tag = match found.content_tag {
+        Some(ref tag) if options.etag => Some(tag.clone()),
+        _ => options.etag.then(|| etag::weak(meta.size, mtime_ms)),
+    };
+    let length = options.slice.length(meta.size);
     // `@fastify/static` types a compressed variant even with the option off.
     let typed = options.content_type || (found.encoding.is_some() && options.conformance == Conformance::FastifyStatic);
     let content_type = typed.then(|| mime::content_type(found.plain_path()));
@@ -127,23 +150,21 @@ pub(super) fn plan(found: Found, root_index: usize, request: &Request<'_>, optio
     let conditions = &request.conditions;
     let verdict = conditional::evaluate(conditions, &validators, options.conformance);
     let decision = match verdict {
-        Verdict::Proceed => decide_range(request, options, &validators, meta.size),
+        Verdict::Proceed => decide_range(request, options, &validators, length),
         _ => RangeDecision::Whole,
     };
     let error = |status, headers| (status, headers, Body::Empty);
 
     let (status, headers, body) = match (verdict, decision) {
         (Verdict::PreconditionFailed, _) => error(412, HeaderList::new()),
-        (_, RangeDecision::Unsatisfiable) => {
-            error(416, vec![("content-range", Cow::Owned(unsatisfied_range(meta.size)))])
-        }
+        (_, RangeDecision::Unsatisfiable) => error(416, vec![("content-range", Cow::Owned(unsatisfied_range(length)))]),
         (verdict, decision) => {
             let mut headers = HeaderList::with_capacity(9);
             if options.accept_ranges {
                 headers.push(("accept-ranges", Cow::Borrowed("bytes")));
             }
-            if let Some(cache_control) = options.cache_control {
-                headers.push(("cache-control", cache_control.value()));
+            if let Some(cache_control) = options.caching.value(found.plain_path()) {
+                headers.push(("cache-control", cache_control));
             }
             if options.last_modified {
                 headers.push(("last-modified", Cow::Owned(date::format(modified))));
@@ -161,7 +182,8 @@ pub(super) fn plan(found: Found, root_index: usize, request: &Request<'_>, optio
                     headers.push(("content-encoding", Cow::Borrowed(encoding.as_str())));
                 }
                 let file = Arc::new(found.file);
-                let (status, body, length) = with_body(file, decision, content_type, &mut headers);
+                let whole = (options.slice.start, length);
+                let (status, body, length) = with_body(file, decision, whole, content_type, &mut headers);
                 headers.push(("content-length", Cow::Owned(length.to_string())));
                 (status, headers, if request.head_only { Body::Empty } else { body })
             }
@@ -177,7 +199,14 @@ fn decide_range(request: &Request<'_>, options: &SiteOptions, validators: &Valid
     match request.conditions.range.filter(|_| heeded) {
         Some(header) if conditional::range_applies(request.conditions.if_range, validators, options.conformance) => {
             let SiteOptions { max_ranges, multipart, conformance, .. } = *options;
-            range::decide(header, size, &RangePolicy { max_ranges, multipart, conformance })
+            match range::decide(header, size, &RangePolicy { max_ranges, multipart, conformance }) {
+                RangeDecision::Single(ByteRange { start, end_exclusive }) => {
+                    let most = options.max_range_length.unwrap_or(u64::MAX);
+                    let end_exclusive = end_exclusive.min(start.saturating_add(most));
+                    RangeDecision::Single(ByteRange { start, end_exclusive })
+                }
+                decision => decision,
+            }
         }
         _ => RangeDecision::Whole,
     }
@@ -187,10 +216,10 @@ fn decide_range(request: &Request<'_>, options: &SiteOptions, validators: &Valid
 fn with_body(
     file: Arc<OpenFile>,
     decision: RangeDecision,
+    (first, size): (u64, u64),
     content_type: Option<&'static str>,
     headers: &mut HeaderList,
 ) -> (u16, Body, u64) {
-    let size = file.meta().size;
     if let RangeDecision::Several(ranges) = decision {
         let boundary = boundary();
         headers.push(("content-type", Cow::Owned(format!("multipart/byteranges; boundary={boundary}"))));
@@ -200,7 +229,8 @@ fn with_body(
             .map(|range| {
                 let content_range = content_range(range, size);
                 let head = format!("\r\n--{boundary}\r\n{type_line}content-range: {content_range}\r\n\r\n");
-                Part { head, range }
+                let (start, end_exclusive) = (first + range.start, first + range.end_exclusive);
+                Part { head, range: ByteRange { start, end_exclusive } }
             })
             .collect();
         let tail = format!("\r\n--{boundary}--\r\n");
@@ -213,9 +243,9 @@ fn with_body(
     let (status, offset, length) = match decision {
         RangeDecision::Single(range) => {
             headers.push(("content-range", Cow::Owned(content_range(range, size))));
-            (206, range.start, range.length())
+            (206, first + range.start, range.length())
         }
-        _ => (200, 0, size),
+        _ => (200, first, size),
     };
     (status, Body::File { file, offset, length }, length)
 }

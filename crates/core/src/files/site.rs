@@ -17,15 +17,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::content_tag::{ContentTag, ContentTags};
 use super::memo::Memo;
-use super::plan::{Body, Found, Response, plan};
+use super::plan::{Body, Found, Response, Slice, plan};
 use super::root::{Access, Lookup, Refresh, Root, Symlinks};
 use crate::error::{Code, Error, Result};
 use crate::http::Conformance;
+use crate::http::caching::CachePolicy;
 use crate::http::conditional::Conditions;
-use crate::http::headers::CacheControl;
 use crate::http::negotiation::{self, Encoding};
 use crate::http::path::{self, PathError, PathRules, RequestPath};
+
+/// Why a name that begins with a dot is forbidden: the one refusal that is about a name and not about its spelling.
+const DOT_FILE: &str = "dot file";
 
 /// What to do with names that begin with a dot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,12 +60,14 @@ pub struct SiteOptions {
     pub pre_compressed: Vec<Encoding>,
     /// `Accept-Ranges` and ranges.
     pub accept_ranges: bool,
-    /// `Cache-Control`, or none.
-    pub cache_control: Option<CacheControl>,
+    /// `Cache-Control`.
+    pub caching: CachePolicy,
     /// `Content-Type`.
     pub content_type: bool,
     /// `ETag`.
     pub etag: bool,
+    /// Make it from the file's bytes: strong. Otherwise from size and time: weak.
+    pub content_tags: bool,
     /// `Last-Modified`.
     pub last_modified: bool,
     /// Whose reading of HTTP.
@@ -70,8 +76,16 @@ pub struct SiteOptions {
     pub path_rules: PathRules,
     /// More satisfiable ranges than this in one header: the whole file.
     pub max_ranges: usize,
-    /// Answer several ranges in parts ([`Conformance::Rfc9110`] only).
+    /// Answer several ranges in parts.
     pub multipart: bool,
+    /// The longest answer to a single range, in bytes; what is cut off is to be asked for again.
+    pub max_range_length: Option<u64>,
+    /// Serve this stretch of every file as if it were the whole.
+    pub slice: Slice,
+    /// Directories are listed: without its slash one is [`Outcome::Directory`], whatever index it has.
+    pub listing: bool,
+    /// The file below a root that answers, with 200, for paths without extension that name nothing.
+    pub fallback: Option<String>,
 }
 
 impl Default for SiteOptions {
@@ -84,14 +98,19 @@ impl Default for SiteOptions {
             redirect: false,
             pre_compressed: Vec::new(),
             accept_ranges: true,
-            cache_control: Some(CacheControl::default()),
+            caching: CachePolicy::default(),
             content_type: true,
             etag: true,
+            content_tags: false,
             last_modified: true,
             conformance: Conformance::FastifyStatic,
             path_rules: PathRules::DecodeUri,
             max_ranges: 1000,
             multipart: false,
+            max_range_length: None,
+            slice: Slice::default(),
+            listing: false,
+            fallback: None,
         }
     }
 }
@@ -137,6 +156,12 @@ pub enum Outcome {
     WouldBlock,
 }
 
+impl Outcome {
+    fn is_missing(&self) -> bool {
+        matches!(self, Outcome::NotFound)
+    }
+}
+
 /// A directory that exists and has no index, for a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
@@ -154,6 +179,7 @@ pub struct Site {
     roots: Vec<Root>,
     options: SiteOptions,
     memo: Memo,
+    tags: ContentTags,
 }
 
 /// What one root has.
@@ -175,6 +201,11 @@ impl Site {
                 return Err(invalid("index", name, "a file name below its directory, such as index.html"));
             }
         }
+        if let Some(name) = &options.fallback
+            && !RequestPath::from_decoded(name).is_ok_and(|path| path.relative() == name && !name.is_empty())
+        {
+            return Err(invalid("fallback", name, "a file below the root, such as index.html"));
+        }
         for name in &options.extensions {
             if name.contains('/') || !RequestPath::from_decoded(name).is_ok_and(|path| !path.relative().is_empty()) {
                 return Err(invalid("extensions", name, "an extension without its dot, such as html"));
@@ -186,7 +217,7 @@ impl Site {
             }
         }
         let roots = roots.into_iter().map(|path| Root::new(path, options.symlinks)).collect::<Result<_>>()?;
-        Ok(Self { roots, options, memo: Memo::default() })
+        Ok(Self { roots, options, memo: Memo::default(), tags: ContentTags::default() })
     }
 
     /// The options as given.
@@ -211,7 +242,7 @@ impl Site {
         };
         if self.options.dotfiles != Dotfiles::Allow && path.has_dotfile() {
             return Ok(match self.options.dotfiles {
-                Dotfiles::Deny => Outcome::Forbidden("dot file"),
+                Dotfiles::Deny => Outcome::Forbidden(DOT_FILE),
                 _ => Outcome::NotFound,
             });
         }
@@ -227,7 +258,18 @@ impl Site {
                 Refresh::WouldBlock => return Ok(Outcome::WouldBlock),
             }
         }
-        if replaced { self.find(&path, request, access) } else { Ok(outcome) }
+        let outcome = if replaced { self.find(&path, request, access)? } else { outcome };
+        match &self.options.fallback {
+            Some(name) if !path.has_extension() && (outcome.is_missing() || !self.options.listing) => {
+                let name =
+                    RequestPath::from_decoded(name).map_err(|error| invalid("fallback", name, error.as_str()))?;
+                match self.find(&name, request, access)? {
+                    Outcome::Directory(_) | Outcome::NotFound => Ok(outcome),
+                    fallback => Ok(fallback),
+                }
+            }
+            _ => Ok(outcome),
+        }
     }
 
     fn find(&self, path: &RequestPath<'_>, request: &Request<'_>, access: Access) -> Result<Outcome> {
@@ -235,7 +277,7 @@ impl Site {
         for (root_index, root) in self.roots.iter().enumerate().skip(request.root_index) {
             let search = Search { options: &self.options, root, request, access };
             match search.path(path)? {
-                Step::Found(found) => return Ok(Outcome::Response(self.plan(found, root_index, request))),
+                Step::Found(found) => return self.plan(found, root_index, request, access),
                 Step::Stop(outcome) => return Ok(outcome),
                 Step::Directory => directory = directory.or(Some(root_index)),
                 Step::Missing => {}
@@ -247,16 +289,25 @@ impl Site {
     }
 
     /// The whole file for a request without conditions says the same each time, so it is worked out once per version.
-    fn plan(&self, found: Found, root_index: usize, request: &Request<'_>) -> Response {
-        if request.head_only || !request.conditions.is_plain() {
-            return plan(found, root_index, request, &self.options);
-        }
+    fn plan(&self, mut found: Found, root_index: usize, request: &Request<'_>, access: Access) -> Result<Outcome> {
         let meta = *found.file.meta();
-        if let Some(head) = self.memo.get(&found.path, root_index, &meta) {
-            let body = Body::File { file: Arc::new(found.file), offset: 0, length: meta.size };
-            return Response { status: 200, head, body, meta };
+        let plain = !request.head_only && request.conditions.is_plain();
+        if plain && let Some(head) = self.memo.get(&found.path, root_index, found.encoding, &meta) {
+            let Slice { start, .. } = self.options.slice;
+            let length = self.options.slice.length(meta.size);
+            let body = Body::File { file: Arc::new(found.file), offset: start, length };
+            return Ok(Outcome::Response(Response { status: 200, head, body, meta }));
         }
-        self.memo.keep(plan(found, root_index, request, &self.options))
+        let mut settled = true;
+        if self.options.content_tags && self.options.etag {
+            match self.tags.of(&found.file, access)? {
+                ContentTag::Known(tag) => found.content_tag = Some(tag),
+                ContentTag::Unsettled => settled = false,
+                ContentTag::WouldBlock => return Ok(Outcome::WouldBlock),
+            }
+        }
+        let response = plan(found, root_index, request, &self.options);
+        Ok(Outcome::Response(if plain && settled { self.memo.keep(response) } else { response }))
     }
 
     fn refuse(&self, error: PathError, request: &Request<'_>) -> Outcome {
@@ -298,6 +349,7 @@ impl Search<'_> {
             };
         }
         match self.name(relative)? {
+            Step::Directory if self.options.listing => Ok(Step::Directory),
             Step::Directory if self.options.redirect => Ok(Step::Stop(Outcome::Redirect)),
             Step::Directory => match self.index(relative)? {
                 Step::Missing => Ok(Step::Directory),
@@ -349,7 +401,12 @@ impl Search<'_> {
                 let variant = format!("{path}{}", encoding.suffix());
                 match open_under(self.root, &variant, self.access)? {
                     Lookup::File(file) => {
-                        return Ok(Step::Found(Found { file, path: variant, encoding: Some(encoding) }));
+                        return Ok(Step::Found(Found {
+                            file,
+                            path: variant,
+                            encoding: Some(encoding),
+                            content_tag: None,
+                        }));
                     }
                     Lookup::WouldBlock => return Ok(Step::Stop(Outcome::WouldBlock)),
                     // A variant that cannot be read is no reason to withhold the plain file.
@@ -362,7 +419,7 @@ impl Search<'_> {
 
     fn plain(&self, path: String) -> Result<Step> {
         Ok(match open_under(self.root, &path, self.access)? {
-            Lookup::File(file) => Step::Found(Found { file, path, encoding: None }),
+            Lookup::File(file) => Step::Found(Found { file, path, encoding: None, content_tag: None }),
             Lookup::Directory => Step::Directory,
             Lookup::Missing | Lookup::NotADirectory | Lookup::NotRegular => Step::Missing,
             Lookup::TooLong => Step::Stop(too_long(self.options, self.request)),

@@ -28,9 +28,9 @@ pub struct Conditions<'a> {
 }
 
 impl Conditions<'_> {
-    /// True when none of the headers was sent.
+    /// True when nothing but the whole file can be the answer: no precondition and no range.
     pub fn is_plain(&self) -> bool {
-        *self == Self::default()
+        self.range.is_none() && !self.any_precondition()
     }
 
     /// True when a precondition is set, so that [`evaluate`] has something to say.

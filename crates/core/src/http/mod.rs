@@ -11,10 +11,13 @@
 //! | [`negotiation`] | which content coding |
 //! | [`etag`], [`date`] | the two validators |
 //! | [`mime`], [`headers`] | type and header values |
+//! | [`caching`], [`glob`] | `Cache-Control` by file name |
 
+pub mod caching;
 pub mod conditional;
 pub mod date;
 pub mod etag;
+pub mod glob;
 pub mod headers;
 pub mod mime;
 mod mime_table;

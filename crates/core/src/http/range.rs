@@ -39,8 +39,7 @@ pub enum RangeDecision {
 pub struct RangePolicy {
     /// A header with more satisfiable ranges than this gets the whole file, RFC 9110 section 14.2.
     pub max_ranges: usize,
-    /// Answer several ranges with `multipart/byteranges`; otherwise with the whole file.
-    /// [`Conformance::FastifyStatic`] never does.
+    /// Answer several ranges with `multipart/byteranges`; otherwise with the whole file, as `@fastify/static` does.
     pub multipart: bool,
     /// Whose parser.
     pub conformance: Conformance,
@@ -48,20 +47,15 @@ pub struct RangePolicy {
 
 /// Decides on a `Range` header for a file of `size` bytes.
 pub fn decide(header: &str, size: u64, policy: &RangePolicy) -> RangeDecision {
-    let (ranges, several) = match policy.conformance {
-        Conformance::Rfc9110 => match parse_rfc(header, size, policy.max_ranges) {
-            Parsed::Ignore => return RangeDecision::Whole,
-            Parsed::Ranges(ranges) => (ranges, policy.multipart),
-        },
-        Conformance::FastifyStatic => match parse_fastify(header, size, policy.max_ranges) {
-            Parsed::Ignore => return RangeDecision::Whole,
-            Parsed::Ranges(ranges) => (ranges, false),
-        },
+    let parsed = match policy.conformance {
+        Conformance::Rfc9110 => parse_rfc(header, size, policy.max_ranges),
+        Conformance::FastifyStatic => parse_fastify(header, size, policy.max_ranges),
     };
+    let Parsed::Ranges(ranges) = parsed else { return RangeDecision::Whole };
     match *merge(ranges).as_slice() {
         [] => RangeDecision::Unsatisfiable,
         [only] => RangeDecision::Single(only),
-        ref ranges if several => RangeDecision::Several(ranges.to_vec()),
+        ref ranges if policy.multipart => RangeDecision::Several(ranges.to_vec()),
         _ => RangeDecision::Whole,
     }
 }

@@ -1,0 +1,358 @@
+/**
+ * From an answer of the engine to a Fastify reply: callbacks of the application, headers, errors, and the road of the bytes.
+ *
+ * A plain GET without callbacks costs two calls of the engine: the answer, and head and file to the socket.
+ */
+import { type Stats, statSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { Socket } from 'node:net';
+import path from 'node:path';
+
+import type { FastifyReply, FastifyRequest } from 'fastify';
+
+import { FileBody } from '../body.js';
+import { engine } from '../engine.js';
+import type { ZerosendError } from '../errors.js';
+import { unobstructedHeaders } from '../fastify-internals.js';
+import { hold } from '../hold.js';
+import { isPlainResponse, isPlainSocket } from '../internals.js';
+import type { RequestConditions } from '../native.js';
+import { CURRENT, sendBody } from '../response.js';
+import { type Answer, conditionsOf, type Site, varyWithEncoding } from '../site.js';
+import { FST_STATIC_FORBIDDEN_PATH, FST_STATIC_INVALID_OPTION_VALUE } from './errors.js';
+import { httpError } from './http-error.js';
+import { asJson, isListName, type ListOptionsJsonFormat, listDirectory, withLinks } from './list.js';
+import { otherNames } from './names.js';
+import type { FastifyStaticOptions, ReplyOptions } from './options.js';
+import { decodePath, withSlash } from './paths.js';
+import type { Sites } from './sites.js';
+import type { Road, Statistics } from './statistics.js';
+
+/** A name that is asked for. */
+export interface Wanted {
+  /** The path below the root. */
+  pathname: string;
+  /** It comes from a URL: percent-encoded, without query. */
+  encoded: boolean;
+  /** The root as `allowedPath` is told; default: that of the site that has the file. */
+  root?: string | undefined;
+  /** Without a root: `pathname` is absolute in the file system. */
+  unrooted?: boolean;
+  options?: ReplyOptions | undefined;
+}
+
+/** Answers replies for one registration. */
+export class Delivery {
+  readonly #options: FastifyStaticOptions;
+  readonly #sites: Sites;
+  readonly #statistics: Statistics;
+  readonly #prefix: string;
+  /** Every response has to be shown to the application before it is sent. */
+  readonly #watched: boolean;
+  readonly #list: ListOptionsJsonFormat | undefined;
+
+  constructor(options: FastifyStaticOptions, prefix: string, sites: Sites, statistics: Statistics) {
+    this.#options = options;
+    this.#prefix = prefix;
+    this.#sites = sites;
+    this.#statistics = statistics;
+    this.#watched = options.allowedPath !== undefined || options.onFile !== undefined;
+    // True is a list with the defaults.
+    this.#list = options.list ? (Object(options.list) as ListOptionsJsonFormat) : undefined;
+  }
+
+  answer(reply: FastifyReply, site: Site, wanted: Wanted): void {
+    if (this.#watched || wanted.options?.onFile !== undefined) {
+      void this.#show(reply, site, wanted).catch((error) => reply.send(error));
+      return;
+    }
+    const { request } = reply;
+    const conditions = conditionsOf(request.headers, site.negotiates);
+    const headOnly = request.method === 'HEAD';
+    let answer: Answer | undefined;
+    try {
+      answer = site.respond(wanted.pathname, wanted.encoded, headOnly, conditions);
+    } catch (error) {
+      this.#fail(reply, error as ZerosendError);
+      return;
+    }
+    if (answer === undefined) void this.#answerLater(reply, site, wanted, headOnly, conditions);
+    else this.#deliver(reply, site, wanted, answer, CURRENT, undefined);
+  }
+
+  async #answerLater(
+    reply: FastifyReply,
+    site: Site,
+    wanted: Wanted,
+    headOnly: boolean,
+    conditions: RequestConditions | undefined,
+  ): Promise<void> {
+    const release = keepOpen(reply);
+    try {
+      const { answer, token } = await site.respondLater(wanted.pathname, wanted.encoded, headOnly, conditions);
+      try {
+        this.#deliver(reply, site, wanted, answer, token, undefined);
+      } catch (error) {
+        reply.send(error);
+      }
+    } catch (error) {
+      this.#fail(reply, error as ZerosendError);
+    } finally {
+      release?.();
+    }
+  }
+
+  /** Lets `allowedPath` and `onFile` see the answer first. */
+  async #show(reply: FastifyReply, site: Site, wanted: Wanted): Promise<void> {
+    const { allowedPath } = this.#options;
+    const { request } = reply;
+    const onFile =
+      wanted.options !== undefined && 'onFile' in wanted.options ? wanted.options.onFile : this.#options.onFile;
+    if (onFile !== undefined && typeof onFile !== 'function') throw new TypeError('onFile option must be a function');
+    const name = wanted.encoded ? decodePath(wanted.pathname) : wanted.pathname;
+    if (name === undefined) {
+      reply.callNotFound();
+      return;
+    }
+    const parts = allowedPath !== undefined && site.roots.length > 1 ? this.#sites.parts(site) : [site];
+    const release = keepOpen(reply);
+    let held = 0;
+    try {
+      for (const part of parts) {
+        const { answer, token } = await this.#ask(reply, part, wanted);
+        held = token;
+        const { kind, reason } = answer;
+        const misspelt = kind === 'bad-path' || (kind === 'forbidden' && reason !== 'dot file');
+        if (!misspelt && allowedPath !== undefined) {
+          const roots = part.roots.length > 1 ? part.roots : [part.roots[0] as string];
+          const root = wanted.unrooted ? undefined : (wanted.root ?? roots[answer.rootIndex]);
+          const allowed = (asked: string) => allowedPath(asked, root, request);
+          // What falls back has been asked for in every root before.
+          const asked = part.roots.length > 1 || allowed(name);
+          if (!asked || (kind === 'response' && !otherNames(name, answer, name.startsWith('/')).every(allowed))) {
+            reply.callNotFound();
+            return;
+          }
+        }
+        if (kind === 'not-found' && part !== parts.at(-1)) continue;
+        if (kind === 'directory' && part !== parts.at(-1)) continue;
+        let stats: Stats | undefined;
+        if (kind === 'response' && onFile !== undefined) {
+          stats = await stat(answer.file);
+          await onFile(answer.file, stats);
+        }
+        held = 0;
+        this.#deliver(reply, part, wanted, answer, token, stats);
+        return;
+      }
+    } catch (error) {
+      if ((error as ZerosendError).syscall !== undefined) this.#fail(reply, error as ZerosendError);
+      else throw error;
+    } finally {
+      if (held !== 0) engine().release(held);
+      release?.();
+    }
+  }
+
+  /** The answer and the token of its transfer, at once where the disk need not be asked. */
+  async #ask(
+    reply: FastifyReply,
+    site: Site,
+    { pathname, encoded }: Wanted,
+  ): Promise<{ answer: Answer; token: number }> {
+    const { request } = reply;
+    const conditions = conditionsOf(request.headers, site.negotiates);
+    const headOnly = request.method === 'HEAD';
+    const answer = site.respond(pathname, encoded, headOnly, conditions);
+    if (answer !== undefined) return { answer, token: engine().holdCurrent() };
+    return await site.respondLater(pathname, encoded, headOnly, conditions);
+  }
+
+  #deliver(
+    reply: FastifyReply,
+    site: Site,
+    wanted: Wanted,
+    answer: Answer,
+    token: number,
+    stats: Stats | undefined,
+  ): void {
+    switch (answer.kind) {
+      case 'response':
+        if (answer.status === 412 || answer.status === 416) reply.send(httpError(answer.status, headersOf(answer)));
+        else this.#send(reply, wanted, answer, token, stats);
+        return;
+      case 'redirect':
+        reply.redirect(withSlash(reply.request.raw.url as string), 301);
+        return;
+      case 'forbidden':
+        reply.send(isPlainRefusal(answer, wanted) ? httpError(403) : new FST_STATIC_FORBIDDEN_PATH());
+        return;
+      case 'bad-path':
+        reply.send(httpError(400));
+        return;
+      default:
+        if (this.#list !== undefined)
+          void this.#sendList(reply, site, wanted, answer).catch((error) => reply.send(error));
+        else this.#missing(reply, answer);
+    }
+  }
+
+  #missing(reply: FastifyReply, answer: Answer): void {
+    if (answer.kind === 'directory' && answer.status === 403) reply.send(httpError(403));
+    else reply.callNotFound();
+  }
+
+  #send(reply: FastifyReply, wanted: Wanted, answer: Answer, token: number, stats: Stats | undefined): void {
+    const { setHeaders } = this.#options;
+    if (reply.statusCode === 200 && answer.status !== 200) reply.code(answer.status);
+    const list = answer.headers;
+    let headers = unobstructedHeaders(reply);
+    if (headers === undefined) {
+      for (let at = 0; at < list.length; at += 2) reply.header(list[at] as string, list[at + 1]);
+    } else {
+      for (let at = 0; at < list.length; at += 2) headers[list[at] as string] = list[at + 1];
+    }
+    if (setHeaders !== undefined) {
+      // Whoever is called from here on may ask the engine for something else.
+      if (token === CURRENT) token = engine().holdCurrent();
+      try {
+        setHeaders(reply, answer.file, stats ?? statSync(answer.file));
+      } catch (error) {
+        engine().release(token);
+        throw error;
+      }
+      // These two are about the bytes that are sent, whatever was set.
+      if (answer.encoding !== undefined) {
+        for (let at = 0; at < list.length; at += 2) {
+          const name = list[at] as string;
+          if (name === 'content-type' || name === 'content-encoding') reply.header(name, list[at + 1]);
+        }
+      }
+      // Asked again: it may have added a trailer.
+      if (headers !== undefined) headers = unobstructedHeaders(reply);
+    }
+    if (answer.varies) reply.header('vary', varyWithEncoding(reply.getHeader('vary')));
+    if (headers !== undefined && isPlainResponse(reply.raw)) {
+      this.#sendDirectly(reply, answer, headers as Record<string, string>, token);
+    } else {
+      if (token === CURRENT) token = engine().holdCurrent();
+      reply.send(this.#body(reply, answer, token, wanted.options?.highWaterMark));
+    }
+  }
+
+  /** Nothing stands between: head and body by one native call. */
+  #sendDirectly(reply: FastifyReply, answer: Answer, headers: Record<string, string>, token: number): void {
+    const { raw } = reply;
+    try {
+      raw.writeHead(raw.statusCode, headers);
+    } catch (error) {
+      if (token !== CURRENT) engine().release(token);
+      throw error;
+    }
+    if (answer.length === 0) {
+      this.#took(reply, answer, 'none', false);
+      raw.end();
+      return;
+    }
+    const sent = sendBody(raw, token, answer.length, (error, method) => {
+      this.#took(reply, answer, method ?? 'none', error !== undefined);
+      if (error !== undefined) logFailure(reply.log, error, answer.file);
+    });
+    // The head says something that a bare body cannot follow (somebody has changed the length, say).
+    if (!sent) {
+      if (token === CURRENT) token = engine().holdCurrent();
+      this.#body(reply, answer, token, undefined).pipe(raw);
+    }
+  }
+
+  #body(reply: FastifyReply, answer: Answer, token: number, highWaterMark: number | undefined): FileBody {
+    reply.zerosendRoad = token === 0 ? 'none' : 'stream';
+    const onRoad = (road: Road, aborted: boolean) => this.#took(reply, answer, road, aborted);
+    // As @fastify/send: what is no positive integer is the default.
+    const usable = Number.isSafeInteger(highWaterMark) && (highWaterMark as number) > 0;
+    return new FileBody(token, answer.length, answer.file, {
+      highWaterMark: usable ? highWaterMark : undefined,
+      onRoad,
+    });
+  }
+
+  #took(reply: FastifyReply, answer: Answer, road: Road, aborted: boolean): void {
+    reply.zerosendRoad = road;
+    this.#statistics.count(road, answer.length, aborted);
+  }
+
+  /** The list of a directory, if this path is to have one. */
+  async #sendList(reply: FastifyReply, site: Site, wanted: Wanted, answer: Answer): Promise<void> {
+    const list = this.#list as ListOptionsJsonFormat;
+    const pathname = wanted.encoded ? (decodePath(wanted.pathname) ?? '/') : wanted.pathname;
+    const slash = pathname.endsWith('/');
+    // A directory without its slash, or without any index that could be there, is always listed.
+    const asItself = answer.kind === 'directory' && (!slash || answer.status === 403);
+    if (!asItself && !isListName(pathname, list)) {
+      this.#missing(reply, answer);
+      return;
+    }
+    let directory = answer.file;
+    if (answer.kind !== 'directory') {
+      const found = await this.#directory(site, slash ? pathname : path.posix.join(path.posix.dirname(pathname), '/'));
+      if (found === undefined) {
+        reply.callNotFound();
+        return;
+      }
+      directory = found;
+    }
+    const asked = (reply.request.query as { format?: unknown } | undefined)?.format;
+    if (asked === 'html' && typeof list.render !== 'function') {
+      const allowed = 'must be a function and is required with the URL parameter `format=html`';
+      throw new FST_STATIC_INVALID_OPTION_VALUE('list.render', allowed);
+    }
+    const { dotfiles = 'allow', symlinks = 'follow' } = site.options;
+    const rules = { hideDotfiles: dotfiles !== 'allow', symlinks, root: site.roots[0] as string };
+    const listing = await listDirectory(directory, list, rules).catch(() => undefined);
+    if (listing === undefined) {
+      reply.callNotFound();
+    } else if ((asked || list.format) === 'html' && list.render !== undefined) {
+      const { dirs, files } = withLinks(listing, pathname, this.#prefix, list);
+      reply.type('text/html').send(list.render(dirs, files));
+    } else {
+      reply.send(asJson(listing, list));
+    }
+  }
+
+  /** The directory that a path with its slash names, whatever index it has; found by the engine, so under its rules. */
+  async #directory(site: Site, pathname: string): Promise<string | undefined> {
+    const { answer, token } = await site.respondLater(pathname, false, true, undefined);
+    if (token !== 0) engine().release(token);
+    if (answer.kind === 'directory') return answer.file;
+    return answer.kind === 'response' ? path.join(site.roots[answer.rootIndex] as string, pathname) : undefined;
+  }
+
+  #fail(reply: FastifyReply, error: ZerosendError): void {
+    reply.log.error({ err: error }, 'the file could not be read');
+    // The message of the system names a path of the server, which is nobody's business.
+    reply.send(httpError(500, undefined, error));
+  }
+}
+
+/** A client that half-closes while others are asked still wants its answer. */
+function keepOpen(reply: FastifyReply): (() => void) | undefined {
+  const { socket } = reply.request.raw;
+  return socket instanceof Socket && isPlainSocket(socket) ? hold(socket, 'end') : undefined;
+}
+
+/** What `@fastify/static` leaves to send, which has no code for it. */
+function isPlainRefusal(answer: Answer, { pathname, encoded }: Wanted): boolean {
+  return answer.reason === 'dot file' || (!encoded && /^\.\.(?:\/|$)/.test(pathname));
+}
+
+function headersOf({ headers }: Answer): Record<string, string> {
+  const object: Record<string, string> = {};
+  for (let at = 0; at < headers.length; at += 2) object[headers[at] as string] = headers[at + 1] as string;
+  return object;
+}
+
+function logFailure(log: FastifyRequest['log'], error: ZerosendError, file: string): void {
+  const peerIsGone = error.code === 'EPIPE' || error.code === 'ECONNRESET' || error.code === 'ERR_ZEROSEND_CLOSED';
+  if (peerIsGone) log.info({ err: error }, 'the client closed the connection');
+  else log.error({ err: error, file }, 'the connection was closed in the middle of a response');
+}

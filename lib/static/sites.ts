@@ -1,0 +1,103 @@
+/** The sites of a registration: its own, and those that a response asks for with another root or options. */
+import { resolve } from 'node:path';
+
+import { Site, type SiteOptions, type SliceOptions } from '../site.js';
+import { type FastifyStaticOptions, type ReplyOptions, rootPath } from './options.js';
+
+/** Kept at most, besides the registration's own. */
+const MOST = 64;
+
+/** The options that a single response can change; the others are the registration's alone. */
+const OWN = [
+  'acceptRanges',
+  'cacheControl',
+  'conformance',
+  'contentType',
+  'dotfiles',
+  'etag',
+  'extensions',
+  'immutable',
+  'index',
+  'lastModified',
+  'maxAge',
+  'maxage',
+  'method',
+  'multipart',
+  'symlinks',
+  'start',
+  'end',
+  'maxContentRangeChunkSize',
+] as const satisfies readonly (keyof ReplyOptions)[];
+
+export class Sites {
+  /** The registration's own; `undefined` without a root. */
+  readonly own: Site | undefined;
+  readonly #options: FastifyStaticOptions;
+  readonly #roots: readonly string[] | undefined;
+  readonly #others = new Map<string, Site>();
+  readonly #parts = new WeakMap<Site, Site[]>();
+
+  constructor(roots: string[] | undefined, options: FastifyStaticOptions) {
+    this.#options = options;
+    this.#roots = roots;
+    // Made without a root too, so that wrong options fail here and not in the middle of a response.
+    const site = new Site(roots ?? ['/'], options, Boolean(options.list));
+    if (roots === undefined) site.close();
+    else this.own = site;
+  }
+
+  /** The site for a response; `undefined` when no root is known. Throws for options that are wrong. */
+  for(root: ReplyOptions['root'], options: ReplyOptions | undefined): Site | undefined {
+    if (!root && options === undefined) return this.own;
+    const roots = root ? (Array.isArray(root) ? root : [root]).map((one) => resolve(rootPath(one))) : this.#roots;
+    return roots === undefined ? undefined : this.#with(roots, options);
+  }
+
+  /** The site for absolute paths of the file system itself. */
+  unrooted(options: ReplyOptions | undefined): Site {
+    return this.#with(['/'], options);
+  }
+
+  /** A site for each root of `site`, in order and without the fallback, which is no root's own; then `site` itself if it has one. */
+  parts(site: Site): readonly Site[] {
+    let parts = this.#parts.get(site);
+    if (parts === undefined) {
+      const { fallback, ...options } = site.options;
+      parts = site.roots.map((root) => new Site([root], options, Boolean(this.#options.list)));
+      if (fallback !== undefined) parts.push(site);
+      this.#parts.set(site, parts);
+    }
+    return parts;
+  }
+
+  close(): void {
+    this.own?.close();
+    for (const site of this.#others.values()) site.close();
+    this.#others.clear();
+  }
+
+  #with(roots: readonly string[], options: ReplyOptions | undefined): Site {
+    const own: Record<string, unknown> = {};
+    // Own but undefined is the default, not the registration's, as with Object.assign.
+    for (const name of OWN) if (options !== undefined && name in options) own[name] = options[name] ?? null;
+    const key = JSON.stringify([roots, own]);
+    const known = this.#others.get(key);
+    if (known !== undefined) {
+      // To the end of the order in which they are let go.
+      this.#others.delete(key);
+      this.#others.set(key, known);
+      return known;
+    }
+    for (const name of Object.keys(own)) own[name] ??= undefined;
+    const site = new Site(
+      [...roots],
+      { ...this.#options, ...own } as SiteOptions & SliceOptions,
+      Boolean(this.#options.list),
+    );
+    const [oldest] = this.#others.keys();
+    // Not closed: a request may still be about to ask it. It goes when the last of them has let go of it.
+    if (oldest !== undefined && this.#others.size >= MOST) this.#others.delete(oldest);
+    this.#others.set(key, site);
+    return site;
+  }
+}

@@ -1,0 +1,52 @@
+/** Which road responses took, counted. */
+import type { TransferReport } from '../native.js';
+
+/**
+ * How the bytes of a response left: the method of the engine that moved them; `'stream'`, through a Node stream (TLS,
+ * HTTP/2, `inject()`, a compressor); `'none'`, no bytes (HEAD, 304, empty files).
+ */
+export type Road = TransferReport['method'] | 'stream' | 'none';
+
+/** What one road has carried. */
+export interface RoadStatistics {
+  /** Responses, those that were cut off included. */
+  responses: number;
+  /** Bytes of their bodies as announced. */
+  bytes: number;
+}
+
+/** Counts since the plugin was registered or the handler made. */
+export interface StaticStatistics {
+  /** Responses with a file behind them: 200, 206 and 304. */
+  responses: number;
+  /** Bytes of their bodies as announced. */
+  bytes: number;
+  /** Of these responses, how many were cut off: the client went away, or the file got shorter. */
+  aborted: number;
+  /** By road; a road that nothing took is absent. */
+  roads: Partial<Record<Road, RoadStatistics>>;
+}
+
+export class Statistics {
+  #aborted = 0;
+  readonly #roads: Partial<Record<Road, RoadStatistics>> = {};
+
+  count(road: Road, bytes: number, aborted: boolean): void {
+    this.#roads[road] ??= { responses: 0, bytes: 0 };
+    const counts = this.#roads[road];
+    counts.responses += 1;
+    counts.bytes += bytes;
+    if (aborted) this.#aborted += 1;
+  }
+
+  /** The counts now, as a copy. */
+  read(): StaticStatistics {
+    const sum: StaticStatistics = { responses: 0, bytes: 0, aborted: this.#aborted, roads: {} };
+    for (const [road, counts] of Object.entries(this.#roads) as [Road, RoadStatistics][]) {
+      sum.responses += counts.responses;
+      sum.bytes += counts.bytes;
+      sum.roads[road] = { ...counts };
+    }
+    return sum;
+  }
+}
