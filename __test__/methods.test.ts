@@ -1,0 +1,368 @@
+/** sendFile and sendFiles by every method: what is reported, how it is bounded, cancelled and resumed. */
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, openSync, truncateSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+
+import test from 'ava';
+import { type Method, type SendFileResult, sendFile, sendFiles, sliceRanges, type ZerosendError } from 'zerosend';
+
+import { openDescriptors, pattern, patternFile, scratch, settled, sha256 } from './support/files.js';
+import { pair, readAll } from './support/wire.js';
+
+const METHODS: readonly Exclude<Method, 'auto'>[] = ['sendfile', 'splice', 'mmap', 'read-write', 'vmsplice'];
+const MIB = 1024 * 1024;
+
+for (const kind of ['TCP', 'Unix'] as const) {
+  test.serial(`every method over ${kind}: bytes, and what is reported`, async (t) => {
+    const directory = scratch(t);
+    for (const size of [0, 1, 4095, 65_537, 3 * MIB + 3]) {
+      const file = patternFile(directory, 'file', size);
+      for (const method of METHODS) {
+        const { server, client } = await pair(t, kind === 'Unix' ? join(directory, `${method}${size}`) : undefined);
+        const received = readAll(client);
+        const result = await sendFile(server, file, { method, head: 'head' });
+        server.end();
+        t.is(sha256(await received), sha256(Buffer.concat([Buffer.from('head'), pattern(size)])), `${method} ${size}`);
+        t.deepEqual(Object.keys(result).sort(), ['bytes', 'durationMs', 'method', 'syscalls']);
+        t.like(result, { bytes: size + 4, method });
+        t.true(result.syscalls > 0 && result.durationMs >= 0);
+        server.destroy();
+      }
+    }
+  });
+}
+
+test.serial('a method that a filesystem refuses becomes read-write, and says so', async (t) => {
+  const { server, client } = await pair(t);
+  const received = readAll(client);
+  const used: SendFileResult[] = [];
+  for (const method of METHODS)
+    used.push(await sendFile(server, '/proc/self/status', { method, length: 64 }).catch((error) => error));
+  server.end();
+  await received;
+  for (const result of used) {
+    // The size of a file of procfs is 0, so that a length beyond it is refused before anything is tried.
+    t.is((result as unknown as ZerosendError).code, 'ERR_ZEROSEND_OUT_OF_RANGE');
+  }
+  const directory = '/dev/shm';
+  const file = join(directory, `zerosend-${process.pid}`);
+  writeFileSync(file, pattern(200_000));
+  t.teardown(() => spawnSync('rm', ['-f', file]));
+  for (const method of METHODS) {
+    const { server, client } = await pair(t);
+    const received = readAll(client);
+    const result = await sendFile(server, file, { method });
+    server.end();
+    t.is(sha256(await received), sha256(pattern(200_000)));
+    t.is(result.method, method, 'tmpfs has them all');
+  }
+});
+
+const overlay = spawnSync('sh', ['-c', 'test "$(id -u)" = 0 && grep -q overlay /proc/filesystems']).status === 0;
+if (!overlay) console.warn('skipped: the test on overlayfs needs root and overlayfs');
+(overlay ? test.serial : test.serial.skip)('overlayfs', async (t) => {
+  const directory = scratch(t);
+  for (const name of ['lower', 'upper', 'work', 'merged']) mkdirSync(join(directory, name));
+  patternFile(join(directory, 'lower'), 'file', MIB);
+  const at = (name: string) => join(directory, name);
+  // The layers are on a tmpfs of their own: where the scratch directory is may be an overlay itself.
+  const options = `lowerdir=${at('lower')},upperdir=${at('upper')},workdir=${at('work')}`;
+  const mounted = spawnSync('mount', ['-t', 'overlay', 'overlay', '-o', options, at('merged')]);
+  if (mounted.status !== 0) {
+    t.log(`skipped: ${mounted.stderr}`);
+    t.pass();
+    return;
+  }
+  t.teardown(() => spawnSync('umount', [at('merged')]));
+  for (const method of METHODS) {
+    const { server, client } = await pair(t);
+    const received = readAll(client);
+    const result = await sendFile(server, join(at('merged'), 'file'), { method });
+    server.end();
+    t.is(sha256(await received), sha256(pattern(MIB)), result.method);
+  }
+});
+
+test.serial('a sparse file of 5 GiB costs no 5 GiB of memory', async (t) => {
+  const file = patternFile(scratch(t), 'sparse', 1000);
+  truncateSync(file, 5 * 1024 * MIB);
+  for (const method of METHODS) {
+    const { server, client } = await pair(t);
+    const received = readAll(client);
+    const offset = 5 * 1024 * MIB - 2 * MIB - 500;
+    const rss = process.memoryUsage().rss;
+    await sendFile(server, file, { method, offset });
+    server.end();
+    t.deepEqual(await received, Buffer.alloc(2 * MIB + 500));
+    t.true(process.memoryUsage().rss - rss < 512 * MIB, method);
+  }
+});
+
+test.serial('progress: at most every 50 ms, and once at the end', async (t) => {
+  const file = patternFile(scratch(t), 'file', 24 * MIB);
+  for (const fd of [false, true]) {
+    const { server, client } = await pair(t);
+    const calls: { at: number; bytes: number }[] = [];
+    const began = performance.now();
+    // Slowly read, so that it lasts.
+    const reading = (async () => {
+      let count = 0;
+      for await (const chunk of client) {
+        count += (chunk as Buffer).length;
+        if (count % 7 === 0 || performance.now() - began < 300) await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+      return count;
+    })();
+    const target = fd ? (server as unknown as { _handle: { fd: number } })._handle.fd : server;
+    const result = await sendFile(target, file, {
+      onProgress: (bytes) => calls.push({ at: performance.now(), bytes }),
+    });
+    server.end();
+    t.is(await reading, 24 * MIB);
+    t.is(calls.at(-1)?.bytes, 24 * MIB);
+    t.is(calls.filter(({ bytes }) => bytes === 24 * MIB).length, 1, 'the end is told once');
+    t.true(calls.length <= result.durationMs / 50 + 1, `${calls.length} in ${result.durationMs} ms`);
+    const gaps = calls.slice(1, -1).map(({ at }, index) => at - (calls[index]?.at as number));
+    t.true(
+      gaps.every((gap) => gap >= 40),
+      String(gaps),
+    );
+    t.true(calls.every(({ bytes }, index) => index === 0 || bytes > (calls[index - 1]?.bytes as number)));
+  }
+});
+
+test.serial('cancelled at once, and resumed by offset: the bytes are whole', async (t) => {
+  const file = patternFile(scratch(t), 'file', 40 * MIB);
+  const before = openDescriptors();
+  for (const method of METHODS) {
+    for (const fd of [false, true]) {
+      const { server, client } = await pair(t);
+      const chunks: Buffer[] = [];
+      client.on('data', (chunk) => chunks.push(chunk));
+      const target = fd ? (server as unknown as { _handle: { fd: number } })._handle.fd : server;
+      const controller = new AbortController();
+      client.once('data', () => {
+        client.pause();
+        setTimeout(() => controller.abort(), 10);
+      });
+      // One chunk is far more than the socket takes: a cancel that waited for its end would never come.
+      const sending = sendFile(target, file, { method, signal: controller.signal, chunkSize: 2 ** 30 });
+      const asked = once(controller.signal, 'abort').then(() => performance.now());
+      const error = (await t.throwsAsync(sending, {
+        code: 'ABORT_ERR',
+        name: 'AbortError',
+      })) as unknown as ZerosendError;
+      t.true(performance.now() - (await asked) < 1000, 'at once');
+      const sent = error.bytes as number;
+      t.true(sent > 0 && sent < 40 * MIB);
+      client.resume();
+      await sendFile(target, file, { method, offset: sent });
+      server.end();
+      await once(client, 'end');
+      t.is(sha256(Buffer.concat(chunks)), sha256(pattern(40 * MIB)), `${method} at ${sent}`);
+      client.destroy();
+      server.destroy();
+    }
+  }
+  await settled(t, before);
+});
+
+test.serial('chunkSize bounds a turn: others have theirs meanwhile', async (t) => {
+  const file = patternFile(scratch(t), 'file', 16 * MIB);
+  const { server, client } = await pair(t);
+  const received = readAll(client);
+  const small = await sendFile(server, file, { chunkSize: 64 * 1024 });
+  const large = await sendFile(server, file, { chunkSize: 8 * MIB });
+  server.end();
+  t.is((await received).length, 32 * MIB);
+  t.true(small.syscalls >= 256, `${small.syscalls} calls of at most 64 KiB`);
+  t.true(large.syscalls < small.syscalls);
+  for (const chunkSize of [0, 1.5, 2 ** 31, '1']) {
+    await t.throwsAsync(sendFile(server, file, { chunkSize: chunkSize as number }), { message: /chunkSize/ });
+  }
+});
+
+test.serial('cork and noDelay', async (t) => {
+  const directory = scratch(t);
+  const file = patternFile(directory, 'file', 5000);
+  for (const cork of [undefined, true, false]) {
+    for (const path of [undefined, join(directory, `socket${cork}`)]) {
+      const { server, client } = await pair(t, path);
+      const received = readAll(client);
+      const result = await sendFile(server, file, { cork, noDelay: true, head: 'x'.repeat(100), method: 'sendfile' });
+      server.end();
+      t.is((await received).length, 5100);
+      t.is(result.method, 'sendfile');
+    }
+  }
+  const { server } = await pair(t);
+  await t.throwsAsync(sendFile(server, file, { cork: 1 as unknown as boolean }), { message: /cork/ });
+  await t.throwsAsync(sendFile(server, file, { noDelay: 1 as unknown as boolean }), { message: /noDelay/ });
+});
+
+test.serial('sendFiles: memory and files in order, gathered', async (t) => {
+  const directory = scratch(t);
+  const one = patternFile(directory, 'one', 100_000, 1);
+  const two = patternFile(directory, 'two', 3000, 2);
+  const handle = await open(one);
+  t.teardown(() => handle.close());
+  for (const method of ['auto', ...METHODS] as const) {
+    const { server, client } = await pair(t);
+    const received = readAll(client);
+    const head = Buffer.from('head');
+    const sending = sendFiles(
+      server,
+      [
+        head,
+        Buffer.from('er'),
+        { file: one, offset: 5, length: 1000 },
+        Buffer.from('--'),
+        { file: handle },
+        { file: two },
+        Buffer.alloc(0),
+      ],
+      { method },
+    );
+    head.fill(0);
+    const result = await sending;
+    server.end();
+    const all = [
+      Buffer.from('header'),
+      pattern(1005, 1).subarray(5),
+      Buffer.from('--'),
+      pattern(100_000, 1),
+      pattern(3000, 2),
+    ];
+    t.is(sha256(await received), sha256(Buffer.concat(all)), method);
+    t.is(result.bytes, Buffer.concat(all).length);
+  }
+  const { server, client } = await pair(t);
+  const received = readAll(client);
+  await t.throwsAsync(sendFiles(server, [Buffer.from('x'), { file: join(directory, 'none') }]), { code: 'ENOENT' });
+  t.is((await sendFiles(server, [])).bytes, 0);
+  server.end();
+  t.is((await received).length, 0, 'a file that is missing spoils nothing');
+  await t.throwsAsync(sendFiles(server, ['text' as unknown as Buffer]), { message: /parts\[0\]/ });
+});
+
+test.serial('a body in parts, as multipart/byteranges has it', async (t) => {
+  const file = patternFile(scratch(t), 'file', 10_000);
+  const fd = openSync(file, 'r');
+  const { server, client } = await pair(t);
+  const received = readAll(client);
+  const ranges = [
+    [0, 10],
+    [5000, 4000],
+    [9999, 1],
+  ] as const;
+  const parts = ranges.flatMap(([offset, length]) => [
+    Buffer.from(`\r\n--b\r\ncontent-range: bytes ${offset}-${offset + length - 1}/10000\r\n\r\n`),
+    { file: fd, offset, length },
+  ]);
+  const { syscalls } = await sendFiles(server, [...parts, Buffer.from('\r\n--b--\r\n')]);
+  server.end();
+  const text = (await received).toString('latin1');
+  for (const [offset, length] of ranges) {
+    t.true(
+      text.includes(
+        pattern(10_000)
+          .subarray(offset, offset + length)
+          .toString('latin1'),
+      ),
+    );
+  }
+  t.true(text.endsWith('--b--\r\n'));
+  t.true(syscalls < 20, `${syscalls}`);
+});
+
+test.serial('slices of one open file over several sockets do not disturb each other', async (t) => {
+  const size = 20 * MIB + 7;
+  const file = patternFile(scratch(t), 'file', size);
+  const handle = await open(file);
+  t.teardown(() => handle.close());
+  for (const method of METHODS) {
+    const slices = sliceRanges(size, 7);
+    const pieces = await Promise.all(
+      slices.map(async (slice) => {
+        const { server, client } = await pair(t);
+        const received = readAll(client);
+        await sendFile(server, handle, { ...slice, method });
+        server.end();
+        return received;
+      }),
+    );
+    t.is(sha256(Buffer.concat(pieces)), sha256(pattern(size)), method);
+  }
+  const { bytesRead } = await handle.read(Buffer.alloc(4), 0, 4);
+  t.is(bytesRead, 4, 'its own position is where it was');
+});
+
+test('sliceRanges', (t) => {
+  t.deepEqual(sliceRanges(10, 3), [
+    { offset: 0, length: 4 },
+    { offset: 4, length: 3 },
+    { offset: 7, length: 3 },
+  ]);
+  t.deepEqual(sliceRanges(2, 5), [
+    { offset: 0, length: 1 },
+    { offset: 1, length: 1 },
+  ]);
+  t.deepEqual(sliceRanges(0, 5), []);
+  t.throws(() => sliceRanges(-1, 1), { code: 'ERR_ZEROSEND_OUT_OF_RANGE', message: /size is -1/ });
+  t.throws(() => sliceRanges(1, 0), { code: 'ERR_ZEROSEND_OUT_OF_RANGE', message: /count is 0/ });
+  t.throws(() => sliceRanges(1, 1.5), { code: 'ERR_ZEROSEND_OUT_OF_RANGE' });
+});
+
+const strace = spawnSync('strace', ['-V']).status === 0;
+if (!strace) console.warn('skipped: the test with strace needs it installed');
+(strace ? test.serial : test.serial.skip)('strace: each method does what its name says', async (t) => {
+  const directory = scratch(t);
+  const file = patternFile(directory, 'file', 8 * MIB);
+  const program = `
+    import { createServer, connect } from 'node:net';
+    import { sendFile } from '${import.meta.resolve('zerosend')}';
+    const server = createServer(async (socket) => {
+      await sendFile(socket, ${JSON.stringify(file)}, { method: process.argv[1] });
+      socket.end();
+      server.close();
+    }).listen(0, '127.0.0.1', () => connect(server.address().port, '127.0.0.1').resume());
+  `;
+  // Which calls carry a file's bytes out, and which must not be seen with any.
+  const carriers: Record<string, RegExp> = {
+    sendfile: /sendfile\(/,
+    splice: /splice\(/,
+    mmap: /sendmsg\(/,
+    'read-write': /sendmsg\(/,
+    vmsplice: /vmsplice\(/,
+  };
+  for (const method of METHODS) {
+    const log = join(directory, `${method}.log`);
+    const calls = 'trace=sendfile,splice,vmsplice,sendmsg,pread64,preadv2,mmap,tee,write,writev';
+    const { status, stderr } = spawnSync('strace', [
+      '-f',
+      '-o',
+      log,
+      '-e',
+      calls,
+      process.execPath,
+      '--input-type=module',
+      '-e',
+      program,
+      method,
+    ]);
+    t.is(status, 0, String(stderr));
+    const lines = (await Array.fromAsync(Readable.from((await open(log)).readLines()))) as string[];
+    const carried = (pattern: RegExp) =>
+      lines
+        .filter((line) => pattern.test(line) && !/readahead|dev\/null/.test(line))
+        .reduce((sum, line) => sum + Math.max(0, Number(/= (\d+)$/.exec(line)?.[1] ?? 0)), 0);
+    t.true(carried(carriers[method] as RegExp) >= 0.95 * 8 * MIB, `${method}: ${carried(carriers[method] as RegExp)}`);
+    const read = carried(/pread(64|v2)\(/);
+    t.is(read >= 7 * MIB, method === 'read-write', `${method} reads ${read}`);
+    if (method === 'vmsplice') t.true(carried(/[^m]splice\(/) >= 0.95 * 8 * MIB);
+    if (method === 'mmap') t.true(lines.some((line) => /mmap\(NULL, \d+, PROT_READ, MAP_SHARED/.test(line)));
+  }
+});
