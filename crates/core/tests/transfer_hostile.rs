@@ -118,6 +118,10 @@ impl Kernel for Hostile {
         }
     }
 
+    fn is_unix_socket(&mut self, _: BorrowedFd<'_>) -> bool {
+        self.random.one_in(2)
+    }
+
     fn size(&mut self, file: BorrowedFd<'_>) -> SysResult<u64> {
         Linux.size(file)
     }

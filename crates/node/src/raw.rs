@@ -185,7 +185,6 @@ pub struct Gift<'env> {
 pub fn vmsplice_gift(env: &Env, pipe: i32, gifts: Vec<Gift<'_>>) -> napi::Result<Option<f64>> {
     with(env, |engine| {
         borrow("vmsplice", pipe, |pipe| {
-            let Some(room) = raw::empty_room(pipe)? else { return Ok(None) };
             let page = sys::residency::page_size() as usize;
             let mut needed = 0;
             for gift in &gifts {
@@ -193,6 +192,7 @@ pub fn vmsplice_gift(env: &Env, pipe: i32, gifts: Vec<Gift<'_>>) -> napi::Result
                 let (offset, length) = (gift.offset as usize, gift.length as usize);
                 needed += if length == 0 { 0 } else { ((offset + length - 1) / page - offset / page + 1) * page };
             }
+            let Some(room) = raw::empty_room(pipe)? else { return Ok(None) };
             if needed > room {
                 return Err(Error::new(
                     Code::OutOfRange,

@@ -76,6 +76,9 @@ pub trait Kernel {
 
     /// Holds back packets that are not full, or lets them go; see `tcp(7)`, `TCP_CORK`.
     fn cork(&mut self, socket: BorrowedFd<'_>, on: bool) -> SysResult<()>;
+
+    /// Whether a socket is one of `unix(7)`.
+    fn is_unix_socket(&mut self, socket: BorrowedFd<'_>) -> bool;
 }
 
 /// The kernel this process runs on.
@@ -152,6 +155,10 @@ impl Kernel for Linux {
 
     fn cork(&mut self, socket: BorrowedFd<'_>, on: bool) -> SysResult<()> {
         super::socket::set_tcp(socket, libc::TCP_CORK, on)
+    }
+
+    fn is_unix_socket(&mut self, socket: BorrowedFd<'_>) -> bool {
+        super::socket::domain(socket) == Ok(libc::AF_UNIX)
     }
 }
 

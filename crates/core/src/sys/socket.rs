@@ -29,6 +29,23 @@ pub fn set_no_delay(socket: BorrowedFd<'_>, on: bool) -> SysResult<()> {
     set_tcp(socket, libc::TCP_NODELAY, on)
 }
 
+/// The address family of a socket; see `SO_DOMAIN` in `socket(7)`.
+pub fn domain(socket: BorrowedFd<'_>) -> SysResult<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes one int to `value`, whose size it is told.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_DOMAIN,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(result).map(|_| value)
+}
+
 /// The next connection of a listening socket, in non-blocking mode, and its peer's address; see `accept4(2)`.
 pub fn accept(listener: BorrowedFd<'_>) -> SysResult<(OwnedFd, Option<SockaddrStorage>)> {
     let mut name = MaybeUninit::<libc::sockaddr_storage>::zeroed();

@@ -263,7 +263,7 @@ impl Transfer {
     pub fn report(&self) -> Report {
         let method = self.used.unwrap_or_else(|| match self.parts.front() {
             Some(Part::Pages { .. }) => Method::Vmsplice,
-            _ => strategy::choose(self.method, self.remaining, self.target),
+            _ => strategy::choose(self.method, self.remaining, self.target, || false),
         });
         Report { bytes: self.sent, method, syscalls: self.syscalls }
     }
@@ -431,7 +431,13 @@ impl Transfer {
             let mover = self.mover.get_or_insert_with(|| match source {
                 // The one method that moves pages of memory without a copy.
                 Source::Pages(_) => Mover::from(Method::Vmsplice),
-                Source::File(_) => Mover::from(strategy::choose(self.method, left, self.target)),
+                Source::File(_) => {
+                    let syscalls = &mut self.syscalls;
+                    Mover::from(strategy::choose(self.method, left, self.target, || {
+                        *syscalls += 1;
+                        kernel.is_unix_socket(out)
+                    }))
+                }
             });
             if heads.is_empty() || mover.takes_heads() {
                 self.used = Some(mover.method());
