@@ -91,7 +91,7 @@ test('over the quota of pipe pages, pipes are smaller, and counted', (t) => {
   const program = `
     const { Pipe, pipeStatistics } = await import('${import.meta.resolve('zerosend')}');
     process.setuid(65534);
-    const pipes = Array.from({ length: 40 }, () => new Pipe({ size: 1048576 }));
+    const pipes = Array.from({ length: 100 }, () => new Pipe({ size: 1048576 }));
     const sizes = pipes.map(({ size }) => size);
     console.log(JSON.stringify({ first: sizes[0], last: sizes.at(-1), small: pipeStatistics().small }));
   `;

@@ -76,6 +76,8 @@ export function takeReading(
         handle.readStart?.();
       }
       if (flowing === true) socket.resume();
+      // Who has not said yet how to read has not been paused either.
+      else (socket as { readableFlowing: boolean | null }).readableFlowing = flowing;
     },
   };
 }
