@@ -17,7 +17,7 @@ export interface PipeStatistics {
   made: number;
   /** Transfers served with a pipe of the pool. */
   reused: number;
-  /** Pipes smaller than was asked for, because the user's quota of pipe pages was used up; see pipe(7). */
+  /** Pipes smaller than was asked for, because of `/proc/sys/fs/pipe-max-size` or the user's quota of pipe pages; see pipe(7). */
   small: number;
   /** Transfers that got none (256 in use, or no descriptors left) and fell back to `read-write`. */
   refused: number;
@@ -32,7 +32,8 @@ export function pipeStatistics(): PipeStatistics {
  * A pipe, both ends non-blocking and closed on exec; see pipe2(2). It is closed by {@link Pipe.close}, or when it is
  * collected.
  *
- * Where the user's quota (`/proc/sys/fs/pipe-user-pages-soft`) does not allow the size, it is smaller: see `size`.
+ * Where `/proc/sys/fs/pipe-max-size` or the user's quota (`/proc/sys/fs/pipe-user-pages-soft`) does not allow the size, it
+ * is smaller and counted in {@link pipeStatistics}: see `size`. Throws `EMFILE` and `ENFILE`.
  */
 export class Pipe {
   readonly #token: number;
