@@ -1,17 +1,19 @@
-// One endless download of 256 MiB beside 64 clients of a 1 KiB file, on one server core: how much longer do the small
-// ones wait? Runs with and without the download take turns; the ratio is of each pair.
+// Downloads of 256 MiB, one as fast as it goes and one slow, beside 64 clients of a 1 KiB file, all on one server core: how
+// much longer do the small ones wait? Runs with and without the downloads come in pairs, in turns first; the ratio is of
+// each pair.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { makeFiles } from './src/files.ts';
 import { runLoad } from './src/load.ts';
 import { chooseCores } from './src/machine.ts';
-import { startServer } from './src/servers.ts';
+import { type Server, startServer } from './src/servers.ts';
 import { summarize } from './src/stats.ts';
 import { ensureTools } from './src/tools.ts';
 
-const ROUNDS = 7;
+const PAIRS = 5;
 const SECONDS = 3;
+const SLOW_RATE = '8M';
 
 ensureTools();
 const cores = chooseCores();
@@ -21,42 +23,61 @@ const [small, big] = folder.files as unknown as [{ name: string }, { name: strin
 
 for (const variant of ['zerosend', 'fastify-static']) {
   const server = await startServer(variant, folder.root, cores.server);
-  const measure = async (withDownload: boolean) => {
-    const url = `${server.url}/static/${big.name}`;
-    // curl and the small clients share the load's core, as they would share a network card.
-    const script = `while :; do curl -s -o /dev/null ${url}; done`;
-    const download = withDownload
-      ? spawn('taskset', ['-c', String(cores.load), 'sh', '-c', script], { detached: true })
-      : undefined;
-    const { latencyMs, requests, seconds } = await runLoad({
+  try {
+    await measure(server, true); // the warm-up
+    const alone: number[] = [];
+    const beside: number[] = [];
+    for (let pair = 0; pair < PAIRS; pair++) {
+      for (const downloads of pair % 2 === 0 ? [false, true] : [true, false]) {
+        (downloads ? beside : alone).push(await measure(server, downloads));
+      }
+    }
+    const ratios = beside.map((p99, pair) => p99 / (alone[pair] as number));
+    console.log(
+      `${variant}: p99 of 64 small clients alone ${show(alone)} ms, beside the downloads ${show(beside)} ms; ratio ${show(ratios)}`,
+    );
+  } finally {
+    await server.stop();
+  }
+}
+
+/** The p99 of the small clients in milliseconds. */
+async function measure(server: Server, withDownloads: boolean): Promise<number> {
+  // curl and the small clients share the load's core, as they would share a network card.
+  const downloads = withDownloads ? [download(server, []), download(server, ['--limit-rate', SLOW_RATE])] : [];
+  try {
+    const { latencyMs } = await runLoad({
       url: `${server.url}/static/${small.name}`,
       connections: 64,
       seconds: SECONDS,
       core: cores.load,
     });
-    if (download?.pid !== undefined) {
-      process.kill(-download.pid, 'SIGKILL');
-      await once(download, 'close');
-    }
+    server.check();
     if (latencyMs === null) throw new Error('no small request was answered');
-    return { p99: latencyMs.p99, rate: requests / seconds };
-  };
-  await measure(true);
-  const ratios: number[] = [];
-  const alone: number[] = [];
-  const beside: number[] = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    const [one, other] = [await measure(false), await measure(true)];
-    alone.push(one.p99);
-    beside.push(other.p99);
-    ratios.push(other.p99 / one.p99);
+    return latencyMs.p99;
+  } finally {
+    for (const { stop } of downloads) await stop();
   }
-  const show = (values: number[]) => {
-    const sum = summarize(values);
-    return `${sum?.median.toFixed(2)} (${sum?.min.toFixed(2)} to ${sum?.max.toFixed(2)})`;
+}
+
+/** The large file again and again, until it is stopped. */
+function download(server: Server, options: string[]): { stop: () => Promise<void> } {
+  const script = 'while curl -sf -o /dev/null "$@"; do :; done';
+  const url = `${server.url}/static/${big.name}`;
+  const child = spawn('taskset', ['-c', String(cores.load), 'sh', '-c', script, 'sh', ...options, url], {
+    detached: true,
+    stdio: 'ignore',
+  });
+  return {
+    async stop() {
+      if (child.exitCode !== null || child.pid === undefined) throw new Error('a download failed');
+      process.kill(-child.pid, 'SIGKILL');
+      await once(child, 'close');
+    },
   };
-  console.log(
-    `${variant}: p99 of 64 small clients alone ${show(alone)} ms, beside the download ${show(beside)} ms; ratio ${show(ratios)}`,
-  );
-  await server.stop();
+}
+
+function show(values: number[]): string {
+  const sum = summarize(values);
+  return `${sum?.median.toFixed(2)} (${sum?.min.toFixed(2)} to ${sum?.max.toFixed(2)})`;
 }
