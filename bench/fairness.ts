@@ -5,14 +5,16 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { makeFiles } from './src/files.ts';
-import { runLoad } from './src/load.ts';
+import { type LoadResult, runLoad } from './src/load.ts';
 import { chooseCores } from './src/machine.ts';
 import { type Server, startServer } from './src/servers.ts';
 import { summarize } from './src/stats.ts';
 import { ensureTools } from './src/tools.ts';
 
+type Latency = NonNullable<LoadResult['latencyMs']>;
+
 const PAIRS = 5;
-const SECONDS = 3;
+const SECONDS = 5;
 const SLOW_RATE = '8M';
 
 ensureTools();
@@ -25,24 +27,27 @@ for (const variant of ['zerosend', 'fastify-static']) {
   const server = await startServer(variant, folder.root, cores.server);
   try {
     await measure(server, true); // the warm-up
-    const alone: number[] = [];
-    const beside: number[] = [];
+    const alone: Latency[] = [];
+    const beside: Latency[] = [];
     for (let pair = 0; pair < PAIRS; pair++) {
       for (const downloads of pair % 2 === 0 ? [false, true] : [true, false]) {
         (downloads ? beside : alone).push(await measure(server, downloads));
       }
     }
-    const ratios = beside.map((p99, pair) => p99 / (alone[pair] as number));
-    console.log(
-      `${variant}: p99 of 64 small clients alone ${show(alone)} ms, beside the downloads ${show(beside)} ms; ratio ${show(ratios)}`,
-    );
+    for (const which of ['p50', 'p99'] as const) {
+      const [one, other] = [alone, beside].map((latencies) => latencies.map((latency) => latency[which]));
+      const ratios = other!.map((ms, pair) => ms / one![pair]!);
+      console.log(
+        `${variant}: ${which} of 64 small clients alone ${show(one!)} ms, beside the downloads ${show(other!)} ms; ratio ${show(ratios)}`,
+      );
+    }
   } finally {
     await server.stop();
   }
 }
 
-/** The p99 of the small clients in milliseconds. */
-async function measure(server: Server, withDownloads: boolean): Promise<number> {
+/** How long the small clients wait. */
+async function measure(server: Server, withDownloads: boolean): Promise<Latency> {
   // curl and the small clients share the load's core, as they would share a network card.
   const downloads = withDownloads ? [download(server, []), download(server, ['--limit-rate', SLOW_RATE])] : [];
   try {
@@ -54,7 +59,7 @@ async function measure(server: Server, withDownloads: boolean): Promise<number> 
     });
     server.check();
     if (latencyMs === null) throw new Error('no small request was answered');
-    return latencyMs.p99;
+    return latencyMs;
   } finally {
     for (const { stop } of downloads) await stop();
   }
