@@ -44,6 +44,20 @@ impl Span<'_> {
     }
 }
 
+/// What is said to the kernel about a mapping; see `madvise(2)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Advice {
+    /// Nothing.
+    #[default]
+    Normal,
+    /// It will be read from beginning to end.
+    Sequential,
+    /// It will be read here and there.
+    Random,
+    /// It will be read soon.
+    WillNeed,
+}
+
 /// An owned region of address space.
 struct Region {
     start: NonNull<u8>,
@@ -98,8 +112,27 @@ impl Mapping {
 
     /// Says that it will be read once, in order; see `madvise(2)`, `MADV_SEQUENTIAL`.
     pub fn advise_sequential(&self) -> SysResult<()> {
-        // SAFETY: the range is a live mapping of ours; this advice changes no contents.
-        unsafe { madvise(self.0.start.cast(), self.0.length, MmapAdvise::MADV_SEQUENTIAL) }
+        self.madvise(MmapAdvise::MADV_SEQUENTIAL)
+    }
+
+    /// Says how it will be read; see `madvise(2)`.
+    pub fn advise(&self, advice: Advice) -> SysResult<()> {
+        match advice {
+            Advice::Normal => Ok(()),
+            Advice::Sequential => self.madvise(MmapAdvise::MADV_SEQUENTIAL),
+            Advice::Random => self.madvise(MmapAdvise::MADV_RANDOM),
+            Advice::WillNeed => self.madvise(MmapAdvise::MADV_WILLNEED),
+        }
+    }
+
+    /// Waits until its pages are in memory and mapped; see `madvise(2)`, `MADV_POPULATE_READ` (Linux 5.14).
+    pub fn populate(&self) -> SysResult<()> {
+        self.madvise(MmapAdvise::MADV_POPULATE_READ)
+    }
+
+    fn madvise(&self, advice: MmapAdvise) -> SysResult<()> {
+        // SAFETY: the range is a live mapping of ours; none of the advice given here changes contents.
+        unsafe { madvise(self.0.start.cast(), self.0.length, advice) }
     }
 
     /// `length` bytes from `from` on, less what would lie beyond its end.
