@@ -5,6 +5,15 @@
  */
 export type { ZerosendError, ZerosendErrorCode } from './lib/errors.js';
 export {
+  CachedFile,
+  FileCache,
+  type FileCacheEntry,
+  type FileCacheOptions,
+  type FileCacheStatistics,
+  type PreloadOptions,
+  type PreloadResult,
+} from './lib/file-cache.js';
+export {
   createFileServer,
   type FileServer,
   type FileServerAddress,

@@ -18,6 +18,41 @@ export declare function advance(token: number, fd: number, budget: number): Turn
  */
 export declare function allocPages(bytes: number): ArrayBuffer
 
+/** What the cache has counted. */
+export declare function cacheCounters(cache: number): CacheCounters
+
+/** What a cache has counted. */
+export interface CacheCounters {
+  files: number
+  bytes: number
+  mapped: number
+  hits: number
+  misses: number
+  revalidations: number
+  stale: number
+  evictions: number
+  rejected: number
+  negativeHits: number
+}
+
+/** What is known of a file. */
+export interface CachedFileInfo {
+  path: string
+  size: number
+  mtimeMs: number
+  ino: number
+  dev: number
+  etag: string
+  hits: number
+  mapped: boolean
+}
+
+/** How often the cache has given the file out, the first time not counted. */
+export declare function cachedHits(file: number): number
+
+/** All files that are kept, the last used first. */
+export declare function cacheEntries(cache: number): Array<CachedFileInfo>
+
 /** A rule of `cache-control`. */
 export interface CacheRuleSetting {
   /** A glob. */
@@ -26,8 +61,26 @@ export interface CacheRuleSetting {
   value?: string
 }
 
+/** What a cache may hold. Absent: the default. */
+export interface CacheSettings {
+  maxFiles?: number
+  maxBytes?: number
+  maxFileSize?: number
+  maxMapped?: number
+  /** Milliseconds; 0 is always, absent is never. */
+  revalidate?: number
+  populate: boolean
+  advice: 'normal' | 'sequential' | 'random' | 'willneed'
+}
+
 /** Aborts what the reactor drives for `request`; it is answered with `ABORT_ERR`. */
 export declare function cancel(request: number): void
+
+/** Forgets all files. */
+export declare function clearCache(cache: number): void
+
+/** Forgets all files, and keeps none from now on. */
+export declare function closeCache(cache: number): void
 
 /** Closes an end of a pipe. Without one, `release` closes both. */
 export declare function closePipeEnd(token: number, end: 'read' | 'write'): void
@@ -56,6 +109,9 @@ export interface DriveOptions {
   noDelay?: boolean
 }
 
+/** Looks up a file, on a thread that may wait for the disk: the event of `request` has its `token` and `file`. */
+export declare function getCached(request: number, cache: number, path: string): void
+
 /** A part of an ArrayBuffer of `allocPages`. */
 export interface Gift {
   buffer: ArrayBuffer
@@ -71,6 +127,9 @@ export declare function holdCurrent(): number
 
 /** Duplicates a descriptor that bytes will be sent to or come from, and returns its token. */
 export declare function holdTarget(fd: number): number
+
+/** Forgets a file; gives whether there was one. */
+export declare function invalidateCached(cache: number, path: string): boolean
 
 /** The names of the limits, in the order in which they are counted. */
 export declare function limitNames(): Array<string>
@@ -110,6 +169,9 @@ export interface MountSettings {
 /** Opens all parts, in order; the answer to `request` is the token of one transfer of them. */
 export declare function open(request: number, parts: Array<PartOptions>, options: SendingOptions): void
 
+/** Makes a cache and returns its token. */
+export declare function openCache(settings: CacheSettings): number
+
 /** A transfer of a copy of `bytes`, in pages of its own; returns its token. */
 export declare function openCopy(bytes: Uint8Array, options: SendingOptions): number
 
@@ -145,8 +207,10 @@ export interface PartOptions {
   bytes?: Uint8Array
   /** a path, or */
   path?: string
-  /** a descriptor, which is duplicated at once. */
+  /** a descriptor, which is duplicated at once, or */
   fd?: number
+  /** the token of a file of a cache. */
+  cached?: number
   /** First byte of the file, 0 when absent. */
   offset?: number
   /** Number of bytes of the file; to the end when absent. */
@@ -181,6 +245,9 @@ export interface PipeStatistics {
   /** Transfers that got none and fell back to another method. */
   refused: number
 }
+
+/** Copies bytes of a file, on a thread that may wait for the disk: the event of `request` has the `bytes`. */
+export declare function readCached(request: number, file: number, offset: number, length: number): void
 
 /**
  * Lets the reactor receive from a held descriptor into an opened file: `length` bytes, or all until the source ends.
@@ -340,6 +407,8 @@ export interface SiteSettings {
   listing: boolean
   fallback?: string
   method: 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'
+  /** The token of the cache that files are taken from; absent: none. */
+  cache?: number
 }
 
 /** One `splice(2)`; `null`: `EAGAIN`. */
@@ -369,7 +438,7 @@ export declare function startCurrent(fd: number, head: string, budget: number): 
 export declare function take(token: number, max: number): Buffer | null
 
 /** All events since the last call, in order: `request` and what there is to say. */
-export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer }>
+export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer }>
 
 /** One `tee(2)`; `null`: `EAGAIN`. */
 export declare function tee(from: number, to: number, length: number): number | null

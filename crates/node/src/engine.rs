@@ -10,14 +10,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use napi::Env;
-use napi::bindgen_prelude::{Function, JsObjectValue, Object};
+use napi::bindgen_prelude::{Buffer, Function, JsObjectValue, Object};
 use napi_derive::napi;
+use zerosend_core::cache::{CachedFile, FileCache};
 use zerosend_core::reactor::registry::{Registry, Token};
 use zerosend_core::reactor::{JobHandle, Reactor};
 use zerosend_core::server::Server;
 use zerosend_core::transfer::Transfer;
 use zerosend_core::{Code, Error, Result};
 
+use crate::cache::CachedFileInfo;
 use crate::error;
 use crate::events::{Answer, Event, Events};
 use crate::pages::Lent;
@@ -38,6 +40,8 @@ pub enum Held {
     Sink(OwnedFd),
     Pipe(Ends),
     Server(Server),
+    Cache(Arc<FileCache>),
+    File(Arc<CachedFile>),
 }
 
 /// Transfers, sites, targets and pending requests of this environment.
@@ -101,7 +105,7 @@ pub fn open_engine(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<()> {
 
 /// All events since the last call, in order: `request` and what there is to say.
 #[napi(
-    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer }>"
+    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer }>"
 )]
 pub fn take_events(env: &Env) -> napi::Result<Vec<Object<'_>>> {
     with(env, |engine| {
@@ -169,6 +173,14 @@ impl Engine {
                     Some(Err(failure)) => object.set_named_property("error", error::to_object(env, &failure)?)?,
                 }
             }
+            Ok(Answer::Cached(file)) => {
+                object.set_named_property("file", CachedFileInfo::of(&file))?;
+                match self.hold(Held::File(file)) {
+                    Ok(token) => object.set_named_property("token", token as f64)?,
+                    Err(failure) => object.set_named_property("error", error::to_object(env, &failure)?)?,
+                }
+            }
+            Ok(Answer::Bytes(bytes)) => object.set_named_property("bytes", Buffer::from(bytes))?,
             Ok(Answer::Ended) => {}
             Ok(Answer::Progress(bytes)) => object.set_named_property("progress", bytes as f64)?,
             Ok(Answer::Report(report)) => {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use napi::Status;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use zerosend_core::cache::CachedFile;
 use zerosend_core::files::Outcome;
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::transfer::{Report, Transfer};
@@ -36,6 +37,10 @@ pub enum Answer {
     /// Bytes so far; the request goes on.
     Progress(u64),
     Report(Report),
+    /// A file of a cache.
+    Cached(Arc<CachedFile>),
+    /// Bytes that were read.
+    Bytes(Vec<u8>),
     /// A server has ended.
     Ended,
 }
