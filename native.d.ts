@@ -12,6 +12,9 @@ export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-was
 /** One turn on the descriptor `fd`, which must be the caller's at this moment. Sends at most `budget` bytes. */
 export declare function advance(token: number, fd: number, budget: number): Turn
 
+/** Says how it will be used. */
+export declare function adviseMapped(token: number, advice: 'sequential' | 'random' | 'willneed' | 'dontneed' | 'hugepage'): void
+
 /**
  * Page-aligned memory of `bytes`, rounded up to whole pages. It is unmapped when the ArrayBuffer is collected and the
  * last transfer that got it has ended.
@@ -109,6 +112,9 @@ export interface DriveOptions {
   noDelay?: boolean
 }
 
+/** Writes changed pages to the disk. */
+export declare function flushMapped(request: number, token: number, wait: boolean): void
+
 /** Looks up a file, on a thread that may wait for the disk: the event of `request` has its `token` and `file`. */
 export declare function getCached(request: number, cache: number, path: string): void
 
@@ -151,6 +157,30 @@ export interface LimitSettings {
 /** Makes a pipe with room for `size` bytes; for less where a quota says so. */
 export declare function makePipe(size: number): PipeDescription
 
+/** How much of a mapping is in memory. */
+export interface MappedPages {
+  /** Bytes of a page. */
+  pageSize: number
+  /** Pages of the mapping. */
+  pages: number
+  /** How many of them are in memory. */
+  resident: number
+}
+
+/** How much of it is in memory. */
+export declare function mappedResidency(token: number): MappedPages
+
+/** Bytes mapped. */
+export declare function mappedSize(token: number): number
+
+/** How a file is to be mapped. */
+export interface MapSettings {
+  mode: 'read' | 'private' | 'shared'
+  /** Bytes; all of the file when absent. */
+  length?: number
+  populate: boolean
+}
+
 /** What to set `Vary` to so that it names `accept-encoding`; `null` when it already does. */
 export declare function mergeVary(existing?: string | undefined | null): string | null
 
@@ -188,6 +218,9 @@ export declare function openEngine(wake: () => void): void
 
 /** A transfer of a part of `buffer`, which is `allocPages`' own and JavaScript's no more after this; returns its token. */
 export declare function openGift(buffer: ArrayBuffer, offset: number, length: number, options: SendingOptions): number
+
+/** Opens and maps a file: the event of `request` has its `token`. */
+export declare function openMapped(request: number, path: string, settings: MapSettings): void
 
 /** Opens a server. `request` is answered when it has ended. */
 export declare function openServer(request: number, settings: ServerSettings): OpenedServer
@@ -248,6 +281,9 @@ export interface PipeStatistics {
 
 /** Copies bytes of a file, on a thread that may wait for the disk: the event of `request` has the `bytes`. */
 export declare function readCached(request: number, file: number, offset: number, length: number): void
+
+/** Copies bytes: the event of `request` has them. */
+export declare function readMapped(request: number, token: number, offset: number, length: number): void
 
 /**
  * Lets the reactor receive from a held descriptor into an opened file: `length` bytes, or all until the source ends.
@@ -476,3 +512,6 @@ export declare function vmspliceGift(pipe: number, gifts: Array<Gift>): number |
 
 /** Reads ahead what the transfer sends next. `request` is answered when it is resident. */
 export declare function warm(token: number, request: number): void
+
+/** Writes a copy of `bytes`, which is made at the call. */
+export declare function writeMapped(request: number, token: number, offset: number, bytes: Uint8Array): void

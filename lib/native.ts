@@ -22,6 +22,7 @@ export type MountSettings = Native.MountSettings;
 export type ServerSettings = Native.ServerSettings;
 export type CacheSettings = Native.CacheSettings;
 export type CachedFileInfo = Native.CachedFileInfo;
+export type MapSettings = Native.MapSettings;
 export type DriveOptions = Native.DriveOptions;
 
 let binding: Binding | undefined;

@@ -13,6 +13,7 @@ use napi::Env;
 use napi::bindgen_prelude::{Buffer, Function, JsObjectValue, Object};
 use napi_derive::napi;
 use zerosend_core::cache::{CachedFile, FileCache};
+use zerosend_core::mapped_file::MappedFile;
 use zerosend_core::reactor::registry::{Registry, Token};
 use zerosend_core::reactor::{JobHandle, Reactor};
 use zerosend_core::server::Server;
@@ -42,6 +43,7 @@ pub enum Held {
     Server(Server),
     Cache(Arc<FileCache>),
     File(Arc<CachedFile>),
+    Mapped(Arc<MappedFile>),
 }
 
 /// Transfers, sites, targets and pending requests of this environment.
@@ -149,43 +151,47 @@ impl Engine {
         if !matches!(event.answer, Ok(Answer::Progress(_))) {
             self.jobs.remove(&(event.request as u64));
         }
-        match event.answer {
-            Err(failure) => object.set_named_property("error", error::to_object(env, &failure)?)?,
+        let to_hold = match event.answer {
+            Err(failure) => {
+                object.set_named_property("error", error::to_object(env, &failure)?)?;
+                None
+            }
             Ok(Answer::Warmed(token, until)) => {
                 if let Ok(transfer) = self.transfer(token as f64) {
                     transfer.warmed(until);
                 }
+                None
             }
-            Ok(Answer::Transfer(transfer)) => match self.hold(Held::Transfer(transfer)) {
-                Ok(token) => object.set_named_property("token", token as f64)?,
-                Err(failure) => object.set_named_property("error", error::to_object(env, &failure)?)?,
-            },
-            Ok(Answer::Sink(file)) => match self.hold(Held::Sink(file)) {
-                Ok(token) => object.set_named_property("token", token as f64)?,
-                Err(failure) => object.set_named_property("error", error::to_object(env, &failure)?)?,
-            },
+            Ok(Answer::Transfer(transfer)) => Some(Held::Transfer(transfer)),
+            Ok(Answer::Sink(file)) => Some(Held::Sink(file)),
             Ok(Answer::Outcome(site, outcome)) => {
                 let current = Current::new(&site, *outcome);
                 object.set_named_property("answer", current.describe())?;
-                match current.into_transfer().map(|transfer| self.hold(Held::Transfer(transfer))) {
-                    None => {}
-                    Some(Ok(token)) => object.set_named_property("token", token as f64)?,
-                    Some(Err(failure)) => object.set_named_property("error", error::to_object(env, &failure)?)?,
-                }
+                current.into_transfer().map(Held::Transfer)
             }
             Ok(Answer::Cached(file)) => {
                 object.set_named_property("file", CachedFileInfo::of(&file))?;
-                match self.hold(Held::File(file)) {
-                    Ok(token) => object.set_named_property("token", token as f64)?,
-                    Err(failure) => object.set_named_property("error", error::to_object(env, &failure)?)?,
-                }
+                Some(Held::File(file))
             }
-            Ok(Answer::Bytes(bytes)) => object.set_named_property("bytes", Buffer::from(bytes))?,
-            Ok(Answer::Ended) => {}
-            Ok(Answer::Progress(bytes)) => object.set_named_property("progress", bytes as f64)?,
+            Ok(Answer::Mapped(file)) => Some(Held::Mapped(Arc::new(file))),
+            Ok(Answer::Bytes(bytes)) => {
+                object.set_named_property("bytes", Buffer::from(bytes))?;
+                None
+            }
+            Ok(Answer::Ended) => None,
+            Ok(Answer::Progress(bytes)) => {
+                object.set_named_property("progress", bytes as f64)?;
+                None
+            }
             Ok(Answer::Report(report)) => {
                 object.set_named_property("report", crate::transfer::TransferReport::from(report))?;
+                None
             }
+        };
+        match to_hold.map(|held| self.hold(held)) {
+            None => {}
+            Some(Ok(token)) => object.set_named_property("token", token as f64)?,
+            Some(Err(failure)) => object.set_named_property("error", error::to_object(env, &failure)?)?,
         }
         Ok(object)
     }

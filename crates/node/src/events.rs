@@ -10,6 +10,7 @@ use napi::Status;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use zerosend_core::cache::CachedFile;
 use zerosend_core::files::Outcome;
+use zerosend_core::mapped_file::MappedFile;
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::transfer::{Report, Transfer};
 use zerosend_core::{Code, Error, Result};
@@ -39,9 +40,11 @@ pub enum Answer {
     Report(Report),
     /// A file of a cache.
     Cached(Arc<CachedFile>),
+    /// A mapped file.
+    Mapped(MappedFile),
     /// Bytes that were read.
     Bytes(Vec<u8>),
-    /// A server has ended.
+    /// It is done, or a server has ended.
     Ended,
 }
 

@@ -8,6 +8,7 @@ mod cache;
 mod engine;
 mod error;
 mod events;
+mod mapped_file;
 mod pages;
 mod raw;
 mod receive;
