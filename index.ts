@@ -5,6 +5,15 @@
  */
 export type { ZerosendError, ZerosendErrorCode } from './lib/errors.js';
 export {
+  CachedFile,
+  FileCache,
+  type FileCacheEntry,
+  type FileCacheOptions,
+  type FileCacheStatistics,
+  type PreloadOptions,
+  type PreloadResult,
+} from './lib/file-cache.js';
+export {
   createFileServer,
   type FileServer,
   type FileServerAddress,
@@ -14,6 +23,7 @@ export {
   type FileServerStatistics,
 } from './lib/file-server.js';
 export { createStaticHandler, type StaticHandler, type StaticHandlerOptions } from './lib/handler.js';
+export { MappedFile, type MappedFileOptions } from './lib/mapped-file.js';
 export { allocPages, type SendPagesOptions, sendPages } from './lib/pages.js';
 export { Pipe, type PipeOptions, type PipeStatistics, pipeStatistics } from './lib/pipe.js';
 export {

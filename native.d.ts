@@ -12,11 +12,49 @@ export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-was
 /** One turn on the descriptor `fd`, which must be the caller's at this moment. Sends at most `budget` bytes. */
 export declare function advance(token: number, fd: number, budget: number): Turn
 
+/** Says how it will be used. */
+export declare function adviseMapped(token: number, advice: 'sequential' | 'random' | 'willneed' | 'dontneed' | 'hugepage'): void
+
 /**
  * Page-aligned memory of `bytes`, rounded up to whole pages. It is unmapped when the ArrayBuffer is collected and the
  * last transfer that got it has ended.
  */
 export declare function allocPages(bytes: number): ArrayBuffer
+
+/** What the cache has counted. */
+export declare function cacheCounters(cache: number): CacheCounters
+
+/** What a cache has counted. */
+export interface CacheCounters {
+  files: number
+  bytes: number
+  mapped: number
+  hits: number
+  misses: number
+  revalidations: number
+  stale: number
+  evictions: number
+  rejected: number
+  negativeHits: number
+}
+
+/** What is known of a file. */
+export interface CachedFileInfo {
+  path: string
+  size: number
+  mtimeMs: number
+  ino: number
+  dev: number
+  etag: string
+  hits: number
+  mapped: boolean
+}
+
+/** How often the cache has given the file out, the first time not counted. */
+export declare function cachedHits(file: number): number
+
+/** All files that are kept, the last used first. */
+export declare function cacheEntries(cache: number): Array<CachedFileInfo>
 
 /** A rule of `cache-control`. */
 export interface CacheRuleSetting {
@@ -26,8 +64,26 @@ export interface CacheRuleSetting {
   value?: string
 }
 
+/** What a cache may hold. Absent: the default. */
+export interface CacheSettings {
+  maxFiles?: number
+  maxBytes?: number
+  maxFileSize?: number
+  maxMapped?: number
+  /** Milliseconds; 0 is always, absent is never. */
+  revalidate?: number
+  populate: boolean
+  advice: 'normal' | 'sequential' | 'random' | 'willneed'
+}
+
 /** Aborts what the reactor drives for `request`; it is answered with `ABORT_ERR`. */
 export declare function cancel(request: number): void
+
+/** Forgets all files. */
+export declare function clearCache(cache: number): void
+
+/** Forgets all files, and keeps none from now on. */
+export declare function closeCache(cache: number): void
 
 /** Closes an end of a pipe. Without one, `release` closes both. */
 export declare function closePipeEnd(token: number, end: 'read' | 'write'): void
@@ -56,6 +112,12 @@ export interface DriveOptions {
   noDelay?: boolean
 }
 
+/** Writes changed pages to the disk. */
+export declare function flushMapped(request: number, token: number, wait: boolean): void
+
+/** Looks up a file, on a thread that may wait for the disk: the event of `request` has its `token` and `file`. */
+export declare function getCached(request: number, cache: number, path: string): void
+
 /** A part of an ArrayBuffer of `allocPages`. */
 export interface Gift {
   buffer: ArrayBuffer
@@ -71,6 +133,9 @@ export declare function holdCurrent(): number
 
 /** Duplicates a descriptor that bytes will be sent to or come from, and returns its token. */
 export declare function holdTarget(fd: number): number
+
+/** Forgets a file; gives whether there was one. */
+export declare function invalidateCached(cache: number, path: string): boolean
 
 /** The names of the limits, in the order in which they are counted. */
 export declare function limitNames(): Array<string>
@@ -92,6 +157,30 @@ export interface LimitSettings {
 /** Makes a pipe with room for `size` bytes; for less where a quota says so. */
 export declare function makePipe(size: number): PipeDescription
 
+/** How much of a mapping is in memory. */
+export interface MappedPages {
+  /** Bytes of a page. */
+  pageSize: number
+  /** Pages of the mapping. */
+  pages: number
+  /** How many of them are in memory. */
+  resident: number
+}
+
+/** How much of it is in memory. */
+export declare function mappedResidency(token: number): MappedPages
+
+/** Bytes mapped. */
+export declare function mappedSize(token: number): number
+
+/** How a file is to be mapped. */
+export interface MapSettings {
+  mode: 'read' | 'private' | 'shared'
+  /** Bytes; all of the file when absent. */
+  length?: number
+  populate: boolean
+}
+
 /** What to set `Vary` to so that it names `accept-encoding`; `null` when it already does. */
 export declare function mergeVary(existing?: string | undefined | null): string | null
 
@@ -110,6 +199,9 @@ export interface MountSettings {
 /** Opens all parts, in order; the answer to `request` is the token of one transfer of them. */
 export declare function open(request: number, parts: Array<PartOptions>, options: SendingOptions): void
 
+/** Makes a cache and returns its token. */
+export declare function openCache(settings: CacheSettings): number
+
 /** A transfer of a copy of `bytes`, in pages of its own; returns its token. */
 export declare function openCopy(bytes: Uint8Array, options: SendingOptions): number
 
@@ -126,6 +218,9 @@ export declare function openEngine(wake: () => void): void
 
 /** A transfer of a part of `buffer`, which is `allocPages`' own and JavaScript's no more after this; returns its token. */
 export declare function openGift(buffer: ArrayBuffer, offset: number, length: number, options: SendingOptions): number
+
+/** Opens and maps a file: the event of `request` has its `token`. */
+export declare function openMapped(request: number, path: string, settings: MapSettings): void
 
 /** Opens a server. `request` is answered when it has ended. */
 export declare function openServer(request: number, settings: ServerSettings): OpenedServer
@@ -145,8 +240,10 @@ export interface PartOptions {
   bytes?: Uint8Array
   /** a path, or */
   path?: string
-  /** a descriptor, which is duplicated at once. */
+  /** a descriptor, which is duplicated at once, or */
   fd?: number
+  /** the token of a file of a cache. */
+  cached?: number
   /** First byte of the file, 0 when absent. */
   offset?: number
   /** Number of bytes of the file; to the end when absent. */
@@ -181,6 +278,12 @@ export interface PipeStatistics {
   /** Transfers that got none and fell back to another method. */
   refused: number
 }
+
+/** Copies bytes of a file, on a thread that may wait for the disk: the event of `request` has the `bytes`. */
+export declare function readCached(request: number, file: number, offset: number, length: number): void
+
+/** Copies bytes: the event of `request` has them. */
+export declare function readMapped(request: number, token: number, offset: number, length: number): void
 
 /**
  * Lets the reactor receive from a held descriptor into an opened file: `length` bytes, or all until the source ends.
@@ -340,6 +443,8 @@ export interface SiteSettings {
   listing: boolean
   fallback?: string
   method: 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'
+  /** The token of the cache that files are taken from; absent: none. */
+  cache?: number
 }
 
 /** One `splice(2)`; `null`: `EAGAIN`. */
@@ -369,7 +474,7 @@ export declare function startCurrent(fd: number, head: string, budget: number): 
 export declare function take(token: number, max: number): Buffer | null
 
 /** All events since the last call, in order: `request` and what there is to say. */
-export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer }>
+export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer }>
 
 /** One `tee(2)`; `null`: `EAGAIN`. */
 export declare function tee(from: number, to: number, length: number): number | null
@@ -407,3 +512,6 @@ export declare function vmspliceGift(pipe: number, gifts: Array<Gift>): number |
 
 /** Reads ahead what the transfer sends next. `request` is answered when it is resident. */
 export declare function warm(token: number, request: number): void
+
+/** Writes a copy of `bytes`, which is made at the call. */
+export declare function writeMapped(request: number, token: number, offset: number, bytes: Uint8Array): void

@@ -77,7 +77,9 @@ const plugin: FastifyPluginAsync<FastifyStaticOptions> = async (fastify, options
   const prefix = options.prefixAvoidTrailingSlash || given.endsWith('/') ? given : `${given}/`;
   const sites = new Sites(roots, options);
   fastify.addHook('onClose', async () => sites.close());
-  const delivery = new Delivery(options, prefix, sites, statisticsOf(fastify));
+  const statistics = statisticsOf(fastify);
+  statistics.watch(sites.cache);
+  const delivery = new Delivery(options, prefix, sites, statistics);
 
   if (options.decorateReply !== false) decorate(fastify, sites, delivery);
   if (options.serve === false) return;

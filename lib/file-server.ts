@@ -7,9 +7,10 @@ import { fileURLToPath } from 'node:url';
 
 import { ask, engine } from './engine.js';
 import { failure, invalid } from './errors.js';
+import { cacheOption, type FileCache, type FileCacheStatistics } from './file-cache.js';
 import type { LimitSettings, MountSettings, ServerSettings } from './native.js';
 import type { Method } from './send-file.js';
-import { type SiteOptions, siteSettings } from './site.js';
+import { DEFAULT_CACHE, type SiteOptions, siteSettings } from './site.js';
 
 /** What a server puts up with. 0 means no bound, except for `headBytes` and `headers`. Each is counted when it is met. */
 export interface FileServerLimits {
@@ -104,7 +105,9 @@ export interface FileServerStatistics {
   methods: Partial<Record<Exclude<Method, 'auto'>, number>>;
   /** How often each limit was met. */
   limits: Record<FileServerLimit, number>;
-  /** All of it in Prometheus' text form, version 0.0.4. */
+  /** What the cache has counted, for all who use it; `null` without one. */
+  cache: FileCacheStatistics | null;
+  /** All of it but the cache in Prometheus' text form, version 0.0.4. */
   prometheus: string;
 }
 
@@ -135,14 +138,15 @@ const FORMATS = ['common', 'combined', 'json'];
  * @throws `ERR_ZEROSEND_INVALID_ARGUMENT`, naming the option, its value and what is allowed.
  */
 export function createFileServer(options: FileServerOptions): FileServer {
-  const settings = readOptions(options);
+  const cache = cacheOption(options?.cache, DEFAULT_CACHE);
+  const settings = readOptions({ ...options, cache }, cache);
   let state: 'new' | 'opening' | 'open' | 'closed' = 'new';
   let token = 0;
   let address: FileServerAddress | undefined;
   let ended: Promise<unknown> = Promise.resolve();
   let last: FileServerStatistics | undefined;
 
-  const read = (): FileServerStatistics => (token === 0 ? (last ?? nothing()) : statistics(token));
+  const read = (): FileServerStatistics => (token === 0 ? (last ?? nothing(cache)) : statistics(token, cache));
   return {
     async listen() {
       if (state !== 'new') throw failure('ERR_ZEROSEND_CLOSED', 'a file server listens once; create another');
@@ -176,7 +180,8 @@ export function createFileServer(options: FileServerOptions): FileServer {
       engine().closeServer(token, Math.min(drain, 2 ** 31));
       await ended;
       if (token !== 0) {
-        last = statistics(token);
+        if (cache !== options.cache) cache?.close();
+        last = statistics(token, cache);
         engine().release(token);
         token = 0;
         address = undefined;
@@ -185,8 +190,7 @@ export function createFileServer(options: FileServerOptions): FileServer {
   };
 }
 
-function readOptions(options: FileServerOptions): ServerSettings {
-  if (typeof options !== 'object' || options === null) throw invalid('options', options, 'an object');
+function readOptions(options: FileServerOptions, cache: FileCache | undefined): ServerSettings {
   const { port = 0, workers = availableParallelism(), backlog = 4096, prefix = '/', list = false } = options;
   const { log = false, metrics = false, headers = {}, chunkSize = 1024 * 1024 } = options;
   integer('port', port, 0, 65_535);
@@ -203,7 +207,7 @@ function readOptions(options: FileServerOptions): ServerSettings {
   const mount: MountSettings = {
     prefix: prefix.endsWith('/') ? prefix : `${prefix}/`,
     site: {
-      ...siteSettings(roots(options.root), { redirect: true, multipart: true, ...options }, list !== false),
+      ...siteSettings(roots(options.root), { redirect: true, multipart: true, ...options, cache }, list !== false),
       conformance: 'rfc9110',
       pathRules: 'full',
     },
@@ -283,7 +287,7 @@ function addressOf(settings: ServerSettings, opened: { host?: string; port: numb
   return { host, port, url: `http://${shown}:${port}${settings.mounts[0]?.prefix ?? '/'}` };
 }
 
-function statistics(token: number): FileServerStatistics {
+function statistics(token: number, cache: FileCache | undefined): FileServerStatistics {
   const { statuses, methods, limits, text, ...counts } = engine().serverCounters(token);
   const names = engine().methodNames();
   return {
@@ -291,17 +295,19 @@ function statistics(token: number): FileServerStatistics {
     statuses: zip(CLASSES, statuses) as FileServerStatistics['statuses'],
     methods: Object.fromEntries(Object.entries(zip(names, methods)).filter(([, count]) => count > 0)),
     limits: zip(engine().limitNames(), limits) as FileServerStatistics['limits'],
+    cache: cache?.stats() ?? null,
     prometheus: text,
   };
 }
 
-function nothing(): FileServerStatistics {
+function nothing(cache: FileCache | undefined): FileServerStatistics {
   const none = { connections: 0, accepted: 0, requests: 0, bytes: 0, aborted: 0, failures: 0, logLost: 0 };
   return {
     ...none,
     statuses: zip(CLASSES, []) as FileServerStatistics['statuses'],
     methods: {},
     limits: zip(engine().limitNames(), []) as FileServerStatistics['limits'],
+    cache: cache?.stats() ?? null,
     prometheus: '',
   };
 }

@@ -8,10 +8,11 @@ import path from 'node:path';
 import { FileBody } from './body.js';
 import { engine } from './engine.js';
 import { invalid, type ZerosendError } from './errors.js';
+import { cacheOption } from './file-cache.js';
 import { hold } from './hold.js';
 import { isPlainResponse, isPlainSocket } from './internals.js';
 import { sendBody } from './response.js';
-import { type Answer, conditionsOf, Site, type SiteOptions, varyWithEncoding } from './site.js';
+import { type Answer, conditionsOf, DEFAULT_CACHE, Site, type SiteOptions, varyWithEncoding } from './site.js';
 import { otherNames } from './static/names.js';
 import { rootPath } from './static/options.js';
 import { decodePath, withSlash } from './static/paths.js';
@@ -59,8 +60,9 @@ export function createStaticHandler(
     const value: unknown = options[name];
     if (value !== undefined && typeof value !== 'function') throw invalid(name, value, 'a function');
   }
-  const site = new Site(roots, options);
-  const statistics = new Statistics();
+  const cache = cacheOption(options.cache, DEFAULT_CACHE);
+  const site = new Site(roots, { ...options, cache });
+  const statistics = new Statistics(cache);
   let closed = false;
   const handler = (request: IncomingMessage, response: ServerResponse, next?: (error?: unknown) => void): void => {
     const exchange = new Exchange(site, options, statistics, request, response, next);
@@ -72,6 +74,7 @@ export function createStaticHandler(
     close: () => {
       closed = true;
       site.close();
+      if (cache !== options.cache) cache?.close();
     },
   });
 }

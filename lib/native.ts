@@ -20,6 +20,9 @@ export type RequestConditions = Native.RequestConditions;
 export type LimitSettings = Native.LimitSettings;
 export type MountSettings = Native.MountSettings;
 export type ServerSettings = Native.ServerSettings;
+export type CacheSettings = Native.CacheSettings;
+export type CachedFileInfo = Native.CachedFileInfo;
+export type MapSettings = Native.MapSettings;
 export type DriveOptions = Native.DriveOptions;
 
 let binding: Binding | undefined;

@@ -2,6 +2,7 @@
 import { checkDelivery, type DeliveryOptions, deliver, type SendTarget, type TransferResult } from './deliver.js';
 import { ask, engine } from './engine.js';
 import { failure, invalid } from './errors.js';
+import { CachedFile, tokenOf } from './file-cache.js';
 import type { PartOptions, SendingOptions } from './native.js';
 import { checkBytes, type FileSource, nameFile } from './options.js';
 
@@ -44,7 +45,7 @@ export type SendFileResult = TransferResult;
 export type SendPart =
   | Uint8Array
   | {
-      file: FileSource;
+      file: FileSource | CachedFile;
       /** First byte to send. Default 0. */
       offset?: number | undefined;
       /** Number of bytes. Default: to the end of the file. */
@@ -69,7 +70,7 @@ const MAX_FILES = 1024;
  */
 export async function sendFile(
   target: SendTarget,
-  source: FileSource,
+  source: FileSource | CachedFile,
   options: SendFileOptions = {},
 ): Promise<SendFileResult> {
   checkDelivery(target, options);
@@ -154,14 +155,14 @@ function checkSending(options: SendFilesOptions): SendingOptions {
 
 function filePart(
   name: string,
-  file: FileSource,
+  file: FileSource | CachedFile,
   offset: number | undefined,
   length: number | undefined,
   prefix = '',
 ): PartOptions {
   checkBytes(`${prefix}offset`, offset);
   checkBytes(`${prefix}length`, length);
-  const part: PartOptions = nameFile(name, file);
+  const part: PartOptions = file instanceof CachedFile ? { cached: tokenOf(file) } : nameFile(name, file);
   if (offset !== undefined) part.offset = offset;
   if (length !== undefined) part.length = length;
   return part;

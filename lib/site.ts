@@ -6,6 +6,7 @@ import { parse as parseDuration } from '@lukeed/ms';
 
 import { ask, engine } from './engine.js';
 import { invalid } from './errors.js';
+import { FileCache, type FileCacheOptions, tokenOf } from './file-cache.js';
 import type { RequestConditions, SiteAnswer, SiteSettings } from './native.js';
 import type { Method } from './send-file.js';
 
@@ -28,6 +29,13 @@ export interface SiteOptions {
    * HEAD, ...), whom to follow. Default `'fastify-static'`.
    */
   conformance?: 'fastify-static' | 'rfc9110' | undefined;
+  /**
+   * Keep files that are asked for again and again ready to be sent: a cache of its own with these options (`true`: those of
+   * {@link FileCache}), or one that others use too. Default `{ maxFileSize: 65536 }`: small files only, in memory and compared
+   * with the disk at every request, so that nothing but speed differs and no file is held open. Used with the methods `'auto'`,
+   * `'read-write'` and `'mmap'`.
+   */
+  cache?: boolean | FileCacheOptions | FileCache | undefined;
   /** Send `Content-Type` by extension. Default true. */
   contentType?: boolean | undefined;
   /** Names that begin with a dot: serve, 403, or 404. Default `'allow'`. */
@@ -81,6 +89,9 @@ export interface SliceOptions {
   /** The longest answer to a range, in bytes; what is cut off is to be asked for again. Default: no limit. */
   maxContentRangeChunkSize?: number | undefined;
 }
+
+/** The cache of who does not say. */
+export const DEFAULT_CACHE: FileCacheOptions = { maxFileSize: 65_536 };
 
 const CODINGS: readonly Coding[] = ['br', 'gzip', 'deflate'];
 /** Ranges in one answer at most, with `multipart: true`. */
@@ -138,6 +149,7 @@ export function siteSettings(roots: string[], options: SiteOptions & SliceOption
   const longest = bytes('maxContentRangeChunkSize', options.maxContentRangeChunkSize);
   if (longest) settings.maxRangeLength = longest;
   if (fallback !== undefined) settings.fallback = fallback;
+  if (options.cache instanceof FileCache) settings.cache = tokenOf(options.cache);
   if (cacheControl) settings.maxAge = maxAgeSeconds(options.maxAge ?? options.maxage);
   return settings;
 }

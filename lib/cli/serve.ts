@@ -6,6 +6,7 @@ import path from 'node:path';
 import { engine } from '../engine.js';
 import { createFileServer, type FileServerOptions } from '../file-server.js';
 import type { Method } from '../send-file.js';
+import { DEFAULT_CACHE } from '../site.js';
 import { integer, parse, UsageError, word } from './usage.js';
 
 const HELP = `usage: zerosend serve [directory] [options]
@@ -15,6 +16,7 @@ const HELP = `usage: zerosend serve [directory] [options]
   -r, --root <dir>     the directory, instead of the first argument (default .)
   -m, --method <name>  auto, sendfile, splice, mmap, read-write or vmsplice (default auto)
       --workers <n>    threads (default: one for each core)
+      --cache <how>    off, or for how many milliseconds files in memory count as fresh (default 0: checked each time)
       --socket <path>  listen on a Unix socket instead
       --list           list directories that have no index
       --spa            answer paths that name nothing with /index.html
@@ -47,6 +49,7 @@ export async function serve(args: string[]): Promise<void> {
       root: { type: 'string', short: 'r' },
       method: { type: 'string', short: 'm' },
       workers: { type: 'string' },
+      cache: { type: 'string' },
       socket: { type: 'string' },
       list: { type: 'boolean' },
       spa: { type: 'boolean' },
@@ -82,6 +85,7 @@ export async function serve(args: string[]): Promise<void> {
     path: values.socket,
     workers: integer('--workers', values.workers, 1, 1024),
     method: word('--method', values.method, METHODS) ?? 'auto',
+    cache: readCache(values.cache),
     list: values.list ?? false,
     fallback: values.spa ? 'index.html' : undefined,
     cors: values.cors ?? false,
@@ -94,6 +98,12 @@ export async function serve(args: string[]): Promise<void> {
     metrics: values.metrics ?? false,
   };
   await (values.fastify ? serveByFastify(options) : serveNatively(options));
+}
+
+function readCache(value: string | undefined): FileServerOptions['cache'] {
+  if (value === 'off') return false;
+  const revalidate = integer('--cache', value, 0, 86_400_000);
+  return revalidate ? { ...DEFAULT_CACHE, revalidate } : undefined;
 }
 
 async function serveNatively(options: FileServerOptions): Promise<void> {
@@ -121,11 +131,12 @@ async function serveByFastify(options: FileServerOptions): Promise<void> {
     if (options[flag]) throw new UsageError(`--${flag} is not for --fastify`);
   }
   const app = fastify({ logger: Boolean(options.log) });
-  const { method, maxAge, immutable, preCompressed, dotfiles, symlinks, fallback } = options;
+  const { method, cache, maxAge, immutable, preCompressed, dotfiles, symlinks, fallback } = options;
   await app.register(fastifyStatic, {
     root: options.root as string,
     redirect: true,
     method,
+    cache,
     maxAge,
     immutable,
     preCompressed,

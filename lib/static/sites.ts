@@ -1,7 +1,8 @@
 /** The sites of a registration: its own, and those that a response asks for with another root or options. */
 import { resolve } from 'node:path';
 
-import { Site, type SiteOptions, type SliceOptions } from '../site.js';
+import { cacheOption, FileCache } from '../file-cache.js';
+import { DEFAULT_CACHE, Site, type SiteOptions, type SliceOptions } from '../site.js';
 import { type FastifyStaticOptions, type ReplyOptions, rootPath } from './options.js';
 
 /** Kept at most, besides the registration's own. */
@@ -32,12 +33,17 @@ const OWN = [
 export class Sites {
   /** The registration's own; `undefined` without a root. */
   readonly own: Site | undefined;
+  readonly cache: FileCache | undefined;
+  readonly #ownsCache: boolean;
   readonly #options: FastifyStaticOptions;
   readonly #roots: readonly string[] | undefined;
   readonly #others = new Map<string, Site>();
   readonly #parts = new WeakMap<Site, Site[]>();
 
-  constructor(roots: string[] | undefined, options: FastifyStaticOptions) {
+  constructor(roots: string[] | undefined, given: FastifyStaticOptions) {
+    this.cache = cacheOption(given.cache, DEFAULT_CACHE);
+    this.#ownsCache = !(given.cache instanceof FileCache);
+    const options = { ...given, cache: this.cache };
     this.#options = options;
     this.#roots = roots;
     // Made without a root too, so that wrong options fail here and not in the middle of a response.
@@ -74,6 +80,7 @@ export class Sites {
     this.own?.close();
     for (const site of this.#others.values()) site.close();
     this.#others.clear();
+    if (this.#ownsCache) this.cache?.close();
   }
 
   #with(roots: readonly string[], options: ReplyOptions | undefined): Site {

@@ -1,4 +1,5 @@
 /** Which road responses took, counted. */
+import type { FileCache, FileCacheStatistics } from '../file-cache.js';
 import type { TransferReport } from '../native.js';
 
 /**
@@ -25,11 +26,23 @@ export interface StaticStatistics {
   aborted: number;
   /** By road; a road that nothing took is absent. */
   roads: Partial<Record<Road, RoadStatistics>>;
+  /** What the cache has counted, for all who use it; `null` without one. */
+  cache: FileCacheStatistics | null;
 }
 
 export class Statistics {
   #aborted = 0;
+  #cache: FileCache | undefined;
   readonly #roads: Partial<Record<Road, RoadStatistics>> = {};
+
+  constructor(cache?: FileCache) {
+    this.#cache = cache;
+  }
+
+  /** Tells of this cache, unless of another already: the first registration's. */
+  watch(cache: FileCache | undefined): void {
+    this.#cache ??= cache;
+  }
 
   count(road: Road, bytes: number, aborted: boolean): void {
     this.#roads[road] ??= { responses: 0, bytes: 0 };
@@ -41,7 +54,13 @@ export class Statistics {
 
   /** The counts now, as a copy. */
   read(): StaticStatistics {
-    const sum: StaticStatistics = { responses: 0, bytes: 0, aborted: this.#aborted, roads: {} };
+    const sum: StaticStatistics = {
+      responses: 0,
+      bytes: 0,
+      aborted: this.#aborted,
+      roads: {},
+      cache: this.#cache?.stats() ?? null,
+    };
     for (const [road, counts] of Object.entries(this.#roads) as [Road, RoadStatistics][]) {
       sum.responses += counts.responses;
       sum.bytes += counts.bytes;

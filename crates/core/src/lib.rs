@@ -6,6 +6,8 @@
 //! |---|---|
 //! | [`files`] | resolve a request path to an open file under a root and plan the response |
 //! | [`http`] | pure decisions: path, range, conditional request, negotiation, type; no I/O |
+//! | [`cache`] | files kept ready to be sent, in LRU order |
+//! | [`mapped_file`] | a file as memory, without the signal |
 //! | [`transfer`] | [`transfer::Transfer`]: head + body to a descriptor, resumable at any byte, one file per method |
 //! | [`reactor`] | one epoll thread that drives transfers nobody else drives |
 //! | [`server`] | HTTP/1.1 on epoll threads of its own |
@@ -18,9 +20,11 @@
 //! This crate knows nothing of Node; `crates/node` binds it.
 #![deny(unsafe_code)]
 
+pub mod cache;
 pub mod error;
 pub mod files;
 pub mod http;
+pub mod mapped_file;
 pub mod pipe;
 pub mod pool;
 pub mod raw;

@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use tempfile::TempDir;
 use zerosend_core::Code;
 use zerosend_core::files::{
-    Access, Body, Dotfiles, Outcome, PathInput, Request, Response, Site, SiteOptions, Symlinks,
+    Access, Body, Dotfiles, Outcome, PathInput, Request, Response, Site, SiteOptions, Source, Symlinks,
 };
 use zerosend_core::http::Conformance::{FastifyStatic, Rfc9110};
 use zerosend_core::http::caching::CachePolicy;
@@ -24,6 +24,13 @@ fn write(root: &Path, name: &str, bytes: &str) {
     fs::write(&path, bytes).unwrap();
     let time = UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
     File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+fn open(source: &Source) -> std::os::fd::BorrowedFd<'_> {
+    match source {
+        Source::Open(file) => file.as_fd(),
+        Source::Cached(file) => file.source().expect("no cache here"),
+    }
 }
 
 fn tree() -> TempDir {
@@ -66,10 +73,10 @@ fn read(file: impl AsFd, offset: u64, length: u64) -> String {
 fn body(response: &Response) -> String {
     match &response.body {
         Body::Empty => String::new(),
-        Body::File { file, offset, length } => read(file.as_fd(), *offset, *length),
+        Body::File { file, offset, length } => read(open(file), *offset, *length),
         Body::Multipart { file, parts, tail } => {
             let part = |part: &zerosend_core::files::Part| {
-                format!("{}{}", part.head, read(file.as_fd(), part.range.start, part.range.length()))
+                format!("{}{}", part.head, read(open(file), part.range.start, part.range.length()))
             };
             parts.iter().map(part).collect::<String>() + tail
         }

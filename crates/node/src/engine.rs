@@ -10,14 +10,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use napi::Env;
-use napi::bindgen_prelude::{Function, JsObjectValue, Object};
+use napi::bindgen_prelude::{Buffer, Function, JsObjectValue, Object};
 use napi_derive::napi;
+use zerosend_core::cache::{CachedFile, FileCache};
+use zerosend_core::mapped_file::MappedFile;
 use zerosend_core::reactor::registry::{Registry, Token};
 use zerosend_core::reactor::{JobHandle, Reactor};
 use zerosend_core::server::Server;
 use zerosend_core::transfer::Transfer;
 use zerosend_core::{Code, Error, Result};
 
+use crate::cache::CachedFileInfo;
 use crate::error;
 use crate::events::{Answer, Event, Events};
 use crate::pages::Lent;
@@ -38,6 +41,9 @@ pub enum Held {
     Sink(OwnedFd),
     Pipe(Ends),
     Server(Server),
+    Cache(Arc<FileCache>),
+    File(Arc<CachedFile>),
+    Mapped(Arc<MappedFile>),
 }
 
 /// Transfers, sites, targets and pending requests of this environment.
@@ -101,7 +107,7 @@ pub fn open_engine(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<()> {
 
 /// All events since the last call, in order: `request` and what there is to say.
 #[napi(
-    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer }>"
+    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer }>"
 )]
 pub fn take_events(env: &Env) -> napi::Result<Vec<Object<'_>>> {
     with(env, |engine| {
@@ -145,35 +151,47 @@ impl Engine {
         if !matches!(event.answer, Ok(Answer::Progress(_))) {
             self.jobs.remove(&(event.request as u64));
         }
-        match event.answer {
-            Err(failure) => object.set_named_property("error", error::to_object(env, &failure)?)?,
+        let to_hold = match event.answer {
+            Err(failure) => {
+                object.set_named_property("error", error::to_object(env, &failure)?)?;
+                None
+            }
             Ok(Answer::Warmed(token, until)) => {
                 if let Ok(transfer) = self.transfer(token as f64) {
                     transfer.warmed(until);
                 }
+                None
             }
-            Ok(Answer::Transfer(transfer)) => match self.hold(Held::Transfer(transfer)) {
-                Ok(token) => object.set_named_property("token", token as f64)?,
-                Err(failure) => object.set_named_property("error", error::to_object(env, &failure)?)?,
-            },
-            Ok(Answer::Sink(file)) => match self.hold(Held::Sink(file)) {
-                Ok(token) => object.set_named_property("token", token as f64)?,
-                Err(failure) => object.set_named_property("error", error::to_object(env, &failure)?)?,
-            },
+            Ok(Answer::Transfer(transfer)) => Some(Held::Transfer(transfer)),
+            Ok(Answer::Sink(file)) => Some(Held::Sink(file)),
             Ok(Answer::Outcome(site, outcome)) => {
                 let current = Current::new(&site, *outcome);
                 object.set_named_property("answer", current.describe())?;
-                match current.into_transfer().map(|transfer| self.hold(Held::Transfer(transfer))) {
-                    None => {}
-                    Some(Ok(token)) => object.set_named_property("token", token as f64)?,
-                    Some(Err(failure)) => object.set_named_property("error", error::to_object(env, &failure)?)?,
-                }
+                current.into_transfer().map(Held::Transfer)
             }
-            Ok(Answer::Ended) => {}
-            Ok(Answer::Progress(bytes)) => object.set_named_property("progress", bytes as f64)?,
+            Ok(Answer::Cached(file)) => {
+                object.set_named_property("file", CachedFileInfo::of(&file))?;
+                Some(Held::File(file))
+            }
+            Ok(Answer::Mapped(file)) => Some(Held::Mapped(Arc::new(file))),
+            Ok(Answer::Bytes(bytes)) => {
+                object.set_named_property("bytes", Buffer::from(bytes))?;
+                None
+            }
+            Ok(Answer::Ended) => None,
+            Ok(Answer::Progress(bytes)) => {
+                object.set_named_property("progress", bytes as f64)?;
+                None
+            }
             Ok(Answer::Report(report)) => {
                 object.set_named_property("report", crate::transfer::TransferReport::from(report))?;
+                None
             }
+        };
+        match to_hold.map(|held| self.hold(held)) {
+            None => {}
+            Some(Ok(token)) => object.set_named_property("token", token as f64)?,
+            Some(Err(failure)) => object.set_named_property("error", error::to_object(env, &failure)?)?,
         }
         Ok(object)
     }

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use napi::Status;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use zerosend_core::cache::CachedFile;
 use zerosend_core::files::Outcome;
+use zerosend_core::mapped_file::MappedFile;
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::transfer::{Report, Transfer};
 use zerosend_core::{Code, Error, Result};
@@ -36,7 +38,13 @@ pub enum Answer {
     /// Bytes so far; the request goes on.
     Progress(u64),
     Report(Report),
-    /// A server has ended.
+    /// A file of a cache.
+    Cached(Arc<CachedFile>),
+    /// A mapped file.
+    Mapped(MappedFile),
+    /// Bytes that were read.
+    Bytes(Vec<u8>),
+    /// It is done, or a server has ended.
     Ended,
 }
 

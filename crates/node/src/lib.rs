@@ -4,9 +4,11 @@
 //! its queue of events. One file per module of the core.
 #![deny(unsafe_code)]
 
+mod cache;
 mod engine;
 mod error;
 mod events;
+mod mapped_file;
 mod pages;
 mod raw;
 mod receive;

@@ -126,7 +126,7 @@ pub fn limit_names() -> Vec<&'static str> {
 #[napi]
 pub fn open_server(env: &Env, request: f64, settings: ServerSettings) -> napi::Result<OpenedServer> {
     with(env, |engine| {
-        let server = Server::start(server_options(settings)?)?;
+        let server = Server::start(server_options(engine, settings)?)?;
         let (host, port) = match server.address() {
             Address::Tcp(address) => (Some(address.ip().to_string()), address.port()),
             Address::Unix(_) => (None, 0),
@@ -162,7 +162,7 @@ impl Engine {
     }
 }
 
-fn server_options(settings: ServerSettings) -> Result<ServerOptions> {
+fn server_options(engine: &mut Engine, settings: ServerSettings) -> Result<ServerOptions> {
     let address = match (settings.path, settings.host) {
         (Some(path), _) => Address::Unix(path.into()),
         (None, host) => {
@@ -173,7 +173,7 @@ fn server_options(settings: ServerSettings) -> Result<ServerOptions> {
             Address::Tcp(SocketAddr::new(ip, settings.port as u16))
         }
     };
-    let mounts = settings.mounts.into_iter().map(mount).collect::<Result<_>>()?;
+    let mounts = settings.mounts.into_iter().map(|settings| mount(engine, settings)).collect::<Result<_>>()?;
     let limits = settings.limits;
     Ok(ServerOptions {
         address,
@@ -201,8 +201,8 @@ fn server_options(settings: ServerSettings) -> Result<ServerOptions> {
     })
 }
 
-fn mount(settings: MountSettings) -> Result<Mount> {
-    let (site, method): (_, Method) = HeldSite::new(settings.site)?.into_parts();
+fn mount(engine: &mut Engine, settings: MountSettings) -> Result<Mount> {
+    let (site, method): (_, Method) = HeldSite::new(engine, settings.site)?.into_parts();
     let list = settings.list.map(|name| one_of("list", &name, LISTS)).transpose()?;
     Ok(Mount { prefix: settings.prefix, site: Arc::new(site), method, list })
 }

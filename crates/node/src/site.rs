@@ -67,6 +67,8 @@ pub struct SiteSettings {
     pub fallback: Option<String>,
     #[napi(ts_type = "'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'")]
     pub method: String,
+    /// The token of the cache that files are taken from; absent: none.
+    pub cache: Option<f64>,
 }
 
 /// A rule of `cache-control`.
@@ -131,7 +133,7 @@ struct Asked {
 #[napi]
 pub fn open_site(env: &Env, settings: SiteSettings) -> napi::Result<f64> {
     with(env, |engine| {
-        let site = HeldSite::new(settings)?;
+        let site = HeldSite::new(engine, settings)?;
         Ok(engine.hold(Held::Site(Arc::new(site)))? as f64)
     })
 }
@@ -295,7 +297,9 @@ impl HeldSite {
         (self.site, self.method)
     }
 
-    pub fn new(settings: SiteSettings) -> Result<Self> {
+    pub fn new(engine: &mut Engine, settings: SiteSettings) -> Result<Self> {
+        let cache = settings.cache.map(|token| engine.cache(token)).transpose()?;
+        let method: Method = settings.method.parse()?;
         let options = SiteOptions {
             index: settings.index,
             extensions: settings.extensions,
@@ -329,7 +333,12 @@ impl HeldSite {
             fallback: settings.fallback,
         };
         let roots = settings.roots.into_iter().map(PathBuf::from).collect();
-        Ok(Self { site: Site::new(roots, options)?, method: settings.method.parse()? })
+        let mut site = Site::new(roots, options)?;
+        // Who names a method that needs a file gets it from the file.
+        if let (Some(cache), Method::Auto | Method::ReadWrite | Method::Mmap) = (cache, method) {
+            site = site.with_cache(cache);
+        }
+        Ok(Self { site, method })
     }
 
     fn respond(&self, asked: &Asked, access: Access) -> Result<Outcome> {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use napi::Env;
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
+use zerosend_core::cache::CachedFile;
 use zerosend_core::files::OpenFile;
 use zerosend_core::pool::Pool;
 use zerosend_core::transfer::{Cork, Disk, Method, Part, Target, Transfer, snapshot};
 use zerosend_core::{Code, Error, Result, sys};
 
-use crate::engine::{Held, with};
+use crate::engine::{Engine, Held, with};
 use crate::events::{Answer, Request};
 
 /// One part of what is to be sent: a file, or bytes. Checked by the caller: numbers are safe integers and not negative.
@@ -22,8 +23,10 @@ pub struct PartOptions {
     pub bytes: Option<Uint8Array>,
     /// a path, or
     pub path: Option<String>,
-    /// a descriptor, which is duplicated at once.
+    /// a descriptor, which is duplicated at once, or
     pub fd: Option<i32>,
+    /// the token of a file of a cache.
+    pub cached: Option<f64>,
     /// First byte of the file, 0 when absent.
     pub offset: Option<f64>,
     /// Number of bytes of the file; to the end when absent.
@@ -44,6 +47,7 @@ pub struct SendingOptions {
 /// What is known of a part before it is opened.
 enum Named {
     Bytes(Vec<u8>),
+    Cached { file: Arc<CachedFile>, offset: Option<f64>, length: Option<f64> },
     File { name: FileName, offset: Option<f64>, length: Option<f64> },
 }
 
@@ -57,7 +61,7 @@ enum FileName {
 pub fn open(env: &Env, request: f64, parts: Vec<PartOptions>, options: SendingOptions) -> napi::Result<()> {
     with(env, |engine| {
         let method: Method = options.method.parse()?;
-        let named = parts.into_iter().map(Named::try_from).collect::<Result<Vec<_>>>()?;
+        let named = parts.into_iter().map(|part| Named::new(engine, part)).collect::<Result<Vec<_>>>()?;
         let request = Request::new(&engine.events, request);
         Pool::global().run(move || {
             let transfer = make(named, method).map(|mut transfer| {
@@ -83,11 +87,12 @@ impl SendingOptions {
     }
 }
 
-impl TryFrom<PartOptions> for Named {
-    type Error = Error;
-
-    fn try_from(part: PartOptions) -> Result<Self> {
-        let PartOptions { bytes, path, fd, offset, length } = part;
+impl Named {
+    fn new(engine: &mut Engine, part: PartOptions) -> Result<Self> {
+        let PartOptions { bytes, path, fd, cached, offset, length } = part;
+        if let Some(token) = cached {
+            return Ok(Named::Cached { file: engine.cached(token)?, offset, length });
+        }
         let name = match (bytes, fd) {
             (Some(bytes), _) => return Ok(Named::Bytes(bytes.to_vec())),
             (None, Some(fd)) => {
@@ -104,6 +109,10 @@ fn make(named: Vec<Named>, mut method: Method) -> Result<Transfer> {
     for part in named {
         match part {
             Named::Bytes(bytes) => parts.push(Part::Memory(bytes)),
+            Named::Cached { file, offset, length } => {
+                let (offset, length) = stretch(file.meta().size, offset, length)?;
+                parts.push(file.part(offset, length));
+            }
             Named::File { name, offset, length } => {
                 let file = match name {
                     FileName::Descriptor(fd) => OpenFile::from_fd(fd)?,

@@ -4,22 +4,18 @@
 //! else hears "would block" until the tag is known. The same file is never read by two threads at once.
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::uio::pread;
 
-use super::open_file::{FileMeta, OpenFile};
+use super::open_file::FileMeta;
+use super::plan::Source;
 use super::root::Access;
 use crate::error::{Error, Result};
 
 /// Tags kept at most; beyond it all are forgotten at once.
 const MOST: usize = 65_536;
-
-/// A file that was written this recently may be written again without a new modification time: the clock of a file
-/// system ticks every 1 to 10 ms.
-const SETTLED_NS: i128 = 50_000_000;
 
 /// What is known of a file's tag.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +35,7 @@ pub(super) struct ContentTags {
 }
 
 impl ContentTags {
-    pub fn of(&self, file: &OpenFile, access: Access) -> Result<ContentTag> {
+    pub fn of(&self, file: &Source, access: Access) -> Result<ContentTag> {
         let meta = file.meta();
         if let Some(tag) = self.get(meta) {
             return Ok(ContentTag::Known(tag));
@@ -52,13 +48,21 @@ impl ContentTags {
         if let Some(tag) = self.get(meta) {
             return Ok(ContentTag::Known(tag));
         }
-        if !settled(meta) {
+        if !meta.is_settled() {
             return Ok(ContentTag::Unsettled);
         }
-        let tag = hash(file)?;
-        if FileMeta::of(file)? != *meta {
-            return Ok(ContentTag::Unsettled);
+        let mut hasher = blake3::Hasher::new();
+        if let Source::Cached(cached) = file
+            && let Some(bytes) = cached.block()
+        {
+            hasher.update(bytes);
+        } else if let Some(fd) = descriptor(file) {
+            hash(fd, &mut hasher)?;
+            if FileMeta::of(fd)? != *meta {
+                return Ok(ContentTag::Unsettled);
+            }
         }
+        let tag = quote(&hasher);
         let mut known = lock(&self.known);
         if known.len() >= MOST {
             known.clear();
@@ -74,20 +78,19 @@ impl ContentTags {
     }
 }
 
-fn settled(meta: &FileMeta) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
-    // A time in the future says nothing about when it was written.
-    !(0..SETTLED_NS).contains(&(now - i128::from(meta.mtime_ns)))
+fn descriptor(file: &Source) -> Option<BorrowedFd<'_>> {
+    match file {
+        Source::Open(file) => Some((**file).as_fd()),
+        Source::Cached(file) => file.source(),
+    }
 }
 
-/// 128 bits of BLAKE3, in hexadecimal and quotes.
-fn hash(file: &OpenFile) -> Result<String> {
+fn hash(fd: BorrowedFd<'_>, hasher: &mut blake3::Hasher) -> Result<()> {
     let mut buffer = vec![0; 256 * 1024];
-    let mut hasher = blake3::Hasher::new();
     let mut offset = 0;
     loop {
-        match pread(file.as_fd(), &mut buffer, offset) {
-            Ok(0) => break,
+        match pread(fd, &mut buffer, offset) {
+            Ok(0) => return Ok(()),
             Ok(read) => {
                 hasher.update(buffer.get(..read).unwrap_or_default());
                 offset += read as i64;
@@ -96,8 +99,12 @@ fn hash(file: &OpenFile) -> Result<String> {
             Err(errno) => return Err(Error::system("pread", errno)),
         }
     }
+}
+
+/// 128 bits of it, in hexadecimal and quotes.
+fn quote(hasher: &blake3::Hasher) -> String {
     let bits: String = hasher.finalize().as_bytes().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("\"{bits}\""))
+    format!("\"{bits}\"")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

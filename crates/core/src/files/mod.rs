@@ -20,6 +20,6 @@ pub mod root;
 pub mod site;
 
 pub use open_file::{FileMeta, OpenFile};
-pub use plan::{Body, Head, Part, Response, Slice};
+pub use plan::{Body, Head, Part, Response, Slice, Source};
 pub use root::{Access, Lookup, OpenSupport, Root, Symlinks};
 pub use site::{Directory, Dotfiles, Outcome, PathInput, Request, Site, SiteOptions};

@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -36,13 +37,7 @@ impl FileMeta {
     /// The metadata of an open descriptor of any type.
     pub fn of(fd: impl AsFd) -> Result<Self> {
         match sys::open::statx(fd.as_fd()) {
-            Ok(stat) => Ok(Self {
-                size: stat.size,
-                mtime_ns: nanoseconds(stat.mtime.0, i64::from(stat.mtime.1)),
-                ino: stat.ino,
-                dev: stat.dev,
-                mode: stat.mode,
-            }),
+            Ok(stat) => Ok(stat.into()),
             // Kernels before 4.11, and container runtimes whose seccomp filter does not know statx.
             Err(Errno::ENOSYS | Errno::EPERM) => {
                 let stat = nix::sys::stat::fstat(fd).map_err(|errno| Error::system("fstat", errno))?;
@@ -56,6 +51,27 @@ impl FileMeta {
             }
             Err(errno) => Err(Error::system("statx", errno)),
         }
+    }
+
+    /// The metadata of what `path`, taken from `dir` on, leads to; `None` when that cannot be told.
+    pub(crate) fn at(dir: impl AsFd, path: &std::ffi::CStr) -> Option<Self> {
+        match sys::open::statx_path(&dir, path) {
+            Ok(stat) => Some(stat.into()),
+            Err(Errno::ENOSYS | Errno::EPERM) => {
+                let fd = nix::fcntl::openat(dir, path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+                Self::of(fd).ok()
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Whether a write that came after this was read would show in it: not while the file is so new that the file system's
+    /// clock, which ticks every 1 to 10 ms, may not have moved on since it was written.
+    pub(crate) fn is_settled(&self) -> bool {
+        const SETTLED_NS: i128 = 50_000_000;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
+        // A time in the future says nothing about when it was written.
+        !(0..SETTLED_NS).contains(&(now - i128::from(self.mtime_ns)))
     }
 
     /// True for a regular file.
@@ -79,6 +95,18 @@ impl FileMeta {
             libc::S_IFBLK => "a block device",
             libc::S_IFLNK => "a symbolic link",
             _ => "of an unknown type",
+        }
+    }
+}
+
+impl From<sys::open::Stat> for FileMeta {
+    fn from(stat: sys::open::Stat) -> Self {
+        Self {
+            size: stat.size,
+            mtime_ns: nanoseconds(stat.mtime.0, i64::from(stat.mtime.1)),
+            ino: stat.ino,
+            dev: stat.dev,
+            mode: stat.mode,
         }
     }
 }
@@ -121,6 +149,8 @@ impl OpenFile {
         &self.meta
     }
 }
+
+impl crate::transfer::FileSource for OpenFile {}
 
 impl AsFd for OpenFile {
     fn as_fd(&self) -> BorrowedFd<'_> {

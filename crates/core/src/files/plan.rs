@@ -15,6 +15,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::open_file::{FileMeta, OpenFile};
 use super::site::{Request, SiteOptions};
+use crate::cache::CachedFile;
 use crate::http::conditional::{self, Validators, Verdict};
 use crate::http::headers::{HeaderList, content_range, unsatisfied_range};
 use crate::http::negotiation::Encoding;
@@ -50,6 +51,33 @@ pub struct Head {
     pub encoding: Option<Encoding>,
 }
 
+/// The file of a response.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Opened for it.
+    Open(Arc<OpenFile>),
+    /// Of the cache.
+    Cached(Arc<CachedFile>),
+}
+
+impl Source {
+    /// Its metadata.
+    pub fn meta(&self) -> &FileMeta {
+        match self {
+            Source::Open(file) => file.meta(),
+            Source::Cached(file) => file.meta(),
+        }
+    }
+
+    /// A stretch of it, to be sent.
+    pub fn part(&self, offset: u64, length: u64) -> transfer::Part {
+        match self {
+            Source::Open(file) => transfer::Part::File { file: file.clone(), offset, length },
+            Source::Cached(file) => file.part(offset, length),
+        }
+    }
+}
+
 /// The bytes of a response.
 #[derive(Debug)]
 pub enum Body {
@@ -58,7 +86,7 @@ pub enum Body {
     /// `length` bytes of the file from `offset`.
     File {
         /// The file.
-        file: Arc<OpenFile>,
+        file: Source,
         /// First byte.
         offset: u64,
         /// How many; 0 for an empty file.
@@ -67,7 +95,7 @@ pub enum Body {
     /// `multipart/byteranges`, RFC 9110 section 14.6: each part's head, then its bytes; at the end the tail.
     Multipart {
         /// The file.
-        file: Arc<OpenFile>,
+        file: Source,
         /// In the order to send.
         parts: Vec<Part>,
         /// The closing boundary.
@@ -80,13 +108,12 @@ impl Body {
     pub fn into_parts(self) -> Vec<transfer::Part> {
         match self {
             Body::Empty => Vec::new(),
-            Body::File { file, offset, length } => vec![transfer::Part::File { file, offset, length }],
+            Body::File { file, offset, length } => vec![file.part(offset, length)],
             Body::Multipart { file, parts, tail } => {
                 let mut all = Vec::with_capacity(parts.len() * 2 + 1);
                 for Part { head, range } in parts {
                     all.push(transfer::Part::Memory(head.into_bytes()));
-                    let (offset, length) = (range.start, range.length());
-                    all.push(transfer::Part::File { file: file.clone(), offset, length });
+                    all.push(file.part(range.start, range.length()));
                 }
                 all.push(transfer::Part::Memory(tail.into_bytes()));
                 all
@@ -119,7 +146,7 @@ pub struct Part {
 
 /// A file that was found.
 pub(super) struct Found {
-    pub file: OpenFile,
+    pub file: Source,
     pub path: String,
     pub encoding: Option<Encoding>,
     /// The hash of its bytes as an entity tag, where [`SiteOptions::content_tags`] asks for it.
@@ -200,7 +227,7 @@ pub(super) fn plan(found: Found, root_index: usize, request: &Request<'_>, optio
                 if let Some(encoding) = found.encoding {
                     headers.push(("content-encoding", Cow::Borrowed(encoding.as_str())));
                 }
-                let file = Arc::new(found.file);
+                let file = found.file;
                 let whole = (options.slice.start, length);
                 let (status, body, length) = with_body(file, decision, whole, content_type, &mut headers);
                 headers.push(("content-length", Cow::Owned(length.to_string())));
@@ -233,7 +260,7 @@ fn decide_range(request: &Request<'_>, options: &SiteOptions, validators: &Valid
 
 /// Adds type and range headers; gives status, body and its length.
 fn with_body(
-    file: Arc<OpenFile>,
+    file: Source,
     decision: RangeDecision,
     (first, size): (u64, u64),
     content_type: Option<&'static str>,

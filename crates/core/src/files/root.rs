@@ -11,7 +11,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
@@ -122,6 +122,7 @@ pub enum Refresh {
 /// A directory below which paths are opened.
 #[derive(Debug)]
 pub struct Root {
+    id: u64,
     path: PathBuf,
     symlinks: Symlinks,
     support: OpenSupport,
@@ -147,12 +148,39 @@ impl Root {
                 Error::new(Code::InvalidArgument, "root is not a directory; give the directory").with_path(path)
             );
         }
-        Ok(Self { path, symlinks, support: support.min(OpenSupport::probe()), directory: Mutex::new(None) })
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, path, symlinks, support: support.min(OpenSupport::probe()), directory: Mutex::new(None) })
     }
 
     /// Its path as given.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Names this root, in this process and for ever.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The metadata of what `relative` leads to, in one `statx`; `None` when that cannot be told. Symbolic links are
+    /// followed whatever the policy: this is to be compared with what [`Root::open`] found before, and the same inode is
+    /// the same file, by whichever name.
+    pub(crate) fn stat(&self, relative: &str) -> Option<FileMeta> {
+        if self.symlinks == Symlinks::Follow {
+            let path = CString::new(self.full_path(relative)).ok()?;
+            return FileMeta::at(AT_FDCWD, &path);
+        }
+        let directory = self.held(Access::MayBlock).ok()?;
+        FileMeta::at(&*directory, &CString::new(relative).ok()?)
+    }
+
+    fn full_path(&self, relative: &str) -> Vec<u8> {
+        let mut path = Vec::with_capacity(self.path.as_os_str().len() + relative.len() + 2);
+        path.extend_from_slice(self.path.as_os_str().as_encoded_bytes());
+        path.push(b'/');
+        path.extend_from_slice(relative.as_bytes());
+        path
     }
 
     /// Opens `relative` (checked by [`crate::http::path`], empty for the root itself): one `openat2` and one `statx`.
@@ -188,11 +216,7 @@ impl Root {
 
     pub(super) fn open_fd(&self, relative: &str, flags: OFlag, access: Access) -> SysResult<OwnedFd> {
         if self.symlinks == Symlinks::Follow {
-            let mut path = Vec::with_capacity(self.path.as_os_str().len() + relative.len() + 2);
-            path.extend_from_slice(self.path.as_os_str().as_encoded_bytes());
-            path.push(b'/');
-            path.extend_from_slice(relative.as_bytes());
-            return self.open_at(AT_FDCWD, path, flags, ResolveFlag::empty(), access);
+            return self.open_at(AT_FDCWD, self.full_path(relative), flags, ResolveFlag::empty(), access);
         }
         let directory = self.held(access)?;
         let relative = if relative.is_empty() { "." } else { relative };

@@ -19,8 +19,9 @@ use std::sync::Arc;
 
 use super::content_tag::{ContentTag, ContentTags};
 use super::memo::Memo;
-use super::plan::{Body, Found, Response, Slice, plan};
+use super::plan::{Body, Found, Response, Slice, Source, plan};
 use super::root::{Access, Lookup, Refresh, Root, Symlinks};
+use crate::cache::{Fetched, FileCache};
 use crate::error::{Code, Error, Result};
 use crate::http::Conformance;
 use crate::http::caching::CachePolicy;
@@ -178,6 +179,7 @@ pub struct Directory {
 pub struct Site {
     roots: Vec<Root>,
     options: SiteOptions,
+    cache: Option<Arc<FileCache>>,
     memo: Memo,
     tags: ContentTags,
 }
@@ -217,7 +219,14 @@ impl Site {
             }
         }
         let roots = roots.into_iter().map(|path| Root::new(path, options.symlinks)).collect::<Result<_>>()?;
-        Ok(Self { roots, options, memo: Memo::default(), tags: ContentTags::default() })
+        Ok(Self { roots, options, cache: None, memo: Memo::default(), tags: ContentTags::default() })
+    }
+
+    /// Takes files from `cache`, and puts them there.
+    #[must_use]
+    pub fn with_cache(mut self, cache: Arc<FileCache>) -> Self {
+        self.cache = Some(cache);
+        self
     }
 
     /// The options as given.
@@ -275,7 +284,8 @@ impl Site {
     fn find(&self, path: &RequestPath<'_>, request: &Request<'_>, access: Access) -> Result<Outcome> {
         let mut directory = None;
         for (root_index, root) in self.roots.iter().enumerate().skip(request.root_index) {
-            let search = Search { options: &self.options, root, request, access };
+            let cache = self.cache.as_deref();
+            let search = Search { options: &self.options, cache, root, request, access };
             match search.path(path)? {
                 Step::Found(found) => return self.plan(found, root_index, request, access),
                 Step::Stop(outcome) => return Ok(outcome),
@@ -295,7 +305,7 @@ impl Site {
         if plain && let Some(head) = self.memo.get(&found.path, root_index, found.encoding, &meta) {
             let Slice { start, .. } = self.options.slice;
             let length = self.options.slice.length(meta.size);
-            let body = Body::File { file: Arc::new(found.file), offset: start, length };
+            let body = Body::File { file: found.file, offset: start, length };
             return Ok(Outcome::Response(Response { status: 200, head, body, meta }));
         }
         let mut settled = true;
@@ -334,6 +344,7 @@ fn invalid(option: &str, value: &str, allowed: &str) -> Error {
 /// The search for one request in one root.
 struct Search<'a> {
     options: &'a SiteOptions,
+    cache: Option<&'a FileCache>,
     root: &'a Root,
     request: &'a Request<'a>,
     access: Access,
@@ -399,16 +410,12 @@ impl Search<'_> {
         {
             for encoding in negotiation::preferences(header, supported, self.options.conformance) {
                 let variant = format!("{path}{}", encoding.suffix());
-                match open_under(self.root, &variant, self.access)? {
-                    Lookup::File(file) => {
-                        return Ok(Step::Found(Found {
-                            file,
-                            path: variant,
-                            encoding: Some(encoding),
-                            content_tag: None,
-                        }));
+                match self.open(&variant)? {
+                    Opened::File(file) => {
+                        let (path, encoding) = (variant, Some(encoding));
+                        return Ok(Step::Found(Found { file, path, encoding, content_tag: None }));
                     }
-                    Lookup::WouldBlock => return Ok(Step::Stop(Outcome::WouldBlock)),
+                    Opened::Other(Lookup::WouldBlock) => return Ok(Step::Stop(Outcome::WouldBlock)),
                     // A variant that cannot be read is no reason to withhold the plain file.
                     _ => {}
                 }
@@ -418,8 +425,13 @@ impl Search<'_> {
     }
 
     fn plain(&self, path: String) -> Result<Step> {
-        Ok(match open_under(self.root, &path, self.access)? {
-            Lookup::File(file) => Step::Found(Found { file, path, encoding: None, content_tag: None }),
+        let lookup = match self.open(&path)? {
+            Opened::File(file) => return Ok(Step::Found(Found { file, path, encoding: None, content_tag: None })),
+            Opened::Other(lookup) => lookup,
+        };
+        Ok(match lookup {
+            // It was sorted out above.
+            Lookup::File(_) => Step::Missing,
             Lookup::Directory => Step::Directory,
             Lookup::Missing | Lookup::NotADirectory | Lookup::NotRegular => Step::Missing,
             Lookup::TooLong => Step::Stop(too_long(self.options, self.request)),
@@ -439,9 +451,27 @@ impl Search<'_> {
             Lookup::WouldBlock => Step::Stop(Outcome::WouldBlock),
         })
     }
+
+    /// The only place where a site opens a file.
+    fn open(&self, relative: &str) -> Result<Opened> {
+        // The root itself and its directories are no files: nothing that a cache would have.
+        if let Some(cache) = self.cache
+            && !relative.is_empty()
+        {
+            return Ok(match cache.get_under(self.root, relative, self.access)? {
+                Fetched::File(file) => Opened::File(Source::Cached(file)),
+                Fetched::Other(lookup) => Opened::Other(lookup),
+            });
+        }
+        Ok(match self.root.open(relative, self.access)? {
+            Lookup::File(file) => Opened::File(Source::Open(Arc::new(file))),
+            other => Opened::Other(other),
+        })
+    }
 }
 
-/// The only place where a site opens a file.
-fn open_under(root: &Root, relative: &str, access: Access) -> Result<Lookup> {
-    root.open(relative, access)
+/// What was opened.
+enum Opened {
+    File(Source),
+    Other(Lookup),
 }

@@ -620,3 +620,14 @@ impl Connection {
 fn recv_into(socket: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     recv(socket.as_raw_fd(), buffer, MsgFlags::empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        // All that one without a request has: its buffers are the worker's, its states are boxed.
+        assert!(size_of::<Connection>() <= 320, "{} bytes", size_of::<Connection>());
+    }
+}

@@ -4,13 +4,15 @@
 //! kernel, in `sendmsg(2)` or `vmsplice(2)`, it is `EFAULT`. So all that can be had of them is a [`Span`], an address and
 //! a length for a syscall.
 
+use std::io::{IoSlice, IoSliceMut};
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, MsFlags, ProtFlags, madvise, mmap, mmap_anonymous, msync, munmap};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 
 use super::SysResult;
 
@@ -42,6 +44,20 @@ impl Span<'_> {
     pub(super) fn as_iovec(&self) -> libc::iovec {
         libc::iovec { iov_base: self.start.as_ptr().cast(), iov_len: self.length }
     }
+}
+
+/// What is said to the kernel about a mapping; see `madvise(2)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Advice {
+    /// Nothing.
+    #[default]
+    Normal,
+    /// It will be read from beginning to end.
+    Sequential,
+    /// It will be read here and there.
+    Random,
+    /// It will be read soon.
+    WillNeed,
 }
 
 /// An owned region of address space.
@@ -98,8 +114,27 @@ impl Mapping {
 
     /// Says that it will be read once, in order; see `madvise(2)`, `MADV_SEQUENTIAL`.
     pub fn advise_sequential(&self) -> SysResult<()> {
-        // SAFETY: the range is a live mapping of ours; this advice changes no contents.
-        unsafe { madvise(self.0.start.cast(), self.0.length, MmapAdvise::MADV_SEQUENTIAL) }
+        self.madvise(MmapAdvise::MADV_SEQUENTIAL)
+    }
+
+    /// Says how it will be read; see `madvise(2)`.
+    pub fn advise(&self, advice: Advice) -> SysResult<()> {
+        match advice {
+            Advice::Normal => Ok(()),
+            Advice::Sequential => self.madvise(MmapAdvise::MADV_SEQUENTIAL),
+            Advice::Random => self.madvise(MmapAdvise::MADV_RANDOM),
+            Advice::WillNeed => self.madvise(MmapAdvise::MADV_WILLNEED),
+        }
+    }
+
+    /// Waits until its pages are in memory and mapped; see `madvise(2)`, `MADV_POPULATE_READ` (Linux 5.14).
+    pub fn populate(&self) -> SysResult<()> {
+        self.madvise(MmapAdvise::MADV_POPULATE_READ)
+    }
+
+    fn madvise(&self, advice: MmapAdvise) -> SysResult<()> {
+        // SAFETY: the range is a live mapping of ours; none of the advice given here changes contents.
+        unsafe { madvise(self.0.start.cast(), self.0.length, advice) }
     }
 
     /// `length` bytes from `from` on, less what would lie beyond its end.
@@ -163,5 +198,115 @@ impl Pages {
     /// `length` bytes from `from` on, less what would lie beyond its end.
     pub fn span(&self, from: usize, length: usize) -> Span<'_> {
         self.0.span(from, length)
+    }
+}
+
+/// Who sees what is written to a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MapMode {
+    /// Nothing can be written.
+    Read,
+    /// Nobody else: pages are copied when they are written to, and never reach the file.
+    Private,
+    /// Everybody: it is the file.
+    Shared,
+}
+
+/// What is said to the kernel about a [`MappedRegion`]; see `madvise(2)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegionAdvice {
+    /// It will be used from beginning to end.
+    Sequential,
+    /// It will be used here and there.
+    Random,
+    /// It will be used soon.
+    WillNeed,
+    /// It will not be used soon. Forgets what was written to a private mapping.
+    DontNeed,
+    /// Use huge pages where that is possible.
+    HugePage,
+}
+
+/// A mapping of the beginning of a file that is read and written by copies which the kernel makes.
+#[derive(Debug)]
+pub struct MappedRegion(Region);
+
+impl std::fmt::Debug for Region {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Region").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+impl MappedRegion {
+    /// Maps `length` bytes of `file`; see `mmap(2)`.
+    pub fn new(file: impl AsFd, length: usize, mode: MapMode, populate: bool) -> SysResult<Self> {
+        let size = NonZeroUsize::new(length).ok_or(Errno::EINVAL)?;
+        let (protection, mut flags) = match mode {
+            MapMode::Read => (ProtFlags::PROT_READ, MapFlags::MAP_SHARED),
+            MapMode::Private => (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE),
+            MapMode::Shared => (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED),
+        };
+        if populate {
+            flags |= MapFlags::MAP_POPULATE;
+        }
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let start = unsafe { mmap(None, size, protection, flags, file, 0)? };
+        Ok(Self(Region { start: start.cast(), length }))
+    }
+
+    /// Bytes mapped.
+    pub fn len(&self) -> usize {
+        self.0.length
+    }
+
+    /// Never true: an empty mapping cannot be made.
+    pub fn is_empty(&self) -> bool {
+        self.0.length == 0
+    }
+
+    /// Copies bytes from `at` on; see `process_vm_readv(2)`. `EFAULT`: the file has no such page any more.
+    pub fn read(&self, at: usize, buffer: &mut [u8]) -> SysResult<usize> {
+        let span = self.0.span(at, buffer.len());
+        let remote = RemoteIoVec { base: span.start.as_ptr() as usize, len: span.length };
+        process_vm_readv(nix::unistd::getpid(), &mut [IoSliceMut::new(buffer)], &[remote])
+    }
+
+    /// Copies bytes to `at`; see `process_vm_writev(2)`. `EFAULT`: the file has no such page any more, or the mapping is not
+    /// to be written to.
+    pub fn write(&self, at: usize, bytes: &[u8]) -> SysResult<usize> {
+        let span = self.0.span(at, bytes.len());
+        let remote = RemoteIoVec { base: span.start.as_ptr() as usize, len: span.length };
+        process_vm_writev(nix::unistd::getpid(), &[IoSlice::new(bytes)], &[remote])
+    }
+
+    /// Writes changed pages to the file; see `msync(2)`.
+    pub fn sync(&self, wait: bool) -> SysResult<()> {
+        let flags = if wait { MsFlags::MS_SYNC } else { MsFlags::MS_ASYNC };
+        // SAFETY: the range is a live mapping of ours.
+        unsafe { msync(self.0.start.cast(), self.0.length, flags) }
+    }
+
+    /// Says how it will be used; see `madvise(2)`.
+    pub fn advise(&self, advice: RegionAdvice) -> SysResult<()> {
+        let advice = match advice {
+            RegionAdvice::Sequential => MmapAdvise::MADV_SEQUENTIAL,
+            RegionAdvice::Random => MmapAdvise::MADV_RANDOM,
+            RegionAdvice::WillNeed => MmapAdvise::MADV_WILLNEED,
+            RegionAdvice::DontNeed => MmapAdvise::MADV_DONTNEED,
+            RegionAdvice::HugePage => MmapAdvise::MADV_HUGEPAGE,
+        };
+        // SAFETY: the range is a live mapping of ours, to which nobody has a reference: what the advice forgets, only copies
+        // of the kernel's could have shown.
+        unsafe { madvise(self.0.start.cast(), self.0.length, advice) }
+    }
+
+    /// For each page, whether it is in memory; see `mincore(2)`.
+    pub fn resident(&self) -> SysResult<Vec<bool>> {
+        let pages = self.0.length.div_ceil(super::residency::page_size() as usize);
+        let mut vector = vec![0_u8; pages];
+        // SAFETY: the range is a live mapping of ours, and the vector has a byte for each of its pages.
+        let result = unsafe { libc::mincore(self.0.start.as_ptr().cast(), self.0.length, vector.as_mut_ptr()) };
+        Errno::result(result)?;
+        Ok(vector.into_iter().map(|page| page & 1 == 1).collect())
     }
 }

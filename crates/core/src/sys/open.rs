@@ -35,12 +35,21 @@ pub fn openat2(dir: impl AsFd, path: &std::ffi::CStr, flags: OFlag, resolve: Res
 
 /// One `statx(2)` of an open descriptor. A network file system answers from its cache (`AT_STATX_DONT_SYNC`).
 pub fn statx(fd: impl AsFd) -> SysResult<Stat> {
+    statx_at(fd, c"", libc::AT_EMPTY_PATH)
+}
+
+/// One `statx(2)` of a path below `dir`; symbolic links are followed.
+pub fn statx_path(dir: impl AsFd, path: &std::ffi::CStr) -> SysResult<Stat> {
+    statx_at(dir, path, 0)
+}
+
+fn statx_at(dir: impl AsFd, path: &std::ffi::CStr, flags: libc::c_int) -> SysResult<Stat> {
     let mut buffer = MaybeUninit::<libc::statx>::zeroed();
-    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
-    // SAFETY: the descriptor is borrowed for the call, the path is a constant C string, and `buffer` is writable memory
-    // of the size the kernel fills.
+    let flags = flags | libc::AT_STATX_DONT_SYNC;
+    // SAFETY: the descriptor is borrowed for the call, the path is a C string, and `buffer` is writable memory of the size
+    // the kernel fills.
     let result = unsafe {
-        libc::statx(fd.as_fd().as_raw_fd(), c"".as_ptr(), flags, libc::STATX_BASIC_STATS, buffer.as_mut_ptr())
+        libc::statx(dir.as_fd().as_raw_fd(), path.as_ptr(), flags, libc::STATX_BASIC_STATS, buffer.as_mut_ptr())
     };
     Errno::result(result)?;
     // SAFETY: every field of `struct statx` is an integer, for which the zeroes above are already valid.

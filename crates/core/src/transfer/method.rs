@@ -99,9 +99,9 @@ impl Mover {
         match (self, source) {
             (Mover::ReadWrite, source) => read_write::attempt(kernel, attempt, source),
             (Mover::Vmsplice(vmsplice), source) => vmsplice.attempt(kernel, attempt, source),
-            (Mover::Sendfile, Source::File(file)) => sendfile::attempt(kernel, attempt, file),
-            (Mover::Splice(splice), Source::File(file)) => splice.attempt(kernel, attempt, file),
-            (Mover::Mmap(window), Source::File(file)) => mmap::attempt(window, kernel, attempt, file),
+            (Mover::Sendfile, Source::File(file, _)) => sendfile::attempt(kernel, attempt, file),
+            (Mover::Splice(splice), Source::File(file, _)) => splice.attempt(kernel, attempt, file),
+            (Mover::Mmap(window), Source::File(file, mapping)) => mmap::attempt(window, kernel, attempt, file, mapping),
             // `strategy::choose` does not put pages on these roads.
             (Mover::Sendfile | Mover::Splice(_) | Mover::Mmap(_), Source::Pages(_)) => Err(Errno::EINVAL),
         }

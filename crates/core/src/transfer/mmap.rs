@@ -67,11 +67,16 @@ pub(super) fn attempt<K: Kernel>(
     kernel: &mut K,
     mut attempt: Attempt<'_>,
     file: BorrowedFd<'_>,
+    kept: Option<&Mapping>,
 ) -> SysResult<Moved> {
     let wanted = attempt.length;
     let Some(length) = resident::movable(kernel, &mut attempt, file, wanted) else { return Ok(Moved::Cold) };
     let reach = usize::try_from(attempt.left).unwrap_or(usize::MAX);
-    let span = window.span(kernel, file, attempt.offset, reach, attempt.syscalls)?.first(length);
+    let span = match kept.filter(|mapping| attempt.offset < mapping.len() as u64) {
+        Some(mapping) => mapping.span(attempt.offset as usize, reach),
+        None => window.span(kernel, file, attempt.offset, reach, attempt.syscalls)?,
+    };
+    let span = span.first(length);
     let heads: usize = attempt.heads.iter().map(|head| head.len()).sum();
     let offered = heads + span.len();
     let how = attempt.target.gather(attempt.followed(span.len() as u64));

@@ -34,7 +34,7 @@ use nix::errno::Errno;
 
 use crate::error::{Code, Error, Result};
 use crate::sys::io::{Gather, MAX_GATHER};
-use crate::sys::memory::Pages;
+use crate::sys::memory::{Mapping, Pages};
 use crate::sys::{Kernel, Linux, SysResult};
 
 pub use budget::Budget;
@@ -46,13 +46,33 @@ pub use receive::Receive;
 
 use method::Mover;
 
-/// A file shared by transfers; only positional reads are made, so they never disturb each other.
-pub type SharedFile = Arc<dyn AsFd + Send + Sync>;
+/// A file that transfers can share: only positional reads are made, so they never disturb each other.
+pub trait FileSource: AsFd + Send + Sync {
+    /// A mapping of it from its beginning, where somebody keeps one.
+    fn mapping(&self) -> Option<&Mapping> {
+        None
+    }
+}
+
+impl FileSource for std::fs::File {}
+impl FileSource for std::os::fd::OwnedFd {}
+
+/// A file shared by transfers.
+pub type SharedFile = Arc<dyn FileSource>;
 
 /// A stretch of bytes to send.
 pub enum Part {
     /// Bytes in memory.
     Memory(Vec<u8>),
+    /// `length` bytes of a block of memory that others have too, from `offset` on.
+    Block {
+        /// The block.
+        bytes: Arc<[u8]>,
+        /// Where the stretch begins, in bytes.
+        offset: usize,
+        /// How long it is, in bytes.
+        length: usize,
+    },
     /// `length` bytes of a file from `offset` on.
     File {
         /// The file.
@@ -78,7 +98,17 @@ impl Part {
     fn len(&self) -> u64 {
         match self {
             Part::Memory(bytes) => bytes.len() as u64,
+            Part::Block { length, .. } => *length as u64,
             Part::File { length, .. } | Part::Pages { length, .. } => *length,
+        }
+    }
+
+    /// Its bytes, where user space has them.
+    fn memory(&self) -> Option<&[u8]> {
+        match self {
+            Part::Memory(bytes) => Some(bytes),
+            Part::Block { bytes, offset, length } => Some(&bytes[*offset..*offset + *length]),
+            Part::File { .. } | Part::Pages { .. } => None,
         }
     }
 }
@@ -141,7 +171,7 @@ pub(crate) enum Moved {
 /// Where a part's bytes are.
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'a> {
-    File(BorrowedFd<'a>),
+    File(BorrowedFd<'a>, Option<&'a Mapping>),
     Pages(&'a Pages),
 }
 
@@ -263,7 +293,7 @@ impl Transfer {
     pub fn report(&self) -> Report {
         let method = self.used.unwrap_or_else(|| match self.parts.front() {
             Some(Part::Pages { .. }) => Method::Vmsplice,
-            _ => strategy::choose(self.method, self.remaining, self.target, || false),
+            _ => strategy::choose(self.method, self.remaining, self.target, false, || false),
         });
         Report { bytes: self.sent, method, syscalls: self.syscalls }
     }
@@ -364,8 +394,8 @@ impl Transfer {
                 pages.copy_out(*offset as usize, &mut buffer);
                 buffer
             }
-            Some(Part::Memory(bytes)) => {
-                let rest = &bytes[self.front_sent..];
+            Some(part @ (Part::Memory(_) | Part::Block { .. })) => {
+                let rest = &part.memory().unwrap_or_default()[self.front_sent..];
                 rest[..rest.len().min(max)].to_vec()
             }
             Some(Part::File { file, offset, length }) => {
@@ -391,7 +421,7 @@ impl Transfer {
     pub fn read_ahead(&self) -> Option<ReadAhead> {
         self.parts.iter().find_map(|part| match part {
             Part::File { file, offset, length } => Some(ReadAhead::new(file.clone(), *offset, *length)),
-            Part::Memory(_) | Part::Pages { .. } => None,
+            Part::Memory(_) | Part::Block { .. } | Part::Pages { .. } => None,
         })
     }
 
@@ -408,7 +438,7 @@ impl Transfer {
         let mut skip = self.front_sent;
         while head_count < MAX_GATHER
             && head_bytes < budget
-            && let Some(Part::Memory(bytes)) = parts.peek()
+            && let Some(bytes) = parts.peek().and_then(|part| part.memory())
         {
             let rest = &bytes[skip..];
             let wanted = usize::try_from(budget - head_bytes).unwrap_or(usize::MAX).min(rest.len());
@@ -420,7 +450,9 @@ impl Transfer {
         }
         let heads = &heads[..head_count];
         let next = match parts.next() {
-            Some(Part::File { file, offset, length }) => Some((Source::File((**file).as_fd()), *offset, *length)),
+            Some(Part::File { file, offset, length }) => {
+                Some((Source::File((**file).as_fd(), file.mapping()), *offset, *length))
+            }
             Some(Part::Pages { pages, offset, length }) => Some((Source::Pages(pages), *offset, *length)),
             _ => None,
         };
@@ -431,9 +463,9 @@ impl Transfer {
             let mover = self.mover.get_or_insert_with(|| match source {
                 // The one method that moves pages of memory without a copy.
                 Source::Pages(_) => Mover::from(Method::Vmsplice),
-                Source::File(_) => {
+                Source::File(_, mapping) => {
                     let syscalls = &mut self.syscalls;
-                    Mover::from(strategy::choose(self.method, left, self.target, || {
+                    Mover::from(strategy::choose(self.method, left, self.target, mapping.is_some(), || {
                         *syscalls += 1;
                         kernel.is_unix_socket(out)
                     }))
@@ -472,11 +504,12 @@ impl Transfer {
         self.remaining -= count as u64;
         while let Some(front) = self.parts.front_mut() {
             match front {
-                Part::Memory(bytes) => {
-                    let step = count.min(bytes.len() - self.front_sent);
+                Part::Memory(_) | Part::Block { .. } => {
+                    let length = front.len() as usize;
+                    let step = count.min(length - self.front_sent);
                     self.front_sent += step;
                     count -= step;
-                    if self.front_sent < bytes.len() {
+                    if self.front_sent < length {
                         return;
                     }
                     self.front_sent = 0;

@@ -21,7 +21,7 @@ thread_local! {
 
 pub(super) fn attempt<K: Kernel>(kernel: &mut K, attempt: Attempt<'_>, source: Source<'_>) -> SysResult<Moved> {
     match source {
-        Source::File(file) => from_file(kernel, attempt, file),
+        Source::File(file, _) => from_file(kernel, attempt, file),
         // The kernel's copy is enough: the pages are memory already.
         Source::Pages(pages) => {
             let span = pages.span(attempt.offset as usize, attempt.length);

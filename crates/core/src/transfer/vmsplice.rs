@@ -43,7 +43,7 @@ impl Vmsplice {
                 *attempt.syscalls += 1;
                 pipe.add(kernel.vmsplice(pipe.write_end(), span, true)?);
             }
-            Source::File(file) => {
+            Source::File(file, _) => {
                 if !carried && let Some(end) = fill(kernel, &mut attempt, file, pipe, &mut self.window)? {
                     return Ok(end);
                 }

@@ -1,0 +1,207 @@
+//! The cache while somebody truncates, rewrites, replaces and deletes the files below it; and with more files than it holds.
+//!
+//! `ZEROSEND_ABUSE_SECONDS` (default 5) and `ZEROSEND_MANY_FILES` (default 20,000) make it longer.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use tempfile::TempDir;
+use zerosend_core::cache::{CacheOptions, FileCache};
+use zerosend_core::transfer::{Budget, Disk, Method, Progress, Target, Transfer};
+
+/// Both tests count what the process holds.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("proc").count()
+}
+
+fn mappings() -> usize {
+    fs::read_to_string("/proc/self/maps").expect("proc").lines().count()
+}
+
+fn resident_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("proc");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+}
+
+/// A version: its number, then bytes that all follow from it, then a checksum over both.
+fn version(number: u64, size: usize) -> Vec<u8> {
+    let mut bytes = number.to_le_bytes().to_vec();
+    let mut state = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    while bytes.len() < size - 8 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.push(state as u8);
+    }
+    let sum = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    bytes.extend_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+fn is_version(bytes: &[u8]) -> bool {
+    bytes.len() >= 16 && version(u64::from_le_bytes(bytes[..8].try_into().expect("eight")), bytes.len()) == bytes
+}
+
+/// Sends a file of the cache through a socket, as a server would; `None` when the connection had to be closed.
+fn send(cache: &FileCache, path: &Path) -> Option<Vec<u8>> {
+    let file = cache.get(path).ok()?;
+    let (out, mut from) = UnixStream::pair().expect("a pair");
+    out.set_nonblocking(true).expect("non-blocking");
+    let reader = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).expect("readable");
+        bytes
+    });
+    let size = file.meta().size;
+    let mut transfer = Transfer::new([file.part(0, size)], Method::Auto, Target::Socket, Disk::MayBlock);
+    let sent = loop {
+        match transfer.advance(&out, &mut Budget::unlimited()) {
+            Ok(Progress::Done) => break true,
+            Ok(_) => thread::yield_now(),
+            Err(_) => break false,
+        }
+    };
+    drop(out);
+    let bytes = reader.join().expect("read");
+    (sent && bytes.len() as u64 == size).then_some(bytes)
+}
+
+#[test]
+fn sixteen_readers_and_a_writer() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let directory = TempDir::new().expect("a directory");
+    // In blocks, mapped, and too large to be kept.
+    let files: Vec<_> = [100, 4096, 60_000, 65_536, 80_000, 300_000, 3_000_000]
+        .into_iter()
+        .enumerate()
+        .map(|(at, size)| (directory.path().join(at.to_string()), size))
+        .collect();
+    let options = CacheOptions { max_files: 3, max_file_size: 1 << 20, ..CacheOptions::default() };
+    let cache = Arc::new(FileCache::new(options).expect("options"));
+    let before = descriptors();
+    let stop = AtomicBool::new(false);
+    let (whole, cut, wrong) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let end = Instant::now() + Duration::from_secs(setting("ZEROSEND_ABUSE_SECONDS", 5));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0;
+            while Instant::now() < end {
+                for (path, size) in &files {
+                    number += 1;
+                    let bytes = version(number, *size);
+                    match number % 5 {
+                        0 => {
+                            let _ = fs::remove_file(path);
+                        }
+                        1 => {
+                            // Cut in the middle, while it may be on its way; then a new one in its place.
+                            if let Ok(file) = File::options().write(true).open(path) {
+                                file.set_len(*size as u64 / 2).expect("shorter");
+                            }
+                        }
+                        // Written over in place. Only what is in blocks can be told apart then: a reader of a mapping or
+                        // of an open file sees both versions, as from every server that does not copy.
+                        2 if *size <= 65_536 => {
+                            let mut file =
+                                File::options().create(true).truncate(false).write(true).open(path).expect("open");
+                            file.seek(SeekFrom::Start(0)).expect("seek");
+                            file.write_all(&bytes).expect("room");
+                            file.set_len(*size as u64).expect("as long");
+                        }
+                        _ => {
+                            let new = path.with_extension("new");
+                            fs::write(&new, &bytes).expect("room");
+                            let old = SystemTime::now() - Duration::from_secs(1000 + number % 100_000);
+                            File::options().write(true).open(&new).expect("open").set_modified(old).expect("settable");
+                            fs::rename(new, path).expect("renamed");
+                        }
+                    }
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        for reader in 0..16 {
+            let (cache, files, stop) = (&cache, &files, &stop);
+            let (whole, cut, wrong) = (&whole, &cut, &wrong);
+            scope.spawn(move || {
+                let mut turn = reader;
+                while !stop.load(Ordering::Relaxed) {
+                    turn += 1;
+                    let (path, size) = &files[turn % files.len()];
+                    let bytes = if turn % 3 == 0 {
+                        cache.get(path).ok().and_then(|file| file.read_at(0, file.meta().size).ok())
+                    } else {
+                        send(cache, path)
+                    };
+                    match bytes {
+                        None => cut.fetch_add(1, Ordering::Relaxed),
+                        Some(bytes) if bytes.len() != *size || is_version(&bytes) => {
+                            whole.fetch_add(1, Ordering::Relaxed)
+                        }
+                        Some(_) => wrong.fetch_add(1, Ordering::Relaxed),
+                    };
+                }
+            });
+        }
+    });
+    let stats = cache.stats();
+    println!("{whole:?} whole, {cut:?} cut or missing, {wrong:?} wrong; {stats:?}");
+    assert_eq!(wrong.load(Ordering::Relaxed), 0);
+    assert!(whole.load(Ordering::Relaxed) > 100 && stats.hits > 0 && stats.stale > 0 && stats.evictions > 0);
+    cache.close();
+    drop(cache);
+    assert_eq!(descriptors(), before, "descriptors");
+    let maps = fs::read_to_string("/proc/self/maps").expect("proc");
+    assert!(!maps.contains(&*directory.path().to_string_lossy()), "no mapping of a file is left");
+}
+
+#[test]
+fn more_files_than_fit_cost_no_more() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let directory = TempDir::new().expect("a directory");
+    let count = setting("ZEROSEND_MANY_FILES", 20_000);
+    let options = CacheOptions { max_files: 1000, ..CacheOptions::default() };
+    let cache = FileCache::new(options).expect("options");
+    let time = SystemTime::now() - Duration::from_secs(1000);
+    let (mut after_first, mut largest) = (0, 0);
+    let (fds, maps) = (descriptors(), mappings());
+    for number in 0..count {
+        let path = directory.path().join("file");
+        // One name after the other, without the disk having to hold them all.
+        let named = directory.path().join(format!("{number}"));
+        fs::write(&path, vec![number as u8; 2000]).expect("room");
+        File::options().write(true).open(&path).expect("open").set_modified(time).expect("settable");
+        fs::rename(&path, &named).expect("renamed");
+        cache.get(&named).expect("there");
+        fs::remove_file(&named).expect("removed");
+        if number == 2000 {
+            after_first = resident_kib();
+        }
+        largest = largest.max(if number % 1000 == 0 { resident_kib() } else { 0 });
+        if number % 1000 == 0 {
+            assert_eq!(descriptors(), fds);
+            assert!(mappings() <= maps + 5, "{} mappings after {maps}", mappings());
+        }
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.files, stats.bytes), (1000, 2_000_000));
+    assert_eq!((stats.misses, stats.evictions, stats.hits), (count, count - 1000, 0));
+    println!("RSS {after_first} KiB after 2,000 files, at most {largest} KiB up to {count}");
+    assert!(largest < after_first + 4096, "{after_first} KiB grew to {largest}");
+}
