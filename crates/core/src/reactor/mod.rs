@@ -5,6 +5,7 @@
 //! by messages; their end is told to the [`Observer`] that came with them, on the reactor's thread.
 
 mod job;
+pub mod mailbox;
 pub mod registry;
 mod thread;
 pub mod timers;

@@ -1,16 +1,16 @@
 //! The reactor's loop.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::job::{Cancel, Job, Running, Work};
+use super::mailbox::Mailbox;
 use super::registry::{Registry, Token};
 use super::timers::Timers;
-use super::waker::Waker;
 use super::{Command, NonBlocking, Reactor};
 use crate::error::{Code, Error, Result};
 use crate::pool::Pool;
@@ -25,31 +25,20 @@ const WAKER: Token = u64::MAX;
 
 /// What the reactor's thread shares with those who send it commands.
 pub(super) struct Shared {
-    commands: Mutex<Vec<Command>>,
-    waker: Waker,
+    mailbox: Mailbox<Command>,
     epoll: Epoll,
 }
 
 impl Shared {
     pub fn new() -> std::result::Result<Self, Errno> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let waker = Waker::new()?;
-        epoll.add(&waker, EpollEvent::new(EpollFlags::EPOLLIN, WAKER))?;
-        Ok(Self { commands: Mutex::new(Vec::new()), waker, epoll })
+        let mailbox = Mailbox::new()?;
+        epoll.add(mailbox.waker(), EpollEvent::new(EpollFlags::EPOLLIN, WAKER))?;
+        Ok(Self { mailbox, epoll })
     }
 
     pub fn send(&self, command: Command) {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        commands.push(command);
-        let first = commands.len() == 1;
-        drop(commands);
-        if first {
-            self.waker.wake();
-        }
-    }
-
-    fn take(&self) -> Vec<Command> {
-        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+        self.mailbox.send(command);
     }
 }
 
@@ -93,11 +82,11 @@ impl State {
             };
             for event in &events[..count] {
                 match event.data() {
-                    WAKER => self.shared.waker.clear(),
+                    WAKER => self.shared.mailbox.waker().clear(),
                     token => self.enqueue(token),
                 }
             }
-            for command in self.shared.take() {
+            for command in self.shared.mailbox.take() {
                 self.obey(command);
             }
             for _ in 0..self.turns.len() {
@@ -132,11 +121,11 @@ impl State {
     /// Leaves, unless a command has come in between.
     fn leave(&self, reactor: &Reactor) -> bool {
         let mut running = reactor.lock();
-        let commands = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        if commands.is_empty() {
+        let empty = self.shared.mailbox.empty();
+        if empty.is_some() {
             *running = None;
         }
-        commands.is_empty()
+        empty.is_some()
     }
 
     fn obey(&mut self, command: Command) {

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::files::{Access, Outcome, PathInput, Request, directory};
 use crate::http::listing::Listing;
 use crate::http::request::{RequestHead, Target, Verb};
-use crate::http::response::{HeadWriter, error_page};
+use crate::http::response::{HeadWriter, error_page, reason};
 use crate::transfer::{Method, Part};
 
 /// What a server of files can be asked for.
@@ -96,14 +96,13 @@ fn find_mount<'a>(options: &'a ServerOptions, path: &str) -> Option<&'a Mount> {
 
 /// The answer that an outcome means.
 pub(super) fn reply(head: &RequestHead<'_>, answered: Answered, keep_alive: bool, cx: &mut Context) -> Reply {
-    let Target::Path { path, query } = head.target else { return error(400, head, keep_alive, cx) };
+    let Target::Path { path, .. } = head.target else { return error(400, head, keep_alive, cx) };
     match answered.outcome {
         Ok(Outcome::Response(response)) => match response.status {
             status @ (412 | 416) => {
-                let page = page(status, head);
                 let mut writer = begin(status, head, keep_alive, cx);
                 writer.fields(&response.head.headers);
-                with_text(writer, status, "text/html; charset=utf-8", &page, head)
+                with_page(writer, status, head)
             }
             status => {
                 let mut writer = begin(status, head, keep_alive, cx);
@@ -112,12 +111,7 @@ pub(super) fn reply(head: &RequestHead<'_>, answered: Answered, keep_alive: bool
                 Reply { status, head: writer.finish(&[]), body: response.body.into_parts(), method }
             }
         },
-        Ok(Outcome::Redirect) => {
-            let mut writer = begin(301, head, keep_alive, cx);
-            let query = query.map_or(String::new(), |query| format!("?{query}"));
-            writer.field("location", &format!("{path}/{query}"));
-            with_text(writer, 301, "text/html; charset=utf-8", &page(301, head), head)
-        }
+        Ok(Outcome::Redirect) => redirect(head, keep_alive, cx),
         Ok(Outcome::Directory(directory)) => match answered.listing {
             Some(listing) => list(head, &listing, &directory.path, keep_alive, cx),
             None => error(directory.status, head, keep_alive, cx),
@@ -138,13 +132,19 @@ pub(super) fn reply(head: &RequestHead<'_>, answered: Answered, keep_alive: bool
     }
 }
 
-fn list(head: &RequestHead<'_>, listing: &Listing, directory: &str, keep_alive: bool, cx: &mut Context) -> Reply {
+/// To the same path with a slash.
+fn redirect(head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context) -> Reply {
     let Target::Path { path, query } = head.target else { return error(400, head, keep_alive, cx) };
+    let mut writer = begin(301, head, keep_alive, cx);
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    writer.field("location", &format!("{path}/{query}"));
+    with_page(writer, 301, head)
+}
+
+fn list(head: &RequestHead<'_>, listing: &Listing, directory: &str, keep_alive: bool, cx: &mut Context) -> Reply {
+    let Target::Path { path, .. } = head.target else { return error(400, head, keep_alive, cx) };
     if !path.ends_with('/') {
-        let mut writer = begin(301, head, keep_alive, cx);
-        let query = query.map_or(String::new(), |query| format!("?{query}"));
-        writer.field("location", &format!("{path}/{query}"));
-        return with_text(writer, 301, "text/html; charset=utf-8", &page(301, head), head);
+        return redirect(head, keep_alive, cx);
     }
     let Some(mount) = find_mount(&cx.options, path) else { return error(404, head, keep_alive, cx) };
     let prefix = &mount.prefix;
@@ -178,21 +178,22 @@ fn options(head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context) -> Reply 
 
 /// A page of an error.
 pub(super) fn error(status: u16, head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context) -> Reply {
-    let page = page(status, head);
     let mut writer = begin(status, head, keep_alive, cx);
     match status {
         405 => writer.field("allow", ALLOW),
         503 => writer.field("retry-after", "1"),
         _ => {}
     }
-    with_text(writer, status, "text/html; charset=utf-8", &page, head)
+    with_page(writer, status, head)
 }
 
-fn page(status: u16, head: &RequestHead<'_>) -> String {
+/// What there is to say about a status that has no file: a page, or JSON for who wants that.
+fn with_page(writer: HeadWriter, status: u16, head: &RequestHead<'_>) -> Reply {
     if prefers_json(head.accept) {
-        return format!("{{\"statusCode\":{status},\"error\":\"{}\"}}", crate::http::response::reason(status));
+        let text = format!("{{\"statusCode\":{status},\"error\":\"{}\"}}", reason(status));
+        return with_text(writer, status, "application/json; charset=utf-8", &text, head);
     }
-    error_page(status)
+    with_text(writer, status, "text/html; charset=utf-8", &error_page(status), head)
 }
 
 /// The answer to bytes that are no request, or none that was waited for.
@@ -232,7 +233,6 @@ fn text_reply(
 }
 
 fn with_text(mut writer: HeadWriter, status: u16, kind: &str, text: &str, head: &RequestHead<'_>) -> Reply {
-    let kind = if text.starts_with("{\"statusCode\"") { "application/json; charset=utf-8" } else { kind };
     writer.field("content-type", kind);
     writer.field("content-length", &text.len().to_string());
     let body = if head.verb == Verb::Head { "" } else { text };

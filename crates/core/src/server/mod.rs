@@ -31,7 +31,8 @@ pub use options::{Address, Limits, ListFormat, Mount, ServerOptions};
 pub use stats::{Limit, Snapshot};
 
 use crate::error::{Error, Result};
-use worker::{Mailbox, Message, Shared, Worker};
+use crate::reactor::mailbox::Mailbox;
+use worker::{Message, Shared, Worker};
 
 /// Called when the last worker has ended.
 type Ended = Box<dyn FnOnce() + Send>;
@@ -40,7 +41,7 @@ type Ended = Box<dyn FnOnce() + Send>;
 pub struct Server {
     address: Address,
     shared: Arc<Shared>,
-    mailboxes: Vec<Arc<Mailbox>>,
+    mailboxes: Vec<Arc<Mailbox<Message>>>,
     end: Arc<End>,
 }
 
@@ -69,7 +70,7 @@ impl Server {
         let mut mailboxes = Vec::new();
         let mut workers = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
-            let mailbox = Arc::new(Mailbox::new()?);
+            let mailbox = Arc::new(Mailbox::new().map_err(|errno| Error::system("eventfd", errno))?);
             workers.push(Worker::new(shared.clone(), index, listener, mailbox.clone())?);
             mailboxes.push(mailbox);
         }

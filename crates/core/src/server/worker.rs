@@ -22,9 +22,9 @@ use super::stats::{Limit, Snapshot, WorkerStats};
 use crate::error::{Error, Result};
 use crate::files::Outcome;
 use crate::http::listing::Listing;
+use crate::reactor::mailbox::Mailbox;
 use crate::reactor::registry::{Registry, Token};
 use crate::reactor::timers::Timers;
-use crate::reactor::waker::Waker;
 
 /// Tokens that no registry gives out.
 const WAKER: Token = u64::MAX;
@@ -50,33 +50,6 @@ pub(super) enum Message {
     Answered(Token, Box<Answered>),
     /// Accept no more, and end at this moment at the latest.
     Drain(Instant),
-}
-
-/// A queue of news, and the means to wake who reads it.
-pub(super) struct Mailbox {
-    messages: Mutex<Vec<Message>>,
-    waker: Waker,
-}
-
-impl Mailbox {
-    pub fn new() -> Result<Self> {
-        let waker = Waker::new().map_err(|errno| Error::system("eventfd", errno))?;
-        Ok(Self { messages: Mutex::new(Vec::new()), waker })
-    }
-
-    pub fn send(&self, message: Message) {
-        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        messages.push(message);
-        let first = messages.len() == 1;
-        drop(messages);
-        if first {
-            self.waker.wake();
-        }
-    }
-
-    fn take(&self) -> Vec<Message> {
-        std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 /// What the workers of a server share.
@@ -143,7 +116,7 @@ impl Shared {
 /// What a connection can reach of its worker.
 pub(super) struct Context {
     pub shared: Arc<Shared>,
-    pub mailbox: Arc<Mailbox>,
+    pub mailbox: Arc<Mailbox<Message>>,
     pub stats: Arc<WorkerStats>,
     pub epoll: Epoll,
     pub buffer: Vec<u8>,
@@ -177,10 +150,10 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub fn new(shared: Arc<Shared>, index: usize, listener: Listener, mailbox: Arc<Mailbox>) -> Result<Self> {
+    pub fn new(shared: Arc<Shared>, index: usize, listener: Listener, mailbox: Arc<Mailbox<Message>>) -> Result<Self> {
         let failed = |errno| Error::system("epoll_create1", errno);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
-        epoll.add(&mailbox.waker, EpollEvent::new(EpollFlags::EPOLLIN, WAKER)).map_err(failed)?;
+        epoll.add(mailbox.waker(), EpollEvent::new(EpollFlags::EPOLLIN, WAKER)).map_err(failed)?;
         listen_on(&epoll, &listener).map_err(failed)?;
         let stats = shared.stats[index].clone();
         let cx = Context {
@@ -215,7 +188,7 @@ impl Worker {
             self.cx.now = Instant::now();
             for event in &events[..count] {
                 match event.data() {
-                    WAKER => self.cx.mailbox.waker.clear(),
+                    WAKER => self.cx.mailbox.waker().clear(),
                     LISTENER => self.accept(),
                     token => self.wake(token, event.events()),
                 }

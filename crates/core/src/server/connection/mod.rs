@@ -1,0 +1,341 @@
+//! One connection: a state machine that is driven whenever its socket, a pool thread or a timer has news.
+//!
+//! ```text
+//!          +------------------------- the next request --------------------------+
+//!          v                                                                     |
+//!       Reading --> Away (a pool thread asks the disk) --> Sending --> Skipping the body
+//!          |                                                  |
+//!          +-- refused: the answer, then Lingering <----------+-- to be closed, bytes still coming
+//! ```
+//!
+//! Between requests it holds no buffer: bytes are read into the worker's, and only what belongs to an unfinished head
+//! or to a later request is kept here.
+
+mod reading;
+mod sending;
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::sys::epoll::EpollFlags;
+
+use super::answer::{self, Reply};
+use super::log::Entry;
+use super::stats::Limit;
+use super::worker::{Answered, Context, Message};
+use crate::files::Access;
+use crate::http::chunked::ChunkedSkipper;
+use crate::http::request::{BodyLength, HeadError, HeadScanner, RequestHead};
+use crate::pool::Pool;
+use crate::reactor::registry::Token;
+use crate::transfer::Budget;
+use sending::{Sending, TICK};
+
+/// Requests that one connection may have answered before others have their turn.
+const MOST_REQUESTS_PER_TURN: u32 = 32;
+/// What becomes of a connection after it was driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It waits for news.
+    Wait,
+    /// It could go on: let others have their turn first.
+    Turn,
+    /// It is over.
+    Close,
+}
+
+enum Step {
+    Again,
+    Then(Next),
+}
+
+enum State {
+    Reading,
+    /// A pool thread has this request, whose head is `raw`.
+    Away {
+        raw: Arc<[u8]>,
+    },
+    Sending(Box<Sending>),
+    /// The body of a request that was answered.
+    Skipping(Body),
+    /// Nothing more is sent; what still comes is thrown away.
+    Lingering,
+}
+
+/// What is left of a body.
+#[derive(Clone, Copy)]
+enum Body {
+    Known(u64),
+    Chunked(ChunkedSkipper),
+}
+
+pub(super) struct Connection {
+    socket: OwnedFd,
+    client: Option<SocketAddr>,
+    state: State,
+    /// Bytes received that nobody has read yet, from `consumed` on.
+    pending: Vec<u8>,
+    consumed: usize,
+    scanner: HeadScanner,
+    /// A part of a head has come.
+    heading: bool,
+    /// The socket may have more for us.
+    readable: bool,
+    /// The client will send no more.
+    half_closed: bool,
+    /// The connection is for further requests.
+    keep_alive: bool,
+    /// It is in the queue for a turn.
+    pub queued: bool,
+    requests: u32,
+    pub deadline: Option<Instant>,
+    /// The one entry of the timers that counts.
+    pub timer: Option<Instant>,
+    /// Since when it waits for a request.
+    idle_since: Instant,
+}
+
+impl Connection {
+    pub fn new(socket: OwnedFd, client: Option<SocketAddr>, now: Instant) -> Self {
+        Self {
+            socket,
+            client,
+            state: State::Reading,
+            pending: Vec::new(),
+            consumed: 0,
+            scanner: HeadScanner::default(),
+            heading: false,
+            // It often has a request with it already.
+            readable: true,
+            half_closed: false,
+            keep_alive: true,
+            queued: false,
+            requests: 0,
+            deadline: None,
+            timer: None,
+            idle_since: now,
+        }
+    }
+
+    pub fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    pub fn client(&self) -> Option<SocketAddr> {
+        self.client
+    }
+
+    /// Since when it has been waiting for a request of which no byte has come; `None` when it is at something.
+    pub fn idle_since(&self) -> Option<Instant> {
+        let waiting = matches!(self.state, State::Reading) && self.pending.is_empty();
+        waiting.then_some(self.idle_since)
+    }
+
+    /// Takes note of what epoll says. True: drive it.
+    pub fn note(&mut self, events: EpollFlags) -> bool {
+        self.readable |= events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP);
+        self.half_closed |= events.contains(EpollFlags::EPOLLRDHUP);
+        match self.state {
+            State::Away { .. } => false,
+            State::Sending(ref sending) => !sending.warming,
+            _ => true,
+        }
+    }
+
+    pub fn drive(&mut self, token: Token, cx: &mut Context) -> Next {
+        let mut budget = Budget::new(cx.options.chunk);
+        let mut requests = 0;
+        loop {
+            let step = match &mut self.state {
+                State::Reading if requests == MOST_REQUESTS_PER_TURN => return Next::Turn,
+                State::Reading => {
+                    requests += 1;
+                    self.read(token, cx)
+                }
+                State::Away { .. } => return Next::Wait,
+                State::Sending(_) => self.send(token, cx, &mut budget),
+                State::Skipping(_) => self.skip(cx),
+                State::Lingering => self.linger(cx),
+            };
+            match step {
+                Step::Again => {}
+                Step::Then(next) => return next,
+            }
+        }
+    }
+
+    /// A pool thread has read ahead.
+    pub fn warmed(&mut self, until: u64) {
+        if let State::Sending(sending) = &mut self.state {
+            sending.warming = false;
+            sending.transfer.warmed(until);
+        }
+    }
+
+    /// A pool thread has the answer.
+    pub fn answered(&mut self, answered: Answered, cx: &mut Context) {
+        let State::Away { raw } = &self.state else { return };
+        let raw = raw.clone();
+        if let Ok(head) = RequestHead::parse(&raw, cx.options.limits.headers) {
+            let reply = answer::reply(&head, answered, self.keep_alive, cx);
+            self.begin_reply(reply, &head, cx);
+        }
+    }
+
+    /// The time that was allowed is over.
+    pub fn expired(&mut self, token: Token, cx: &mut Context) -> Next {
+        match &mut self.state {
+            State::Reading if self.heading => {
+                cx.stats.limit(Limit::HeadTimeout);
+                let reply = answer::refusal(408, cx);
+                self.refuse(408, reply, cx);
+                self.drive(token, cx)
+            }
+            State::Reading => {
+                cx.stats.limit(Limit::IdleTimeout);
+                Next::Close
+            }
+            State::Skipping(_) => {
+                cx.stats.limit(Limit::HeadTimeout);
+                Next::Close
+            }
+            State::Lingering => Next::Close,
+            State::Away { .. } => Next::Wait,
+            State::Sending(sending) if sending.warming => {
+                sending.progressed = cx.now;
+                self.arm(TICK, cx);
+                Next::Wait
+            }
+            State::Sending(_) => self.check_progress(cx),
+        }
+    }
+
+    /// The end, whatever it is at: writes down the response that is cut off.
+    pub fn end(&mut self, cx: &mut Context) {
+        if let State::Sending(sending) = &mut self.state {
+            let bytes = sending.transfer.report().bytes;
+            cx.stats.bytes.add(bytes);
+            cx.stats.aborted.add(1);
+            if let Some(mut entry) = sending.log.take() {
+                entry.bytes = bytes;
+                entry.aborted = true;
+                entry.duration = cx.now.duration_since(sending.started);
+                cx.log.push(entry);
+            }
+        }
+    }
+
+    fn arm(&mut self, after: Duration, cx: &mut Context) {
+        self.deadline = (!after.is_zero()).then(|| cx.now + after);
+    }
+
+    fn unread(&self) -> &[u8] {
+        self.pending.get(self.consumed..).unwrap_or_default()
+    }
+
+    /// Begins to answer a request.
+    fn begin(&mut self, token: Token, head: &RequestHead<'_>, raw: &[u8], cx: &mut Context) {
+        cx.stats.requests.add(1);
+        self.requests += 1;
+        let limits = &cx.options.limits;
+        self.keep_alive = head.keep_alive && !cx.draining;
+        if limits.requests_per_connection > 0 && self.requests >= limits.requests_per_connection {
+            cx.stats.limit(Limit::Requests);
+            self.keep_alive = false;
+        }
+        if head.upgrade {
+            self.keep_alive = false;
+        }
+        let has_body = head.body != BodyLength::Known(0);
+        let too_long = matches!(head.body, BodyLength::Known(length) if length > limits.body_bytes);
+        // Who waits for a word before it sends its body gets the answer instead, and must not send it then.
+        if too_long || (has_body && head.expects_continue) {
+            self.keep_alive = false;
+        }
+        if too_long {
+            cx.stats.limit(Limit::Body);
+            let reply = answer::error(413, head, false, cx);
+            return self.begin_reply(reply, head, cx);
+        }
+        match answer::decide(head, self.keep_alive, Access::CachedOnly, cx) {
+            Some(reply) => self.begin_reply(reply, head, cx),
+            None => {
+                self.deadline = None;
+                let raw: Arc<[u8]> = raw.into();
+                self.state = State::Away { raw: raw.clone() };
+                let (shared, mailbox) = (cx.shared.clone(), cx.mailbox.clone());
+                Pool::global().run(move || {
+                    let answered = answer::ask_disk(&raw, &shared);
+                    mailbox.send(Message::Answered(token, Box::new(answered)));
+                });
+            }
+        }
+    }
+
+    fn refuse_head(&mut self, error: HeadError, cx: &mut Context) {
+        cx.stats.requests.add(1);
+        if matches!(error, HeadError::HeadTooLong | HeadError::TargetTooLong | HeadError::TooManyHeaders) {
+            cx.stats.limit(Limit::Head);
+        }
+        let reply = answer::refusal(error.status(), cx);
+        self.refuse(error.status(), reply, cx);
+    }
+
+    /// An answer to what was no request.
+    fn refuse(&mut self, status: u16, reply: Vec<u8>, cx: &mut Context) {
+        self.keep_alive = false;
+        // So that the connection lingers: nobody knows what else is under way.
+        let body = Some(Body::Known(u64::MAX));
+        let entry = cx.options.log.is_some().then(|| Entry {
+            time: SystemTime::now(),
+            client: self.client,
+            method: "-".to_owned(),
+            target: "-".to_owned(),
+            is_http10: false,
+            status,
+            bytes: 0,
+            duration: Duration::ZERO,
+            referer: None,
+            user_agent: None,
+            aborted: false,
+        });
+        cx.stats.status(status);
+        self.start(Reply::bare(status, reply), body, entry, cx);
+    }
+
+    fn begin_reply(&mut self, reply: Reply, head: &RequestHead<'_>, cx: &mut Context) {
+        cx.stats.status(reply.status);
+        let body = match head.body {
+            BodyLength::Known(0) => None,
+            BodyLength::Known(length) => Some(Body::Known(length)),
+            BodyLength::Chunked => Some(Body::Chunked(ChunkedSkipper::default())),
+        };
+        let entry = cx.options.log.is_some().then(|| Entry {
+            time: SystemTime::now(),
+            client: self.client,
+            method: head.method.to_owned(),
+            target: head.raw_target.to_owned(),
+            is_http10: head.is_http10,
+            status: reply.status,
+            bytes: 0,
+            duration: Duration::ZERO,
+            referer: head.referer.map(str::to_owned),
+            user_agent: head.user_agent.map(str::to_owned),
+            aborted: false,
+        });
+        self.start(reply, body, entry, cx);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        // All that one without a request has: its buffers are the worker's, its states are boxed.
+        assert!(size_of::<Connection>() <= 320, "{} bytes", size_of::<Connection>());
+    }
+}

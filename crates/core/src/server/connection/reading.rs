@@ -1,0 +1,160 @@
+//! What comes in: heads, bodies that nobody wants, and the last words of those who were told to go.
+
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
+
+use super::{Body, Connection, Next, State, Step};
+use crate::http::request::{HeadScanner, RequestHead};
+use crate::reactor::registry::Token;
+use crate::server::stats::Limit;
+use crate::server::worker::Context;
+
+impl Connection {
+    /// Reads until a request is complete and begun, or there is nothing more to read.
+    pub(super) fn read(&mut self, token: Token, cx: &mut Context) -> Step {
+        let mut pending = std::mem::take(&mut self.pending);
+        let used = self.take_request(token, pending.get(self.consumed..).unwrap_or_default(), cx);
+        self.consumed += used.unwrap_or(0);
+        let mut step = used.map(|_| Step::Again);
+        while step.is_none() && self.readable {
+            let mut buffer = std::mem::take(&mut cx.buffer);
+            match self.receive(&mut buffer) {
+                Ok(0) => step = Some(Step::Then(Next::Close)),
+                Ok(count) => {
+                    if self.take_received(token, &mut pending, &buffer[..count], cx) {
+                        step = Some(Step::Again);
+                    }
+                }
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(_) => step = Some(Step::Then(Next::Close)),
+            }
+            cx.buffer = buffer;
+        }
+        if self.consumed == pending.len() {
+            // Who waits keeps no memory.
+            pending = Vec::new();
+            self.consumed = 0;
+        }
+        self.pending = pending;
+        step.unwrap_or({
+            let close = cx.draining && !self.heading;
+            Step::Then(if close { Next::Close } else { Next::Wait })
+        })
+    }
+
+    /// Looks for a request in what is pending and in `received`. What is not used of it becomes pending.
+    fn take_received(&mut self, token: Token, pending: &mut Vec<u8>, received: &[u8], cx: &mut Context) -> bool {
+        if self.consumed == pending.len() {
+            // Straight from the worker's buffer.
+            let used = self.take_request(token, received, cx);
+            pending.clear();
+            self.consumed = 0;
+            pending.extend_from_slice(&received[used.unwrap_or(0)..]);
+            return used.is_some();
+        }
+        pending.drain(..self.consumed);
+        pending.extend_from_slice(received);
+        let used = self.take_request(token, pending, cx);
+        self.consumed = used.unwrap_or(0);
+        used.is_some()
+    }
+
+    /// Begins the request at the start of `input`, or refuses what stands there; gives how many bytes that was. `None`:
+    /// there is no whole head.
+    fn take_request(&mut self, token: Token, input: &[u8], cx: &mut Context) -> Option<usize> {
+        let end = match self.scanner.scan(input, cx.options.limits.head_bytes) {
+            Ok(Some(end)) => end,
+            Ok(None) => {
+                if !self.heading && self.scanner.has_begun(input) {
+                    self.heading = true;
+                    self.arm(cx.options.limits.head_timeout, cx);
+                }
+                return None;
+            }
+            Err(error) => {
+                self.refuse_head(error, cx);
+                return Some(input.len());
+            }
+        };
+        self.scanner = HeadScanner::default();
+        self.heading = false;
+        let raw = &input[..end];
+        match RequestHead::parse(raw, cx.options.limits.headers) {
+            Ok(head) => self.begin(token, &head, raw, cx),
+            Err(error) => self.refuse_head(error, cx),
+        }
+        Some(end)
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let received = recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty());
+        match received {
+            // epoll(7): a stream that gave less than it was asked for is drained, unless its end has been announced.
+            Ok(count) if count < buffer.len() && count > 0 => self.readable = self.half_closed,
+            Ok(0) | Err(Errno::EAGAIN) => self.readable = false,
+            _ => {}
+        }
+        received
+    }
+
+    pub(super) fn skip(&mut self, cx: &mut Context) -> Step {
+        if self.consumed == self.pending.len() {
+            if !self.readable {
+                return Step::Then(Next::Wait);
+            }
+            let mut buffer = std::mem::take(&mut cx.buffer);
+            let received = self.receive(&mut buffer);
+            if let Ok(count) = received {
+                self.pending.clear();
+                self.consumed = 0;
+                self.pending.extend_from_slice(&buffer[..count]);
+            }
+            cx.buffer = buffer;
+            match received {
+                Ok(1..) => {}
+                Err(Errno::EAGAIN | Errno::EINTR) => return Step::Again,
+                _ => return Step::Then(Next::Close),
+            }
+        }
+        let State::Skipping(body) = &mut self.state else { return Step::Again };
+        let input = &self.pending[self.consumed..];
+        let (count, is_end) = match body {
+            Body::Known(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= count as u64;
+                (count, *left == 0)
+            }
+            Body::Chunked(skipper) => match skipper.skip(input) {
+                Ok(_) if skipper.bytes() > cx.options.limits.body_bytes => {
+                    cx.stats.limit(Limit::Body);
+                    return Step::Then(Next::Close);
+                }
+                Ok(step) => step,
+                // The answer is out already, so there is nothing left to say.
+                Err(_) => return Step::Then(Next::Close),
+            },
+        };
+        self.consumed += count;
+        if is_end {
+            self.state = State::Reading;
+            self.idle_since = cx.now;
+            self.arm(cx.options.limits.idle_timeout, cx);
+        }
+        Step::Again
+    }
+
+    pub(super) fn linger(&mut self, cx: &mut Context) -> Step {
+        if !self.readable {
+            return Step::Then(Next::Wait);
+        }
+        let mut buffer = std::mem::take(&mut cx.buffer);
+        let received = self.receive(&mut buffer);
+        cx.buffer = buffer;
+        match received {
+            Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR) => Step::Again,
+            _ => Step::Then(Next::Close),
+        }
+    }
+}
