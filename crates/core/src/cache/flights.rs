@@ -19,16 +19,14 @@ pub(super) struct Flight<'a> {
 }
 
 impl Flights {
-    /// Waits until nobody else loads it. True: somebody did, so look whether it is there now.
-    pub fn enter(&self, key: &[u8]) -> (Flight<'_>, bool) {
+    /// Waits until nobody else loads it. Then look whether it is there now.
+    pub fn enter(&self, key: &[u8]) -> Flight<'_> {
         let mut keys = self.lock();
-        let mut waited = false;
         while keys.contains(key) {
-            waited = true;
             keys = self.landed.wait(keys).unwrap_or_else(PoisonError::into_inner);
         }
         keys.insert(key.into());
-        (Flight { flights: self, key: key.into() }, waited)
+        Flight { flights: self, key: key.into() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<Key>> {

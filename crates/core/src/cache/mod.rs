@@ -268,8 +268,9 @@ impl FileCache {
             return Ok(Fetched::Other(Lookup::Missing));
         }
         let _flight = if access == Access::MayBlock {
-            let (flight, waited) = self.flights.enter(&key);
-            if waited && let Some(file) = self.hit(&key, origin) {
+            let flight = self.flights.enter(&key);
+            // Another may have landed with it between the look above and the entry, waited for or not.
+            if let Some(file) = self.hit(&key, origin) {
                 return Ok(Fetched::File(file));
             }
             Some(flight)
