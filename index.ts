@@ -17,11 +17,16 @@ export {
   createFileServer,
   type FileServer,
   type FileServerAddress,
-  type FileServerLimit,
   type FileServerLimits,
   type FileServerOptions,
-  type FileServerStatistics,
 } from './lib/file-server.js';
+export { type FrontDoor, frontDoor } from './lib/front-door/http.js';
+export type {
+  FrontDoorLimits,
+  FrontDoorMount,
+  FrontDoorOptions,
+  FrontDoorStatistics,
+} from './lib/front-door/options.js';
 export { createStaticHandler, type StaticHandler, type StaticHandlerOptions } from './lib/handler.js';
 export { MappedFile, type MappedFileOptions } from './lib/mapped-file.js';
 export { allocPages, type SendPagesOptions, sendPages } from './lib/pages.js';
@@ -49,5 +54,6 @@ export {
   sendFiles,
   sliceRanges,
 } from './lib/send-file.js';
+export type { FileServerLimit, FileServerStatistics } from './lib/server-statistics.js';
 export type { Coding, SiteOptions } from './lib/site.js';
 export type { Road, RoadStatistics, StaticStatistics } from './lib/static/statistics.js';

@@ -85,6 +85,9 @@ export declare function clearCache(cache: number): void
 /** Forgets all files, and keeps none from now on. */
 export declare function closeCache(cache: number): void
 
+/** Closes the door's own connections: those that wait for a request, or all. */
+export declare function closeConnections(token: number, which: 'idle' | 'all'): void
+
 /** Closes an end of a pipe. Without one, `release` closes both. */
 export declare function closePipeEnd(token: number, end: 'read' | 'write'): void
 
@@ -96,6 +99,45 @@ export declare function defaultLimits(): LimitSettings
 
 /** What the current answer says. */
 export declare function describeCurrent(): SiteAnswer
+
+/** A connection for Node. */
+export interface DoorConnection {
+  /** The receiver's to close. */
+  fd: number
+  /** What was read from it; absent: nothing. */
+  received?: Buffer
+  reason: 'request' | 'timed-out' | 'too-many'
+}
+
+/** A request that was answered without JavaScript. */
+export interface DoorLogEntry {
+  /** Milliseconds since 1970. */
+  time: number
+  remoteAddress?: string
+  remotePort?: number
+  method: string
+  url: string
+  host?: string
+  statusCode: number
+  /** Of head and body. */
+  bytes: number
+  /** Milliseconds. */
+  responseTime: number
+  /** The response was cut off. */
+  aborted: boolean
+}
+
+/** What a door is told besides what every server is told. */
+export interface DoorSettings {
+  /** Connections that may wait for JavaScript. */
+  queue: number
+  /** Patterns of routes whose requests are the application's. */
+  except: Array<string>
+  /** Keep entries of the log for `takeLog`. */
+  log: boolean
+  /** `server.maxConnections`; infinite: no bound. */
+  maxConnections: number
+}
 
 /** Hands a transfer and a held target to the reactor. `request` hears of progress and of the end. */
 export declare function drive(token: number, target: number, request: number, options: DriveOptions): void
@@ -111,6 +153,9 @@ export interface DriveOptions {
   /** `TCP_NODELAY`; left as it is when absent. */
   noDelay?: boolean
 }
+
+/** Lets go of a door that has ended; gives the last entries of its log. */
+export declare function endDoor(token: number): Array<DoorLogEntry>
 
 /** Writes changed pages to the disk. */
 export declare function flushMapped(request: number, token: number, wait: boolean): void
@@ -181,6 +226,9 @@ export interface MapSettings {
   populate: boolean
 }
 
+/** Whether a router could take the percent-encoded `path` for one of these patterns of routes. */
+export declare function matchesRoute(patterns: Array<string>, path: string): boolean
+
 /** What to set `Vary` to so that it names `accept-encoding`; `null` when it already does. */
 export declare function mergeVary(existing?: string | undefined | null): string | null
 
@@ -194,6 +242,10 @@ export interface MountSettings {
   site: SiteSettings
   /** How directories are listed; absent: not at all. */
   list?: 'html' | 'json'
+  /** Behind a door: requests with credentials are the application's. */
+  private: boolean
+  /** Behind a door: 404 for what is missing, instead of leaving it to the application. */
+  answersMissing: boolean
 }
 
 /** Opens all parts, in order; the answer to `request` is the token of one transfer of them. */
@@ -204,6 +256,12 @@ export declare function openCache(settings: CacheSettings): number
 
 /** A transfer of a copy of `bytes`, in pages of its own; returns its token. */
 export declare function openCopy(bytes: Uint8Array, options: SendingOptions): number
+
+/**
+ * Listens on the socket `fd`, which is bound and stays the caller's too. `request` makes progress whenever there are
+ * connections or entries of the log to be taken, and is answered when all has ended.
+ */
+export declare function openDoor(request: number, fd: number, settings: ServerSettings, doorSettings: DoorSettings): number
 
 /** A server that listens. */
 export interface OpenedServer {
@@ -328,6 +386,9 @@ export declare function respond(site: number, path: string, encoded: boolean, he
  */
 export declare function respondLater(request: number, site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null): void
 
+/** Connections that were taken have ended. */
+export declare function returnConnections(token: number, count: number): void
+
 /** One `sendfile(2)`; `null`: `EAGAIN`. */
 export declare function sendfile(out: number, file: number, offset: number, length: number): number | null
 
@@ -347,6 +408,8 @@ export declare function serverCounters(token: number): ServerCounters
 export interface ServerCounters {
   connections: number
   accepted: number
+  /** Connections handed over to JavaScript. */
+  handedOver: number
   requests: number
   bytes: number
   aborted: number
@@ -387,6 +450,9 @@ export interface ServerSettings {
 
 /** Puts `head` (latin1) before a transfer that has not begun. */
 export declare function setHead(token: number, head: string): void
+
+/** Bounds the connections of door and application together; infinite: no bound. */
+export declare function setMaxConnections(token: number, most: number): void
 
 /** The answer to a request. */
 export interface SiteAnswer {
@@ -473,8 +539,14 @@ export declare function startCurrent(fd: number, head: string, budget: number): 
  */
 export declare function take(token: number, max: number): Buffer | null
 
+/** Takes up to `most` connections. Each is to be given back by `returnConnections` when it has ended. */
+export declare function takeConnections(token: number, most: number): Array<DoorConnection>
+
 /** All events since the last call, in order: `request` and what there is to say. */
 export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer }>
+
+/** Takes the entries of the log so far. */
+export declare function takeLog(token: number): Array<DoorLogEntry>
 
 /** One `tee(2)`; `null`: `EAGAIN`. */
 export declare function tee(from: number, to: number, length: number): number | null

@@ -4,6 +4,8 @@ import { type Binding, type NativeEvent, requireNative } from './native.js';
 type Listener = (event: NativeEvent) => void;
 
 const listeners = new Map<number, Listener>();
+/** Requests that do not keep the event loop. */
+const unreferenced = new Set<number>();
 let lastRequest = 0;
 let opened: Binding | undefined;
 
@@ -25,15 +27,28 @@ function open(): Binding {
 /** Makes a request number under which `listener` hears of events until one of them is the last. */
 export function request(listener: Listener): number {
   lastRequest += 1;
-  if (listeners.size === 0) hold.ref();
   listeners.set(lastRequest, listener);
+  holdLoop();
   return lastRequest;
 }
 
 /** Forgets a request that was refused when it was made. */
 export function forget(number: number): void {
   listeners.delete(number);
-  if (listeners.size === 0) hold.unref();
+  unreferenced.delete(number);
+  holdLoop();
+}
+
+/** Whether an open request keeps the event loop alive, as it does unless told otherwise. */
+export function keepAlive(number: number, keep: boolean): void {
+  if (keep) unreferenced.delete(number);
+  else if (listeners.has(number)) unreferenced.add(number);
+  holdLoop();
+}
+
+function holdLoop(): void {
+  if (listeners.size > unreferenced.size) hold.ref();
+  else hold.unref();
 }
 
 function deliver(): void {

@@ -1,9 +1,9 @@
 /**
  * Every internal of Fastify that the plugin leans on: whether an `onSend` hook or a trailer stands between a reply and
- * the wire, and the reply's own headers. They are found by the names of their symbols; where one is not found, the reply
- * is sent as a stream, which needs none of them.
+ * the wire, the reply's own headers, and the hooks of an instance. They are found by the names of their symbols; where one
+ * is not found, the reply is sent as a stream, which needs none of them.
  */
-import type { FastifyReply } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 
 interface Symbols {
   context: symbol;
@@ -26,6 +26,12 @@ export function unobstructedHeaders(reply: FastifyReply): Record<string, unknown
   const context = (reply.request as unknown as Internals)[symbols.context] as { onSend?: unknown } | undefined;
   if (context?.onSend !== null || internals[symbols.trailers] !== null || reply.sent) return undefined;
   return internals[symbols.headers] as Record<string, unknown>;
+}
+
+/** The hooks of an instance by their names, as far as they can be seen. */
+export function hooksOf(instance: FastifyInstance): Record<string, unknown[]> {
+  const symbol = named(instance, 'fastify.hooks');
+  return symbol === undefined ? {} : ((instance as unknown as Internals)[symbol] as Record<string, unknown[]>);
 }
 
 function find(reply: FastifyReply): Symbols | null {

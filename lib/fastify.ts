@@ -1,32 +1,18 @@
 /**
- * `zerosend/fastify`: static files for Fastify, a drop-in for `@fastify/static` 10.
+ * `zerosend/fastify`: static files for Fastify, a drop-in for `@fastify/static` 10, and the front door.
  *
- * This file registers: decorators, routes, and what the module looks like from outside. Options are checked in
- * static/options.ts, answers become replies in static/delivery.ts; which file answers and with which headers is decided in
- * the engine, see site.ts.
+ * This file is what the module looks like from outside.
  */
-import path from 'node:path';
-
-import { create as contentDisposition } from 'content-disposition';
-import type { FastifyInstance, FastifyPluginAsync, FastifyReply, RouteOptions } from 'fastify';
 import fastifyPlugin from 'fastify-plugin';
 
-import type { Site } from './site.js';
-import { Delivery } from './static/delivery.js';
+import { frontDoor } from './front-door/fastify.js';
 import * as errors from './static/errors.js';
-import { fileRoutes } from './static/files.js';
 import type * as List from './static/list.js';
-import {
-  checkOptions,
-  type FastifyStaticOptions,
-  type ReplyOptions,
-  type Root as StaticRoot,
-  type SendOptions as StaticSendOptions,
-} from './static/options.js';
-import { type PrefixMatcher, prefixMatcher, withSlash } from './static/paths.js';
-import { Sites } from './static/sites.js';
-import { type Road, type StaticStatistics, Statistics } from './static/statistics.js';
+import type { Root as StaticRoot, SendOptions as StaticSendOptions } from './static/options.js';
+import { plugin } from './static/plugin.js';
 
+export type { FastifyFrontDoorMount, FastifyFrontDoorOptions } from './front-door/fastify.js';
+export type { FrontDoorLimits, FrontDoorStatistics } from './front-door/options.js';
 export type { Coding, SiteOptions } from './site.js';
 export type {
   ExtendedInformation,
@@ -38,185 +24,14 @@ export type {
   ListRender,
 } from './static/list.js';
 export type { FastifyStaticOptions, ReplyOptions, Root, SendOptions } from './static/options.js';
-export type { Road, RoadStatistics, StaticStatistics } from './static/statistics.js';
-export { errors };
-
-/** What the plugin adds to the instance. */
-export interface ZerosendDecorator {
-  /** Counts of all registrations that share the decorator, as a copy. */
-  stats(): StaticStatistics;
-}
-
-declare module 'fastify' {
-  interface FastifyReply {
-    /**
-     * Answers with a file below the root, or below `rootPath`. A status that was set before is kept. The path is not
-     * percent-decoded; one that leads out of the root is 403, one that names nothing 404.
-     */
-    sendFile(filename: string, rootPath?: string): FastifyReply;
-    sendFile(filename: string, options?: ReplyOptions): FastifyReply;
-    sendFile(filename: string, rootPath?: string, options?: ReplyOptions): FastifyReply;
-    /** As `sendFile`, to be saved under `filename` (default: the file's own name) instead of shown. */
-    download(filepath: string, options?: ReplyOptions): FastifyReply;
-    download(filepath: string, filename?: string): FastifyReply;
-    download(filepath: string, filename?: string, options?: ReplyOptions): FastifyReply;
-    /** How the bytes of a file left, from the moment they have: in `onResponse` hooks. `null` for other responses. */
-    zerosendRoad: Road | null;
-  }
-  interface FastifyInstance {
-    zerosend: ZerosendDecorator;
-  }
-}
-
-/** The statistics behind each decorator, for registrations that find it there already. */
-const shared = new WeakMap<ZerosendDecorator, Statistics>();
-
-const plugin: FastifyPluginAsync<FastifyStaticOptions> = async (fastify, options) => {
-  const roots = checkOptions(fastify, options);
-  const given = options.prefix ?? '/';
-  const prefix = options.prefixAvoidTrailingSlash || given.endsWith('/') ? given : `${given}/`;
-  const sites = new Sites(roots, options);
-  fastify.addHook('onClose', async () => sites.close());
-  const statistics = statisticsOf(fastify);
-  statistics.watch(sites.cache);
-  const delivery = new Delivery(options, prefix, sites, statistics);
-
-  if (options.decorateReply !== false) decorate(fastify, sites, delivery);
-  if (options.serve === false) return;
-  const { wildcard } = options;
-  if (wildcard === undefined || wildcard === true) {
-    routeAll(fastify, options, prefix, sites.own as Site, delivery);
-  } else {
-    await routeEach(fastify, options, prefix, sites, roots as string[], delivery);
-  }
-};
-
-function statisticsOf(fastify: FastifyInstance): Statistics {
-  if (!fastify.hasReplyDecorator('zerosendRoad')) fastify.decorateReply('zerosendRoad', null);
-  const known = fastify.hasDecorator('zerosend') ? shared.get(fastify.zerosend) : undefined;
-  if (known !== undefined) return known;
-  const statistics = new Statistics();
-  const decorator: ZerosendDecorator = { stats: () => statistics.read() };
-  shared.set(decorator, statistics);
-  fastify.decorate('zerosend', decorator);
-  return statistics;
-}
-
-function decorate(fastify: FastifyInstance, sites: Sites, delivery: Delivery): void {
-  const send = (
-    reply: FastifyReply,
-    pathname: string,
-    root: ReplyOptions['root'],
-    own: ReplyOptions | undefined,
-  ): void => {
-    let site: Site | undefined;
-    let unrooted = false;
-    try {
-      site = sites.for(root, own);
-      if (site === undefined && path.isAbsolute(pathname)) {
-        site = sites.unrooted(own);
-        unrooted = true;
-      }
-    } catch (error) {
-      reply.send(error);
-      return;
-    }
-    if (site === undefined) reply.callNotFound();
-    else delivery.answer(reply, site, { pathname, encoded: false, unrooted, options: own });
-  };
-
-  type Second = string | ReplyOptions | undefined;
-  fastify.decorateReply(
-    'sendFile',
-    function (this: FastifyReply, filename: string, second?: Second, third?: ReplyOptions) {
-      const own = typeof second === 'object' && second !== null ? second : third;
-      send(this, filename, typeof second === 'string' ? second : own?.root, own);
-      return this;
-    },
-  );
-  fastify.decorateReply('download', function (this: FastifyReply, file: string, second?: Second, third?: ReplyOptions) {
-    const own = typeof second === 'object' && second !== null ? second : third;
-    const name = typeof second === 'string' ? second : file;
-    this.header('content-disposition', contentDisposition(path.basename(name)));
-    send(this, file, own?.root, own);
-    return this;
-  });
-}
-
-type CommonOptions = Pick<RouteOptions, 'constraints' | 'logLevel' | 'schema' | 'errorHandler'>;
-
-/** What all routes of a registration have. */
-function common(fastify: FastifyInstance, options: FastifyStaticOptions): CommonOptions {
-  const route: CommonOptions = {
-    schema: { hide: options.schemaHide ?? true } as RouteOptions['schema'] & object,
-    errorHandler(error, request, reply) {
-      if ((error as { code?: string } | null)?.code === 'ERR_STREAM_PREMATURE_CLOSE') reply.request.raw.destroy();
-      else fastify.errorHandler(error, request, reply);
-    },
-  };
-  if (options.constraints !== undefined) route.constraints = options.constraints;
-  if (options.logLevel !== undefined) route.logLevel = options.logLevel;
-  return route;
-}
-
-/** One route for every path below the prefix. */
-function routeAll(
-  fastify: FastifyInstance,
-  options: FastifyStaticOptions,
-  prefix: string,
-  site: Site,
-  delivery: Delivery,
-): void {
-  let match: PrefixMatcher | undefined;
-  fastify.route({
-    ...common(fastify, options),
-    method: ['HEAD', 'GET'],
-    url: `${prefix}*`,
-    handler(request, reply) {
-      // Now and not before: a prefix of the instance comes on top.
-      match ??= prefixMatcher((request.routeOptions.url as string).slice(0, -1));
-      const pathname = match(request.raw.url as string);
-      if (pathname === undefined) reply.callNotFound();
-      else if (pathname === null) reply.send(new errors.FST_STATIC_FORBIDDEN_PATH());
-      else delivery.answer(reply, site, { pathname, encoded: true });
-    },
-  });
-  const given = options.prefix ?? '/';
-  if (options.redirect === true && prefix !== given) {
-    fastify.get(given, common(fastify, options), (request, reply) =>
-      reply.redirect(withSlash(request.raw.url as string), 301),
-    );
-  }
-}
-
-/** A route for each file that is there now. */
-async function routeEach(
-  fastify: FastifyInstance,
-  options: FastifyStaticOptions,
-  prefix: string,
-  sites: Sites,
-  roots: readonly string[],
-  delivery: Delivery,
-): Promise<void> {
-  const { routes, skipped } = await fileRoutes(roots, prefix, options);
-  for (const file of skipped) fastify.log.warn(`"${file}" has no route: a star in a name needs "wildcard: true"`);
-  for (const { url, pathname, root } of routes) {
-    const site = (roots.length === 1 ? sites.own : sites.for(root, undefined)) as Site;
-    // As @fastify/static tells it to `allowedPath` here.
-    const wanted = { pathname, encoded: false, root: root.endsWith('/') ? root : `${root}/` };
-    fastify.route({
-      ...common(fastify, options),
-      method: ['HEAD', 'GET'],
-      url,
-      handler: (_request, reply) => delivery.answer(reply, site, wanted),
-    });
-  }
-}
+export type { ZerosendDecorator } from './static/plugin.js';
+export type { Road, RoadStatistics, StaticStatistics, ZerosendStatistics } from './static/statistics.js';
+export { errors, frontDoor };
 
 const registered = fastifyPlugin(plugin, { fastify: '5.x', name: '@fastify/static' });
 
-/** The plugin, for `fastify.register`. Has itself as `default` and `fastifyStatic`, for `require`, and its `errors`. */
-const fastifyStatic = Object.assign(registered, { default: registered, fastifyStatic: registered, errors });
+/** The plugin, for `fastify.register`. Has itself as `default` and `fastifyStatic`, for `require`, its `errors` and `frontDoor`. */
+const fastifyStatic = Object.assign(registered, { default: registered, fastifyStatic: registered, errors, frontDoor });
 
 /** The types, as `@fastify/static` has them: `fastifyStatic.FastifyStaticOptions`, ... */
 declare namespace fastifyStatic {

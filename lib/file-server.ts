@@ -3,13 +3,13 @@ import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 
 import { ask, engine } from './engine.js';
 import { failure, invalid } from './errors.js';
-import { cacheOption, type FileCache, type FileCacheStatistics } from './file-cache.js';
-import type { LimitSettings, MountSettings, ServerSettings } from './native.js';
-import type { Method } from './send-file.js';
+import { cacheOption, type FileCache } from './file-cache.js';
+import type { MountSettings, ServerSettings } from './native.js';
+import { checkInteger, checkPrefix, headerPairs, type Roots, readLimits, rootPaths } from './server-options.js';
+import { type FileServerStatistics, noStatistics, readStatistics } from './server-statistics.js';
 import { DEFAULT_CACHE, type SiteOptions, siteSettings } from './site.js';
 
 /** What a server puts up with. 0 means no bound, except for `headBytes` and `headers`. Each is counted when it is met. */
@@ -36,22 +36,9 @@ export interface FileServerLimits {
   minRate?: number | undefined;
 }
 
-/** Names of limits in {@link FileServerStatistics}. */
-export type FileServerLimit =
-  | 'connections'
-  | 'connectionsPerAddress'
-  | 'head'
-  | 'body'
-  | 'requests'
-  | 'headTimeout'
-  | 'idleTimeout'
-  | 'sendTimeout'
-  | 'minRate'
-  | 'descriptors';
-
 export interface FileServerOptions extends Omit<SiteOptions, 'conformance' | 'index'> {
   /** The directory: a path (relative to the working directory) or a `file:` URL; of several, the first that has the file. */
-  root: string | URL | readonly (string | URL)[];
+  root: Roots;
   /** Where the files appear. Default `'/'`. */
   prefix?: string | undefined;
   /** A host name or IP address to listen on. Default `'127.0.0.1'`; `'::'` is all addresses of this machine. */
@@ -86,31 +73,6 @@ export interface FileServerOptions extends Omit<SiteOptions, 'conformance' | 'in
 /** Where a server listens. */
 export type FileServerAddress = { host: string; port: number; url: string } | { path: string };
 
-export interface FileServerStatistics {
-  /** Open now. */
-  connections: number;
-  accepted: number;
-  requests: number;
-  /** Of heads and bodies, handed to the kernel. */
-  bytes: number;
-  /** Responses whose connection ended before they did. */
-  aborted: number;
-  /** Errors of the server itself: files that cannot be read, or became shorter while they were sent. */
-  failures: number;
-  /** Lines of the log that were lost because it could not be written fast enough. */
-  logLost: number;
-  /** Responses by class. */
-  statuses: Record<'1xx' | '2xx' | '3xx' | '4xx' | '5xx', number>;
-  /** Bodies of files by the method that sent them. */
-  methods: Partial<Record<Exclude<Method, 'auto'>, number>>;
-  /** How often each limit was met. */
-  limits: Record<FileServerLimit, number>;
-  /** What the cache has counted, for all who use it; `null` without one. */
-  cache: FileCacheStatistics | null;
-  /** All of it but the cache in Prometheus' text form, version 0.0.4. */
-  prometheus: string;
-}
-
 export interface FileServer {
   /**
    * Listens and serves. Rejects with `EADDRINUSE`, `EACCES`, ..., and with `ERR_ZEROSEND_INVALID_ARGUMENT` for options that
@@ -128,7 +90,6 @@ export interface FileServer {
   close(options?: { drain?: number | undefined }): Promise<void>;
 }
 
-const CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx'] as const;
 const FORMATS = ['common', 'combined', 'json'];
 
 /**
@@ -146,7 +107,7 @@ export function createFileServer(options: FileServerOptions): FileServer {
   let ended: Promise<unknown> = Promise.resolve();
   let last: FileServerStatistics | undefined;
 
-  const read = (): FileServerStatistics => (token === 0 ? (last ?? nothing(cache)) : statistics(token, cache));
+  const read = (): FileServerStatistics => (token === 0 ? (last ?? noStatistics(cache)) : readStatistics(token, cache));
   return {
     async listen() {
       if (state !== 'new') throw failure('ERR_ZEROSEND_CLOSED', 'a file server listens once; create another');
@@ -181,7 +142,7 @@ export function createFileServer(options: FileServerOptions): FileServer {
       await ended;
       if (token !== 0) {
         if (cache !== options.cache) cache?.close();
-        last = statistics(token, cache);
+        last = readStatistics(token, cache);
         engine().release(token);
         token = 0;
         address = undefined;
@@ -193,21 +154,20 @@ export function createFileServer(options: FileServerOptions): FileServer {
 function readOptions(options: FileServerOptions, cache: FileCache | undefined): ServerSettings {
   const { port = 0, workers = availableParallelism(), backlog = 4096, prefix = '/', list = false } = options;
   const { log = false, metrics = false, headers = {}, chunkSize = 1024 * 1024 } = options;
-  integer('port', port, 0, 65_535);
-  integer('workers', workers, 1, 1024);
-  integer('backlog', backlog, 1, 65_535);
-  integer('chunkSize', chunkSize, 1, Number.MAX_SAFE_INTEGER);
+  checkInteger('port', port, 0, 65_535);
+  checkInteger('workers', workers, 1, 1024);
+  checkInteger('backlog', backlog, 1, 65_535);
+  checkInteger('chunkSize', chunkSize, 1, Number.MAX_SAFE_INTEGER);
   if (list !== true && list !== false && list !== 'html' && list !== 'json') {
     throw invalid('list', list, "true, false, 'html' or 'json'");
   }
-  if (typeof prefix !== 'string' || !prefix.startsWith('/')) {
-    throw invalid('prefix', prefix, 'a path that begins with a slash');
-  }
   if (metrics !== false && typeof metrics !== 'string') throw invalid('metrics', metrics, 'a path, or false');
   const mount: MountSettings = {
-    prefix: prefix.endsWith('/') ? prefix : `${prefix}/`,
+    prefix: checkPrefix(prefix),
+    private: false,
+    answersMissing: false,
     site: {
-      ...siteSettings(roots(options.root), { redirect: true, multipart: true, ...options, cache }, list !== false),
+      ...siteSettings(rootPaths(options.root), { redirect: true, multipart: true, ...options, cache }, list !== false),
       conformance: 'rfc9110',
       pathRules: 'full',
     },
@@ -241,40 +201,6 @@ function readOptions(options: FileServerOptions, cache: FileCache | undefined): 
   return settings;
 }
 
-function roots(root: FileServerOptions['root']): string[] {
-  const list = Array.isArray(root) ? (root as readonly (string | URL)[]) : [root as string | URL];
-  if (list.length === 0) throw invalid('root', root, 'at least one directory');
-  return list.map((entry) => {
-    if (entry instanceof URL && entry.protocol === 'file:') return fileURLToPath(entry);
-    if (typeof entry === 'string' && entry !== '' && !entry.includes('\0')) return path.resolve(entry);
-    throw invalid('root', entry, 'a path without NUL bytes, or a file: URL');
-  });
-}
-
-function headerPairs(headers: Readonly<Record<string, string>>): string[] {
-  return Object.entries(headers).flatMap(([name, value]) => {
-    if (typeof value !== 'string') throw invalid(`headers['${name}']`, value, 'a string');
-    return [name, value];
-  });
-}
-
-function readLimits(given: FileServerLimits): LimitSettings {
-  const limits = engine().defaultLimits();
-  for (const [name, value] of Object.entries(given)) {
-    if (!(name in limits)) throw invalid('limits', name, `one of ${Object.keys(limits).join(', ')}`);
-    if (value === undefined) continue;
-    integer(`limits.${name}`, value, 0, 2 ** 31);
-    limits[name as keyof LimitSettings] = value;
-  }
-  return limits;
-}
-
-function integer(name: string, value: number, least: number, most: number): void {
-  if (!Number.isInteger(value) || value < least || value > most) {
-    throw invalid(name, value, `an integer from ${least} to ${most}`);
-  }
-}
-
 async function resolveHost(host: string): Promise<string> {
   if (typeof host !== 'string' || host === '') throw invalid('host', host, 'a host name or an IP address');
   return isIP(host) === 0 ? (await lookup(host)).address : host;
@@ -285,33 +211,4 @@ function addressOf(settings: ServerSettings, opened: { host?: string; port: numb
   if (host === undefined) return { path: settings.path as string };
   const shown = host === '::' || host === '0.0.0.0' ? 'localhost' : isIP(host) === 6 ? `[${host}]` : host;
   return { host, port, url: `http://${shown}:${port}${settings.mounts[0]?.prefix ?? '/'}` };
-}
-
-function statistics(token: number, cache: FileCache | undefined): FileServerStatistics {
-  const { statuses, methods, limits, text, ...counts } = engine().serverCounters(token);
-  const names = engine().methodNames();
-  return {
-    ...counts,
-    statuses: zip(CLASSES, statuses) as FileServerStatistics['statuses'],
-    methods: Object.fromEntries(Object.entries(zip(names, methods)).filter(([, count]) => count > 0)),
-    limits: zip(engine().limitNames(), limits) as FileServerStatistics['limits'],
-    cache: cache?.stats() ?? null,
-    prometheus: text,
-  };
-}
-
-function nothing(cache: FileCache | undefined): FileServerStatistics {
-  const none = { connections: 0, accepted: 0, requests: 0, bytes: 0, aborted: 0, failures: 0, logLost: 0 };
-  return {
-    ...none,
-    statuses: zip(CLASSES, []) as FileServerStatistics['statuses'],
-    methods: {},
-    limits: zip(engine().limitNames(), []) as FileServerStatistics['limits'],
-    cache: cache?.stats() ?? null,
-    prometheus: '',
-  };
-}
-
-function zip(names: readonly string[], values: readonly number[]): Record<string, number> {
-  return Object.fromEntries(names.map((name, at) => [name, values[at] ?? 0]));
 }

@@ -23,6 +23,8 @@ export type ServerSettings = Native.ServerSettings;
 export type CacheSettings = Native.CacheSettings;
 export type CachedFileInfo = Native.CachedFileInfo;
 export type MapSettings = Native.MapSettings;
+export type DoorConnection = Native.DoorConnection;
+export type DoorLogEntry = Native.DoorLogEntry;
 export type DriveOptions = Native.DriveOptions;
 
 let binding: Binding | undefined;

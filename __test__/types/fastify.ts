@@ -13,7 +13,7 @@ import fastifyStatic, {
   fastifyStatic as named,
   type Road,
   type SendOptions,
-  type StaticStatistics,
+  type ZerosendStatistics,
 } from 'zerosend/fastify';
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -118,7 +118,7 @@ app.get('/', async (_request, reply) => {
   return reply.download('a', 'name', { etag: false });
 });
 
-is<Same<ReturnType<typeof app.zerosend.stats>, StaticStatistics>>();
+is<Same<ReturnType<typeof app.zerosend.stats>, ZerosendStatistics>>();
 const render: ListRender = (dirs: ListDir[], files: ListFile[]) => {
   is<Same<(typeof dirs)[number]['extendedInfo'], ExtendedInformation | undefined>>();
   return files.map(({ href, name, stats }) => `${href} ${name} ${stats.size}`).join();

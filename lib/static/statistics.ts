@@ -1,5 +1,6 @@
 /** Which road responses took, counted. */
 import type { FileCache, FileCacheStatistics } from '../file-cache.js';
+import type { FrontDoorStatistics } from '../front-door/options.js';
 import type { TransferReport } from '../native.js';
 
 /**
@@ -30,7 +31,15 @@ export interface StaticStatistics {
   cache: FileCacheStatistics | null;
 }
 
+/** What `app.zerosend.stats()` gives. */
+export interface ZerosendStatistics extends StaticStatistics {
+  /** What the front door of the application has counted, whose responses are not in the other counts; `null` without one. */
+  frontDoor: FrontDoorStatistics | null;
+}
+
 export class Statistics {
+  /** Reads the front door's. */
+  frontDoor: (() => FrontDoorStatistics) | undefined;
   #aborted = 0;
   #cache: FileCache | undefined;
   readonly #roads: Partial<Record<Road, RoadStatistics>> = {};
@@ -67,5 +76,10 @@ export class Statistics {
       sum.roads[road] = { ...counts };
     }
     return sum;
+  }
+
+  /** The counts now, with those of the front door. */
+  readAll(): ZerosendStatistics {
+    return { ...this.read(), frontDoor: this.frontDoor?.() ?? null };
   }
 }

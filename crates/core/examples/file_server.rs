@@ -20,7 +20,7 @@ fn main() -> zerosend_core::Result<()> {
         ..SiteOptions::default()
     };
     let site = Arc::new(Site::new(vec![root], options)?);
-    let mount = Mount { prefix: "/".into(), site, method: Method::Auto, list: None };
+    let mount = Mount::new("/", site);
     let mut options = ServerOptions::new(Address::Tcp(([127, 0, 0, 1], port).into()), vec![mount]);
     if let Some(workers) = arguments.next().and_then(|workers| workers.parse().ok()) {
         options.workers = workers;

@@ -50,12 +50,7 @@ impl Running {
         write("a@b,c:d.txt", b"reserved");
         write("big.bin", &big());
         let mut site = site_options();
-        let mut mount = Mount {
-            prefix: "/".into(),
-            site: Arc::new(Site::new(vec![root.path().into()], site_options()).expect("a site")),
-            method: Method::Auto,
-            list: None,
-        };
+        let mut mount = Mount::new("/", Arc::new(Site::new(vec![root.path().into()], site_options()).expect("a site")));
         let mut options = ServerOptions::new(Address::Tcp(([127, 0, 0, 1], 0).into()), Vec::new());
         options.workers = 1;
         change(&mut site, &mut options, &mut mount);

@@ -21,6 +21,7 @@ use zerosend_core::transfer::Transfer;
 use zerosend_core::{Code, Error, Result};
 
 use crate::cache::CachedFileInfo;
+use crate::door::HeldDoor;
 use crate::error;
 use crate::events::{Answer, Event, Events};
 use crate::pages::Lent;
@@ -41,6 +42,7 @@ pub enum Held {
     Sink(OwnedFd),
     Pipe(Ends),
     Server(Server),
+    Door(Box<HeldDoor>),
     Cache(Arc<FileCache>),
     File(Arc<CachedFile>),
     Mapped(Arc<MappedFile>),

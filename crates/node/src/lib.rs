@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod cache;
+mod door;
 mod engine;
 mod error;
 mod events;

@@ -27,6 +27,10 @@ pub struct MountSettings {
     /// How directories are listed; absent: not at all.
     #[napi(ts_type = "'html' | 'json'")]
     pub list: Option<String>,
+    /// Behind a door: requests with credentials are the application's.
+    pub private: bool,
+    /// Behind a door: 404 for what is missing, instead of leaving it to the application.
+    pub answers_missing: bool,
 }
 
 /// Bounds; 0 is none. Times in milliseconds.
@@ -83,6 +87,8 @@ pub struct OpenedServer {
 pub struct ServerCounters {
     pub connections: f64,
     pub accepted: f64,
+    /// Connections handed over to JavaScript.
+    pub handed_over: f64,
     pub requests: f64,
     pub bytes: f64,
     pub aborted: f64,
@@ -126,7 +132,7 @@ pub fn limit_names() -> Vec<&'static str> {
 #[napi]
 pub fn open_server(env: &Env, request: f64, settings: ServerSettings) -> napi::Result<OpenedServer> {
     with(env, |engine| {
-        let server = Server::start(server_options(engine, settings)?)?;
+        let server = Server::start(server_options(engine, address(&settings)?, settings)?)?;
         let (host, port) = match server.address() {
             Address::Tcp(address) => (Some(address.ip().to_string()), address.port()),
             Address::Unix(_) => (None, 0),
@@ -157,22 +163,24 @@ impl Engine {
     fn server(&mut self, token: f64) -> Result<&Server> {
         match self.held.get_mut(token as Token) {
             Some(Held::Server(server)) => Ok(server),
+            Some(Held::Door(door)) => Ok(&door.server),
             _ => Err(Error::new(Code::Closed, "the server is closed")),
         }
     }
 }
 
-fn server_options(engine: &mut Engine, settings: ServerSettings) -> Result<ServerOptions> {
-    let address = match (settings.path, settings.host) {
-        (Some(path), _) => Address::Unix(path.into()),
-        (None, host) => {
-            let host = host.unwrap_or_default();
-            let ip: IpAddr = host.parse().map_err(|_| {
-                Error::new(Code::InvalidArgument, format!("host is '{host}', but must be an IP address"))
-            })?;
-            Address::Tcp(SocketAddr::new(ip, settings.port as u16))
-        }
-    };
+fn address(settings: &ServerSettings) -> Result<Address> {
+    if let Some(path) = &settings.path {
+        return Ok(Address::Unix(path.into()));
+    }
+    let host = settings.host.as_deref().unwrap_or_default();
+    let ip: IpAddr = host
+        .parse()
+        .map_err(|_| Error::new(Code::InvalidArgument, format!("host is '{host}', but must be an IP address")))?;
+    Ok(Address::Tcp(SocketAddr::new(ip, settings.port as u16)))
+}
+
+pub fn server_options(engine: &mut Engine, address: Address, settings: ServerSettings) -> Result<ServerOptions> {
     let mounts = settings.mounts.into_iter().map(|settings| mount(engine, settings)).collect::<Result<_>>()?;
     let limits = settings.limits;
     Ok(ServerOptions {
@@ -198,13 +206,16 @@ fn server_options(engine: &mut Engine, settings: ServerSettings) -> Result<Serve
             min_rate: limits.min_rate as u64,
         },
         log: settings.log_format.map(|format| open_log(&format, settings.log_path)).transpose()?.map(Arc::new),
+        announce_keep_alive: false,
+        door: None,
     })
 }
 
 fn mount(engine: &mut Engine, settings: MountSettings) -> Result<Mount> {
     let (site, method): (_, Method) = HeldSite::new(engine, settings.site)?.into_parts();
     let list = settings.list.map(|name| one_of("list", &name, LISTS)).transpose()?;
-    Ok(Mount { prefix: settings.prefix, site: Arc::new(site), method, list })
+    let MountSettings { prefix, private, answers_missing, .. } = settings;
+    Ok(Mount { prefix, site: Arc::new(site), method, list, private, answers_missing })
 }
 
 fn open_log(format: &str, path: Option<String>) -> Result<AccessLog> {
@@ -236,6 +247,7 @@ impl From<Snapshot> for ServerCounters {
         Self {
             connections: sum.connections as f64,
             accepted: sum.accepted as f64,
+            handed_over: sum.handed_over as f64,
             requests: sum.requests as f64,
             bytes: sum.bytes as f64,
             aborted: sum.aborted as f64,

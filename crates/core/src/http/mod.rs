@@ -28,6 +28,7 @@ pub mod path;
 pub mod range;
 pub mod request;
 pub mod response;
+pub mod route;
 
 /// Whose reading of HTTP to follow where the two differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::door;
 use super::options::{ListFormat, Mount, ServerOptions};
 use super::worker::{Answered, Context, Shared};
 use crate::error::Result;
@@ -30,29 +31,61 @@ impl Reply {
     }
 }
 
-/// Answers what can be answered without waiting for a disk; `None`: it cannot, see [`ask_disk`].
-pub(super) fn decide(head: &RequestHead<'_>, keep_alive: bool, access: Access, cx: &mut Context) -> Option<Reply> {
+/// What is to be done about a request.
+pub(super) enum Decision {
+    /// This is the answer.
+    Reply(Reply),
+    /// Whoever may wait for a disk has to be asked, see [`ask_disk`].
+    AskDisk,
+    /// It is not for this server.
+    HandOver,
+}
+
+/// Answers what can be answered without waiting for a disk.
+pub(super) fn decide(head: &RequestHead<'_>, keep_alive: bool, access: Access, cx: &mut Context) -> Decision {
+    if let Some(door) = &cx.options.door
+        && !door.takes(head, mount_of(head, &cx.options))
+    {
+        return Decision::HandOver;
+    }
     if head.expects_other {
-        return Some(error(417, head, keep_alive, cx));
+        return Decision::Reply(error(417, head, keep_alive, cx));
     }
     match head.verb {
         Verb::Get | Verb::Head => {}
-        Verb::Options => return Some(options(head, keep_alive, cx)),
-        Verb::NotAllowed => return Some(error(405, head, keep_alive, cx)),
-        Verb::Unknown => return Some(error(501, head, keep_alive, cx)),
+        Verb::Options => return Decision::Reply(options(head, keep_alive, cx)),
+        Verb::NotAllowed => return Decision::Reply(error(405, head, keep_alive, cx)),
+        Verb::Unknown => return Decision::Reply(error(501, head, keep_alive, cx)),
     }
-    let Target::Path { path, .. } = head.target else { return Some(error(400, head, keep_alive, cx)) };
+    let Target::Path { path, .. } = head.target else { return Decision::Reply(error(400, head, keep_alive, cx)) };
     if cx.options.metrics_path.as_deref() == Some(path) {
         let text = cx.shared.snapshot().prometheus();
-        return Some(text_reply(200, "text/plain; version=0.0.4; charset=utf-8", &text, head, keep_alive, cx));
+        let kind = "text/plain; version=0.0.4; charset=utf-8";
+        return Decision::Reply(text_reply(200, kind, &text, head, keep_alive, cx));
     }
     match ask(head, &cx.shared.clone(), access) {
-        Ok((_, Outcome::WouldBlock)) => None,
-        Ok((Some(mount), Outcome::Directory(_))) if mount.list.is_some() => None,
+        Ok((_, Outcome::WouldBlock)) => Decision::AskDisk,
+        Ok((Some(mount), Outcome::Directory(_))) if mount.list.is_some() => Decision::AskDisk,
         answered => {
             let answered = Answered { outcome: answered.map(|(_, outcome)| outcome), listing: None };
-            Some(reply(head, answered, keep_alive, cx))
+            complete(head, answered, keep_alive, cx)
         }
+    }
+}
+
+/// What to do now that the outcome is known.
+pub(super) fn complete(head: &RequestHead<'_>, answered: Answered, keep_alive: bool, cx: &mut Context) -> Decision {
+    if cx.options.door.is_some() && !door::is_answer(&answered.outcome, mount_of(head, &cx.options)) {
+        return Decision::HandOver;
+    }
+    Decision::Reply(reply(head, answered, keep_alive, cx))
+}
+
+/// The mount that a request is about.
+pub(super) fn mount_of<'a>(head: &RequestHead<'_>, options: &'a ServerOptions) -> Option<&'a Mount> {
+    match head.target {
+        Target::Path { path, .. } => find_mount(options, path),
+        _ => None,
     }
 }
 
@@ -95,7 +128,7 @@ fn find_mount<'a>(options: &'a ServerOptions, path: &str) -> Option<&'a Mount> {
 }
 
 /// The answer that an outcome means.
-pub(super) fn reply(head: &RequestHead<'_>, answered: Answered, keep_alive: bool, cx: &mut Context) -> Reply {
+fn reply(head: &RequestHead<'_>, answered: Answered, keep_alive: bool, cx: &mut Context) -> Reply {
     let Target::Path { path, .. } = head.target else { return error(400, head, keep_alive, cx) };
     match answered.outcome {
         Ok(Outcome::Response(response)) => match response.status {
@@ -213,6 +246,8 @@ fn begin(status: u16, head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context
     writer.lines(cx.date.now());
     if !keep_alive {
         writer.field("connection", "close");
+    } else if !cx.shared.keep_alive_lines.is_empty() {
+        writer.lines(&cx.shared.keep_alive_lines);
     } else if head.is_http10 {
         writer.field("connection", "keep-alive");
     }

@@ -48,7 +48,7 @@ pub(super) fn open(
     backlog: i32,
     reuse_port: bool,
 ) -> Result<(Vec<Listener>, Address)> {
-    let backlog = Backlog::new(backlog.clamp(1, i32::from(u16::MAX))).unwrap_or(Backlog::MAXALLOWABLE);
+    let backlog = self::backlog(backlog);
     match address {
         Address::Unix(path) => {
             let failed = |syscall| move |errno| Error::system(syscall, errno).with_path(path);
@@ -78,6 +78,25 @@ pub(super) fn open(
             Ok((listeners, Address::Tcp(bound)))
         }
     }
+}
+
+/// Makes `socket`, which is bound, the listener of all of `count` workers; gives its address.
+pub(super) fn adopt(socket: OwnedFd, count: usize, backlog: i32) -> Result<(Vec<Listener>, Address)> {
+    let failed = |syscall| move |errno| Error::system(syscall, errno);
+    let name: SockaddrStorage = getsockname(socket.as_raw_fd()).map_err(failed("getsockname"))?;
+    let address = match to_std(&name) {
+        // A bind that failed may have been put off until now (libuv does that); the kernel would choose another port.
+        Some(address) if address.port() == 0 => return Err(Error::system("listen", Errno::EADDRINUSE)),
+        Some(address) => Address::Tcp(address),
+        None => Address::Unix(name.as_unix_addr().and_then(UnixAddr::path).map(PathBuf::from).unwrap_or_default()),
+    };
+    listen(&socket, self::backlog(backlog)).map_err(failed("listen"))?;
+    let fd = Arc::new(socket);
+    Ok(((0..count).map(|_| Listener { fd: fd.clone(), _file: None }).collect(), address))
+}
+
+fn backlog(wanted: i32) -> Backlog {
+    Backlog::new(wanted.clamp(1, i32::from(u16::MAX))).unwrap_or(Backlog::MAXALLOWABLE)
 }
 
 fn new_socket(family: AddressFamily) -> SysResult<OwnedFd> {

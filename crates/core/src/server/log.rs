@@ -25,6 +25,8 @@ pub struct Entry {
     pub method: String,
     /// As sent.
     pub target: String,
+    /// `Host`, or the authority of the target.
+    pub host: Option<String>,
     /// HTTP/1.0.
     pub is_http10: bool,
     /// Of the response.
@@ -235,6 +237,7 @@ mod tests {
             client: Some("[::ffff:10.0.0.1]:1234".parse().expect("an address")),
             method: "GET".into(),
             target: "/a\"b".into(),
+            host: None,
             is_http10: false,
             status: 200,
             bytes: 12,

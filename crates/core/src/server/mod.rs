@@ -8,6 +8,7 @@
 //! | `worker` | a thread with its epoll, timers and connections |
 //! | `connection` | one connection, from head to head |
 //! | `answer` | from a request to the bytes of its answer |
+//! | [`door`] | requests that are for the application behind this server |
 //! | [`log`], [`stats`] | who was here, and how often |
 //!
 //! A connection belongs to the worker that accepted it. Whatever may wait for a disk is done by the
@@ -16,22 +17,26 @@
 mod answer;
 mod connection;
 mod date;
+pub mod door;
 mod listener;
 pub mod log;
 pub mod options;
 pub mod stats;
 mod worker;
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+pub use door::Door;
 pub use options::{Address, Limits, ListFormat, Mount, ServerOptions};
 pub use stats::{Limit, Snapshot};
 
 use crate::error::{Error, Result};
 use crate::reactor::mailbox::Mailbox;
+use listener::Listener;
 use worker::{Message, Shared, Worker};
 
 /// Called when the last worker has ended.
@@ -64,8 +69,19 @@ impl Server {
     /// Listens and serves.
     pub fn start(options: ServerOptions) -> Result<Self> {
         options.check()?;
-        let (listeners, address) =
-            listener::open(&options.address, options.workers, options.backlog, options.reuse_port)?;
+        let opened = listener::open(&options.address, options.workers, options.backlog, options.reuse_port)?;
+        Self::run(options, opened)
+    }
+
+    /// Listens on `socket`, which is bound and which others may have too, and serves. [`ServerOptions::address`] and
+    /// [`ServerOptions::reuse_port`] do not count.
+    pub fn adopt(options: ServerOptions, socket: OwnedFd) -> Result<Self> {
+        options.check()?;
+        let opened = listener::adopt(socket, options.workers, options.backlog)?;
+        Self::run(options, opened)
+    }
+
+    fn run(options: ServerOptions, (listeners, address): (Vec<Listener>, Address)) -> Result<Self> {
         let shared = Arc::new(Shared::new(options));
         let mut mailboxes = Vec::new();
         let mut workers = Vec::new();
@@ -116,8 +132,22 @@ impl Server {
     /// Accepts no more, closes idle connections, lets responses end for as long as `drain`, and then cuts.
     pub fn close(&self, drain: Duration) {
         let end = Instant::now() + drain;
+        self.tell(|| Message::Drain(end));
+    }
+
+    /// Closes connections that wait for a request, and goes on.
+    pub fn close_idle(&self) {
+        self.tell(|| Message::CloseIdle);
+    }
+
+    /// Closes all connections, whatever they are at, and goes on.
+    pub fn close_all(&self) {
+        self.tell(|| Message::CloseAll);
+    }
+
+    fn tell(&self, message: impl Fn() -> Message) {
         for mailbox in &self.mailboxes {
-            mailbox.send(Message::Drain(end));
+            mailbox.send(message());
         }
     }
 }

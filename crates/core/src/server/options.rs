@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::door::Door;
 use super::log::AccessLog;
 use crate::error::{Code, Error, Result};
 use crate::files::Site;
@@ -39,6 +40,18 @@ pub struct Mount {
     pub method: Method,
     /// Directories without an index are listed in this form.
     pub list: Option<ListFormat>,
+    /// Behind a [`Door`]: requests with `Authorization` or `Cookie` are the application's.
+    pub private: bool,
+    /// Behind a [`Door`]: what is missing is answered with 404 here, and not left to the application.
+    pub answers_missing: bool,
+}
+
+impl Mount {
+    /// `site` below `prefix`, all else by default.
+    pub fn new(prefix: impl Into<String>, site: Arc<Site>) -> Self {
+        let prefix = prefix.into();
+        Self { prefix, site, method: Method::Auto, list: None, private: false, answers_missing: false }
+    }
 }
 
 /// Bounds. A duration of zero or a count of 0 means no bound.
@@ -108,6 +121,10 @@ pub struct ServerOptions {
     pub limits: Limits,
     /// Who writes down each request.
     pub log: Option<Arc<AccessLog>>,
+    /// Says `Connection: keep-alive` and, with `limits.idle_timeout`, `Keep-Alive: timeout=` as Node does.
+    pub announce_keep_alive: bool,
+    /// Where connections go that have a request which is not for this server.
+    pub door: Option<Arc<Door>>,
 }
 
 impl ServerOptions {
@@ -125,6 +142,8 @@ impl ServerOptions {
             chunk: 1024 * 1024,
             limits: Limits::default(),
             log: None,
+            announce_keep_alive: false,
+            door: None,
         }
     }
 

@@ -28,11 +28,13 @@ pub enum Limit {
     MinRate,
     /// No descriptor left.
     Descriptors,
+    /// The queue of connections that are handed over is full.
+    HandOver,
 }
 
 impl Limit {
     /// All of them, in the order of [`Snapshot::limits`].
-    pub const ALL: [Limit; 10] = [
+    pub const ALL: [Limit; 11] = [
         Limit::Connections,
         Limit::ConnectionsPerAddress,
         Limit::Head,
@@ -43,6 +45,7 @@ impl Limit {
         Limit::SendTimeout,
         Limit::MinRate,
         Limit::Descriptors,
+        Limit::HandOver,
     ];
 
     /// The name in statistics.
@@ -58,6 +61,7 @@ impl Limit {
             Self::SendTimeout => "sendTimeout",
             Self::MinRate => "minRate",
             Self::Descriptors => "descriptors",
+            Self::HandOver => "handOver",
         }
     }
 }
@@ -68,6 +72,7 @@ impl Limit {
 pub(super) struct WorkerStats {
     pub accepted: Counter,
     pub closed: Counter,
+    pub handed_over: Counter,
     pub requests: Counter,
     /// Bytes of heads and bodies handed to the kernel.
     pub bytes: Counter,
@@ -105,6 +110,8 @@ pub struct Snapshot {
     pub connections: u64,
     /// Connections accepted so far.
     pub accepted: u64,
+    /// Connections handed over to an application so far, see [`super::door`].
+    pub handed_over: u64,
     /// Requests answered or being answered.
     pub requests: u64,
     /// Bytes of heads and bodies handed to the kernel.
@@ -130,6 +137,7 @@ impl Snapshot {
         for stats in workers {
             sum.accepted += stats.accepted.get();
             closed += stats.closed.get();
+            sum.handed_over += stats.handed_over.get();
             sum.requests += stats.requests.get();
             sum.bytes += stats.bytes.get();
             sum.aborted += stats.aborted.get();
@@ -138,7 +146,7 @@ impl Snapshot {
             add(&mut sum.methods, &stats.methods);
             add(&mut sum.limits, &stats.limits);
         }
-        sum.connections = sum.accepted.saturating_sub(closed);
+        sum.connections = sum.accepted.saturating_sub(closed + sum.handed_over);
         sum
     }
 
@@ -151,6 +159,7 @@ impl Snapshot {
         };
         single("connections", "gauge", "Connections open now.", self.connections);
         single("connections_accepted_total", "counter", "Connections accepted.", self.accepted);
+        single("handed_over_total", "counter", "Connections handed over to an application.", self.handed_over);
         single("requests_total", "counter", "Requests.", self.requests);
         single("sent_bytes_total", "counter", "Bytes handed to the kernel.", self.bytes);
         single("aborted_total", "counter", "Responses whose connection ended before they did.", self.aborted);

@@ -15,6 +15,7 @@ use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use super::answer;
 use super::connection::{Connection, Next};
 use super::date::DateLine;
+use super::door::{HandedOver, Reason};
 use super::listener::{self, Listener};
 use super::log::Entry;
 use super::options::ServerOptions;
@@ -50,6 +51,12 @@ pub(super) enum Message {
     Answered(Token, Box<Answered>),
     /// Accept no more, and end at this moment at the latest.
     Drain(Instant),
+    /// Close who waits for a request.
+    CloseIdle,
+    /// Close all.
+    CloseAll,
+    /// Connections can be handed over again.
+    Room,
 }
 
 /// What the workers of a server share.
@@ -57,6 +64,8 @@ pub(super) struct Shared {
     pub options: ServerOptions,
     /// The lines of [`ServerOptions::headers`].
     pub header_lines: Vec<u8>,
+    /// What a response says that leaves its connection open.
+    pub keep_alive_lines: Vec<u8>,
     pub stats: Vec<Arc<WorkerStats>>,
     connections: AtomicUsize,
     addresses: Mutex<HashMap<IpAddr, usize>>,
@@ -66,8 +75,16 @@ impl Shared {
     pub fn new(options: ServerOptions) -> Self {
         let lines = options.headers.iter().map(|(name, value)| format!("{}: {value}\r\n", name.to_ascii_lowercase()));
         let header_lines = lines.collect::<String>().into_bytes();
+        let keep_alive_lines = keep_alive_lines(&options);
         let stats = (0..options.workers).map(|_| Arc::default()).collect();
-        Self { options, header_lines, stats, connections: AtomicUsize::new(0), addresses: Mutex::default() }
+        Self {
+            options,
+            header_lines,
+            keep_alive_lines,
+            stats,
+            connections: AtomicUsize::new(0),
+            addresses: Mutex::default(),
+        }
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -146,6 +163,8 @@ pub(super) struct Worker {
     timers: Timers,
     /// Nothing is accepted before this.
     paused: Option<Instant>,
+    /// Connections that wait to be handed over; while there are any, nothing is accepted.
+    leaving: VecDeque<Token>,
     end: Option<Instant>,
 }
 
@@ -175,6 +194,7 @@ impl Worker {
             turns: VecDeque::new(),
             timers: Timers::default(),
             paused: None,
+            leaving: VecDeque::new(),
             end: None,
         })
     }
@@ -246,7 +266,7 @@ impl Worker {
 
     fn accept(&mut self) {
         for _ in 0..MOST_ACCEPTS {
-            let Some(listener) = &self.listener else { return };
+            let Some(listener) = self.listener.as_ref().filter(|_| self.leaving.is_empty()) else { return };
             match listener::accept(listener) {
                 Ok((socket, client)) => self.admit(socket, client),
                 Err(Errno::EAGAIN) => return,
@@ -264,6 +284,19 @@ impl Worker {
 
     fn admit(&mut self, socket: OwnedFd, client: Option<SocketAddr>) {
         self.cx.stats.accepted.add(1);
+        if let Some(door) = &self.cx.shared.options.door
+            && door.is_full(self.cx.shared.connections.load(Ordering::Relaxed))
+        {
+            self.cx.stats.limit(Limit::Connections);
+            // In a full queue too it is lost: whoever has it would close it.
+            if door.reserve(&self.cx.mailbox) {
+                self.cx.stats.handed_over.add(1);
+                door.hand_over(HandedOver { socket, received: Vec::new(), reason: Reason::TooMany });
+            } else {
+                self.cx.stats.closed.add(1);
+            }
+            return;
+        }
         if let Err(limit) = self.cx.shared.admit(client) {
             self.cx.stats.limit(limit);
             self.cx.stats.closed.add(1);
@@ -291,8 +324,10 @@ impl Worker {
             if self.cx.epoll.add(connection.socket(), EpollEvent::new(events, token)).is_err() {
                 return self.close(token);
             }
-            let idle = self.cx.shared.options.limits.idle_timeout;
-            connection.deadline = (!idle.is_zero()).then(|| self.cx.now + idle);
+            let options = &self.cx.shared.options;
+            // An application counts the time for a head from here on, not from its first byte.
+            let limit = if options.door.is_some() { options.limits.head_timeout } else { options.limits.idle_timeout };
+            connection.deadline = (!limit.is_zero()).then(|| self.cx.now + limit);
         }
         self.drive(token);
     }
@@ -323,6 +358,7 @@ impl Worker {
         });
         match next {
             Next::Close => return self.close(token),
+            Next::HandOver => return self.hand_over(token),
             Next::Turn if !connection.queued => {
                 connection.queued = true;
                 self.turns.push_back(token);
@@ -346,8 +382,49 @@ impl Worker {
         }
     }
 
+    fn hand_over(&mut self, token: Token) {
+        let Some(door) = self.cx.shared.options.door.clone() else { return self.close(token) };
+        if !door.reserve(&self.cx.mailbox) {
+            self.cx.stats.limit(Limit::HandOver);
+            if self.leaving.is_empty() {
+                self.stop_accepting();
+            }
+            return self.leaving.push_back(token);
+        }
+        if let Some(connection) = self.connections.remove(token) {
+            let _ = self.cx.epoll.delete(connection.socket());
+            self.cx.stats.handed_over.add(1);
+            self.cx.shared.dismiss(connection.client());
+            door.hand_over(connection.into_handed_over());
+        }
+    }
+
+    /// Hands over who waits for it, as many as there is room for.
+    fn hand_over_waiting(&mut self) {
+        for token in std::mem::take(&mut self.leaving) {
+            if self.connections.get_mut(token).is_some() {
+                self.hand_over(token);
+            }
+        }
+        if self.leaving.is_empty() && self.paused.is_none() {
+            self.accept_again();
+        }
+    }
+
     fn obey(&mut self, message: Message) {
         match message {
+            Message::CloseIdle => {
+                let idle = self.connections.iter().filter(|(_, connection)| connection.idle_since().is_some());
+                for token in idle.map(|(token, _)| token).collect::<Vec<_>>() {
+                    self.close(token);
+                }
+            }
+            Message::CloseAll => {
+                for token in self.tokens() {
+                    self.close(token);
+                }
+            }
+            Message::Room => self.hand_over_waiting(),
             Message::Warmed(token, until) => self.step(token, |connection, cx| {
                 connection.warmed(until);
                 connection.drive(token, cx)
@@ -396,10 +473,8 @@ impl Worker {
         }
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
-            if let Some(listener) = &self.listener
-                && listen_on(&self.cx.epoll, listener).is_err()
-            {
-                self.paused = Some(now + PAUSE);
+            if self.leaving.is_empty() {
+                self.accept_again();
             }
         }
     }
@@ -417,13 +492,39 @@ impl Worker {
     }
 
     fn pause(&mut self) {
-        if let Some(listener) = &self.listener
-            && self.paused.is_none()
-        {
-            let _ = self.cx.epoll.delete(listener);
+        if self.listener.is_some() && self.paused.is_none() {
+            self.stop_accepting();
             self.paused = Some(self.cx.now + PAUSE);
         }
     }
+
+    fn stop_accepting(&mut self) {
+        if let Some(listener) = &self.listener {
+            let _ = self.cx.epoll.delete(listener);
+        }
+    }
+
+    fn accept_again(&mut self) {
+        if let Some(listener) = &self.listener {
+            match listen_on(&self.cx.epoll, listener) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(_) => self.paused = Some(self.cx.now + PAUSE),
+            }
+        }
+    }
+}
+
+/// As Node words it.
+fn keep_alive_lines(options: &ServerOptions) -> Vec<u8> {
+    let mut lines = Vec::new();
+    if options.announce_keep_alive {
+        lines.extend_from_slice(b"connection: keep-alive\r\n");
+        let seconds = options.limits.idle_timeout.as_secs();
+        if seconds > 0 {
+            lines.extend_from_slice(format!("keep-alive: timeout={seconds}\r\n").as_bytes());
+        }
+    }
+    lines
 }
 
 fn listen_on(epoll: &Epoll, listener: &Listener) -> std::result::Result<(), Errno> {

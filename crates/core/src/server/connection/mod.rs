@@ -6,6 +6,8 @@
 //!       Reading --> Away (a pool thread asks the disk) --> Sending --> Skipping the body
 //!          |                                                  |
 //!          +-- refused: the answer, then Lingering <----------+-- to be closed, bytes still coming
+//!          |
+//!          +-- behind a door, not for this server: Leaving
 //! ```
 //!
 //! Between requests it holds no buffer: bytes are read into the worker's, and only what belongs to an unfinished head
@@ -21,7 +23,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::epoll::EpollFlags;
 
-use super::answer::{self, Reply};
+use super::answer::{self, Decision, Reply};
+use super::door::{HandedOver, Reason};
 use super::log::Entry;
 use super::stats::Limit;
 use super::worker::{Answered, Context, Message};
@@ -44,6 +47,8 @@ pub(super) enum Next {
     Turn,
     /// It is over.
     Close,
+    /// It is somebody else's.
+    HandOver,
 }
 
 enum Step {
@@ -62,6 +67,8 @@ enum State {
     Skipping(Body),
     /// Nothing more is sent; what still comes is thrown away.
     Lingering,
+    /// It goes over to the application behind the door as soon as there is room.
+    Leaving(Reason),
 }
 
 /// What is left of a body.
@@ -140,6 +147,7 @@ impl Connection {
         match self.state {
             State::Away { .. } => false,
             State::Sending(ref sending) => !sending.warming,
+            State::Leaving(_) => false,
             _ => true,
         }
     }
@@ -158,6 +166,7 @@ impl Connection {
                 State::Sending(_) => self.send(token, cx, &mut budget),
                 State::Skipping(_) => self.skip(cx),
                 State::Lingering => self.linger(cx),
+                State::Leaving(_) => return Next::HandOver,
             };
             match step {
                 Step::Again => {}
@@ -178,15 +187,39 @@ impl Connection {
     pub fn answered(&mut self, answered: Answered, cx: &mut Context) {
         let State::Away { raw } = &self.state else { return };
         let raw = raw.clone();
-        if let Ok(head) = RequestHead::parse(&raw, cx.options.limits.headers) {
-            let reply = answer::reply(&head, answered, self.keep_alive, cx);
-            self.begin_reply(reply, &head, cx);
+        let Ok(head) = RequestHead::parse(&raw, cx.options.limits.headers) else { return };
+        match answer::complete(&head, answered, self.keep_alive, cx) {
+            Decision::Reply(reply) => self.begin_reply(reply, &head, cx),
+            _ => {
+                // As if its head had not been read.
+                self.pending.splice(..self.consumed, raw.iter().copied());
+                self.consumed = 0;
+                self.leave(Reason::Request);
+            }
         }
+    }
+
+    /// From now on it waits to be handed over, however long that takes.
+    fn leave(&mut self, reason: Reason) {
+        self.state = State::Leaving(reason);
+        self.deadline = None;
+    }
+
+    /// What the application gets of it.
+    pub fn into_handed_over(mut self) -> HandedOver {
+        let reason = if let State::Leaving(reason) = self.state { reason } else { Reason::Request };
+        self.pending.drain(..self.consumed);
+        HandedOver { socket: self.socket, received: self.pending, reason }
     }
 
     /// The time that was allowed is over.
     pub fn expired(&mut self, token: Token, cx: &mut Context) -> Next {
         match &mut self.state {
+            State::Reading if cx.options.door.is_some() && (self.heading || self.requests == 0) => {
+                cx.stats.limit(Limit::HeadTimeout);
+                self.leave(Reason::TimedOut);
+                Next::HandOver
+            }
             State::Reading if self.heading => {
                 cx.stats.limit(Limit::HeadTimeout);
                 let reply = answer::refusal(408, cx);
@@ -202,7 +235,7 @@ impl Connection {
                 Next::Close
             }
             State::Lingering => Next::Close,
-            State::Away { .. } => Next::Wait,
+            State::Away { .. } | State::Leaving(_) => Next::Wait,
             State::Sending(sending) if sending.warming => {
                 sending.progressed = cx.now;
                 self.arm(TICK, cx);
@@ -235,9 +268,8 @@ impl Connection {
         self.pending.get(self.consumed..).unwrap_or_default()
     }
 
-    /// Begins to answer a request.
-    fn begin(&mut self, token: Token, head: &RequestHead<'_>, raw: &[u8], cx: &mut Context) {
-        cx.stats.requests.add(1);
+    /// Begins to answer a request. False: it is not for this server, and the connection leaves.
+    fn begin(&mut self, token: Token, head: &RequestHead<'_>, raw: &[u8], cx: &mut Context) -> bool {
         self.requests += 1;
         let limits = &cx.options.limits;
         self.keep_alive = head.keep_alive && !cx.draining;
@@ -249,7 +281,8 @@ impl Connection {
             self.keep_alive = false;
         }
         let has_body = head.body != BodyLength::Known(0);
-        let too_long = matches!(head.body, BodyLength::Known(length) if length > limits.body_bytes);
+        let too_long =
+            cx.options.door.is_none() && matches!(head.body, BodyLength::Known(length) if length > limits.body_bytes);
         // Who waits for a word before it sends its body gets the answer instead, and must not send it then.
         if too_long || (has_body && head.expects_continue) {
             self.keep_alive = false;
@@ -257,11 +290,16 @@ impl Connection {
         if too_long {
             cx.stats.limit(Limit::Body);
             let reply = answer::error(413, head, false, cx);
-            return self.begin_reply(reply, head, cx);
+            self.begin_reply(reply, head, cx);
+            return true;
         }
         match answer::decide(head, self.keep_alive, Access::CachedOnly, cx) {
-            Some(reply) => self.begin_reply(reply, head, cx),
-            None => {
+            Decision::Reply(reply) => self.begin_reply(reply, head, cx),
+            Decision::HandOver => {
+                self.leave(Reason::Request);
+                return false;
+            }
+            Decision::AskDisk => {
                 self.deadline = None;
                 let raw: Arc<[u8]> = raw.into();
                 self.state = State::Away { raw: raw.clone() };
@@ -272,6 +310,7 @@ impl Connection {
                 });
             }
         }
+        true
     }
 
     fn refuse_head(&mut self, error: HeadError, cx: &mut Context) {
@@ -293,6 +332,7 @@ impl Connection {
             client: self.client,
             method: "-".to_owned(),
             target: "-".to_owned(),
+            host: None,
             is_http10: false,
             status,
             bytes: 0,
@@ -306,6 +346,7 @@ impl Connection {
     }
 
     fn begin_reply(&mut self, reply: Reply, head: &RequestHead<'_>, cx: &mut Context) {
+        cx.stats.requests.add(1);
         cx.stats.status(reply.status);
         let body = match head.body {
             BodyLength::Known(0) => None,
@@ -317,6 +358,7 @@ impl Connection {
             client: self.client,
             method: head.method.to_owned(),
             target: head.raw_target.to_owned(),
+            host: head.host.map(str::to_owned),
             is_http10: head.is_http10,
             status: reply.status,
             bytes: 0,

@@ -8,6 +8,7 @@ use nix::sys::socket::{MsgFlags, recv};
 use super::{Body, Connection, Next, State, Step};
 use crate::http::request::{HeadScanner, RequestHead};
 use crate::reactor::registry::Token;
+use crate::server::door::{self, Reason};
 use crate::server::stats::Limit;
 use crate::server::worker::Context;
 
@@ -21,6 +22,11 @@ impl Connection {
         while step.is_none() && self.readable {
             let mut buffer = std::mem::take(&mut cx.buffer);
             match self.receive(&mut buffer) {
+                Ok(0) if cx.options.door.is_some() && self.consumed < pending.len() => {
+                    // A request that ends in its middle: for the application to say so.
+                    self.leave(Reason::Request);
+                    step = Some(Step::Again);
+                }
                 Ok(0) => step = Some(Step::Then(Next::Close)),
                 Ok(count) => {
                     if self.take_received(token, &mut pending, &buffer[..count], cx) {
@@ -61,17 +67,25 @@ impl Connection {
         used.is_some()
     }
 
-    /// Begins the request at the start of `input`, or refuses what stands there; gives how many bytes that was. `None`:
-    /// there is no whole head.
+    /// Begins the request at the start of `input`, or refuses what stands there; gives how many bytes that was: none when
+    /// the connection leaves with them. `None`: there is no whole head.
     fn take_request(&mut self, token: Token, input: &[u8], cx: &mut Context) -> Option<usize> {
         let end = match self.scanner.scan(input, cx.options.limits.head_bytes) {
             Ok(Some(end)) => end,
+            Ok(None) if cx.options.door.is_some() && !door::may_be_ours(input, &cx.options) => {
+                self.leave(Reason::Request);
+                return Some(0);
+            }
             Ok(None) => {
                 if !self.heading && self.scanner.has_begun(input) {
                     self.heading = true;
                     self.arm(cx.options.limits.head_timeout, cx);
                 }
                 return None;
+            }
+            Err(_) if cx.options.door.is_some() => {
+                self.leave(Reason::Request);
+                return Some(0);
             }
             Err(error) => {
                 self.refuse_head(error, cx);
@@ -81,11 +95,18 @@ impl Connection {
         self.scanner = HeadScanner::default();
         self.heading = false;
         let raw = &input[..end];
-        match RequestHead::parse(raw, cx.options.limits.headers) {
+        let is_ours = match RequestHead::parse(raw, cx.options.limits.headers) {
             Ok(head) => self.begin(token, &head, raw, cx),
-            Err(error) => self.refuse_head(error, cx),
-        }
-        Some(end)
+            Err(_) if cx.options.door.is_some() => {
+                self.leave(Reason::Request);
+                false
+            }
+            Err(error) => {
+                self.refuse_head(error, cx);
+                true
+            }
+        };
+        Some(if is_ours { end } else { 0 })
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {

@@ -102,7 +102,7 @@ impl Connection {
         }
         if let Some(mut entry) = sending.log.take() {
             entry.bytes = report.bytes;
-            entry.duration = cx.now.duration_since(sending.started);
+            entry.duration = sending.started.elapsed();
             cx.log.push(entry);
         }
         let body = sending.body.take();
