@@ -24,6 +24,7 @@ import fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastif
 import fastifyStatic, { type FastifyStaticOptions } from 'zerosend/fastify';
 
 import { openDescriptors, pattern, patternFile, scratch, settled, sha256, until } from './support/files.js';
+import { certificate } from './support/tls.js';
 import { exchange, get, parseResponses, portOf, readAll } from './support/wire.js';
 
 const serial = test.serial;
@@ -380,29 +381,7 @@ serial('HTTPS, HTTP/2, inject, a compressor and an onSend hook give the same byt
   patternFile(root, 'big', 2 * MiB + 1);
   writeFileSync(join(root, 'text.txt'), 'compress me '.repeat(10_000));
   const wanted = sha256(pattern(2 * MiB + 1));
-  const directory = scratch(t);
-  const [keyFile, certFile] = [join(directory, 'key.pem'), join(directory, 'cert.pem')];
-  execFileSync(
-    'openssl',
-    [
-      'req',
-      '-x509',
-      '-newkey',
-      'rsa:2048',
-      '-nodes',
-      '-keyout',
-      keyFile,
-      '-out',
-      certFile,
-      '-days',
-      '2',
-      '-subj',
-      '/CN=localhost',
-    ],
-    { stdio: 'ignore' },
-  );
-  const tls = { key: readFileSync(keyFile), cert: readFileSync(certFile) };
-
+  const tls = certificate(t);
   const https = await serve(t, { root }, { https: tls } as FastifyServerOptions);
   const [overTls] = (await once(
     httpsGet({ port: https.port, host: '127.0.0.1', path: '/big', rejectUnauthorized: false }),

@@ -15,8 +15,29 @@ pub struct RoutePattern {
 enum Segment {
     /// In lower case.
     Literal(String),
-    /// One segment, whatever it is.
-    Any,
+    /// One segment with a parameter: what stands before the first and after the last, in lower case.
+    Parameter(String, String),
+}
+
+impl Segment {
+    fn new(text: &str) -> Self {
+        // Two colons are one, and no parameter.
+        let text = text.replace("::", "\0");
+        let plain = |text: &str| text.replace('\0', ":").to_lowercase();
+        let (Some(first), Some(last)) = (text.find(':'), text.rfind(':')) else { return Self::Literal(plain(&text)) };
+        let rest = text[last + 1..].trim_start_matches(|letter: char| letter.is_alphanumeric() || letter == '_');
+        Self::Parameter(plain(&text[..first]), plain(rest))
+    }
+
+    fn matches(&self, part: &str) -> bool {
+        let part = part.to_lowercase();
+        match self {
+            Self::Literal(literal) => part == *literal,
+            Self::Parameter(before, after) => {
+                part.len() >= before.len() + after.len() && part.starts_with(before) && part.ends_with(after)
+            }
+        }
+    }
 }
 
 impl RoutePattern {
@@ -27,12 +48,7 @@ impl RoutePattern {
             if segment.contains(['*', '(', '{']) || segment.ends_with(['?', '+']) {
                 return Self { segments, open: true };
             }
-            let literal = segment.replace("::", "\0");
-            segments.push(if literal.contains(':') {
-                Segment::Any
-            } else {
-                Segment::Literal(literal.replace('\0', ":").to_lowercase())
-            });
+            segments.push(Segment::new(segment));
         }
         Self { segments, open: false }
     }
@@ -41,10 +57,8 @@ impl RoutePattern {
     pub fn matches(&self, path: &str) -> bool {
         let mut parts = trim(path).split('/');
         for segment in &self.segments {
-            match (parts.next(), segment) {
-                (None, _) => return false,
-                (Some(part), Segment::Literal(literal)) if part.to_lowercase() != *literal => return false,
-                _ => {}
+            if !parts.next().is_some_and(|part| segment.matches(part)) {
+                return false;
             }
         }
         self.open || parts.next().is_none()
@@ -87,6 +101,10 @@ mod tests {
             ("/static/a::b", "/static/a:b", true),
             ("/static/a::b", "/static/acb", false),
             ("/static/:a-:b", "/static/1-2", true),
+            ("/static/:name.map", "/static/a.js.map", true),
+            ("/static/:name.map", "/static/a.js", false),
+            ("/static/v:n", "/static/V2", true),
+            ("/static/v:n", "/static/2", false),
             ("*", "/anything", true),
             ("/", "/", true),
             ("/", "/a", false),

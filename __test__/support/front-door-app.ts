@@ -1,0 +1,27 @@
+/** An application behind a front door, in a process of its own: its port on a line, then commands on standard input. */
+import { readdirSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
+import { createInterface } from 'node:readline';
+
+import Fastify from 'fastify';
+import { frontDoor } from 'zerosend/fastify';
+
+const { root, queue } = JSON.parse(process.argv[2] ?? '{}') as { root: string; queue?: number };
+const app = Fastify({ serverFactory: frontDoor({ root, prefix: '/static/', queue }) });
+app.get('/route', async () => 'route');
+app.get('/stats', async () => app.zerosend.stats().frontDoor);
+app.get('/descriptors', async () => readdirSync('/proc/self/fd').length);
+await app.listen({ port: 0, host: '127.0.0.1' });
+console.log((app.server.address() as AddressInfo).port);
+
+createInterface({ input: process.stdin }).on('line', (line) => {
+  const [command, milliseconds] = line.split(' ');
+  if (command === 'block') {
+    const end = performance.now() + Number(milliseconds);
+    console.log('blocking');
+    while (performance.now() < end);
+    console.log('unblocked');
+  } else {
+    void app.close().then(() => process.exit());
+  }
+});
