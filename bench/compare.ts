@@ -8,7 +8,7 @@ import { jsonUnderLoad } from './src/json-under-load.ts';
 import { chooseCores, describeMachine } from './src/machine.ts';
 import { type Options, parseOptions, USAGE } from './src/options.ts';
 import { compareRows, compareTable, jsonRows, jsonTable } from './src/report.ts';
-import { type Server, startServer, verifyServer } from './src/servers.ts';
+import { type Server, startServer, verifyJson, verifyServer } from './src/servers.ts';
 import { ensureTools } from './src/tools.ts';
 
 try {
@@ -34,6 +34,7 @@ async function main(options: Options): Promise<void> {
       const server = await startServer(variant, folder.root, cores.server);
       servers.push(server);
       await verifyServer(server, folder.files);
+      await verifyJson(server);
     }
     const log = (line: string) => console.error(line);
     const started = new Date().toISOString();

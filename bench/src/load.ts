@@ -9,6 +9,8 @@ export interface LoadOptions {
   /** Whole seconds: wrk takes no fractions. */
   seconds: number;
   core: number;
+  /** Every request on a connection of its own. */
+  close?: boolean;
 }
 
 export interface LoadResult {
@@ -23,7 +25,7 @@ export interface LoadResult {
 
 const REPORT = fileURLToPath(new URL('wrk-report.lua', import.meta.url));
 
-export async function runLoad({ url, connections, seconds, core }: LoadOptions): Promise<LoadResult> {
+export async function runLoad({ url, connections, seconds, core, close = false }: LoadOptions): Promise<LoadResult> {
   const output = await run('taskset', [
     '-c',
     String(core),
@@ -36,6 +38,7 @@ export async function runLoad({ url, connections, seconds, core }: LoadOptions):
     `${seconds}s`,
     '--timeout',
     '10s',
+    ...(close ? ['-H', 'Connection: close'] : []),
     '-s',
     REPORT,
     url,

@@ -1,0 +1,119 @@
+// The front door beside what it is compared to, all on one server core: files beside the native server alone and nginx in
+// front of Fastify, a JSON route beside Fastify alone, with and without keep-alive; and how long files take while
+// JavaScript is blocked. Prints a table and writes results/front-door.json.
+
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { makeFiles } from './src/files.ts';
+import { type LoadResult, runLoad } from './src/load.ts';
+import { chooseCores, describeMachine } from './src/machine.ts';
+import { startServer, verifyJson, verifyServer } from './src/servers.ts';
+import { summarize } from './src/stats.ts';
+import { ensureTools } from './src/tools.ts';
+
+const smoke = process.argv.includes('--smoke');
+const ROUNDS = smoke ? 1 : 7;
+const SECONDS = smoke ? 1 : 2;
+const BLOCK_MS = smoke ? 1000 : 5000;
+const OUT = fileURLToPath(new URL(`results/${smoke ? 'smoke-' : ''}front-door.json`, import.meta.url));
+
+interface Comparison {
+  what: string;
+  path: string;
+  variants: string[];
+  close?: boolean;
+}
+
+ensureTools(['nginx']);
+const cores = chooseCores();
+const folder = makeFiles(['1k', '16k', '1m']);
+process.once('exit', folder.remove);
+process.once('SIGINT', () => process.exit(130));
+const figures: Record<string, unknown>[] = [];
+
+for (const variant of ['front-door', 'native', 'nginx', 'fastify']) {
+  const server = await startServer(variant, folder.root, cores.server);
+  if (variant !== 'fastify') await verifyServer(server, folder.files);
+  if (variant !== 'native') await verifyJson(server);
+  await server.stop();
+}
+const files = folder.files.map(({ name, size }) => ({
+  what: `a file of ${size}`,
+  path: `/static/${name}`,
+  variants: ['front-door', 'native', 'nginx'],
+}));
+const json = { what: 'JSON', path: '/json', variants: ['front-door', 'fastify', 'nginx'] };
+const comparisons: Comparison[] = [
+  ...files,
+  json,
+  { ...json, what: 'JSON, a connection for each request', close: true },
+];
+for (const comparison of comparisons) await compare(comparison);
+await blocked('a core free', `${cores.server},${cores.load}`);
+await blocked('one core for JavaScript and files', cores.server);
+mkdirSync(fileURLToPath(new URL('results', import.meta.url)), { recursive: true });
+writeFileSync(
+  OUT,
+  `${JSON.stringify({ machine: describeMachine(), cores, rounds: ROUNDS, seconds: SECONDS, figures }, null, 2)}\n`,
+);
+
+/**
+ * Rounds in which each variant is measured once; the order turns. Ratios are of the rounds. Each round has servers of its
+ * own, because two processes of the same program can differ by a quarter for as long as they live.
+ */
+async function compare({ what, path, variants, close }: Comparison): Promise<void> {
+  const rates = new Map<string, number[]>(variants.map((variant) => [variant, []]));
+  for (let round = 0; round < ROUNDS; round++) {
+    const order = round % 2 === 0 ? variants : [...variants].reverse();
+    for (const variant of order) {
+      const server = await startServer(variant, folder.root, cores.server);
+      try {
+        const load = { url: server.url + path, connections: 64, core: cores.load, close: close === true };
+        await runLoad({ ...load, seconds: 1 });
+        const result = await runLoad({ ...load, seconds: SECONDS });
+        server.check();
+        rates.get(variant)!.push(result.requests / result.seconds);
+      } finally {
+        await server.stop();
+      }
+    }
+  }
+  const door = rates.get('front-door')!;
+  for (const variant of variants) {
+    const own = rates.get(variant)!;
+    const ratio = summarize(door.map((rate, round) => rate / own[round]!));
+    figures.push({ what, variant, requestsPerSecond: summarize(own), frontDoorOver: ratio });
+    if (variant === 'front-door') continue;
+    console.log(`${what}: front door over ${variant} ${show(ratio)}`);
+  }
+}
+
+/** A few clients of a small file, before and while JavaScript is blocked. */
+async function blocked(what: string, core: number | string): Promise<void> {
+  const server = await startServer('front-door', folder.root, core);
+  try {
+    const load = { url: `${server.url}/static/${folder.files[0]!.name}`, connections: 8, core: cores.load };
+    await runLoad({ ...load, seconds: 1 });
+    const free = await runLoad({ ...load, seconds: 2 });
+    const block = fetch(`${server.url}/block/${BLOCK_MS}`);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const busy = await runLoad({ ...load, seconds: Math.floor(BLOCK_MS / 1000) - (smoke ? 0 : 1) });
+    const route = fetch(`${server.url}/json`).then((answer) => answer.status);
+    await block;
+    if ((await route) !== 200) throw new Error('the route that waited was not answered');
+    figures.push({ what: `JavaScript blocked, ${what}`, free: free.latencyMs, blocked: busy.latencyMs });
+    console.log(`JavaScript blocked, ${what}: ${latency(free)} before, ${latency(busy)} while it was`);
+  } finally {
+    await server.stop();
+  }
+}
+
+function latency({ latencyMs, requests, seconds }: LoadResult): string {
+  return `p50 ${latencyMs?.p50.toFixed(2)} p99 ${latencyMs?.p99.toFixed(2)} ms at ${Math.round(requests / seconds)}/s`;
+}
+
+function show(summary: { median: number; min: number; max: number } | null): string {
+  return summary === null
+    ? '-'
+    : `${summary.median.toFixed(2)} (${summary.min.toFixed(2)} to ${summary.max.toFixed(2)})`;
+}
