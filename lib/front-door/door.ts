@@ -122,7 +122,7 @@ export class Door {
         queue,
         except: [...except, ...this.#host.opening()],
         log: this.#host.log !== undefined,
-        maxConnections: bound(this.#maxConnections),
+        maxConnections: bound(this.#server.maxConnections as number | undefined),
       });
     } catch (error) {
       forget(number);
@@ -239,6 +239,8 @@ export class Door {
       closeAllConnections.call(server);
     };
     this.#maxConnections = server.maxConnections as number | undefined;
+    // A new accessor keeps the server fast, one in place of a value would not: see node-server.ts.
+    if (Object.hasOwn(server, 'maxConnections')) return;
     Object.defineProperty(server, 'maxConnections', {
       configurable: true,
       enumerable: true,
