@@ -372,7 +372,7 @@ twice('a half-close after the request', async (t, { make }) => {
 });
 
 twice('a head that does not come in time is 408', async (t, { make }) => {
-  const app = make({ http: { headersTimeout: 200, requestTimeout: 200, connectionsCheckingInterval: 50 } });
+  const app = make({ http: { connectionsCheckingInterval: 50 } } as FastifyServerOptions);
   app.server.headersTimeout = 200;
   app.server.requestTimeout = 200;
   const port = await listen(app);

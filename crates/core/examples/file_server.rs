@@ -6,7 +6,6 @@ use zerosend_core::files::{Site, SiteOptions};
 use zerosend_core::http::Conformance;
 use zerosend_core::http::path::PathRules;
 use zerosend_core::server::{Address, Mount, Server, ServerOptions};
-use zerosend_core::transfer::Method;
 
 fn main() -> zerosend_core::Result<()> {
     let mut arguments = std::env::args().skip(1);

@@ -14,7 +14,6 @@ use zerosend_core::http::negotiation::Encoding;
 use zerosend_core::http::path::PathRules;
 use zerosend_core::server::log::{AccessLog, Entry};
 use zerosend_core::server::{Address, Limit, ListFormat, Mount, Server, ServerOptions};
-use zerosend_core::transfer::Method;
 
 struct Running {
     server: Server,
