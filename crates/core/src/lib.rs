@@ -10,6 +10,7 @@
 //! | [`mapped_file`] | a file as memory, without the signal |
 //! | [`transfer`] | [`transfer::Transfer`]: head + body to a descriptor, resumable at any byte, one file per method |
 //! | [`reactor`] | one epoll thread that drives transfers nobody else drives |
+//! | [`relay`] | bytes from socket to socket: proxy, echo |
 //! | [`server`] | HTTP/1.1 on epoll threads of its own |
 //! | [`pipe`] | pipes, sized, pooled and bounded |
 //! | [`pool`] | a few threads for disk work that may block |
@@ -29,6 +30,7 @@ pub mod pipe;
 pub mod pool;
 pub mod raw;
 pub mod reactor;
+pub mod relay;
 pub mod server;
 pub mod stats;
 pub mod sys;

@@ -4,6 +4,7 @@
 //! The thread starts with the first job and leaves when there has been none for a while. Jobs come in and are cancelled
 //! by messages; their end is told to the [`Observer`] that came with them, on the reactor's thread.
 
+pub mod ending;
 mod job;
 pub mod mailbox;
 pub mod registry;

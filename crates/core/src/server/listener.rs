@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::sys::SysResult;
 
 /// A socket that listens.
-pub(super) struct Listener {
+pub(crate) struct Listener {
     fd: Arc<OwnedFd>,
     /// Removed when the last worker lets go of it.
     _file: Option<Arc<SocketFile>>,
@@ -42,7 +42,7 @@ impl AsFd for Listener {
 }
 
 /// Opens a listener for each of `count` workers; gives the address that was bound.
-pub(super) fn open(
+pub(crate) fn open(
     address: &Address,
     count: usize,
     backlog: i32,
@@ -81,7 +81,7 @@ pub(super) fn open(
 }
 
 /// Makes `socket`, which is bound, the listener of all of `count` workers; gives its address.
-pub(super) fn adopt(socket: OwnedFd, count: usize, backlog: i32) -> Result<(Vec<Listener>, Address)> {
+pub(crate) fn adopt(socket: OwnedFd, count: usize, backlog: i32) -> Result<(Vec<Listener>, Address)> {
     let failed = |syscall| move |errno| Error::system(syscall, errno);
     let name: SockaddrStorage = getsockname(socket.as_raw_fd()).map_err(failed("getsockname"))?;
     let address = match to_std(&name) {
@@ -120,7 +120,7 @@ fn open_tcp(address: SocketAddr, reuse_port: bool) -> SysResult<OwnedFd> {
 }
 
 /// The address of the standard library; `None` for other families.
-pub(super) fn to_std(name: &SockaddrStorage) -> Option<SocketAddr> {
+pub(crate) fn to_std(name: &SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v4) = name.as_sockaddr_in() {
         return Some(SocketAddr::new(v4.ip().into(), v4.port()));
     }
@@ -128,7 +128,7 @@ pub(super) fn to_std(name: &SockaddrStorage) -> Option<SocketAddr> {
 }
 
 /// The next connection that waits, in non-blocking mode, and where it comes from.
-pub(super) fn accept(listener: &Listener) -> SysResult<(OwnedFd, Option<SocketAddr>)> {
+pub(crate) fn accept(listener: &Listener) -> SysResult<(OwnedFd, Option<SocketAddr>)> {
     loop {
         match crate::sys::socket::accept(listener.as_fd()) {
             // accept(2): errors of the network that a connection died of before it was accepted.

@@ -18,14 +18,14 @@ mod answer;
 mod connection;
 mod date;
 pub mod door;
-mod listener;
+pub(crate) mod listener;
 pub mod log;
 pub mod options;
 pub mod stats;
 mod worker;
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -35,34 +35,18 @@ pub use options::{Address, Limits, ListFormat, Mount, ServerOptions};
 pub use stats::{Limit, Snapshot};
 
 use crate::error::{Error, Result};
+use crate::reactor::ending::Ending;
 use crate::reactor::mailbox::Mailbox;
 use listener::Listener;
+pub(crate) use listener::to_std;
 use worker::{Message, Shared, Worker};
-
-/// Called when the last worker has ended.
-type Ended = Box<dyn FnOnce() + Send>;
 
 /// A server that runs. Dropping it closes it at once.
 pub struct Server {
     address: Address,
     shared: Arc<Shared>,
     mailboxes: Vec<Arc<Mailbox<Message>>>,
-    end: Arc<End>,
-}
-
-/// Dropped by the last worker.
-struct End(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    workers: usize,
-    listeners: Vec<Ended>,
-}
-
-impl End {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    ending: Ending,
 }
 
 impl Server {
@@ -90,10 +74,9 @@ impl Server {
             workers.push(Worker::new(shared.clone(), index, listener, mailbox.clone())?);
             mailboxes.push(mailbox);
         }
-        let end = Arc::new(End(Mutex::default()));
-        let server = Self { address, shared, mailboxes, end };
+        let server = Self { address, shared, mailboxes, ending: Ending::default() };
         for worker in workers {
-            let guard = Running::new(&server.end);
+            let guard = server.ending.enter();
             std::thread::Builder::new()
                 .name("zerosend-server".into())
                 .spawn(move || {
@@ -120,13 +103,7 @@ impl Server {
 
     /// Calls `ended` when all is closed, on a thread of the server's or at once.
     pub fn when_ended(&self, ended: impl FnOnce() + Send + 'static) {
-        let mut state = self.end.lock();
-        if state.workers > 0 {
-            state.listeners.push(Box::new(ended));
-        } else {
-            drop(state);
-            ended();
-        }
+        self.ending.when_ended(ended);
     }
 
     /// Accepts no more, closes idle connections, lets responses end for as long as `drain`, and then cuts.
@@ -155,29 +132,5 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.close(Duration::ZERO);
-    }
-}
-
-/// Counts a worker in, and out when it is dropped.
-struct Running(Arc<End>);
-
-impl Running {
-    fn new(end: &Arc<End>) -> Self {
-        end.lock().workers += 1;
-        Self(end.clone())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.workers -= 1;
-        if state.workers == 0 {
-            let listeners = std::mem::take(&mut state.listeners);
-            drop(state);
-            for ended in listeners {
-                ended();
-            }
-        }
     }
 }
