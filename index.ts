@@ -3,6 +3,7 @@
  *
  * This is the standalone API; the Fastify plugin is `zerosend/fastify`.
  */
+export type { BoundAddress, SocketAddress } from './lib/address.js';
 export type { ZerosendError, ZerosendErrorCode } from './lib/errors.js';
 export {
   CachedFile,
@@ -42,6 +43,14 @@ export {
   vmsplice,
 } from './lib/raw.js';
 export { type ReceiveFileOptions, type ReceiveSource, receiveFile } from './lib/receive-file.js';
+export {
+  createEchoServer,
+  createProxy,
+  type ProxyOptions,
+  type Relay,
+  type RelayOptions,
+  type RelayStatistics,
+} from './lib/relay.js';
 export {
   type FileSource,
   type Method,

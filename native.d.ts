@@ -9,6 +9,13 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** An IP address and port, or the path of a Unix socket. */
+export interface AddressSettings {
+  host?: string
+  port: number
+  path?: string
+}
+
 /** One turn on the descriptor `fd`, which must be the caller's at this moment. Sends at most `budget` bytes. */
 export declare function advance(token: number, fd: number, budget: number): Turn
 
@@ -90,6 +97,9 @@ export declare function closeConnections(token: number, which: 'idle' | 'all'): 
 
 /** Closes an end of a pipe. Without one, `release` closes both. */
 export declare function closePipeEnd(token: number, end: 'read' | 'write'): void
+
+/** Accepts no more, and cuts what is in flight after `drain` milliseconds. */
+export declare function closeRelay(token: number, drain: number): void
 
 /** Accepts no more, and cuts what is in flight after `drain` milliseconds. */
 export declare function closeServer(token: number, drain: number): void
@@ -280,6 +290,9 @@ export declare function openGift(buffer: ArrayBuffer, offset: number, length: nu
 /** Opens and maps a file: the event of `request` has its `token`. */
 export declare function openMapped(request: number, path: string, settings: MapSettings): void
 
+/** Opens a relay. `request` is answered when it has ended. */
+export declare function openRelay(request: number, settings: RelaySettings): OpenedServer
+
 /** Opens a server. `request` is answered when it has ended. */
 export declare function openServer(request: number, settings: ServerSettings): OpenedServer
 
@@ -348,6 +361,43 @@ export declare function readMapped(request: number, token: number, offset: numbe
  * `before` has been read from it already: it goes first and counts. `request` hears of progress and of the end.
  */
 export declare function receive(sink: number, source: number, request: number, length: number | undefined | null, before: Uint8Array | undefined | null, options: DriveOptions): void
+
+/** What the relay has counted so far. */
+export declare function relayCounters(token: number): RelayCounters
+
+/** What a relay has counted. */
+export interface RelayCounters {
+  connections: number
+  accepted: number
+  refused: number
+  unreachable: number
+  retries: number
+  connectTimeouts: number
+  idleTimeouts: number
+  failed: number
+  cut: number
+  degraded: number
+  bytesUp: number
+  bytesDown: number
+}
+
+/** What a relay is told. Times in milliseconds. */
+export interface RelaySettings {
+  listen: AddressSettings
+  /** Absent: clients get back what they send. */
+  targets?: Array<AddressSettings>
+  balance: 'round-robin' | 'least-connections'
+  workers: number
+  backlog: number
+  method: 'splice' | 'read-write'
+  pipeSize: number
+  connections: number
+  connectTimeout: number
+  idleTimeout: number
+  retries: number
+  downTime: number
+  proxyProtocol?: 'v1' | 'v2'
+}
 
 /** Lets go of what `token` names. Unknown and used tokens are ignored. */
 export declare function release(token: number): void

@@ -204,8 +204,9 @@ serial('roads: on the reply, and counted', async (t) => {
   await app.inject('/a.txt');
   await until(() => roads.length === 6);
   t.deepEqual(roads, ['read-write', 'sendfile', 'none', 'none', null, 'stream']);
-  const { cache, ...stats } = app.zerosend.stats();
+  const { cache, frontDoor, ...stats } = app.zerosend.stats();
   t.is(cache?.rejected, 1, 'one is too large for the default cache');
+  t.is(frontDoor, null);
   t.deepEqual(stats, {
     responses: 5,
     bytes: 10 + 4 * 1024 * 1024 + 10,

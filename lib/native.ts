@@ -26,6 +26,8 @@ export type MapSettings = Native.MapSettings;
 export type DoorConnection = Native.DoorConnection;
 export type DoorLogEntry = Native.DoorLogEntry;
 export type DriveOptions = Native.DriveOptions;
+export type AddressSettings = Native.AddressSettings;
+export type RelaySettings = Native.RelaySettings;
 
 let binding: Binding | undefined;
 let reason: unknown;

@@ -2,10 +2,12 @@
 /** The command line. Exit codes: 0, 1 for what went wrong, 2 for what was asked wrongly. */
 import { readFileSync } from 'node:fs';
 
+import { proxy } from './proxy.js';
 import { serve } from './serve.js';
 import { UsageError } from './usage.js';
 
 const COMMANDS: Record<string, { run: (args: string[]) => Promise<void>; summary: string }> = {
+  proxy: { run: proxy, summary: 'relay connections to other servers' },
   serve: { run: serve, summary: 'serve a directory over HTTP' },
 };
 

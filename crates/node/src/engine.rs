@@ -16,6 +16,7 @@ use zerosend_core::cache::{CachedFile, FileCache};
 use zerosend_core::mapped_file::MappedFile;
 use zerosend_core::reactor::registry::{Registry, Token};
 use zerosend_core::reactor::{JobHandle, Reactor};
+use zerosend_core::relay::Relay;
 use zerosend_core::server::Server;
 use zerosend_core::transfer::Transfer;
 use zerosend_core::{Code, Error, Result};
@@ -43,6 +44,7 @@ pub enum Held {
     Pipe(Ends),
     Server(Server),
     Door(Box<HeldDoor>),
+    Relay(Relay),
     Cache(Arc<FileCache>),
     File(Arc<CachedFile>),
     Mapped(Arc<MappedFile>),

@@ -13,6 +13,7 @@ mod mapped_file;
 mod pages;
 mod raw;
 mod receive;
+mod relay;
 mod server;
 mod site;
 mod source;

@@ -170,14 +170,17 @@ impl Engine {
 }
 
 fn address(settings: &ServerSettings) -> Result<Address> {
-    if let Some(path) = &settings.path {
-        return Ok(Address::Unix(path.into()));
+    match &settings.path {
+        Some(path) => Ok(Address::Unix(path.into())),
+        None => tcp_address(settings.host.as_deref().unwrap_or_default(), settings.port),
     }
-    let host = settings.host.as_deref().unwrap_or_default();
+}
+
+pub fn tcp_address(host: &str, port: u32) -> Result<Address> {
     let ip: IpAddr = host
         .parse()
         .map_err(|_| Error::new(Code::InvalidArgument, format!("host is '{host}', but must be an IP address")))?;
-    Ok(Address::Tcp(SocketAddr::new(ip, settings.port as u16)))
+    Ok(Address::Tcp(SocketAddr::new(ip, port as u16)))
 }
 
 pub fn server_options(engine: &mut Engine, address: Address, settings: ServerSettings) -> Result<ServerOptions> {

@@ -53,6 +53,9 @@ pub(super) struct Flow {
     pub bytes: u64,
     /// It wanted a pipe and had none.
     pub degraded: bool,
+    /// Its target has refused bytes in the last pump: epoll has to be asked anew. A socket may take less than all without
+    /// being full, and then nothing that happens later is an edge.
+    pub refused: bool,
 }
 
 impl Flow {
@@ -71,6 +74,7 @@ impl Flow {
         means: &mut Means<'_>,
     ) -> Result<Progress, Fault> {
         let end = self.bytes + means.budget;
+        self.refused = false;
         loop {
             if self.done {
                 return Ok(Progress::Done);
@@ -82,7 +86,10 @@ impl Flow {
                 match self.give(to) {
                     Ok(count) => self.bytes += count as u64,
                     Err(Errno::EINTR) => {}
-                    Err(Errno::EAGAIN) => *writable = false,
+                    Err(Errno::EAGAIN) => {
+                        *writable = false;
+                        self.refused = true;
+                    }
                     Err(errno) => return Err(Fault::Target(errno)),
                 }
                 if self.is_empty() && self.bytes >= end {

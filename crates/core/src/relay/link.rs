@@ -123,6 +123,14 @@ impl Link {
         }
     }
 
+    /// The sockets that have refused bytes, and whether each is the target's.
+    pub fn refusing(&self) -> impl Iterator<Item = (&OwnedFd, bool)> {
+        let [up, down] = &self.flows;
+        let upwards = self.target.as_ref().map_or((&self.client, false), |target| (target, true));
+        let sides = [up.refused.then_some(upwards), down.refused.then_some((&self.client, false))];
+        sides.into_iter().flatten().map(|(side, is_target)| (&side.socket, is_target))
+    }
+
     /// Both sides learn that bytes may be missing, unless it is their own fault.
     fn fail(&self, outcomes: [Result<Progress, Fault>; 2]) {
         // The side that has failed is the source of one direction or the target of the other.

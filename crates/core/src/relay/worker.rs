@@ -285,6 +285,13 @@ impl Worker {
             budget: BUDGET,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| link.pump(&mut means)));
+        let asked = link.refusing().all(|(socket, is_target)| {
+            let mut event = EpollEvent::new(EVENTS, token << 1 | u64::from(is_target));
+            self.epoll.modify(socket, &mut event).is_ok()
+        });
+        if !asked {
+            return self.close(token, true);
+        }
         match outcome {
             Ok(Ok(true)) if !link.queued => {
                 link.queued = true;

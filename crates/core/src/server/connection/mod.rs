@@ -271,6 +271,10 @@ impl Connection {
     /// Begins to answer a request. False: it is not for this server, and the connection leaves.
     fn begin(&mut self, token: Token, head: &RequestHead<'_>, raw: &[u8], cx: &mut Context) -> bool {
         self.requests += 1;
+        // Behind a door those count that are answered here, which is not known yet.
+        if cx.options.door.is_none() {
+            cx.stats.requests.add(1);
+        }
         let limits = &cx.options.limits;
         self.keep_alive = head.keep_alive && !cx.draining;
         if limits.requests_per_connection > 0 && self.requests >= limits.requests_per_connection {
@@ -346,7 +350,9 @@ impl Connection {
     }
 
     fn begin_reply(&mut self, reply: Reply, head: &RequestHead<'_>, cx: &mut Context) {
-        cx.stats.requests.add(1);
+        if cx.options.door.is_some() {
+            cx.stats.requests.add(1);
+        }
         cx.stats.status(reply.status);
         let body = match head.body {
             BodyLength::Known(0) => None,

@@ -1,0 +1,261 @@
+/** createProxy, createEchoServer and `zerosend proxy`; how relays behave is tested with the engine, in Rust. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import http from 'node:http';
+import https from 'node:https';
+import net from 'node:net';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+
+import test, { type ExecutionContext } from 'ava';
+import { WebSocket, WebSocketServer } from 'ws';
+import { createEchoServer, createProxy, type ProxyOptions, type Relay } from 'zerosend';
+
+import { openDescriptors, pattern, scratch, settled, sha256, until } from './support/files.js';
+import { certificate } from './support/tls.js';
+import { portOf, readAll } from './support/wire.js';
+
+const MAIN = new URL('../dist/lib/cli/main.js', import.meta.url).pathname;
+
+function portOfRelay({ address }: Relay): number {
+  if ('path' in address) throw new Error('a TCP address');
+  return address.port;
+}
+
+async function proxyTo(t: ExecutionContext, target: ProxyOptions['target'], options: Partial<ProxyOptions> = {}) {
+  const relay = await createProxy({ target, workers: 1, ...options });
+  t.teardown(() => relay.close({ drain: 0 }));
+  return relay;
+}
+
+async function listening<S extends net.Server>(
+  t: ExecutionContext,
+  server: S,
+  where: net.ListenOptions = { port: 0, host: '127.0.0.1' },
+): Promise<S> {
+  server.listen(where);
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  return server;
+}
+
+test.serial('an echo server: a half-close ends one direction; counts and descriptors afterwards', async (t) => {
+  const before = openDescriptors();
+  for (const method of ['splice', 'read-write'] as const) {
+    const relay = await createEchoServer({ method, workers: 2 });
+    const client = net.connect({ port: portOfRelay(relay), host: '127.0.0.1', allowHalfOpen: true });
+    const bytes = pattern(5_000_000);
+    client.end(bytes);
+    t.is(sha256(await readAll(client)), sha256(bytes));
+    await until(() => relay.stats().connections === 0);
+    t.like(relay.stats(), { accepted: 1, bytesUp: 5_000_000, failed: 0 });
+    await relay.close();
+    t.is(relay.stats().accepted, 1, 'the last counts stay');
+    await relay.close();
+  }
+  await settled(t, before);
+});
+
+test('HTTP, TLS and WebSocket pass through, over TCP and Unix sockets', async (t) => {
+  const path = join(scratch(t), 'target.sock');
+  const plain = await listening(
+    t,
+    http.createServer((request, response) => request.pipe(response)),
+    { path },
+  );
+  t.truthy(plain);
+  const relay = await proxyTo(t, { path });
+  const body = pattern(1_000_000);
+  const answer = await fetch(`http://127.0.0.1:${portOfRelay(relay)}/`, { method: 'POST', body });
+  t.is(sha256(Buffer.from(await answer.arrayBuffer())), sha256(body));
+
+  const secure = await listening(
+    t,
+    https.createServer(certificate(t), (_request, response) => response.end('secret')),
+  );
+  const port = portOfRelay(await proxyTo(t, portOf(secure)));
+  const request = https.get({ port, host: '127.0.0.1', rejectUnauthorized: false, agent: false });
+  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+  t.is((await readAll(response)).toString(), 'secret');
+
+  const upgrading = await listening(t, http.createServer());
+  new WebSocketServer({ server: upgrading }).on('connection', (socket) => {
+    socket.on('message', (message: Buffer) => socket.send(`got ${message}`));
+  });
+  const socket = new WebSocket(`ws://127.0.0.1:${portOfRelay(await proxyTo(t, `127.0.0.1:${portOf(upgrading)}`))}`);
+  await once(socket, 'open');
+  socket.send('one');
+  const [message] = (await once(socket, 'message')) as [Buffer];
+  t.is(message.toString(), 'got one');
+  socket.close();
+  await once(socket, 'close');
+});
+
+test('several targets in turn, and the PROXY protocol', async (t) => {
+  const named = (name: string) =>
+    listening(
+      t,
+      net.createServer((socket) => quiet(socket).end(name)),
+    );
+  const [one, two] = [await named('one'), await named('two')];
+  const relay = await proxyTo(t, [portOf(one), { port: portOf(two) }]);
+  const names: string[] = [];
+  for (let count = 0; count < 4; count++) {
+    names.push((await readAll(net.connect(portOfRelay(relay), '127.0.0.1'))).toString());
+  }
+  t.deepEqual(names.sort(), ['one', 'one', 'two', 'two']);
+
+  const lines: string[] = [];
+  const told = await listening(
+    t,
+    net.createServer((socket) => createInterface({ input: quiet(socket) }).on('line', (line) => lines.push(line))),
+  );
+  const telling = await proxyTo(t, portOf(told), { proxyProtocol: 'v1' });
+  const client = net.connect(portOfRelay(telling), '127.0.0.1');
+  await once(client, 'connect');
+  const { localPort } = client;
+  client.end('hello\n');
+  await readAll(client);
+  t.deepEqual(lines, [`PROXY TCP4 127.0.0.1 127.0.0.1 ${localPort} ${portOfRelay(telling)}`, 'hello']);
+});
+
+test('what is wrong is said: addresses, options, a port in use, a name that is none', async (t) => {
+  const code = 'ERR_ZEROSEND_INVALID_ARGUMENT';
+  const cases: [object, RegExp][] = [
+    [{}, /target is undefined, but must be a port/],
+    [{ target: [] }, /target .* at least one address/],
+    [{ target: 'nowhere' }, /target is 'nowhere', but must be a port, 'host:port'/],
+    [{ target: 0 }, /target is 0, .* port from 1 up/],
+    [{ target: 70_000 }, /target is 70000/],
+    [{ target: { path: '' } }, /target/],
+    [{ target: 80, listen: 'a:b:c' }, /listen is 'a:b:c'/],
+    [{ target: 80, method: 'teleport' }, /method is 'teleport', but must be 'auto', 'splice', 'read-write'/],
+    [{ target: 80, pipeSize: 1 }, /pipeSize is 1, but must be an integer from 4096/],
+    [{ target: 80, retries: -1 }, /retries is -1/],
+    [{ target: 80, idleTimeout: 0.5 }, /idleTimeout is 0.5/],
+    [{ target: 80, proxyProtocol: 'v3' }, /proxyProtocol is 'v3'/],
+  ];
+  for (const [options, message] of cases) {
+    await t.throwsAsync(createProxy(options as ProxyOptions), { code, message }, JSON.stringify(options));
+  }
+  const relay = await proxyTo(t, 80);
+  await t.throwsAsync(createProxy({ target: 80, listen: portOfRelay(relay) }), { code: 'EADDRINUSE' });
+  const error = await t.throwsAsync(createProxy({ target: 'no-such-name.invalid:80' }));
+  t.regex((error as NodeJS.ErrnoException).code ?? '', /^E(NOTFOUND|AI_AGAIN)$/);
+});
+
+test('a target that is down: the client is reset, and it is counted', async (t) => {
+  const closed = await listening(t, net.createServer());
+  const port = portOf(closed);
+  closed.close();
+  const relay = await proxyTo(t, port);
+  const client = net.connect(portOfRelay(relay), '127.0.0.1');
+  const [error] = (await once(client, 'error')) as [NodeJS.ErrnoException];
+  t.is(error.code, 'ECONNRESET');
+  t.like(relay.stats(), { accepted: 1, unreachable: 1, connections: 0 });
+});
+
+test('strace: the payload goes by splice, and by no read or write', async (t) => {
+  if (!has('strace')) return t.pass('no strace here');
+  const target = await listening(
+    t,
+    net.createServer((socket) => quiet(socket).end(pattern(16 * 1024 * 1024))),
+  );
+  const proxy = await command(t, ['proxy', '--listen', '0', '--to', String(portOf(target)), '--workers', '1']);
+  const log = join(scratch(t), 'trace');
+  const calls = 'splice,read,write,readv,writev,recvfrom,sendto,recvmsg,sendmsg';
+  const strace = spawn('strace', ['-f', '-e', `trace=${calls}`, '-o', log, '-p', String(proxy.child.pid)]);
+  await once(strace.stderr, 'data');
+  t.is((await readAll(net.connect(proxy.port, '127.0.0.1'))).length, 16 * 1024 * 1024);
+  strace.kill('SIGINT');
+  await once(strace, 'close');
+  const moved = { splice: 0, other: 0 };
+  for (const [, call, count] of readFileSync(log, 'utf8').matchAll(/(\w+)\(.* = (\d+)$/gm)) {
+    moved[call === 'splice' ? 'splice' : 'other'] += Number(count);
+  }
+  t.true(moved.splice >= 2 * 16 * 1024 * 1024, `${moved.splice}`);
+  t.true(moved.other < 4096, `${moved.other}`);
+});
+
+test('zerosend proxy: from here to there, and what is asked wrongly', async (t) => {
+  const target = await listening(
+    t,
+    net.createServer((socket) => quiet(socket).end('there')),
+  );
+  const { child, port } = await command(t, ['proxy', '-l', '127.0.0.1:0', '-t', `127.0.0.1:${portOf(target)}`]);
+  t.is((await readAll(net.connect(port, '127.0.0.1'))).toString(), 'there');
+  child.kill('SIGTERM');
+  t.deepEqual(await once(child, 'close'), [0, null]);
+  for (const [args, message] of [
+    [[], /--listen is missing/],
+    [['-l', '1'], /--to is missing/],
+    [['-l', '1', '-t', 'x'], /--to is 'x', but must be/],
+    [['-l', '1', '-t', '1', '--balance', 'x'], /--balance is 'x'/],
+  ] as const) {
+    const failed = t.throws(() => execFileSync(process.execPath, [MAIN, 'proxy', ...args], { stdio: 'pipe' }));
+    t.is((failed as unknown as { status: number }).status, 2);
+    t.regex(String((failed as unknown as { stderr: Buffer }).stderr), message);
+  }
+});
+
+test('redis-benchmark through the proxy', async (t) => {
+  if (!has('redis-server') || !has('redis-benchmark')) return t.pass('no Redis here');
+  const directory = scratch(t);
+  const path = join(directory, 'redis.sock');
+  writeFileSync(join(directory, 'redis.conf'), `port 0\nunixsocket ${path}\nsave ""\ndir ${directory}\n`);
+  const redis = spawn('redis-server', [join(directory, 'redis.conf')], { stdio: 'ignore' });
+  t.teardown(() => redis.kill('SIGKILL'));
+  await until(() => {
+    try {
+      return execFileSync('redis-cli', ['-s', path, 'ping'], { stdio: 'pipe' }).toString().trim() === 'PONG';
+    } catch {
+      return false;
+    }
+  });
+  const relay = await proxyTo(t, { path });
+  const port = String(portOfRelay(relay));
+  const child = spawn('redis-benchmark', [
+    '-p',
+    port,
+    '-n',
+    '20000',
+    '-c',
+    '50',
+    '-P',
+    '16',
+    '-d',
+    '1024',
+    '-t',
+    'set,get',
+    '--csv',
+  ]);
+  const output = readAll(child.stdout);
+  const [code] = (await once(child, 'close')) as [number];
+  t.is(code, 0);
+  t.regex((await output).toString(), /"GET"/);
+  await until(() => relay.stats().connections === 0);
+  t.is(relay.stats().degraded, 0);
+});
+
+/** Whose end is nobody's failure. */
+function quiet(socket: net.Socket): net.Socket {
+  return socket.on('error', () => {});
+}
+
+function has(tool: string): boolean {
+  try {
+    execFileSync('which', [tool], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A command that listens; its port. */
+async function command(t: ExecutionContext, args: string[]): Promise<{ child: ChildProcess; port: number }> {
+  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  const [line] = (await once(createInterface({ input: child.stdout }), 'line')) as [string];
+  return { child, port: Number(/:(\d+),/.exec(line)?.[1]) };
+}

@@ -1,0 +1,83 @@
+/** `zerosend proxy`: connections from here to there. */
+import { readAddress } from '../address.js';
+import { createProxy, type ProxyOptions, type Relay } from '../relay.js';
+import { integer, parse, UsageError, word } from './usage.js';
+
+const HELP = `usage: zerosend proxy --listen <address> --to <address>[,<address>...] [options]
+
+  -l, --listen <address>      where to listen: port, host:port or unix:/path
+  -t, --to <address,...>      where connections go to; of several, each in turn
+      --balance <how>         round-robin or least-connections (default round-robin)
+      --connect-timeout <ms>  for a connection to a target (default 5000)
+      --idle-timeout <ms>     without a byte in either direction (default 0: none)
+      --retries <n>           further targets to try (default 2)
+      --proxy-protocol <v>    v1 or v2: tell targets the client's address first
+      --method <name>         splice or read-write (default auto)
+      --pipe-size <bytes>     of a pipe (default 65536)
+      --workers <n>           threads (default: one for each core)
+  -h, --help
+
+examples:
+  zerosend proxy --listen 8080 --to 127.0.0.1:3000
+  zerosend proxy -l [::]:5432 -t db1:5432,db2:5432 --balance least-connections
+  zerosend proxy -l unix:/run/app.sock -t 127.0.0.1:3000`;
+
+export async function proxy(args: string[]): Promise<void> {
+  const { values } = parse({
+    args,
+    options: {
+      listen: { type: 'string', short: 'l' },
+      to: { type: 'string', short: 't' },
+      balance: { type: 'string' },
+      'connect-timeout': { type: 'string' },
+      'idle-timeout': { type: 'string' },
+      retries: { type: 'string' },
+      'proxy-protocol': { type: 'string' },
+      method: { type: 'string' },
+      'pipe-size': { type: 'string' },
+      workers: { type: 'string' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  if (values.help) {
+    console.log(HELP);
+    return;
+  }
+  if (values.listen === undefined) throw new UsageError('--listen is missing: a port, host:port or unix:/path');
+  if (values.to === undefined) throw new UsageError('--to is missing: host:port, or several with commas between');
+  const most = 2 ** 31;
+  const options: ProxyOptions = {
+    listen: address('--listen', values.listen),
+    target: values.to.split(',').map((one) => address('--to', one)),
+    balance: word('--balance', values.balance, ['round-robin', 'least-connections']),
+    connectTimeout: integer('--connect-timeout', values['connect-timeout'], 0, most),
+    idleTimeout: integer('--idle-timeout', values['idle-timeout'], 0, most),
+    retries: integer('--retries', values.retries, 0, 1000),
+    proxyProtocol: word('--proxy-protocol', values['proxy-protocol'], ['v1', 'v2']),
+    method: word('--method', values.method, ['auto', 'splice', 'read-write']),
+    pipeSize: integer('--pipe-size', values['pipe-size'], 4096, 2 ** 30),
+    workers: integer('--workers', values.workers, 1, 1024),
+  };
+  const relay = await createProxy(options);
+  console.log(`listening on ${show(relay)}, to ${values.to}`);
+  let asked = 0;
+  const stop = () => {
+    asked += 1;
+    void relay.close({ drain: asked > 1 ? 0 : 10_000 });
+  };
+  process.on('SIGINT', stop).on('SIGTERM', stop);
+}
+
+function address(flag: string, text: string): string {
+  try {
+    readAddress(flag, text);
+  } catch {
+    throw new UsageError(`${flag} is '${text}', but must be a port, host:port or unix:/path`);
+  }
+  return text;
+}
+
+function show({ address: bound }: Relay): string {
+  if ('path' in bound) return `unix:${bound.path}`;
+  return bound.host.includes(':') ? `[${bound.host}]:${bound.port}` : `${bound.host}:${bound.port}`;
+}
