@@ -1,95 +1,19 @@
 //! Relays over real sockets.
 
+mod relay_support;
+
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::prelude::*;
-use zerosend_core::relay::{Balance, Destination, ProxyProtocol, Relay, RelayMethod, RelayOptions, RelaySnapshot};
+use relay_support::{anywhere, bytes, closed_port, connect, descriptors, receive, relay_to, send, settled, target};
+use zerosend_core::relay::{Destination, ProxyProtocol, Relay, RelayMethod, RelayOptions};
 use zerosend_core::server::Address;
 
 const METHODS: [RelayMethod; 2] = [RelayMethod::Splice, RelayMethod::ReadWrite];
-
-fn anywhere() -> Address {
-    Address::Tcp(([127, 0, 0, 1], 0).into())
-}
-
-fn relay_to(targets: Vec<Address>, change: impl FnOnce(&mut RelayOptions)) -> Relay {
-    let mut options = RelayOptions::new(anywhere(), Destination::Targets(targets, Balance::RoundRobin));
-    options.workers = 1;
-    change(&mut options);
-    Relay::start(options).expect("a relay")
-}
-
-fn connect(relay: &Relay) -> TcpStream {
-    let Address::Tcp(address) = relay.address() else { panic!("a TCP relay") };
-    let stream = TcpStream::connect(address).expect("connected");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-    stream
-}
-
-fn target() -> (TcpListener, Address) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let address = Address::Tcp(listener.local_addr().expect("an address"));
-    (listener, address)
-}
-
-/// A port where nobody listens.
-fn closed_port() -> Address {
-    target().1
-}
-
-fn bytes(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..length).map(|_| next()).collect()
-}
-
-fn settled(relay: &Relay, wanted: impl Fn(&RelaySnapshot) -> bool) -> RelaySnapshot {
-    let end = Instant::now() + Duration::from_secs(10);
-    loop {
-        let stats = relay.stats();
-        if wanted(&stats) {
-            return stats;
-        }
-        assert!(Instant::now() < end, "{stats:?}");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("procfs").count()
-}
-
-/// Writes `data` in these pieces, with pauses, and half-closes.
-fn send(mut stream: TcpStream, data: &[u8], pieces: &[usize]) {
-    let mut rest = data;
-    for (at, piece) in pieces.iter().cycle().enumerate() {
-        if rest.is_empty() {
-            break;
-        }
-        let (now, later) = rest.split_at((*piece).clamp(1, rest.len()));
-        stream.write_all(now).expect("sent");
-        rest = later;
-        if at % 7 == 3 {
-            thread::sleep(Duration::from_micros(300));
-        }
-    }
-    stream.shutdown(Shutdown::Write).expect("half-closed");
-}
-
-fn receive(mut stream: TcpStream) -> Vec<u8> {
-    let mut all = Vec::new();
-    stream.read_to_end(&mut all).expect("received");
-    all
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
@@ -125,7 +49,7 @@ proptest! {
         });
         let stats = settled(&relay, |stats| stats.connections == 0);
         prop_assert_eq!((stats.bytes_up, stats.bytes_down), (up.len() as u64, down.len() as u64));
-        prop_assert_eq!((stats.failed, stats.degraded), (0, 0));
+        prop_assert_eq!((stats.client_failures, stats.target_failures, stats.degraded), (0, 0, 0));
     }
 }
 
@@ -147,7 +71,7 @@ fn an_echo_gives_back_all_of_it() {
                 });
             }
         });
-        settled(&relay, |stats| stats.connections == 0 && stats.failed == 0);
+        settled(&relay, |stats| stats.connections == 0 && stats.client_failures == 0);
     }
 }
 
@@ -168,7 +92,7 @@ fn a_reset_of_either_side_is_a_reset_of_the_other() {
         drop(resetting);
         let error = other.read(&mut five).expect_err("a reset");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "client resets: {client_resets}");
-        settled(&relay, |stats| stats.connections == 0 && stats.failed == 1);
+        settled(&relay, |stats| stats.connections == 0 && stats.client_failures + stats.target_failures == 1);
     }
 }
 
@@ -266,7 +190,7 @@ fn unix_sockets_and_the_proxy_protocol() {
         server.read_to_end(&mut all).expect("received");
         match length {
             None => {
-                let Address::Tcp(bound) = relay.address() else { unreachable!() };
+                let Some(Address::Tcp(bound)) = relay.address() else { unreachable!() };
                 let header = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\nbody", own.port(), bound.port());
                 assert_eq!(String::from_utf8_lossy(&all), header);
             }
@@ -316,7 +240,7 @@ fn close_lets_connections_end_and_then_cuts() {
     first.read_exact(&mut [0]).expect("received");
     relay.close(Duration::from_millis(500));
     thread::sleep(Duration::from_millis(50));
-    let Address::Tcp(address) = relay.address() else { unreachable!() };
+    let Some(Address::Tcp(address)) = relay.address() else { unreachable!() };
     assert!(TcpStream::connect(address).is_err());
     first.write_all(b"still here").expect("sent");
     drop(first);
@@ -355,4 +279,39 @@ fn thousands_of_connections_leave_nothing_behind() {
     settled(&relay, |stats| stats.connections == 0);
     // Other tests of this process open descriptors as well.
     assert!(descriptors() < before + 500, "{} before, {} after", before, descriptors());
+}
+
+#[test]
+fn somebody_is_asked_where_connections_go_to() {
+    let (listener, address) = target();
+    let (sender, questions) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
+    let asked = move |question| sender.lock().expect("a lock").send(question).expect("somebody who answers");
+    let mut options = RelayOptions::new(anywhere(), Destination::Asked(std::sync::Arc::new(asked)));
+    options.workers = 1;
+    options.connect_timeout = Duration::from_millis(400);
+    let relay = Relay::start(options).expect("a relay");
+
+    // The first address does not answer: there is another question.
+    let client = connect(&relay);
+    let first = questions.recv().expect("a question");
+    assert_eq!(first.peer, client.local_addr().ok());
+    relay.answer(first.id, Some(closed_port()));
+    let second = questions.recv().expect("a question");
+    assert_eq!((first.id.numbers().2, second.id.numbers().2), (0, 1));
+    relay.answer(first.id, None);
+    relay.answer(second.id, Some(address));
+    let (mut server, _) = listener.accept().expect("a connection");
+    server.write_all(b"here").expect("sent");
+    drop(server);
+    assert_eq!(receive(client), b"here");
+
+    // Nowhere, and no answer at all.
+    let mut refused = connect(&relay);
+    relay.answer(questions.recv().expect("a question").id, None);
+    assert!(refused.read(&mut [0]).is_err(), "a reset");
+    let mut unanswered = connect(&relay);
+    assert!(unanswered.read(&mut [0]).is_err(), "a reset");
+    let stats = settled(&relay, |stats| stats.connections == 0 && stats.unreachable == 2);
+    assert_eq!((stats.connect_timeouts, stats.target_failures), (3, 0));
 }

@@ -117,6 +117,11 @@ impl NonBlocking {
         Ok(Self { fd, restore, kind })
     }
 
+    /// Takes a socket that is in non-blocking mode, without asking the kernel.
+    pub fn socket(fd: OwnedFd) -> Self {
+        Self { fd, restore: None, kind: SFlag::S_IFSOCK }
+    }
+
     /// How bytes are written to it.
     pub fn target(&self) -> Target {
         if self.kind == SFlag::S_IFSOCK { Target::Socket } else { Target::Stream }

@@ -1,23 +1,25 @@
-//! One direction of a relay: what was taken from one socket and not yet given to the other.
+//! One direction of a link: what was taken from one side and not yet given to the other and to its mirrors.
 //!
 //! At most one pipe or one buffer is full at a time, so a reader that is slow holds back its sender and nothing else. A
 //! flow holds a pipe only while bytes are in it.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
+use super::load::Load;
 use super::options::RelayMethod;
 use super::pipes::PipePool;
-use crate::pipe::Pipe;
-use crate::sys::SysResult;
-use crate::sys::pipe::{SpliceFlags, splice};
+use super::side::Side;
+use super::tap::Tap;
+use super::worker::Message;
+use crate::reactor::mailbox::Mailbox;
+use crate::reactor::registry::Token;
 
 /// What became of a flow when it was pumped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Its source has nothing, or its target takes nothing.
+    /// Its source has nothing, or its target or a mirror takes nothing.
     Blocked,
     /// It has had its share of the turn.
     Yield,
@@ -35,152 +37,118 @@ pub(super) enum Fault {
 /// What a pump may use of its worker.
 pub(super) struct Means<'a> {
     pub pipes: &'a mut PipePool,
+    pub tap_pipes: &'a mut PipePool,
     pub buffer: &'a mut [u8],
     pub method: RelayMethod,
     /// Bytes of one turn.
     pub budget: u64,
+    /// Whose turn it is, and where word about it goes.
+    pub token: Token,
+    pub mailbox: &'a Arc<Mailbox<Message>>,
 }
 
 #[derive(Default)]
 pub(super) struct Flow {
-    pipe: Option<(Pipe, usize)>,
-    /// Bytes in user space, from `sent` on.
-    stash: Vec<u8>,
-    sent: usize,
+    /// Goes to the target first, and to no mirror.
+    preface: Vec<u8>,
+    pub load: Load,
+    pub taps: Vec<Tap>,
     ended: bool,
-    done: bool,
+    pub done: bool,
     /// Bytes given to the target.
     pub bytes: u64,
-    /// It wanted a pipe and had none.
-    pub degraded: bool,
     /// Its target has refused bytes in the last pump: epoll has to be asked anew. A socket may take less than all without
     /// being full, and then nothing that happens later is an edge.
     pub refused: bool,
 }
 
 impl Flow {
-    /// A flow that gives `first` before anything else.
-    pub fn beginning_with(first: Vec<u8>) -> Self {
-        Self { stash: first, ..Self::default() }
+    /// A flow of which these bytes were read before.
+    pub fn after(bytes: Vec<u8>) -> Self {
+        Self { load: Load::of(bytes), ..Self::default() }
     }
 
-    /// Moves what can be moved. `readable` and `writable` are what epoll has said; they are taken back at `EAGAIN`.
-    pub fn pump(
-        &mut self,
-        from: BorrowedFd<'_>,
-        readable: &mut bool,
-        to: BorrowedFd<'_>,
-        writable: &mut bool,
-        means: &mut Means<'_>,
-    ) -> Result<Progress, Fault> {
+    /// Gives this before anything else.
+    pub fn introduce(&mut self, preface: Vec<u8>) {
+        self.preface = preface;
+    }
+
+    /// Moves what can be moved. What epoll has said of the sides is taken back at `EAGAIN`. `ends`: the end of the source
+    /// is passed on.
+    pub fn pump(&mut self, from: &Side, to: &Side, ends: bool, means: &mut Means<'_>) -> Result<Progress, Fault> {
         let end = self.bytes + means.budget;
         self.refused = false;
         loop {
             if self.done {
                 return Ok(Progress::Done);
             }
-            if !self.is_empty() {
-                if !*writable {
+            if !self.preface.is_empty() || !self.load.is_empty() {
+                let most = self.offer(means);
+                if most == 0 || !to.writable.get() {
                     return Ok(Progress::Blocked);
                 }
-                match self.give(to) {
-                    Ok(count) => self.bytes += count as u64,
-                    Err(Errno::EINTR) => {}
+                match self.give(to, most) {
+                    Ok(()) | Err(Errno::EINTR) => {}
                     Err(Errno::EAGAIN) => {
-                        *writable = false;
+                        to.writable.set(false);
                         self.refused = true;
                     }
                     Err(errno) => return Err(Fault::Target(errno)),
                 }
-                if self.is_empty() && self.bytes >= end {
-                    self.release(means.pipes);
+                if self.load.is_empty() && self.bytes >= end {
+                    self.load.release(means.pipes);
                     return Ok(Progress::Yield);
                 }
                 continue;
             }
             if self.ended {
-                self.release(means.pipes);
+                self.load.release(means.pipes);
                 self.done = true;
-                return match shutdown(to.as_raw_fd(), Shutdown::Write) {
-                    Ok(()) | Err(Errno::ENOTCONN) => Ok(Progress::Done),
-                    Err(errno) => Err(Fault::Target(errno)),
-                };
+                if ends {
+                    to.end().map_err(Fault::Target)?;
+                }
+                continue;
             }
-            if !*readable {
-                self.release(means.pipes);
+            if !from.readable.get() {
+                self.load.release(means.pipes);
                 return Ok(Progress::Blocked);
             }
-            match self.take(from, means) {
+            match self.load.take(from, means.method, means.pipes, means.buffer) {
                 Ok(0) => self.ended = true,
                 Ok(_) | Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => *readable = false,
+                Err(Errno::EAGAIN) => from.readable.set(false),
                 Err(errno) => {
-                    self.release(means.pipes);
+                    self.load.release(means.pipes);
                     return Err(Fault::Source(errno));
                 }
             }
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.sent == self.stash.len() && self.pipe.as_ref().is_none_or(|(_, filled)| *filled == 0)
-    }
-
-    fn give(&mut self, to: BorrowedFd<'_>) -> SysResult<usize> {
-        if self.sent < self.stash.len() {
-            let count = send(to.as_raw_fd(), &self.stash[self.sent..], MsgFlags::MSG_NOSIGNAL)?;
-            self.sent += count;
-            if self.sent == self.stash.len() {
-                self.stash.clear();
-                self.sent = 0;
-            }
-            return Ok(count);
+    fn give(&mut self, to: &Side, most: usize) -> Result<(), Errno> {
+        if !self.preface.is_empty() {
+            let count = to.write(&self.preface)?;
+            self.preface.drain(..count);
+            return Ok(());
         }
-        let Some((pipe, filled)) = &mut self.pipe else { return Ok(0) };
-        let count = splice(pipe.read_end(), None, to, None, *filled, SpliceFlags::default())?;
-        *filled -= count;
-        Ok(count)
+        let count = self.load.give(to, most)?;
+        self.bytes += count as u64;
+        for tap in &mut self.taps {
+            tap.pass(count);
+        }
+        Ok(())
     }
 
-    fn take(&mut self, from: BorrowedFd<'_>, means: &mut Means<'_>) -> SysResult<usize> {
-        if means.method == RelayMethod::Splice && self.pipe.is_none() {
-            match means.pipes.take() {
-                Some(pipe) => self.pipe = Some((pipe, 0)),
-                None => self.degraded = true,
+    /// Copies to the taps, and says how many of the first bytes none of them needs any more.
+    fn offer(&mut self, means: &mut Means<'_>) -> usize {
+        let mut most = usize::MAX;
+        if self.preface.is_empty() {
+            for tap in &mut self.taps {
+                tap.drain(means);
+                most = most.min(tap.offer(&self.load, means.tap_pipes));
+                tap.drain(means);
             }
         }
-        if let Some((pipe, filled)) = &mut self.pipe {
-            match splice(from, None, pipe.write_end(), None, pipe.capacity(), SpliceFlags::default()) {
-                // A socket of a kind that cannot be spliced.
-                Err(Errno::EINVAL) => self.degraded = true,
-                result => {
-                    *filled += result?;
-                    return Ok(*filled);
-                }
-            }
-        }
-        let count = recv(from.as_raw_fd(), means.buffer, MsgFlags::empty())?;
-        self.stash.extend_from_slice(&means.buffer[..count]);
-        Ok(count)
-    }
-
-    /// Who has nothing under way holds nothing.
-    fn release(&mut self, pipes: &mut PipePool) {
-        if self.sent == self.stash.len() {
-            self.stash = Vec::new();
-            self.sent = 0;
-        }
-        match self.pipe.take() {
-            Some((pipe, 0)) => pipes.put(pipe),
-            Some(_) => pipes.lose(),
-            None => {}
-        }
-    }
-
-    /// Gives up what is in it.
-    pub fn abandon(&mut self, pipes: &mut PipePool) {
-        self.release(pipes);
-        self.stash = Vec::new();
-        self.sent = 0;
+        most
     }
 }

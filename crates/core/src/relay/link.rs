@@ -1,51 +1,58 @@
-//! A client and its target: two sockets and a flow in each direction.
+//! A client and its target: two sides and a flow in each direction, with their taps.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
-use nix::sys::socket::{setsockopt, sockopt};
 
 use super::flow::{Fault, Flow, Means, Progress};
+use super::introduction::introduction;
+use super::join::{Ended, LinkReport, Outcome, Party};
 use super::options::ProxyProtocol;
-
-/// A socket, and what epoll has said of it that is still true.
-pub(super) struct Side {
-    pub socket: OwnedFd,
-    readable: bool,
-    writable: bool,
-}
-
-impl Side {
-    pub fn new(socket: OwnedFd) -> Self {
-        Self { socket, readable: true, writable: true }
-    }
-
-    /// The next close is a reset, so that the peer knows that something was lost.
-    fn reset(&self) {
-        let _ = setsockopt(&self.socket, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
-    }
-}
+use super::side::Side;
+use super::tap::Tap;
 
 /// How far a link has come.
 pub(super) enum State {
-    /// The target has not answered yet; those in `tried` did not.
+    /// The target has not answered yet, or nobody has said which it is. Those in `tried` did not answer.
     Connecting {
         since: Instant,
         tried: Vec<usize>,
+        attempts: u32,
     },
     Joined,
 }
 
-/// Why a link is over.
+/// Which end of a link an event is of: the number that epoll gives back with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// Both directions have ended.
-    Complete,
-    /// One side was reset or failed.
-    Failed,
+    Client,
+    Target,
+    Tap(usize),
+}
+
+/// Bits that an [`End`] takes.
+pub(super) const END_BITS: u32 = 4;
+/// Taps of a link at most.
+pub const MOST_TAPS: usize = (1 << END_BITS) - 2;
+
+impl End {
+    pub fn from_number(number: u64) -> Self {
+        match number & ((1 << END_BITS) - 1) {
+            0 => End::Client,
+            1 => End::Target,
+            tap => End::Tap(tap as usize - 2),
+        }
+    }
+
+    pub fn number(self) -> u64 {
+        match self {
+            End::Client => 0,
+            End::Target => 1,
+            End::Tap(tap) => tap as u64 + 2,
+        }
+    }
 }
 
 pub(super) struct Link {
@@ -58,90 +65,143 @@ pub(super) struct Link {
     /// To the target, and from it.
     pub flows: [Flow; 2],
     echo: bool,
+    /// Whether the end of one side is passed on to the other.
+    ends: bool,
     pub queued: bool,
     pub progressed: Instant,
     pub deadline: Option<Instant>,
     pub timer: Option<Instant>,
+    /// What the relay's counters know of already.
+    pub counted: [u64; 4],
+    pub ended: Option<Ended>,
+    /// Under which it was joined.
+    pub name: Option<u64>,
 }
 
 impl Link {
-    pub fn new(client: OwnedFd, peer: Option<SocketAddr>, echo: bool, now: Instant) -> Self {
-        let state = if echo { State::Joined } else { State::Connecting { since: now, tried: Vec::new() } };
+    /// Of a connection that was accepted.
+    pub fn accepted(client: Side, peer: Option<SocketAddr>, echo: bool, now: Instant) -> Self {
+        let state = if echo { State::Joined } else { State::Connecting { since: now, tried: Vec::new(), attempts: 0 } };
         Self {
-            client: Side::new(client),
+            client,
             peer,
             target: None,
             target_index: None,
             state,
             flows: [Flow::default(), Flow::default()],
             echo,
+            ends: true,
             queued: false,
             progressed: now,
             deadline: None,
             timer: None,
+            counted: [0; 4],
+            ended: None,
+            name: None,
         }
     }
 
-    /// Takes note of what epoll says of one side. True: a failure, the link is over.
-    pub fn note(&mut self, is_target: bool, events: EpollFlags) -> bool {
-        let side = if is_target { self.target.as_mut() } else { Some(&mut self.client) };
-        let Some(side) = side else { return false };
-        side.readable |= events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP);
-        side.writable |= events.contains(EpollFlags::EPOLLOUT);
-        events.contains(EpollFlags::EPOLLERR)
+    /// Of two sides that are there.
+    pub fn joined(client: Side, target: Side, flows: [Flow; 2], ends: bool, ended: Ended) -> Self {
+        let link = Self::accepted(client, None, false, Instant::now());
+        Self { target: Some(target), state: State::Joined, flows, ends, ended: Some(ended), ..link }
+    }
+
+    /// The sides that epoll has to wait for.
+    pub fn sides(&self) -> impl Iterator<Item = (&Side, End)> {
+        let ends = [Some((&self.client, End::Client)), self.target.as_ref().map(|side| (side, End::Target))];
+        let taps = self.taps().enumerate().filter_map(|(at, tap)| Some((tap.side()?, End::Tap(at))));
+        ends.into_iter().flatten().chain(taps)
+    }
+
+    pub fn taps(&self) -> impl Iterator<Item = &Tap> {
+        self.flows.iter().flat_map(|flow| &flow.taps)
+    }
+
+    pub fn taps_mut(&mut self) -> impl Iterator<Item = &mut Tap> {
+        self.flows.iter_mut().flat_map(|flow| &mut flow.taps)
+    }
+
+    /// Takes note of what epoll says of one side. `Some`: a failure, the link is over.
+    pub fn note(&mut self, end: End, events: EpollFlags) -> Option<Errno> {
+        let side = match end {
+            End::Client => &self.client,
+            End::Target => self.target.as_ref()?,
+            End::Tap(at) => {
+                self.taps_mut().nth(at)?.note(events);
+                return None;
+            }
+        };
+        if side.note(events) { Some(side.failure().err().unwrap_or(Errno::ECONNRESET)) } else { None }
     }
 
     /// Moves what can be moved in both directions. `Ok(true)`: there is more to do at once.
-    pub fn pump(&mut self, means: &mut Means<'_>) -> Result<bool, End> {
-        let before = self.flows[0].bytes + self.flows[1].bytes;
+    pub fn pump(&mut self, means: &mut Means<'_>) -> Result<bool, Outcome> {
+        let before = self.moved();
+        for tap in self.flows.iter_mut().flat_map(|flow| &mut flow.taps) {
+            tap.drain(means);
+        }
         let [up, down] = &mut self.flows;
-        let Side { socket: client, readable, writable } = &mut self.client;
-        let outcomes = match &mut self.target {
-            None if self.echo => {
-                let outcome = up.pump(client.as_fd(), readable, client.as_fd(), writable, means);
-                [outcome, Ok(Progress::Done)]
-            }
+        let client = &self.client;
+        let outcomes = match &self.target {
+            None if self.echo => [up.pump(client, client, self.ends, means), Ok(Progress::Done)],
             None => return Ok(false),
-            Some(target) => [
-                up.pump(client.as_fd(), readable, target.socket.as_fd(), &mut target.writable, means),
-                down.pump(target.socket.as_fd(), &mut target.readable, client.as_fd(), writable, means),
-            ],
+            Some(target) => [up.pump(client, target, self.ends, means), down.pump(target, client, self.ends, means)],
         };
-        let moved = self.flows[0].bytes + self.flows[1].bytes > before;
+        if self.moved() > before {
+            self.progressed = Instant::now();
+        }
+        if let Some((at, errno)) = self.taps().enumerate().find_map(|(at, tap)| Some((at, tap.broken()?))) {
+            return Err(self.fail(Party::Tap(at), errno));
+        }
         match outcomes {
-            [Err(_), _] | [_, Err(_)] => {
-                self.fail(outcomes);
-                Err(End::Failed)
+            [Err(Fault::Source(errno)), _] | [_, Err(Fault::Target(errno))] => Err(self.fail(Party::Client, errno)),
+            [Err(Fault::Target(errno)), _] | [_, Err(Fault::Source(errno))] => Err(self.fail(Party::Target, errno)),
+            [Ok(Progress::Done), Ok(Progress::Done)] => {
+                // A tap that still has bytes keeps the link.
+                let unfinished = self.taps_mut().map(Tap::finish).filter(|finished| !finished).count();
+                if unfinished == 0 { Err(Outcome::Complete) } else { Ok(false) }
             }
-            [Ok(Progress::Done), Ok(Progress::Done)] => Err(End::Complete),
-            [Ok(up), Ok(down)] => {
-                if moved {
-                    self.progressed = Instant::now();
-                }
-                Ok(up == Progress::Yield || down == Progress::Yield)
-            }
+            [Ok(up), Ok(down)] => Ok(up == Progress::Yield || down == Progress::Yield),
         }
     }
 
-    /// The sockets that have refused bytes, and whether each is the target's.
-    pub fn refusing(&self) -> impl Iterator<Item = (&OwnedFd, bool)> {
-        let [up, down] = &self.flows;
-        let upwards = self.target.as_ref().map_or((&self.client, false), |target| (target, true));
-        let sides = [up.refused.then_some(upwards), down.refused.then_some((&self.client, false))];
-        sides.into_iter().flatten().map(|(side, is_target)| (&side.socket, is_target))
+    /// Whether only taps are left.
+    pub fn is_lingering(&self) -> bool {
+        matches!(self.state, State::Joined) && (self.echo || self.flows[1].done) && self.flows[0].done
     }
 
-    /// Both sides learn that bytes may be missing, unless it is their own fault.
-    fn fail(&self, outcomes: [Result<Progress, Fault>; 2]) {
-        // The side that has failed is the source of one direction or the target of the other.
-        let client_failed =
-            matches!(outcomes[0], Err(Fault::Source(_))) || matches!(outcomes[1], Err(Fault::Target(_)));
-        if !client_failed {
+    /// Whether all that is left may be missed.
+    pub fn may_miss(&self) -> bool {
+        self.is_lingering() && self.taps().all(|tap| tap.may_miss())
+    }
+
+    fn moved(&self) -> u64 {
+        self.flows.iter().map(|flow| flow.bytes).sum::<u64>() + self.taps().map(|tap| tap.report.bytes).sum::<u64>()
+    }
+
+    /// The sockets that have refused bytes.
+    pub fn refusing(&self) -> impl Iterator<Item = (&Side, End)> {
+        let [up, down] = &self.flows;
+        let upwards = match &self.target {
+            Some(target) => (target, End::Target),
+            None => (&self.client, End::Client),
+        };
+        let sides = [up.refused.then_some(upwards), down.refused.then_some((&self.client, End::Client))];
+        let taps = self.taps().enumerate().filter(|(_, tap)| tap.refused);
+        let taps = taps.filter_map(|(at, tap)| Some((tap.side()?, End::Tap(at))));
+        sides.into_iter().flatten().chain(taps)
+    }
+
+    /// The other sides learn that bytes may be missing.
+    fn fail(&self, party: Party, errno: Errno) -> Outcome {
+        if party != Party::Client {
             self.client.reset();
         }
-        if let Some(target) = self.target.as_ref().filter(|_| client_failed) {
+        if let Some(target) = self.target.as_ref().filter(|_| party != Party::Target) {
             target.reset();
         }
+        Outcome::Failed(party, errno)
     }
 
     /// Resets both sides.
@@ -154,62 +214,18 @@ impl Link {
 
     /// What the target is told of the client.
     pub fn introduce(&mut self, protocol: ProxyProtocol) {
-        let own = nix::sys::socket::getsockname(self.client.socket.as_raw_fd())
-            .ok()
-            .and_then(|name: nix::sys::socket::SockaddrStorage| crate::server::to_std(&name));
-        self.flows[0] = Flow::beginning_with(introduction(protocol, self.peer.zip(own)));
+        let addresses = self.peer.zip(self.own_address());
+        self.flows[0].introduce(introduction(protocol, addresses));
     }
-}
 
-/// Whether connecting has succeeded.
-pub(super) fn connected(socket: &OwnedFd) -> Result<(), Errno> {
-    match nix::sys::socket::getsockopt(socket, sockopt::SocketError) {
-        Ok(0) => Ok(()),
-        Ok(errno) => Err(Errno::from_raw(errno)),
-        Err(errno) => Err(errno),
+    /// The address that the client has connected to.
+    pub fn own_address(&self) -> Option<SocketAddr> {
+        self.client.own_address()
     }
-}
 
-/// The header of the PROXY protocol: the client's address and the one that it connected to, where they are known.
-fn introduction(protocol: ProxyProtocol, addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
-    // One family for both: the listener of `::` names clients of IPv4 in the words of IPv6.
-    let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
-    let addresses = addresses.map(|(client, own)| (canonical(client), canonical(own)));
-    match protocol {
-        ProxyProtocol::V1 => match addresses {
-            Some((client, own)) => {
-                let family = if client.is_ipv4() { "TCP4" } else { "TCP6" };
-                format!("PROXY {family} {} {} {} {}\r\n", client.ip(), own.ip(), client.port(), own.port()).into_bytes()
-            }
-            None => b"PROXY UNKNOWN\r\n".to_vec(),
-        },
-        ProxyProtocol::V2 => {
-            let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
-            // Version 2, PROXY.
-            header.push(0x21);
-            let mut rest = Vec::new();
-            let family = match addresses {
-                Some((SocketAddr::V4(client), SocketAddr::V4(own))) => {
-                    rest.extend_from_slice(&client.ip().octets());
-                    rest.extend_from_slice(&own.ip().octets());
-                    0x11
-                }
-                Some((SocketAddr::V6(client), SocketAddr::V6(own))) => {
-                    rest.extend_from_slice(&client.ip().octets());
-                    rest.extend_from_slice(&own.ip().octets());
-                    0x21
-                }
-                _ => 0,
-            };
-            if let Some((client, own)) = addresses.filter(|_| family != 0) {
-                rest.extend_from_slice(&client.port().to_be_bytes());
-                rest.extend_from_slice(&own.port().to_be_bytes());
-            }
-            header.push(family);
-            header.extend_from_slice(&(rest.len() as u16).to_be_bytes());
-            header.extend_from_slice(&rest);
-            header
-        }
+    pub fn report(&self, outcome: Outcome) -> LinkReport {
+        let [up, down] = &self.flows;
+        LinkReport { up: up.bytes, down: down.bytes, taps: self.taps().map(|tap| tap.report).collect(), outcome }
     }
 }
 
@@ -218,23 +234,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn introductions() {
-        let pair = |client: &str, own: &str| Some((client.parse().expect("one"), own.parse().expect("two")));
-        let v1 = |addresses| String::from_utf8(introduction(ProxyProtocol::V1, addresses)).expect("text");
-        assert_eq!(v1(pair("10.0.0.1:1000", "10.0.0.2:80")), "PROXY TCP4 10.0.0.1 10.0.0.2 1000 80\r\n");
-        assert_eq!(
-            v1(pair("[::ffff:10.0.0.1]:1000", "[::ffff:10.0.0.2]:80")),
-            "PROXY TCP4 10.0.0.1 10.0.0.2 1000 80\r\n"
-        );
-        assert_eq!(
-            v1(pair("[2001:db8::1]:1000", "[2001:db8::2]:80")),
-            "PROXY TCP6 2001:db8::1 2001:db8::2 1000 80\r\n"
-        );
-        assert_eq!(v1(None), "PROXY UNKNOWN\r\n");
-        let v2 = introduction(ProxyProtocol::V2, pair("10.0.0.1:258", "10.0.0.2:80"));
-        assert_eq!(&v2[..12], b"\r\n\r\n\0\r\nQUIT\n");
-        assert_eq!(&v2[12..], [0x21, 0x11, 0, 12, 10, 0, 0, 1, 10, 0, 0, 2, 1, 2, 0, 80]);
-        assert_eq!(introduction(ProxyProtocol::V2, pair("[::1]:1", "[::1]:2")).len(), 16 + 36);
-        assert_eq!(&introduction(ProxyProtocol::V2, None)[12..], [0x21, 0, 0, 0]);
+    fn ends_have_numbers() {
+        for end in [End::Client, End::Target, End::Tap(0), End::Tap(MOST_TAPS - 1)] {
+            assert_eq!(End::from_number(end.number()), end);
+            assert!(end.number() < 1 << END_BITS);
+        }
     }
 }

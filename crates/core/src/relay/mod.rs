@@ -3,30 +3,50 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`options`] | what a relay is told |
+//! | [`join`] | joining what is open already, and what becomes of links |
 //! | `worker` | a thread with its epoll, timers and links |
 //! | `link` | a client and its target: connecting, half-closes, failures |
+//! | `side` | one end of a link |
 //! | `flow` | one direction: socket, pipe, socket |
+//! | `load` | what a flow has taken and not yet given |
+//! | `tap` | a copy of a flow, by `tee(2)` |
+//! | `append` | the file that a tap writes to |
 //! | `pipes` | the pipes of a worker |
 //! | `targets` | which target is next, which are down |
+//! | `introduction` | the PROXY protocol |
 
+mod append;
 mod flow;
+mod introduction;
+pub mod join;
 mod link;
+mod load;
 pub mod options;
 mod pipes;
+mod side;
 mod stats;
+mod tap;
 mod targets;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-pub use options::{Balance, Destination, ProxyProtocol, RelayMethod, RelayOptions};
+pub use append::AppendedFile;
+pub use join::{Join, LinkReport, Outcome, Party, Sink};
+pub use link::MOST_TAPS;
+pub use options::{
+    Balance, Destination, Direction, Mirror, MirrorTo, Policy, ProxyProtocol, Question, QuestionId, RelayMethod,
+    RelayOptions,
+};
 pub use stats::RelaySnapshot;
+pub use tap::TapReport;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
+use crate::reactor::NonBlocking;
 use crate::reactor::ending::Ending;
 use crate::reactor::mailbox::Mailbox;
 use crate::server::{Address, listener};
@@ -34,9 +54,10 @@ use worker::{Message, Shared, Worker};
 
 /// A relay that runs. Dropping it closes it at once.
 pub struct Relay {
-    address: Address,
+    address: Option<Address>,
     shared: Arc<Shared>,
     mailboxes: Vec<Arc<Mailbox<Message>>>,
+    joins: AtomicU64,
     ending: Ending,
 }
 
@@ -44,12 +65,30 @@ impl Relay {
     /// Listens and relays.
     pub fn start(options: RelayOptions) -> Result<Self> {
         options.check()?;
-        let (listeners, address) = listener::open(&options.address, options.workers, options.backlog, false)?;
+        for mirror in &options.mirrors {
+            if let MirrorTo::File(file) = &mirror.to {
+                file.open()?;
+            }
+        }
+        let workers = options.workers;
+        let (listeners, address) = match &options.address {
+            Some(address) => {
+                let (listeners, address) = listener::open(address, workers, options.backlog, false)?;
+                (listeners.into_iter().map(Some).collect(), Some(address))
+            }
+            None => ((0..workers).map(|_| None).collect::<Vec<_>>(), None),
+        };
         let shared = Arc::new(Shared::new(options));
-        let mut relay = Self { address, shared: shared.clone(), mailboxes: Vec::new(), ending: Ending::default() };
-        for listener in listeners {
+        let mut relay = Self {
+            address,
+            shared: shared.clone(),
+            mailboxes: Vec::new(),
+            joins: AtomicU64::new(0),
+            ending: Ending::default(),
+        };
+        for (number, listener) in listeners.into_iter().enumerate() {
             let mailbox = Arc::new(Mailbox::new().map_err(|errno| Error::system("eventfd", errno))?);
-            let worker = Worker::new(shared.clone(), listener, mailbox.clone())?;
+            let worker = Worker::new(number, shared.clone(), listener, mailbox.clone())?;
             relay.mailboxes.push(mailbox);
             let running = relay.ending.enter();
             std::thread::Builder::new()
@@ -66,8 +105,41 @@ impl Relay {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> &Address {
-        &self.address
+    pub fn address(&self) -> Option<&Address> {
+        self.address.as_ref()
+    }
+
+    /// Joins two sides, or a source and its sinks; `join.ended` is told when that is over. Returns a name for
+    /// [`Relay::cancel`].
+    pub fn join(&self, mut join: Join) -> Result<u64> {
+        if join.sinks.len() > MOST_TAPS {
+            let message = format!("there are {} sinks, but may be at most {MOST_TAPS}", join.sinks.len());
+            return Err(Error::new(Code::InvalidArgument, message));
+        }
+        if join.target.is_none() {
+            let null = crate::sys::open::null().map_err(|errno| Error::system("open", errno))?;
+            join.target = Some(NonBlocking::new(null)?);
+        }
+        let name = self.joins.fetch_add(1, Ordering::Relaxed);
+        self.mailbox_of(name).send(Message::Join(name, Box::new(join)));
+        Ok(name)
+    }
+
+    /// Ends what was joined at once, with [`Outcome::Cut`].
+    pub fn cancel(&self, name: u64) {
+        self.mailbox_of(name).send(Message::Cancel(name));
+    }
+
+    fn mailbox_of(&self, name: u64) -> &Mailbox<Message> {
+        &self.mailboxes[(name % self.mailboxes.len() as u64) as usize]
+    }
+
+    /// Where the connection that was asked about goes to; `None`: nowhere, it is reset. An answer that comes too late is
+    /// ignored.
+    pub fn answer(&self, id: QuestionId, address: Option<Address>) {
+        if let Some(mailbox) = self.mailboxes.get(id.worker) {
+            mailbox.send(Message::Answer(id, address));
+        }
     }
 
     /// What it has counted so far.
@@ -81,11 +153,15 @@ impl Relay {
             retries: stats.retries.get(),
             connect_timeouts: stats.connect_timeouts.get(),
             idle_timeouts: stats.idle_timeouts.get(),
-            failed: stats.failed.get(),
+            client_failures: stats.client_failures.get(),
+            target_failures: stats.target_failures.get(),
+            mirror_failures: stats.mirror_failures.get(),
             cut: stats.cut.get(),
             degraded: stats.degraded.get(),
             bytes_up: stats.up.get(),
             bytes_down: stats.down.get(),
+            mirrored: stats.mirrored.get(),
+            dropped: stats.dropped.get(),
         }
     }
 

@@ -1,8 +1,13 @@
 //! What a relay is told.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::append::AppendedFile;
+use super::link::MOST_TAPS;
 use crate::error::{Code, Error, Result};
+use crate::reactor::registry::Token;
 use crate::server::Address;
 
 /// How bytes go from socket to socket.
@@ -33,19 +38,94 @@ pub enum ProxyProtocol {
 }
 
 /// What becomes of accepted connections.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Destination {
     /// They get back what they send.
     Echo,
     /// They are joined with a connection to one of these.
     Targets(Vec<Address>, Balance),
+    /// Somebody is asked for each, and says by [`Relay::answer`](super::Relay::answer).
+    Asked(Arc<dyn Fn(Question) + Send + Sync>),
+    /// None are accepted; see [`Relay::join`](super::Relay::join).
+    Given,
+}
+
+/// Which target a connection goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// To be given back with the answer.
+    pub id: QuestionId,
+    /// The client, unless it came by a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// The address that it has connected to.
+    pub own: Option<SocketAddr>,
+}
+
+/// Names a [`Question`]: three numbers, for those who cannot keep a struct.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuestionId {
+    pub(super) worker: usize,
+    pub(super) link: Token,
+    pub(super) attempt: u32,
+}
+
+impl QuestionId {
+    /// The numbers: which worker, which link, and how often it was asked for the same connection before.
+    pub fn numbers(self) -> (usize, u64, u32) {
+        (self.worker, self.link, self.attempt)
+    }
+
+    /// The name of these numbers. What was never asked is ignored.
+    pub fn of_numbers((worker, link, attempt): (usize, u64, u32)) -> Self {
+        Self { worker, link, attempt }
+    }
+}
+
+/// Which direction of a link a mirror gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From clients to targets.
+    Up,
+    /// From targets to clients.
+    Down,
+}
+
+/// What becomes of bytes that a mirror or sink does not take in time, beyond what its pipe holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// All others wait. When it fails, the link does.
+    Block,
+    /// It misses them.
+    Drop,
+}
+
+/// Where copies of a direction go.
+#[derive(Clone)]
+pub enum MirrorTo {
+    /// Appended to this file; the streams of connections that are open at once mix in it.
+    File(Arc<AppendedFile>),
+    /// Appended to a file for each connection: `{n}` in the path becomes the number of the connection, from 1 up.
+    Files(String),
+    /// To a server. What it answers is read and forgotten.
+    Connection(Address),
+}
+
+/// A mirror of all connections of a relay.
+#[derive(Clone)]
+pub struct Mirror {
+    /// Where the copies go.
+    pub to: MirrorTo,
+    /// Of which direction.
+    pub direction: Direction,
+    /// What becomes of copies that are not taken in time.
+    pub policy: Policy,
 }
 
 /// What a relay is told. Durations of zero mean no bound.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RelayOptions {
-    /// Where it listens.
-    pub address: Address,
+    /// Where it listens, unless its connections are given.
+    pub address: Option<Address>,
     /// Where bytes go to.
     pub destination: Destination,
     /// Threads. Default: one for each core this process may use.
@@ -70,13 +150,24 @@ pub struct RelayOptions {
     pub down_time: Duration,
     /// What targets are told of clients. Default: nothing.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Who else gets the bytes; at most [`MOST_TAPS`]. Default: nobody.
+    pub mirrors: Vec<Mirror>,
 }
 
 impl RelayOptions {
     /// Options for relaying from `address` to `destination`, all else by default.
     pub fn new(address: Address, destination: Destination) -> Self {
+        Self { address: Some(address), ..Self::given(destination) }
+    }
+
+    /// Options for a relay that listens nowhere and joins what it is given, on one thread.
+    pub fn joining() -> Self {
+        Self { workers: 1, ..Self::given(Destination::Given) }
+    }
+
+    fn given(destination: Destination) -> Self {
         Self {
-            address,
+            address: None,
             destination,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             backlog: 4096,
@@ -89,6 +180,7 @@ impl RelayOptions {
             retries: 2,
             down_time: Duration::from_secs(5),
             proxy_protocol: None,
+            mirrors: Vec::new(),
         }
     }
 
@@ -100,6 +192,9 @@ impl RelayOptions {
         }
         if self.pipe_size < 4096 || self.pipe_size > 1 << 30 {
             return invalid(format!("pipeSize is {}, but must be from 4096 to 1073741824", self.pipe_size));
+        }
+        if self.mirrors.len() > MOST_TAPS {
+            return invalid(format!("mirror has {} entries, but may have at most {MOST_TAPS}", self.mirrors.len()));
         }
         match &self.destination {
             Destination::Targets(targets, _) if targets.is_empty() => {

@@ -1,5 +1,8 @@
 //! What a relay counts.
 
+use super::join::{Outcome, Party};
+use super::link::{Link, State};
+use super::tap::TapReport;
 use crate::stats::Counter;
 
 /// Counters, shared by the workers.
@@ -7,24 +10,47 @@ use crate::stats::Counter;
 pub(super) struct RelayStats {
     pub accepted: Counter,
     pub refused: Counter,
-    pub closed: Counter,
     pub unreachable: Counter,
     pub retries: Counter,
     pub connect_timeouts: Counter,
     pub idle_timeouts: Counter,
-    pub failed: Counter,
+    pub client_failures: Counter,
+    pub target_failures: Counter,
+    pub mirror_failures: Counter,
     pub cut: Counter,
     pub degraded: Counter,
     pub up: Counter,
     pub down: Counter,
+    pub mirrored: Counter,
+    pub dropped: Counter,
 }
 
 impl RelayStats {
-    pub fn end(&self, up: u64, down: u64, degraded: bool) {
-        self.closed.add(1);
-        self.up.add(up);
-        self.down.add(down);
-        self.degraded.add(u64::from(degraded));
+    /// Counts what a link has moved since it was last counted.
+    pub fn count(&self, link: &mut Link) {
+        let taps = |what: fn(&TapReport) -> u64| link.taps().map(|tap| what(&tap.report)).sum();
+        let [up, down] = &link.flows;
+        let now = [up.bytes, down.bytes, taps(|tap| tap.bytes), taps(|tap| tap.dropped)];
+        let counters = [&self.up, &self.down, &self.mirrored, &self.dropped];
+        for ((now, before), counter) in now.into_iter().zip(&mut link.counted).zip(counters) {
+            if now > *before {
+                counter.add(now - *before);
+                *before = now;
+            }
+        }
+    }
+
+    /// Counts how a link has ended.
+    pub fn end(&self, link: &Link, outcome: Outcome) {
+        self.degraded.add(u64::from(link.flows.iter().any(|flow| flow.load.degraded)));
+        self.mirror_failures.add(link.taps().filter(|tap| tap.report.failure.is_some()).count() as u64);
+        let joined = matches!(link.state, State::Joined);
+        match outcome {
+            Outcome::Failed(Party::Client, _) => self.client_failures.add(1),
+            // One that never came to be is counted as unreachable.
+            Outcome::Failed(Party::Target, _) => self.target_failures.add(u64::from(joined)),
+            Outcome::Failed(Party::Tap(_), _) | Outcome::Complete | Outcome::Idle | Outcome::Cut => {}
+        }
     }
 }
 
@@ -45,14 +71,22 @@ pub struct RelaySnapshot {
     pub connect_timeouts: u64,
     /// Connections closed for want of bytes.
     pub idle_timeouts: u64,
-    /// Connections that ended by a reset or another failure of one side.
-    pub failed: u64,
+    /// Connections that ended because the client was reset or failed otherwise.
+    pub client_failures: u64,
+    /// Connections that ended because the target was reset or failed otherwise.
+    pub target_failures: u64,
+    /// Mirrors that failed.
+    pub mirror_failures: u64,
     /// Connections cut by the end of the relay.
     pub cut: u64,
     /// Connections that had bytes go through user space for want of a pipe.
     pub degraded: u64,
-    /// Bytes from clients, of connections that have ended.
+    /// Bytes from clients to targets.
     pub bytes_up: u64,
-    /// Bytes to clients, of connections that have ended.
+    /// Bytes from targets to clients.
     pub bytes_down: u64,
+    /// Bytes that mirrors got.
+    pub mirrored: u64,
+    /// Bytes that mirrors missed.
+    pub dropped: u64,
 }

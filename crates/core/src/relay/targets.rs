@@ -1,4 +1,4 @@
-//! Which target is next, which are down, and how one is connected to.
+//! Which target is next, which are down, and how an address is connected to.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -76,26 +76,28 @@ impl Targets {
         self.list[index].down_until.store(0, Ordering::Relaxed);
     }
 
-    /// Begins to connect: the socket becomes writable when that is decided.
-    pub fn connect(&self, index: usize) -> SysResult<OwnedFd> {
-        let (family, name): (_, Box<dyn SockaddrLike>) = match &self.list[index].address {
-            Address::Tcp(std::net::SocketAddr::V4(address)) => {
-                (AddressFamily::Inet, Box::new(SockaddrIn::from(*address)))
-            }
-            Address::Tcp(std::net::SocketAddr::V6(address)) => {
-                (AddressFamily::Inet6, Box::new(SockaddrIn6::from(*address)))
-            }
-            Address::Unix(path) => (AddressFamily::Unix, Box::new(UnixAddr::new(path)?)),
-        };
-        let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-        match connect(fd.as_raw_fd(), name.as_ref()) {
-            Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(fd),
-            Err(errno) => Err(errno),
-        }
+    pub fn address(&self, index: usize) -> &Address {
+        &self.list[index].address
     }
 
     fn milliseconds(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Begins to connect: the socket becomes writable when that is decided.
+pub(super) fn connect_to(address: &Address) -> SysResult<OwnedFd> {
+    let (family, name): (_, Box<dyn SockaddrLike>) = match address {
+        Address::Tcp(std::net::SocketAddr::V4(address)) => (AddressFamily::Inet, Box::new(SockaddrIn::from(*address))),
+        Address::Tcp(std::net::SocketAddr::V6(address)) => {
+            (AddressFamily::Inet6, Box::new(SockaddrIn6::from(*address)))
+        }
+        Address::Unix(path) => (AddressFamily::Unix, Box::new(UnixAddr::new(path)?)),
+    };
+    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    match connect(fd.as_raw_fd(), name.as_ref()) {
+        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(fd),
+        Err(errno) => Err(errno),
     }
 }
 

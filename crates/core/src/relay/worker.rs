@@ -1,8 +1,8 @@
 //! A worker of a relay: one thread, one epoll, and the links of the connections it has accepted.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,19 +11,25 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::flow::Means;
-use super::link::{End, Link, Side, State, connected};
-use super::options::{Destination, RelayOptions};
+use super::append::AppendedFile;
+use super::flow::{Flow, Means};
+use super::join::{Join, Outcome, Party, Sink};
+use super::link::{END_BITS, End, Link, State};
+use super::options::{Destination, Direction, Mirror, MirrorTo, Question, QuestionId, RelayOptions};
 use super::pipes::PipePool;
+use super::side::Side;
 use super::stats::RelayStats;
-use super::targets::Targets;
+use super::tap::{Outlet, Tap};
+use super::targets::{self, Targets};
 use crate::error::{Error, Result};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::registry::{Registry, Token};
 use crate::reactor::timers::Timers;
+use crate::server::Address;
 use crate::server::listener::{self, Listener};
+use crate::sys::SysResult;
 
-/// Tokens that no registry gives out. Others are a link's token, shifted, and which side it is.
+/// Tokens that no registry gives out. Others are a link's token, shifted, and which of its ends it is.
 const WAKER: u64 = u64::MAX;
 const LISTENER: u64 = u64::MAX - 1;
 /// What one read takes at most where bytes go through user space.
@@ -32,6 +38,10 @@ const BUFFER: usize = 256 * 1024;
 const BUDGET: u64 = 4 * 1024 * 1024;
 const MOST_ACCEPTS: usize = 64;
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long mirrors that may miss bytes have for the last of them.
+const LINGER: Duration = Duration::from_secs(5);
+/// Bytes of the pipe of a mirror, at least. More than a main pipe's: it makes up for mirrors that are slow for a moment.
+const TAP_PIPE: usize = 256 * 1024;
 const EVENTS: EpollFlags =
     EpollFlags::EPOLLIN.union(EpollFlags::EPOLLOUT).union(EpollFlags::EPOLLRDHUP).union(EpollFlags::EPOLLET);
 
@@ -39,6 +49,14 @@ const EVENTS: EpollFlags =
 pub(super) enum Message {
     /// Accept no more, and end at this moment at the latest.
     Drain(Instant),
+    /// Join these, under this name.
+    Join(u64, Box<Join>),
+    /// End what was joined under this name.
+    Cancel(u64),
+    /// The address that a connection goes to; none: nowhere.
+    Answer(QuestionId, Option<Address>),
+    /// What a thread has written to the file of a tap.
+    Written { token: Token, index: usize, count: usize, result: SysResult<()> },
 }
 
 /// What the workers of a relay share.
@@ -52,43 +70,58 @@ pub(super) struct Shared {
 impl Shared {
     pub fn new(options: RelayOptions) -> Self {
         let targets = match &options.destination {
-            Destination::Echo => None,
             Destination::Targets(list, balance) => Some(Targets::new(list, *balance, options.down_time)),
+            Destination::Echo | Destination::Asked(_) | Destination::Given => None,
         };
         Self { options, targets, stats: RelayStats::default(), connections: AtomicUsize::new(0) }
     }
 }
 
 pub(super) struct Worker {
+    number: usize,
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox<Message>>,
     epoll: Epoll,
     listener: Option<Listener>,
     links: Registry<Link>,
+    /// Links by the names under which they were joined.
+    joined: HashMap<u64, Token>,
     turns: VecDeque<Token>,
     timers: Timers,
     pipes: PipePool,
+    tap_pipes: PipePool,
     buffer: Vec<u8>,
     paused: Option<Instant>,
     end: Option<Instant>,
 }
 
 impl Worker {
-    pub fn new(shared: Arc<Shared>, listener: Listener, mailbox: Arc<Mailbox<Message>>) -> Result<Self> {
+    pub fn new(
+        number: usize,
+        shared: Arc<Shared>,
+        listener: Option<Listener>,
+        mailbox: Arc<Mailbox<Message>>,
+    ) -> Result<Self> {
         let failed = |errno| Error::system("epoll_create1", errno);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
         epoll.add(mailbox.waker(), EpollEvent::new(EpollFlags::EPOLLIN, WAKER)).map_err(failed)?;
-        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(failed)?;
-        let pipes = PipePool::new(shared.options.pipe_size, shared.options.pipes.div_ceil(shared.options.workers));
+        if let Some(listener) = &listener {
+            epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(failed)?;
+        }
+        let most = shared.options.pipes.div_ceil(shared.options.workers);
+        let pipe_size = shared.options.pipe_size;
         Ok(Self {
+            number,
             shared,
             mailbox,
             epoll,
-            listener: Some(listener),
+            listener,
             links: Registry::default(),
+            joined: HashMap::new(),
             turns: VecDeque::new(),
             timers: Timers::default(),
-            pipes,
+            pipes: PipePool::new(pipe_size, most),
+            tap_pipes: PipePool::new(pipe_size.max(TAP_PIPE), most),
             buffer: Vec::new(),
             paused: None,
             end: None,
@@ -104,14 +137,11 @@ impl Worker {
                 match event.data() {
                     WAKER => self.mailbox.waker().clear(),
                     LISTENER => self.accept(),
-                    data => self.wake(data >> 1, data & 1 == 1, event.events()),
+                    data => self.wake(data >> END_BITS, End::from_number(data), event.events()),
                 }
             }
-            for Message::Drain(end) in self.mailbox.take() {
-                self.accept();
-                self.listener = None;
-                self.paused = None;
-                self.end = Some(end);
+            for message in self.mailbox.take() {
+                self.receive(message);
             }
             for _ in 0..self.turns.len() {
                 if let Some(token) = self.turns.pop_front() {
@@ -128,7 +158,31 @@ impl Worker {
         }
         for token in self.links.tokens().collect::<Vec<_>>() {
             self.shared.stats.cut.add(1);
-            self.close(token, true);
+            self.close(token, Outcome::Cut, true);
+        }
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Drain(end) => {
+                self.accept();
+                self.listener = None;
+                self.paused = None;
+                self.end = Some(end);
+            }
+            Message::Join(name, join) => self.join(name, *join),
+            Message::Cancel(name) => {
+                if let Some(token) = self.joined.get(&name) {
+                    self.close(*token, Outcome::Cut, true);
+                }
+            }
+            Message::Answer(id, address) => self.answered(id, address),
+            Message::Written { token, index, count, result } => {
+                if let Some(tap) = self.links.get_mut(token).and_then(|link| link.taps_mut().nth(index)) {
+                    tap.written(count, result);
+                    self.drive(token);
+                }
+            }
         }
     }
 
@@ -167,56 +221,155 @@ impl Worker {
             shared.stats.refused.add(1);
             return;
         }
+        let client = Side::socket(socket);
         if peer.is_some() {
-            let _ = crate::sys::socket::set_no_delay(socket.as_fd(), true);
+            client.set_no_delay();
         }
-        let link = Link::new(socket, peer, shared.targets.is_none(), Instant::now());
-        let Ok(token) = self.links.insert(link) else { return };
-        shared.connections.fetch_add(1, Ordering::Relaxed);
-        let Some(link) = self.links.get_mut(token) else { return };
-        if self.epoll.add(&link.client.socket, EpollEvent::new(EVENTS, token << 1)).is_err() {
-            return self.close(token, true);
-        }
-        if shared.targets.is_some() {
-            self.connect(token);
-        } else {
+        let echo = matches!(shared.options.destination, Destination::Echo);
+        let mut link = Link::accepted(client, peer, echo, Instant::now());
+        self.mirror(&mut link);
+        let Some(token) = self.insert(link) else { return };
+        if echo {
             self.arm(token);
             self.drive(token);
+        } else {
+            self.connect(token);
         }
     }
 
-    /// Connects to the next target that has not been tried; without one the link is over.
+    /// Gives a link its mirrors.
+    fn mirror(&self, link: &mut Link) {
+        let of = |direction| self.shared.options.mirrors.iter().filter(move |mirror| mirror.direction == direction);
+        let ordered = of(Direction::Up).chain(of(Direction::Down));
+        for (index, Mirror { to, direction, policy }) in ordered.enumerate() {
+            let file = |file| Outlet::File { file, writing: false };
+            let outlet = match to {
+                MirrorTo::File(shared) => Ok(file(shared.clone())),
+                MirrorTo::Files(path) => {
+                    let number = self.shared.stats.accepted.get().to_string();
+                    Ok(file(Arc::new(AppendedFile::at(path.replace("{n}", &number).as_ref()))))
+                }
+                MirrorTo::Connection(address) => targets::connect_to(address).map(|socket| Outlet::Stream {
+                    side: Side::socket(socket),
+                    connecting: Some(Instant::now()),
+                    own: true,
+                }),
+            };
+            let tap = match outlet {
+                Ok(outlet) => Tap::new(outlet, *policy, index),
+                Err(errno) => Tap::failed(errno, *policy, index),
+            };
+            link.flows[*direction as usize].taps.push(tap);
+        }
+    }
+
+    fn join(&mut self, name: u64, join: Join) {
+        let Join { client, target, first, one_way, sinks, policy, ended } = join;
+        let Some(target) = target else { return };
+        let [mut up, mut down] = first.map(Flow::after);
+        down.done = one_way;
+        up.taps = sinks
+            .into_iter()
+            .enumerate()
+            .map(|(index, sink)| {
+                let outlet = match sink {
+                    Sink::Stream(fd) => Outlet::Stream { side: Side::new(fd), connecting: None, own: false },
+                    Sink::File(file) => Outlet::File { file: Arc::new(file), writing: false },
+                };
+                Tap::new(outlet, policy, index)
+            })
+            .collect();
+        let mut link = Link::joined(Side::new(client), Side::new(target), [up, down], !one_way, ended);
+        link.name = Some(name);
+        let Some(token) = self.insert(link) else { return };
+        self.joined.insert(name, token);
+        self.arm(token);
+        self.drive(token);
+    }
+
+    /// Takes a link in and has epoll wait for its sides.
+    fn insert(&mut self, link: Link) -> Option<Token> {
+        self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        let token = match self.links.insert(link) {
+            Ok(token) => token,
+            Err(link) => {
+                self.end(link, Outcome::Failed(Party::Client, Errno::EMFILE), true);
+                return None;
+            }
+        };
+        let link = self.links.get_mut(token)?;
+        let failed =
+            link.sides().find_map(|(side, end)| watch(&self.epoll, side, token, end).err().map(|errno| (end, errno)));
+        if let Some((end, errno)) = failed {
+            self.close(token, Outcome::Failed(party(end), errno), true);
+            return None;
+        }
+        Some(token)
+    }
+
+    /// Connects to the next target that has not been tried, or asks which it is; without one the link is over.
     fn connect(&mut self, token: Token) {
         let shared = self.shared.clone();
-        let Some(targets) = &shared.targets else { return };
         loop {
             let Some(link) = self.links.get_mut(token) else { return };
-            let State::Connecting { since, tried } = &mut link.state else { return };
-            let may_try = tried.len() <= shared.options.retries as usize;
-            let Some(index) = may_try.then(|| targets.pick(tried)).flatten() else {
-                shared.stats.unreachable.add(1);
-                return self.close(token, true);
-            };
-            if !tried.is_empty() {
-                shared.stats.retries.add(1);
+            let (peer, own) = (link.peer, link.own_address());
+            let State::Connecting { since, tried, attempts } = &mut link.state else { return };
+            let attempt = *attempts;
+            if attempt > shared.options.retries {
+                return self.unreachable(token);
             }
-            tried.push(index);
+            *attempts += 1;
             *since = Instant::now();
-            match targets.connect(index) {
-                Ok(socket) => {
-                    let added = self.epoll.add(&socket, EpollEvent::new(EVENTS, token << 1 | 1));
-                    link.target = Some(Side::new(socket));
-                    link.target_index = Some(index);
-                    if added.is_err() {
-                        return self.close(token, true);
-                    }
+            let picked = match (&shared.options.destination, &shared.targets) {
+                (Destination::Asked(asked), _) => {
+                    asked(Question { id: QuestionId { worker: self.number, link: token, attempt }, peer, own });
+                    shared.stats.retries.add(u64::from(attempt > 0));
                     return self.arm(token);
+                }
+                (_, Some(targets)) => targets.pick(tried).map(|index| (targets, index)),
+                _ => None,
+            };
+            let Some((targets, index)) = picked else { return self.unreachable(token) };
+            shared.stats.retries.add(u64::from(attempt > 0));
+            tried.push(index);
+            match targets::connect_to(targets.address(index)) {
+                Ok(socket) => {
+                    link.target_index = Some(index);
+                    return self.connecting(token, socket);
                 }
                 Err(_) => {
                     targets.leave(index);
                     targets.fail(index);
                 }
             }
+        }
+    }
+
+    fn connecting(&mut self, token: Token, socket: OwnedFd) {
+        let Some(link) = self.links.get_mut(token) else { return };
+        let side = link.target.insert(Side::socket(socket));
+        if let Err(errno) = watch(&self.epoll, side, token, End::Target) {
+            return self.close(token, Outcome::Failed(Party::Target, errno), true);
+        }
+        self.arm(token);
+    }
+
+    fn unreachable(&mut self, token: Token) {
+        self.shared.stats.unreachable.add(1);
+        self.close(token, Outcome::Failed(Party::Target, Errno::ECONNREFUSED), true);
+    }
+
+    /// Somebody has said where a connection goes to.
+    fn answered(&mut self, id: QuestionId, address: Option<Address>) {
+        let Some(link) = self.links.get_mut(id.link) else { return };
+        match &link.state {
+            State::Connecting { attempts, .. } if *attempts == id.attempt + 1 && link.target.is_none() => {}
+            _ => return,
+        }
+        match address.as_ref().map(targets::connect_to) {
+            None => self.unreachable(id.link),
+            Some(Ok(socket)) => self.connecting(id.link, socket),
+            Some(Err(_)) => self.refused(id.link),
         }
     }
 
@@ -231,17 +384,17 @@ impl Worker {
         self.connect(token);
     }
 
-    fn wake(&mut self, token: Token, is_target: bool, events: EpollFlags) {
+    fn wake(&mut self, token: Token, end: End, events: EpollFlags) {
         let Some(link) = self.links.get_mut(token) else { return };
-        let failed = link.note(is_target, events);
+        let failed = link.note(end, events);
         match &link.state {
-            State::Connecting { .. } if is_target => {
+            State::Connecting { .. } if end == End::Target => {
                 let Some(target) = &link.target else { return };
                 // A socket that has not begun to connect says HUP as well; only the answer counts.
-                match connected(&target.socket) {
-                    Ok(()) if events.contains(EpollFlags::EPOLLOUT) && !failed => {
+                match failed.map_or_else(|| target.failure(), Err) {
+                    Ok(()) if events.contains(EpollFlags::EPOLLOUT) => {
                         link.state = State::Joined;
-                        let _ = crate::sys::socket::set_no_delay(target.socket.as_fd(), true);
+                        target.set_no_delay();
                         if let (Some(targets), Some(index)) = (&self.shared.targets, link.target_index) {
                             targets.succeed(index);
                         }
@@ -259,17 +412,16 @@ impl Worker {
             }
             // A client that is gone before its target has answered.
             State::Connecting { .. } => {
-                if failed {
-                    self.close(token, true);
+                if let Some(errno) = failed {
+                    self.close(token, Outcome::Failed(Party::Client, errno), true);
                 }
             }
-            State::Joined if failed => {
+            State::Joined => match failed {
                 // What is still in a receive buffer goes with it, as in a connection without a relay.
-                self.shared.stats.failed.add(1);
-                self.close(token, true);
-            }
-            State::Joined if !link.queued => self.drive(token),
-            State::Joined => {}
+                Some(errno) => self.close(token, Outcome::Failed(party(end), errno), true),
+                None if !link.queued => self.drive(token),
+                None => {}
+            },
         }
     }
 
@@ -280,30 +432,34 @@ impl Worker {
         }
         let mut means = Means {
             pipes: &mut self.pipes,
+            tap_pipes: &mut self.tap_pipes,
             buffer: &mut self.buffer,
             method: self.shared.options.method,
             budget: BUDGET,
+            token,
+            mailbox: &self.mailbox,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| link.pump(&mut means)));
-        let asked = link.refusing().all(|(socket, is_target)| {
-            let mut event = EpollEvent::new(EVENTS, token << 1 | u64::from(is_target));
-            self.epoll.modify(socket, &mut event).is_ok()
+        self.shared.stats.count(link);
+        let asked = link.refusing().try_for_each(|(side, end)| {
+            if !side.is_pollable() {
+                return Ok(());
+            }
+            self.epoll.modify(side, &mut EpollEvent::new(EVENTS, token << END_BITS | end.number()))
         });
-        if !asked {
-            return self.close(token, true);
-        }
-        match outcome {
-            Ok(Ok(true)) if !link.queued => {
-                link.queued = true;
-                self.turns.push_back(token);
+        match (outcome, asked) {
+            (Ok(Ok(_)), Err(errno)) => self.close(token, Outcome::Failed(Party::Client, errno), true),
+            (Ok(Ok(more)), Ok(())) => {
+                if more && !link.queued {
+                    link.queued = true;
+                    self.turns.push_back(token);
+                }
+                if link.is_lingering() {
+                    self.arm(token);
+                }
             }
-            Ok(Ok(_)) => {}
-            Ok(Err(End::Complete)) => self.close(token, false),
-            Ok(Err(End::Failed)) => {
-                self.shared.stats.failed.add(1);
-                self.close(token, false);
-            }
-            Err(_) => self.close(token, true),
+            (Ok(Err(outcome)), _) => self.close(token, outcome, false),
+            (Err(_), _) => self.close(token, Outcome::Failed(Party::Client, Errno::EIO), true),
         }
     }
 
@@ -311,11 +467,14 @@ impl Worker {
     fn arm(&mut self, token: Token) {
         let Some(link) = self.links.get_mut(token) else { return };
         let options = &self.shared.options;
-        let (since, limit) = match &link.state {
-            State::Connecting { since, .. } => (*since, options.connect_timeout),
-            State::Joined => (link.progressed, options.idle_timeout),
+        let bound = |since: Instant, limit: Duration| (!limit.is_zero()).then(|| since + limit);
+        let own = match &link.state {
+            State::Connecting { since, .. } => bound(*since, options.connect_timeout),
+            State::Joined if link.may_miss() => bound(link.progressed, LINGER),
+            State::Joined => bound(link.progressed, options.idle_timeout),
         };
-        link.deadline = (!limit.is_zero()).then(|| since + limit);
+        let mirrors = link.taps().filter_map(|tap| bound(tap.connecting()?, options.connect_timeout));
+        link.deadline = mirrors.chain(own).min();
         if let Some(deadline) = link.deadline
             && link.timer.is_none_or(|timer| deadline < timer)
         {
@@ -337,14 +496,27 @@ impl Worker {
             if link.deadline.is_none_or(|deadline| deadline > now) {
                 continue;
             }
+            let limit = self.shared.options.connect_timeout;
+            let mut late = false;
+            for tap in link.taps_mut() {
+                if !limit.is_zero() && tap.connecting().is_some_and(|since| since + limit <= now) {
+                    tap.fail(Errno::ETIMEDOUT);
+                    late = true;
+                }
+            }
             match link.state {
+                _ if late => {
+                    self.arm(token);
+                    self.drive(token);
+                }
                 State::Connecting { .. } => {
                     self.shared.stats.connect_timeouts.add(1);
                     self.refused(token);
                 }
+                State::Joined if link.may_miss() => self.close(token, Outcome::Complete, false),
                 State::Joined => {
                     self.shared.stats.idle_timeouts.add(1);
-                    self.close(token, false);
+                    self.close(token, Outcome::Idle, false);
                 }
             }
         }
@@ -356,19 +528,56 @@ impl Worker {
         }
     }
 
-    fn close(&mut self, token: Token, reset: bool) {
-        let Some(mut link) = self.links.remove(token) else { return };
+    fn close(&mut self, token: Token, outcome: Outcome, reset: bool) {
+        if let Some(link) = self.links.remove(token) {
+            self.end(link, outcome, reset);
+        }
+    }
+
+    fn end(&mut self, mut link: Link, outcome: Outcome, reset: bool) {
         if reset {
             link.reset();
         }
         for flow in &mut link.flows {
-            flow.abandon(&mut self.pipes);
+            flow.load.release(&mut self.pipes);
+            for tap in &mut flow.taps {
+                tap.abandon(&mut self.tap_pipes);
+            }
         }
-        let [up, down] = &link.flows;
-        self.shared.stats.end(up.bytes, down.bytes, up.degraded || down.degraded);
+        self.shared.stats.count(&mut link);
+        self.shared.stats.end(&link, outcome);
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
         if let (Some(targets), Some(index)) = (&self.shared.targets, link.target_index) {
             targets.leave(index);
         }
+        if let Some(name) = link.name {
+            self.joined.remove(&name);
+        }
+        if let Some(ended) = link.ended.take() {
+            let report = link.report(outcome);
+            // Its descriptors are closed before anybody hears of it.
+            drop(link);
+            ended(report);
+        }
+    }
+}
+
+/// Has epoll wait for a side, if it can.
+fn watch(epoll: &Epoll, side: &Side, token: Token, end: End) -> SysResult<()> {
+    if !side.is_pollable() {
+        return Ok(());
+    }
+    match epoll.add(side, EpollEvent::new(EVENTS, token << END_BITS | end.number())) {
+        // Devices like /dev/null are always ready.
+        Err(Errno::EPERM) => Ok(()),
+        result => result,
+    }
+}
+
+fn party(end: End) -> Party {
+    match end {
+        End::Client => Party::Client,
+        End::Target => Party::Target,
+        End::Tap(at) => Party::Tap(at),
     }
 }

@@ -33,6 +33,11 @@ pub fn openat2(dir: impl AsFd, path: &std::ffi::CStr, flags: OFlag, resolve: Res
     nix::fcntl::openat2(dir, path, OpenHow::new().flags(flags).resolve(resolve))
 }
 
+/// `/dev/null`, for writing.
+pub fn null() -> SysResult<OwnedFd> {
+    nix::fcntl::open(c"/dev/null", OFlag::O_WRONLY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
+}
+
 /// One `statx(2)` of an open descriptor. A network file system answers from its cache (`AT_STATX_DONT_SYNC`).
 pub fn statx(fd: impl AsFd) -> SysResult<Stat> {
     statx_at(fd, c"", libc::AT_EMPTY_PATH)

@@ -1,0 +1,373 @@
+//! What is joined, mirrored and split.
+
+mod relay_support;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use proptest::prelude::*;
+use relay_support::{bytes, closed_port, connect, descriptors, receive, relay_to, send, settled, target};
+use zerosend_core::reactor::NonBlocking;
+use zerosend_core::relay::{
+    AppendedFile, Direction, Join, LinkReport, Mirror, MirrorTo, Outcome, Party, Policy, Relay, RelayMethod,
+    RelayOptions, Sink,
+};
+use zerosend_core::server::Address;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn joining(change: impl FnOnce(&mut RelayOptions)) -> Relay {
+    let mut options = RelayOptions::joining();
+    change(&mut options);
+    Relay::start(options).expect("a relay")
+}
+
+fn socket(stream: impl Into<OwnedFd>) -> NonBlocking {
+    NonBlocking::new(stream.into()).expect("a descriptor")
+}
+
+/// Two ends of a connection.
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let one = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+    let (two, _) = listener.accept().expect("a connection");
+    for stream in [&one, &two] {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    }
+    (one, two)
+}
+
+fn join_of(client: NonBlocking, target: Option<NonBlocking>) -> (Join, Receiver<LinkReport>) {
+    let (tell, hears) = channel();
+    let ended = Box::new(move |report| drop(tell.send(report)));
+    let first = [Vec::new(), Vec::new()];
+    (Join { client, target, first, one_way: false, sinks: Vec::new(), policy: Policy::Block, ended }, hears)
+}
+
+#[test]
+fn two_sockets_are_joined_with_what_was_read_before() {
+    for method in [RelayMethod::Splice, RelayMethod::ReadWrite] {
+        let relay = joining(|options| options.method = method);
+        let ((a, a_inside), (b, b_inside)) = (pair(), pair());
+        let (mut join, ended) = join_of(socket(a_inside), Some(socket(b_inside)));
+        join.first = [b"before ".to_vec(), Vec::new()];
+        relay.join(join).expect("joined");
+        let (up, down) = (bytes(3_000_000, 5), bytes(2_000_000, 6));
+        thread::scope(|scope| {
+            scope.spawn(|| send(a.try_clone().expect("a clone"), &up, &[9000]));
+            scope.spawn(|| send(b.try_clone().expect("a clone"), &down, &[50_000]));
+            let got = scope.spawn(|| receive(a.try_clone().expect("a clone")));
+            let all = receive(b.try_clone().expect("a clone"));
+            assert!(all[..7] == *b"before " && all[7..] == up);
+            assert!(got.join().expect("a thread") == down);
+        });
+        let report = ended.recv_timeout(PATIENCE).expect("a report");
+        assert_eq!((report.up, report.down, report.outcome), (3_000_007, 2_000_000, Outcome::Complete));
+    }
+}
+
+#[test]
+fn a_join_says_which_side_has_failed_and_can_be_cancelled() {
+    let relay = joining(|options| options.idle_timeout = Duration::from_millis(300));
+    for (resets, party) in [(0, Party::Client), (1, Party::Target)] {
+        let ((a, a_inside), (b, b_inside)) = (pair(), pair());
+        let (join, ended) = join_of(socket(a_inside), Some(socket(b_inside)));
+        relay.join(join).expect("joined");
+        let (resetting, mut other) = if resets == 0 { (a, b) } else { (b, a) };
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        nix::sys::socket::setsockopt(&resetting, nix::sys::socket::sockopt::Linger, &linger).expect("an option");
+        drop(resetting);
+        let report = ended.recv_timeout(PATIENCE).expect("a report");
+        assert_eq!(report.outcome, Outcome::Failed(party, Errno::ECONNRESET));
+        assert!(other.read(&mut [0]).is_err(), "reset too");
+    }
+    let ((mut a, a_inside), (_b, b_inside)) = (pair(), pair());
+    let (join, ended) = join_of(socket(a_inside), Some(socket(b_inside)));
+    let name = relay.join(join).expect("joined");
+    relay.cancel(name);
+    assert_eq!(ended.recv_timeout(PATIENCE).expect("a report").outcome, Outcome::Cut);
+    assert!(a.read(&mut [0]).is_err(), "a reset");
+
+    let ((_a, a_inside), (_b, b_inside)) = (pair(), pair());
+    let (join, ended) = join_of(socket(a_inside), Some(socket(b_inside)));
+    relay.join(join).expect("joined");
+    assert_eq!(ended.recv_timeout(PATIENCE).expect("a report").outcome, Outcome::Idle);
+}
+
+/// Reads all, so many bytes at a time, with pauses.
+fn receive_slowly(mut from: impl Read, piece: usize, pause: Duration) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut buffer = vec![0; piece];
+    loop {
+        match from.read(&mut buffer).expect("received") {
+            0 => return all,
+            count => all.extend_from_slice(&buffer[..count]),
+        }
+        thread::sleep(pause);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn five_sinks_of_any_speed_get_the_same_bytes(
+        length in 0..900_000_usize,
+        pieces in prop::collection::vec(1..70_000_usize, 1..6),
+        speeds in prop::collection::vec((1_000..200_000_usize, 0..400_u64), 4),
+        splices: bool,
+        has_target: bool,
+        no_pipes: bool,
+    ) {
+        let relay = joining(|options| {
+            options.method = if splices { RelayMethod::Splice } else { RelayMethod::ReadWrite };
+            // Pages of loopback are large: of a pipe of one page there is one.
+            options.pipe_size = if no_pipes { 4096 } else { 65_536 };
+        });
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("copy");
+        let data = bytes(length, 9);
+        let (source, source_inside) = pair();
+        let mut readers: Vec<Box<dyn Read + Send>> = Vec::new();
+        let mut sinks = Vec::new();
+        for at in 0..4 {
+            // TCP, Unix and pipes in turn.
+            let (reader, sink): (Box<dyn Read + Send>, _) = match at % 3 {
+                0 => {
+                    let (reader, sink) = pair();
+                    (Box::new(reader), socket(sink))
+                }
+                1 => {
+                    let (reader, sink) = UnixStream::pair().expect("a pair");
+                    (Box::new(reader), socket(sink))
+                }
+                _ => {
+                    let (reader, sink) = nix::unistd::pipe().expect("a pipe");
+                    (Box::new(std::fs::File::from(reader)), socket(sink))
+                }
+            };
+            readers.push(reader);
+            sinks.push(sink);
+        }
+        let (mut join, ended) = join_of(socket(source_inside), None);
+        join.one_way = true;
+        if has_target {
+            join.target = sinks.pop();
+        }
+        join.sinks = sinks.into_iter().map(Sink::Stream).collect();
+        join.sinks.push(Sink::File(AppendedFile::at(&path)));
+        relay.join(join).expect("joined");
+        thread::scope(|scope| {
+            let threads: Vec<_> = readers
+                .into_iter()
+                .zip(&speeds)
+                .map(|(reader, (piece, pause))| {
+                    scope.spawn(move || receive_slowly(reader, *piece, Duration::from_micros(*pause)))
+                })
+                .collect();
+            send(source, &data, &pieces);
+            for thread in threads {
+                assert!(thread.join().expect("a reader") == data);
+            }
+        });
+        let report = ended.recv_timeout(PATIENCE).expect("a report");
+        prop_assert_eq!((report.outcome, report.up), (Outcome::Complete, length as u64));
+        prop_assert!(report.taps.iter().all(|tap| tap.bytes == length as u64 && tap.dropped == 0));
+        prop_assert!(std::fs::read(&path).unwrap_or_default() == data);
+    }
+}
+
+#[test]
+fn one_that_does_not_read_misses_bytes_or_holds_all_others() {
+    let data = bytes(8 << 20, 4);
+    for policy in [Policy::Drop, Policy::Block] {
+        let relay = joining(|_| {});
+        let ((source, source_inside), (good, good_inside), (bad, bad_inside)) = (pair(), pair(), pair());
+        let (mut join, ended) = join_of(socket(source_inside), None);
+        join.one_way = true;
+        join.policy = policy;
+        join.sinks = vec![Sink::Stream(socket(good_inside)), Sink::Stream(socket(bad_inside))];
+        relay.join(join).expect("joined");
+        thread::scope(|scope| {
+            scope.spawn(|| send(source.try_clone().expect("a clone"), &data, &[100_000]));
+            let got = scope.spawn(|| receive(good));
+            if policy == Policy::Block {
+                thread::sleep(Duration::from_millis(300));
+                assert!(!got.is_finished(), "held");
+                assert!(receive(bad) == data);
+                assert!(got.join().expect("a reader") == data);
+                let report = ended.recv_timeout(PATIENCE).expect("a report");
+                assert!(report.taps.iter().all(|tap| tap.dropped == 0), "{report:?}");
+            } else {
+                let got = got.join().expect("a reader");
+                drop(bad);
+                let report = ended.recv_timeout(PATIENCE).expect("a report");
+                assert_eq!(report.taps[0].bytes, got.len() as u64);
+                assert!(report.taps[1].dropped > 1 << 20, "{report:?}");
+                assert!(report.taps[0].dropped < report.taps[1].dropped, "{report:?}");
+                for tap in &report.taps {
+                    assert_eq!(tap.bytes + tap.dropped, data.len() as u64, "{report:?}");
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn a_sink_that_fails_ends_it_or_is_left_behind() {
+    for policy in [Policy::Drop, Policy::Block] {
+        let relay = joining(|_| {});
+        let ((mut source, source_inside), (mut good, good_inside)) = (pair(), pair());
+        let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+        drop(reader);
+        let (mut join, ended) = join_of(socket(source_inside), Some(socket(good_inside)));
+        join.one_way = true;
+        join.policy = policy;
+        join.sinks = vec![Sink::Stream(socket(writer))];
+        relay.join(join).expect("joined");
+        source.write_all(b"hello").expect("sent");
+        source.shutdown(Shutdown::Write).expect("half-closed");
+        let report = ended.recv_timeout(PATIENCE).expect("a report");
+        assert_eq!(report.taps[0].failure, Some(Errno::EPIPE));
+        if policy == Policy::Drop {
+            assert_eq!((report.outcome, report.up, report.taps[0].dropped), (Outcome::Complete, 5, 5));
+            let mut five = [0; 5];
+            good.read_exact(&mut five).expect("received");
+        } else {
+            assert_eq!(report.outcome, Outcome::Failed(Party::Tap(0), Errno::EPIPE));
+        }
+    }
+}
+
+fn mirrored(mirrors: Vec<Mirror>) -> (Relay, TcpListener) {
+    let (listener, address) = target();
+    (relay_to(vec![address], |options| options.mirrors = mirrors), listener)
+}
+
+/// Sends through the relay, answers, and compares.
+fn exchange(relay: &Relay, listener: &TcpListener, up: &[u8], down: &[u8]) {
+    let client = connect(relay);
+    let (server, _) = listener.accept().expect("a connection");
+    thread::scope(|scope| {
+        scope.spawn(|| send(client.try_clone().expect("a clone"), up, &[30_000]));
+        scope.spawn(|| send(server.try_clone().expect("a clone"), down, &[30_000]));
+        let got = scope.spawn(|| receive(client.try_clone().expect("a clone")));
+        assert!(receive(server.try_clone().expect("a clone")) == up);
+        assert!(got.join().expect("a reader") == down);
+    });
+}
+
+#[test]
+fn mirrors_of_both_directions_in_files_and_on_a_server() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let audit = directory.path().join("audit");
+    std::fs::write(&audit, "earlier ").expect("a file");
+    let (mirror, mirror_address) = target();
+    let (relay, listener) = mirrored(vec![
+        Mirror {
+            to: MirrorTo::Files(directory.path().join("down-{n}").to_str().expect("text").into()),
+            direction: Direction::Down,
+            policy: Policy::Block,
+        },
+        Mirror {
+            to: MirrorTo::File(Arc::new(AppendedFile::at(&audit))),
+            direction: Direction::Up,
+            policy: Policy::Block,
+        },
+        Mirror { to: MirrorTo::Connection(mirror_address), direction: Direction::Up, policy: Policy::Block },
+    ]);
+    let (up, down) = (bytes(700_000, 1), bytes(900_000, 2));
+    thread::scope(|scope| {
+        // It answers as much as it gets, which nobody may have to read.
+        let copied = scope.spawn(|| {
+            let (mut stream, _) = mirror.accept().expect("a connection");
+            let mut all = Vec::new();
+            let mut buffer = vec![0; 50_000];
+            loop {
+                match stream.read(&mut buffer).expect("received") {
+                    0 => return all,
+                    count => {
+                        all.extend_from_slice(&buffer[..count]);
+                        stream.write_all(&buffer[..count]).expect("taken");
+                    }
+                }
+            }
+        });
+        exchange(&relay, &listener, &up, &down);
+        assert!(copied.join().expect("a mirror") == up);
+    });
+    let stats = settled(&relay, |stats| stats.connections == 0);
+    assert_eq!((stats.mirrored, stats.dropped, stats.mirror_failures), (2 * 700_000 + 900_000, 0, 0));
+    let written = std::fs::read(&audit).expect("a file");
+    assert!(written[..8] == *b"earlier " && written[8..] == up);
+    assert!(std::fs::read(directory.path().join("down-1")).expect("a file") == down);
+    assert_eq!(relay.stats().degraded, 0);
+}
+
+#[test]
+fn a_mirror_that_is_down_or_hangs_harms_nobody_under_drop() {
+    let (hanging, hanging_address) = target();
+    nix::sys::socket::listen(&hanging, nix::sys::socket::Backlog::new(0).expect("a length")).expect("listening");
+    let Address::Tcp(full) = hanging_address.clone() else { unreachable!() };
+    let _fill: Vec<_> =
+        (0..3).filter_map(|_| TcpStream::connect_timeout(&full, Duration::from_millis(200)).ok()).collect();
+    let drop_to =
+        |address| Mirror { to: MirrorTo::Connection(address), direction: Direction::Up, policy: Policy::Drop };
+    let (relay, listener) = mirrored(vec![
+        drop_to(closed_port()),
+        drop_to(hanging_address),
+        drop_to(Address::Unix("/nowhere/at/all".into())),
+        Mirror { to: MirrorTo::Files("/nowhere/at/all-{n}".into()), direction: Direction::Down, policy: Policy::Drop },
+    ]);
+    let (up, down) = (bytes(2_000_000, 1), bytes(1_000_000, 2));
+    exchange(&relay, &listener, &up, &down);
+    let stats = settled(&relay, |stats| stats.connections == 0);
+    assert_eq!((stats.dropped, stats.mirrored), (3 * 2_000_000 + 1_000_000, 0));
+    assert_eq!((stats.client_failures, stats.target_failures), (0, 0));
+}
+
+#[test]
+fn a_mirror_that_is_down_ends_the_connection_under_block() {
+    let (relay, listener) = mirrored(vec![Mirror {
+        to: MirrorTo::Connection(closed_port()),
+        direction: Direction::Up,
+        policy: Policy::Block,
+    }]);
+    let mut client = connect(&relay);
+    client.write_all(b"hello").expect("sent");
+    let (mut server, _) = listener.accept().expect("a connection");
+    // What its pipe took may have gone on before it was known to be down.
+    assert!(server.read_to_end(&mut Vec::new()).is_err(), "a reset");
+    assert!(client.read(&mut [0]).is_err(), "a reset");
+    settled(&relay, |stats| stats.mirror_failures == 1 && stats.connections == 0 && stats.mirrored == 0);
+}
+
+#[test]
+fn idle_mirrors_hold_no_pipes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (relay, listener) = mirrored(vec![Mirror {
+        to: MirrorTo::File(Arc::new(AppendedFile::at(&directory.path().join("audit")))),
+        direction: Direction::Up,
+        policy: Policy::Block,
+    }]);
+    let mut pairs = Vec::new();
+    let before = descriptors();
+    for _ in 0..50 {
+        let mut client = connect(&relay);
+        client.write_all(b"x").expect("sent");
+        let (mut server, _) = listener.accept().expect("a connection");
+        server.read_exact(&mut [0]).expect("received");
+        pairs.push((client, server));
+    }
+    settled(&relay, |stats| stats.mirrored == 50);
+    thread::sleep(Duration::from_millis(20));
+    // Other tests of this process open descriptors as well, but none a hundred pipes.
+    assert!(descriptors() <= before + 50 * 4 + 90, "{} descriptors", descriptors() - before);
+}
