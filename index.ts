@@ -29,9 +29,11 @@ export type {
   FrontDoorStatistics,
 } from './lib/front-door/options.js';
 export { createStaticHandler, type StaticHandler, type StaticHandlerOptions } from './lib/handler.js';
+export type { JoinOptions } from './lib/joiner.js';
 export { MappedFile, type MappedFileOptions } from './lib/mapped-file.js';
 export { allocPages, type SendPagesOptions, sendPages } from './lib/pages.js';
 export { Pipe, type PipeOptions, type PipeStatistics, pipeStatistics } from './lib/pipe.js';
+export { fileToPipe, pipeToFile } from './lib/pipe-files.js';
 export {
   type Moved,
   type RawEnd,
@@ -46,11 +48,15 @@ export { type ReceiveFileOptions, type ReceiveSource, receiveFile } from './lib/
 export {
   createEchoServer,
   createProxy,
+  type ProxyClient,
+  type ProxyMirror,
   type ProxyOptions,
+  type ProxyTarget,
   type Relay,
   type RelayOptions,
   type RelayStatistics,
 } from './lib/relay.js';
+export { type RelayResult, type RelaySocket, relay } from './lib/relay-sockets.js';
 export {
   type FileSource,
   type Method,
@@ -65,4 +71,12 @@ export {
 } from './lib/send-file.js';
 export type { FileServerLimit, FileServerStatistics } from './lib/server-statistics.js';
 export type { Coding, SiteOptions } from './lib/site.js';
+export {
+  createSplitter,
+  type SplitSink,
+  type SplitSource,
+  type Splitter,
+  type SplitterOptions,
+  type SplitterResult,
+} from './lib/splitter.js';
 export type { Road, RoadStatistics, StaticStatistics } from './lib/static/statistics.js';

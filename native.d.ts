@@ -28,6 +28,9 @@ export declare function adviseMapped(token: number, advice: 'sequential' | 'rand
  */
 export declare function allocPages(bytes: number): ArrayBuffer
 
+/** Says where the connection goes to that was asked about; absent: nowhere. */
+export declare function answerQuestion(token: number, question: RelayQuestion, target?: AddressSettings | undefined | null): void
+
 /** What the cache has counted. */
 export declare function cacheCounters(cache: number): CacheCounters
 
@@ -86,6 +89,9 @@ export interface CacheSettings {
 /** Aborts what the reactor drives for `request`; it is answered with `ABORT_ERR`. */
 export declare function cancel(request: number): void
 
+/** Ends what was joined; its sockets are reset. */
+export declare function cancelJoin(token: number, name: number): void
+
 /** Forgets all files. */
 export declare function clearCache(cache: number): void
 
@@ -94,6 +100,9 @@ export declare function closeCache(cache: number): void
 
 /** Closes the door's own connections: those that wait for a request, or all. */
 export declare function closeConnections(token: number, which: 'idle' | 'all'): void
+
+/** Ends a thread for joins, and what is joined. */
+export declare function closeJoiner(token: number): void
 
 /** Closes an end of a pipe. Without one, `release` closes both. */
 export declare function closePipeEnd(token: number, end: 'read' | 'write'): void
@@ -167,6 +176,13 @@ export interface DriveOptions {
 /** Lets go of a door that has ended; gives the last entries of its log. */
 export declare function endDoor(token: number): Array<DoorLogEntry>
 
+/** An errno, negative as in Node's errors, its name, and what it means. */
+export interface ErrnoName {
+  errno: number
+  code: string
+  meaning: string
+}
+
 /** Writes changed pages to the disk. */
 export declare function flushMapped(request: number, token: number, wait: boolean): void
 
@@ -191,6 +207,42 @@ export declare function holdTarget(fd: number): number
 
 /** Forgets a file; gives whether there was one. */
 export declare function invalidateCached(cache: number, path: string): boolean
+
+/** Joins. `request` is answered when that is over. Returns a name for `cancelJoin`. */
+export declare function join(token: number, request: number, settings: JoinSettings): number
+
+/** How bytes go between what is joined. Times in milliseconds. */
+export interface JoinerSettings {
+  method: 'splice' | 'read-write'
+  pipeSize: number
+  idleTimeout: number
+}
+
+/** What became of a join. */
+export interface JoinReport {
+  up: number
+  down: number
+  outcome: 'complete' | 'idle' | 'cut' | 'failed'
+  /** Who has failed: a sink's number, -1 the target, -2 the client. */
+  party?: number
+  failure?: ErrnoName
+  sinks: Array<SinkReport>
+}
+
+/** What is to be joined: tokens of `holdTarget` and `openSink`, which are used up. */
+export interface JoinSettings {
+  client: number
+  /** Absent: the sinks get all. */
+  target?: number
+  /** What was read from the client before. */
+  firstUp?: Uint8Array
+  /** What was read from the target before. */
+  firstDown?: Uint8Array
+  /** Nothing goes back, and ends are not passed on. */
+  oneWay: boolean
+  sinks: Array<number>
+  policy: 'block' | 'drop'
+}
 
 /** The names of the limits, in the order in which they are counted. */
 export declare function limitNames(): Array<string>
@@ -245,6 +297,15 @@ export declare function mergeVary(existing?: string | undefined | null): string 
 /** The names of the methods, in the order in which `startCurrent` counts them. */
 export declare function methodNames(): Array<TransferReport['method'] | 'auto'>
 
+/** Who else gets the bytes of a direction: a file, files (`{n}` is the number of the connection), or a server. */
+export interface MirrorSettings {
+  file?: string
+  files?: string
+  connect?: AddressSettings
+  direction: 'up' | 'down'
+  policy: 'block' | 'drop'
+}
+
 /** A site and where it appears. */
 export interface MountSettings {
   /** Begins and ends with a slash. */
@@ -287,10 +348,13 @@ export declare function openEngine(wake: () => void): void
 /** A transfer of a part of `buffer`, which is `allocPages`' own and JavaScript's no more after this; returns its token. */
 export declare function openGift(buffer: ArrayBuffer, offset: number, length: number, options: SendingOptions): number
 
+/** Opens a thread for joins. `request` is answered when it has ended. */
+export declare function openJoiner(request: number, settings: JoinerSettings): number
+
 /** Opens and maps a file: the event of `request` has its `token`. */
 export declare function openMapped(request: number, path: string, settings: MapSettings): void
 
-/** Opens a relay. `request` is answered when it has ended. */
+/** Opens a relay. `request` makes progress when there are questions to be taken, and is answered when it has ended. */
 export declare function openRelay(request: number, settings: RelaySettings): OpenedServer
 
 /** Opens a server. `request` is answered when it has ended. */
@@ -374,18 +438,35 @@ export interface RelayCounters {
   retries: number
   connectTimeouts: number
   idleTimeouts: number
-  failed: number
+  clientFailures: number
+  targetFailures: number
+  mirrorFailures: number
   cut: number
   degraded: number
   bytesUp: number
   bytesDown: number
+  mirrored: number
+  dropped: number
+}
+
+/** Where a connection goes to is asked. */
+export interface RelayQuestion {
+  worker: number
+  link: number
+  /** How often it was asked for the same connection before. */
+  attempt: number
+  remoteAddress?: string
+  remotePort?: number
+  localAddress?: string
+  localPort?: number
 }
 
 /** What a relay is told. Times in milliseconds. */
 export interface RelaySettings {
   listen: AddressSettings
-  /** Absent: clients get back what they send. */
+  /** Absent: clients get back what they send. Empty: it is asked for each connection. */
   targets?: Array<AddressSettings>
+  mirrors: Array<MirrorSettings>
   balance: 'round-robin' | 'least-connections'
   workers: number
   backlog: number
@@ -504,6 +585,13 @@ export declare function setHead(token: number, head: string): void
 /** Bounds the connections of door and application together; infinite: no bound. */
 export declare function setMaxConnections(token: number, most: number): void
 
+/** What became of a sink. */
+export interface SinkReport {
+  bytes: number
+  dropped: number
+  failure?: ErrnoName
+}
+
 /** The answer to a request. */
 export interface SiteAnswer {
   kind: 'response' | 'redirect' | 'not-found' | 'forbidden' | 'bad-path' | 'directory'
@@ -593,10 +681,13 @@ export declare function take(token: number, max: number): Buffer | null
 export declare function takeConnections(token: number, most: number): Array<DoorConnection>
 
 /** All events since the last call, in order: `request` and what there is to say. */
-export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer }>
+export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport }>
 
 /** Takes the entries of the log so far. */
 export declare function takeLog(token: number): Array<DoorLogEntry>
+
+/** Takes what the relay asks. Each question is to be answered. */
+export declare function takeQuestions(token: number): Array<RelayQuestion>
 
 /** One `tee(2)`; `null`: `EAGAIN`. */
 export declare function tee(from: number, to: number, length: number): number | null

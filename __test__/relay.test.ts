@@ -49,7 +49,7 @@ test.serial('an echo server: a half-close ends one direction; counts and descrip
     client.end(bytes);
     t.is(sha256(await readAll(client)), sha256(bytes));
     await until(() => relay.stats().connections === 0);
-    t.like(relay.stats(), { accepted: 1, bytesUp: 5_000_000, failed: 0 });
+    t.like(relay.stats(), { accepted: 1, bytesUp: 5_000_000, clientFailures: 0 });
     await relay.close();
     t.is(relay.stats().accepted, 1, 'the last counts stay');
     await relay.close();

@@ -65,7 +65,7 @@ export function checkDelivery(target: SendTarget, options: DeliveryOptions): voi
 }
 
 /** Checks a socket or descriptor that bytes go to or come from. */
-export function checkPeer(name: 'target' | 'source', peer: Socket | number): void {
+export function checkPeer(name: string, peer: Socket | number): void {
   if (typeof peer === 'number') {
     if (!isDescriptor(peer)) throw invalid(name, peer, 'a descriptor (an integer from 0 up) or a net.Socket');
   } else if (!(peer instanceof Socket)) {

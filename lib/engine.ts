@@ -71,10 +71,14 @@ function deliver(): void {
   }
 }
 
-/** Asks once: `start` is given the request's number, the answer settles the promise. */
-export function ask(start: (number: number) => void): Promise<NativeEvent> {
+/** Asks once: `start` is given the request's number, the answer settles the promise. `progress` hears of what comes before. */
+export function ask(start: (number: number) => void, progress?: () => void): Promise<NativeEvent> {
   return new Promise((resolve, reject) => {
-    const number = request((event) => (event.error === undefined ? resolve(event) : reject(event.error)));
+    const number = request((event) => {
+      if (event.progress !== undefined) progress?.();
+      else if (event.error === undefined) resolve(event);
+      else reject(event.error);
+    });
     try {
       start(number);
     } catch (error) {

@@ -24,6 +24,8 @@ export interface ZerosendError extends Error {
   path?: string;
   /** Bytes that had been handed to the kernel when a transfer failed. */
   bytes?: number;
+  /** Which end has failed, of a `relay` (`'a'`, `'b'`) or a splitter (`'source'`, `'sinks[0]'`, ...). */
+  side?: string;
 }
 
 /** An error of our own. Wrong arguments are `TypeError`s and `RangeError`s, as Node's are. */

@@ -28,6 +28,12 @@ export type DoorLogEntry = Native.DoorLogEntry;
 export type DriveOptions = Native.DriveOptions;
 export type AddressSettings = Native.AddressSettings;
 export type RelaySettings = Native.RelaySettings;
+export type RelayQuestion = Native.RelayQuestion;
+export type MirrorSettings = Native.MirrorSettings;
+export type JoinerSettings = Native.JoinerSettings;
+export type JoinSettings = Native.JoinSettings;
+export type JoinReport = Native.JoinReport;
+export type ErrnoName = Native.ErrnoName;
 
 let binding: Binding | undefined;
 let reason: unknown;

@@ -11,6 +11,11 @@ export function isDescriptor(value: unknown): value is number {
   return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < 2 ** 31;
 }
 
+/** One of several words. */
+export function oneOf(name: string, value: string, words: readonly string[]): void {
+  if (!words.includes(value)) throw invalid(name, value, words.map((word) => `'${word}'`).join(', '));
+}
+
 /** A number of bytes or a position: an integer from 0 up that a JavaScript number holds exactly. */
 export function checkBytes(name: string, value: number | undefined): void {
   if (value === undefined) return;

@@ -3,8 +3,9 @@ import { availableParallelism } from 'node:os';
 
 import { type BoundAddress, readAddress, resolveAddress, type SocketAddress } from './address.js';
 import { ask, engine } from './engine.js';
-import { invalid } from './errors.js';
-import type { AddressSettings, RelaySettings } from './native.js';
+import { invalid, type ZerosendError } from './errors.js';
+import type { AddressSettings, MirrorSettings, RelayQuestion, RelaySettings } from './native.js';
+import { oneOf } from './options.js';
 import { checkInteger } from './server-options.js';
 
 export interface RelayOptions {
@@ -27,9 +28,55 @@ export interface RelayOptions {
   idleTimeout?: number | undefined;
 }
 
+/** Who wants to go somewhere. Addresses are missing for clients that came by a Unix socket. */
+export interface ProxyClient {
+  remoteAddress?: string | undefined;
+  remotePort?: number | undefined;
+  /** The address that it has connected to. */
+  localAddress?: string | undefined;
+  localPort?: number | undefined;
+  /** 0; after that, how many addresses were tried for it and did not answer. */
+  attempt: number;
+}
+
+/** Says where a client goes to; `undefined`: nowhere, it is reset. */
+export type ProxyTarget = (client: ProxyClient) => SocketAddress | undefined | Promise<SocketAddress | undefined>;
+
+/** Who else gets the bytes of a direction. */
+export type ProxyMirror = (
+  | {
+      /**
+       * They are appended to this file, which is made if it is missing. The streams of connections that are open at once
+       * mix in it, stretch by stretch, unless the path contains `{n}`: it becomes the number of the connection, from 1 up,
+       * so that each has a file of its own.
+       */
+      file: string;
+    }
+  | {
+      /** They go to a server too, over a connection for each. What it answers is read and forgotten. */
+      connect: SocketAddress;
+    }
+) & {
+  /** From clients to targets, or back. Default `'up'`. */
+  direction?: 'up' | 'down' | undefined;
+  /**
+   * What becomes of bytes that the mirror does not take in time, beyond the 256 KiB of its pipe. `'drop'`, the default:
+   * it misses them, and they are counted; the connection itself is never harmed. `'block'`: the connection waits, and is
+   * reset when the mirror fails.
+   */
+  policy?: 'block' | 'drop' | undefined;
+};
+
 export interface ProxyOptions extends RelayOptions {
-  /** Where connections go to: one address, or several to choose from. */
-  target: SocketAddress | readonly SocketAddress[];
+  /**
+   * Where connections go to: one address, several to choose from, or a function that is asked for each connection, and
+   * again when its address does not answer. Its answer has `connectTimeout` to come.
+   */
+  target: SocketAddress | readonly SocketAddress[] | ProxyTarget;
+  /** Told when `target` throws or answers with no address; the client is reset. Default: a warning of the process. */
+  onError?: ((error: Error, client: ProxyClient) => void) | undefined;
+  /** Who else gets the bytes, 14 at most. Default: nobody. */
+  mirror?: readonly ProxyMirror[] | undefined;
   /** How one of several targets is chosen. Those that did not answer come last for `downTime`. Default `'round-robin'`. */
   balance?: 'round-robin' | 'least-connections' | undefined;
   /** Milliseconds for a connection to a target. Default 5,000. */
@@ -55,16 +102,24 @@ export interface RelayStatistics {
   /** Targets that did not answer in time. */
   connectTimeouts: number;
   idleTimeouts: number;
-  /** Connections that one side has reset; so the other was. */
-  failed: number;
+  /** Connections that ended because the client was reset or failed otherwise; so the target was. */
+  clientFailures: number;
+  /** Connections that ended because the target was reset or failed otherwise; so the client was. */
+  targetFailures: number;
+  /** Mirrors of connections that were down or failed. */
+  mirrorFailures: number;
   /** Connections cut by `close`. */
   cut: number;
   /** Connections whose bytes went through user space for want of pipes. */
   degraded: number;
-  /** Bytes from clients, of connections that have ended. */
+  /** Bytes from clients. */
   bytesUp: number;
-  /** Bytes to clients, of connections that have ended. */
+  /** Bytes to clients. */
   bytesDown: number;
+  /** Bytes that mirrors got. */
+  mirrored: number;
+  /** Bytes that mirrors missed. */
+  dropped: number;
 }
 
 /** A proxy or an echo server that listens. It keeps the process alive until it is closed. */
@@ -85,25 +140,80 @@ export interface Relay {
  * that is down is no error here: its clients are reset, and counted as `unreachable`.
  */
 export async function createProxy(options: ProxyOptions): Promise<Relay> {
-  const { target } = options ?? {};
+  const { target, mirror = [], onError } = options ?? {};
+  if (onError !== undefined && typeof onError !== 'function') throw invalid('onError', onError, 'a function');
+  if (!Array.isArray(mirror)) throw invalid('mirror', mirror, 'an array of { file } and { connect }');
+  if (mirror.length > MOST_MIRRORS) throw invalid('mirror', mirror, `at most ${MOST_MIRRORS} entries`);
+  const settings = readOptions(options);
+  const mirrors = await Promise.all(mirror.map((one: ProxyMirror, at) => readMirror(`mirror[${at}]`, one)));
+  if (typeof target === 'function') {
+    return open({ ...settings, mirrors, targets: [] }, options.listen, new Asked(target, onError));
+  }
   const list = (Array.isArray(target) ? target : [target]) as readonly SocketAddress[];
   if (list.length === 0) throw invalid('target', target, 'at least one address');
-  for (const address of list) {
-    const { path, port } = readAddress('target', address);
-    if (path === undefined && port === 0) throw invalid('target', address, 'an address with a port from 1 up');
-  }
-  const settings = readOptions(options);
-  return open(settings, options.listen, await Promise.all(list.map((one) => resolveAddress('target', one))));
+  const targets = await Promise.all(list.map((one) => resolveTarget('target', one)));
+  return open({ ...settings, mirrors, targets }, options.listen);
 }
 
 /** Gives back to each client what it sends: the smallest relay. Rejects as {@link createProxy} does. */
 export async function createEchoServer(options: RelayOptions = {}): Promise<Relay> {
-  return open(readOptions(options), options.listen, undefined);
+  return open({ ...readOptions(options), mirrors: [] }, options.listen);
 }
 
-type Settings = Omit<RelaySettings, 'listen' | 'targets'>;
+type Settings = Omit<RelaySettings, 'listen'>;
 
-function readOptions(options: Partial<ProxyOptions>): Settings {
+const MOST_MIRRORS = 14;
+
+/** An address that can be connected to, its name looked up. */
+function resolveTarget(name: string, address: SocketAddress): Promise<AddressSettings> {
+  const { path, port } = readAddress(name, address);
+  if (path === undefined && port === 0) throw invalid(name, address, 'an address with a port from 1 up');
+  return resolveAddress(name, address);
+}
+
+async function readMirror(name: string, mirror: ProxyMirror): Promise<MirrorSettings> {
+  const { direction = 'up', policy = 'drop', file, connect } = { file: undefined, connect: undefined, ...mirror };
+  oneOf(`${name}.direction`, direction, ['up', 'down']);
+  oneOf(`${name}.policy`, policy, ['block', 'drop']);
+  if ((file === undefined) === (connect === undefined)) throw invalid(name, mirror, '{ file } or { connect }');
+  if (connect !== undefined) return { direction, policy, connect: await resolveTarget(`${name}.connect`, connect) };
+  if (typeof file !== 'string' || file === '' || file.includes('\0')) throw invalid(`${name}.file`, file, 'a path');
+  return { direction, policy, ...(file.includes('{n}') ? { files: file } : { file }) };
+}
+
+/** Asks the user's function where connections go to. */
+class Asked {
+  readonly #target: ProxyTarget;
+  readonly #onError: (error: Error, client: ProxyClient) => void;
+
+  constructor(target: ProxyTarget, onError: ProxyOptions['onError']) {
+    this.#target = target;
+    this.#onError = onError ?? ((error) => process.emitWarning(error));
+  }
+
+  takeFrom(token: number): void {
+    for (const question of engine().takeQuestions(token)) void this.#answer(token, question);
+  }
+
+  async #answer(token: number, question: RelayQuestion): Promise<void> {
+    const { worker, link, ...client } = question;
+    let address: AddressSettings | undefined;
+    try {
+      const target = await this.#target(client);
+      if (target !== undefined) address = await resolveTarget('the answer of target', target);
+    } catch (error) {
+      this.#onError(error as Error, client);
+    }
+    try {
+      engine().answerQuestion(token, question, address);
+    } catch (error) {
+      // Closed meanwhile: the client is told by that.
+      if ((error as ZerosendError).code !== 'ERR_ZEROSEND_CLOSED') throw error;
+    }
+  }
+}
+
+function readOptions(options: Partial<ProxyOptions>): Omit<Settings, 'mirrors' | 'targets'> {
   const { method = 'auto', balance = 'round-robin', proxyProtocol } = options;
   const { pipeSize = 65_536, workers = availableParallelism(), backlog = 4096, maxConnections = 65_536 } = options;
   const { idleTimeout = 0, connectTimeout = 5000, retries = 2, downTime = 5000 } = options;
@@ -117,7 +227,7 @@ function readOptions(options: Partial<ProxyOptions>): Settings {
   checkInteger('retries', retries, 0, 1000);
   const times = { idleTimeout, connectTimeout, downTime };
   for (const [name, value] of Object.entries(times)) checkInteger(name, value, 0, 2 ** 31);
-  const settings: Settings = {
+  const settings: Omit<Settings, 'mirrors' | 'targets'> = {
     method: method === 'auto' ? 'splice' : method,
     balance,
     pipeSize,
@@ -131,20 +241,19 @@ function readOptions(options: Partial<ProxyOptions>): Settings {
   return settings;
 }
 
-function oneOf(name: string, value: string, words: readonly string[]): void {
-  if (!words.includes(value)) throw invalid(name, value, words.map((word) => `'${word}'`).join(', '));
-}
-
-async function open(settings: Settings, listen: SocketAddress = 0, targets?: AddressSettings[]): Promise<Relay> {
+async function open(settings: Settings, listen: SocketAddress = 0, asked?: Asked): Promise<Relay> {
   const place = await resolveAddress('listen', listen);
   let token = 0;
   let address: BoundAddress | undefined;
   let last: RelayStatistics | undefined;
-  const ended = ask((number) => {
-    const opened = engine().openRelay(number, { ...settings, listen: place, ...(targets ? { targets } : {}) });
-    token = opened.token;
-    address = opened.host === undefined ? { path: place.path as string } : { host: opened.host, port: opened.port };
-  });
+  const ended = ask(
+    (number) => {
+      const opened = engine().openRelay(number, { ...settings, listen: place });
+      token = opened.token;
+      address = opened.host === undefined ? { path: place.path as string } : { host: opened.host, port: opened.port };
+    },
+    () => asked?.takeFrom(token),
+  );
   // A refusal is thrown at once; the end comes later and is nobody's failure.
   if (address === undefined) {
     await ended;

@@ -1,6 +1,6 @@
 /** `zerosend proxy`: connections from here to there. */
 import { readAddress } from '../address.js';
-import { createProxy, type ProxyOptions, type Relay } from '../relay.js';
+import { createProxy, type ProxyMirror, type ProxyOptions, type Relay } from '../relay.js';
 import { integer, parse, UsageError, word } from './usage.js';
 
 const HELP = `usage: zerosend proxy --listen <address> --to <address>[,<address>...] [options]
@@ -12,6 +12,10 @@ const HELP = `usage: zerosend proxy --listen <address> --to <address>[,<address>
       --idle-timeout <ms>     without a byte in either direction (default 0: none)
       --retries <n>           further targets to try (default 2)
       --proxy-protocol <v>    v1 or v2: tell targets the client's address first
+      --mirror <where>        a copy of what clients send: a file, file-{n} (one for each
+                              connection), or tcp:<address>; may be given several times
+      --mirror-policy <p>     block or drop: what becomes of copies that are not taken in
+                              time (default drop)
       --method <name>         splice or read-write (default auto)
       --pipe-size <bytes>     of a pipe (default 65536)
       --workers <n>           threads (default: one for each core)
@@ -20,7 +24,8 @@ const HELP = `usage: zerosend proxy --listen <address> --to <address>[,<address>
 examples:
   zerosend proxy --listen 8080 --to 127.0.0.1:3000
   zerosend proxy -l [::]:5432 -t db1:5432,db2:5432 --balance least-connections
-  zerosend proxy -l unix:/run/app.sock -t 127.0.0.1:3000`;
+  zerosend proxy -l unix:/run/app.sock -t 127.0.0.1:3000
+  zerosend proxy -l 8080 -t 127.0.0.1:3000 --mirror 'audit-{n}.log' --mirror tcp:staging:3000`;
 
 export async function proxy(args: string[]): Promise<void> {
   const { values } = parse({
@@ -33,6 +38,8 @@ export async function proxy(args: string[]): Promise<void> {
       'idle-timeout': { type: 'string' },
       retries: { type: 'string' },
       'proxy-protocol': { type: 'string' },
+      mirror: { type: 'string', multiple: true },
+      'mirror-policy': { type: 'string' },
       method: { type: 'string' },
       'pipe-size': { type: 'string' },
       workers: { type: 'string' },
@@ -46,6 +53,11 @@ export async function proxy(args: string[]): Promise<void> {
   if (values.listen === undefined) throw new UsageError('--listen is missing: a port, host:port or unix:/path');
   if (values.to === undefined) throw new UsageError('--to is missing: host:port, or several with commas between');
   const most = 2 ** 31;
+  const policy = word('--mirror-policy', values['mirror-policy'], ['block', 'drop']);
+  const mirror = (values.mirror ?? []).map((one): ProxyMirror => {
+    if (one.startsWith('tcp:')) return { connect: address('--mirror', one.slice(4)), policy };
+    return one.startsWith('unix:') ? { connect: address('--mirror', one), policy } : { file: one, policy };
+  });
   const options: ProxyOptions = {
     listen: address('--listen', values.listen),
     target: values.to.split(',').map((one) => address('--to', one)),
@@ -54,6 +66,7 @@ export async function proxy(args: string[]): Promise<void> {
     idleTimeout: integer('--idle-timeout', values['idle-timeout'], 0, most),
     retries: integer('--retries', values.retries, 0, 1000),
     proxyProtocol: word('--proxy-protocol', values['proxy-protocol'], ['v1', 'v2']),
+    mirror,
     method: word('--method', values.method, ['auto', 'splice', 'read-write']),
     pipeSize: integer('--pipe-size', values['pipe-size'], 4096, 2 ** 30),
     workers: integer('--workers', values.workers, 1, 1024),

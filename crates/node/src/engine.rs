@@ -25,8 +25,10 @@ use crate::cache::CachedFileInfo;
 use crate::door::HeldDoor;
 use crate::error;
 use crate::events::{Answer, Event, Events};
+use crate::join::JoinReport;
 use crate::pages::Lent;
 use crate::raw::Ends;
+use crate::relay::HeldRelay;
 use crate::site::{Current, HeldSite};
 
 thread_local! {
@@ -44,7 +46,8 @@ pub enum Held {
     Pipe(Ends),
     Server(Server),
     Door(Box<HeldDoor>),
-    Relay(Relay),
+    Relay(Box<HeldRelay>),
+    Joiner(Relay),
     Cache(Arc<FileCache>),
     File(Arc<CachedFile>),
     Mapped(Arc<MappedFile>),
@@ -111,7 +114,7 @@ pub fn open_engine(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<()> {
 
 /// All events since the last call, in order: `request` and what there is to say.
 #[napi(
-    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer }>"
+    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport }>"
 )]
 pub fn take_events(env: &Env) -> napi::Result<Vec<Object<'_>>> {
     with(env, |engine| {
@@ -180,6 +183,10 @@ impl Engine {
             Ok(Answer::Mapped(file)) => Some(Held::Mapped(Arc::new(file))),
             Ok(Answer::Bytes(bytes)) => {
                 object.set_named_property("bytes", Buffer::from(bytes))?;
+                None
+            }
+            Ok(Answer::Joined(report)) => {
+                object.set_named_property("join", JoinReport::from(report))?;
                 None
             }
             Ok(Answer::Ended) => None,

@@ -12,6 +12,7 @@ use zerosend_core::cache::CachedFile;
 use zerosend_core::files::Outcome;
 use zerosend_core::mapped_file::MappedFile;
 use zerosend_core::reactor::registry::Token;
+use zerosend_core::relay::LinkReport;
 use zerosend_core::transfer::{Report, Transfer};
 use zerosend_core::{Code, Error, Result};
 
@@ -44,6 +45,8 @@ pub enum Answer {
     Mapped(MappedFile),
     /// Bytes that were read.
     Bytes(Vec<u8>),
+    /// What became of a join.
+    Joined(LinkReport),
     /// It is done, or a server has ended.
     Ended,
 }

@@ -9,6 +9,7 @@ mod door;
 mod engine;
 mod error;
 mod events;
+mod join;
 mod mapped_file;
 mod pages;
 mod raw;

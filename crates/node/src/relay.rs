@@ -1,17 +1,22 @@
 //! Relays: proxies and echo servers.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use napi::Env;
 use napi_derive::napi;
-use zerosend_core::relay::{Balance, Destination, ProxyProtocol, Relay, RelayMethod, RelayOptions, RelaySnapshot};
+use zerosend_core::reactor::registry::Token;
+use zerosend_core::relay::{
+    AppendedFile, Balance, Destination, Direction, Mirror, MirrorTo, Policy, ProxyProtocol, Question, QuestionId,
+    Relay, RelayMethod, RelayOptions, RelaySnapshot,
+};
 use zerosend_core::server::Address;
 use zerosend_core::{Code, Error, Result};
 
 use crate::engine::{Engine, Held, with};
-use crate::events::{Answer, Request};
+use crate::events::{Answer, Events, Request};
 use crate::server::{OpenedServer, tcp_address};
 use crate::site::one_of;
 use crate::transfer::milliseconds;
-use zerosend_core::reactor::registry::Token;
 
 /// An IP address and port, or the path of a Unix socket.
 #[napi(object)]
@@ -21,12 +26,25 @@ pub struct AddressSettings {
     pub path: Option<String>,
 }
 
+/// Who else gets the bytes of a direction: a file, files (`{n}` is the number of the connection), or a server.
+#[napi(object)]
+pub struct MirrorSettings {
+    pub file: Option<String>,
+    pub files: Option<String>,
+    pub connect: Option<AddressSettings>,
+    #[napi(ts_type = "'up' | 'down'")]
+    pub direction: String,
+    #[napi(ts_type = "'block' | 'drop'")]
+    pub policy: String,
+}
+
 /// What a relay is told. Times in milliseconds.
 #[napi(object)]
 pub struct RelaySettings {
     pub listen: AddressSettings,
-    /// Absent: clients get back what they send.
+    /// Absent: clients get back what they send. Empty: it is asked for each connection.
     pub targets: Option<Vec<AddressSettings>>,
+    pub mirrors: Vec<MirrorSettings>,
     #[napi(ts_type = "'round-robin' | 'least-connections'")]
     pub balance: String,
     pub workers: u32,
@@ -53,25 +71,71 @@ pub struct RelayCounters {
     pub retries: f64,
     pub connect_timeouts: f64,
     pub idle_timeouts: f64,
-    pub failed: f64,
+    pub client_failures: f64,
+    pub target_failures: f64,
+    pub mirror_failures: f64,
     pub cut: f64,
     pub degraded: f64,
     pub bytes_up: f64,
     pub bytes_down: f64,
+    pub mirrored: f64,
+    pub dropped: f64,
 }
 
-/// Opens a relay. `request` is answered when it has ended.
+/// Where a connection goes to is asked.
+#[napi(object)]
+pub struct RelayQuestion {
+    pub worker: u32,
+    pub link: f64,
+    /// How often it was asked for the same connection before.
+    pub attempt: u32,
+    pub remote_address: Option<String>,
+    pub remote_port: Option<u32>,
+    pub local_address: Option<String>,
+    pub local_port: Option<u32>,
+}
+
+/// A relay, and what it asks.
+pub struct HeldRelay {
+    relay: Relay,
+    questions: Questions,
+}
+
+/// Questions that wait for JavaScript.
+#[derive(Clone, Default)]
+struct Questions(Arc<Mutex<Vec<Question>>>);
+
+impl Questions {
+    fn add(&self, question: Question, events: &Events, request: f64) {
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        list.push(question);
+        if list.len() == 1 {
+            events.push(request, Ok(Answer::Progress(0)));
+        }
+    }
+
+    fn take(&self) -> Vec<Question> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Opens a relay. `request` makes progress when there are questions to be taken, and is answered when it has ended.
 #[napi]
 pub fn open_relay(env: &Env, request: f64, settings: RelaySettings) -> napi::Result<OpenedServer> {
     with(env, |engine| {
-        let relay = Relay::start(options(settings)?)?;
+        let questions = Questions::default();
+        let ask = {
+            let (questions, events) = (questions.clone(), engine.events.clone());
+            move |question| questions.add(question, &events, request)
+        };
+        let relay = Relay::start(options(settings, ask)?)?;
         let (host, port) = match relay.address() {
-            Address::Tcp(address) => (Some(address.ip().to_string()), address.port()),
-            Address::Unix(_) => (None, 0),
+            Some(Address::Tcp(address)) => (Some(address.ip().to_string()), address.port()),
+            _ => (None, 0),
         };
         let ended = Request::new(&engine.events, request);
         relay.when_ended(move || ended.answer(Ok(Answer::Ended)));
-        let token = engine.hold(Held::Relay(relay))? as f64;
+        let token = engine.hold(Held::Relay(Box::new(HeldRelay { relay, questions })))? as f64;
         Ok(OpenedServer { token, host, port: port.into() })
     })
 }
@@ -79,20 +143,59 @@ pub fn open_relay(env: &Env, request: f64, settings: RelaySettings) -> napi::Res
 /// What the relay has counted so far.
 #[napi]
 pub fn relay_counters(env: &Env, token: f64) -> napi::Result<RelayCounters> {
-    with(env, |engine| Ok(engine.relay(token)?.stats().into()))
+    with(env, |engine| Ok(engine.relay(token)?.relay.stats().into()))
+}
+
+/// Takes what the relay asks. Each question is to be answered.
+#[napi]
+pub fn take_questions(env: &Env, token: f64) -> napi::Result<Vec<RelayQuestion>> {
+    with(env, |engine| {
+        let questions = engine.relay(token)?.questions.take();
+        Ok(questions
+            .into_iter()
+            .map(|Question { id, peer, own }| {
+                let (worker, link, attempt) = id.numbers();
+                RelayQuestion {
+                    worker: worker as u32,
+                    link: link as f64,
+                    attempt,
+                    remote_address: peer.map(|address| address.ip().to_string()),
+                    remote_port: peer.map(|address| address.port().into()),
+                    local_address: own.map(|address| address.ip().to_string()),
+                    local_port: own.map(|address| address.port().into()),
+                }
+            })
+            .collect())
+    })
+}
+
+/// Says where the connection goes to that was asked about; absent: nowhere.
+#[napi]
+pub fn answer_question(
+    env: &Env,
+    token: f64,
+    question: RelayQuestion,
+    target: Option<AddressSettings>,
+) -> napi::Result<()> {
+    with(env, |engine| {
+        let id = QuestionId::of_numbers((question.worker as usize, question.link as u64, question.attempt));
+        let target = target.map(address).transpose()?;
+        engine.relay(token)?.relay.answer(id, target);
+        Ok(())
+    })
 }
 
 /// Accepts no more, and cuts what is in flight after `drain` milliseconds.
 #[napi]
 pub fn close_relay(env: &Env, token: f64, drain: f64) -> napi::Result<()> {
     with(env, |engine| {
-        engine.relay(token)?.close(milliseconds(drain));
+        engine.relay(token)?.relay.close(milliseconds(drain));
         Ok(())
     })
 }
 
 impl Engine {
-    fn relay(&mut self, token: f64) -> Result<&Relay> {
+    fn relay(&mut self, token: f64) -> Result<&HeldRelay> {
         match self.held.get_mut(token as Token) {
             Some(Held::Relay(relay)) => Ok(relay),
             _ => Err(Error::new(Code::Closed, "the relay is closed")),
@@ -100,9 +203,10 @@ impl Engine {
     }
 }
 
-fn options(settings: RelaySettings) -> Result<RelayOptions> {
+fn options(settings: RelaySettings, ask: impl Fn(Question) + Send + Sync + 'static) -> Result<RelayOptions> {
     let destination = match settings.targets {
         None => Destination::Echo,
+        Some(targets) if targets.is_empty() => Destination::Asked(Arc::new(ask)),
         Some(targets) => {
             let targets = targets.into_iter().map(address).collect::<Result<_>>()?;
             Destination::Targets(targets, one_of("balance", &settings.balance, BALANCES)?)
@@ -120,7 +224,18 @@ fn options(settings: RelaySettings) -> Result<RelayOptions> {
     options.down_time = milliseconds(settings.down_time);
     options.proxy_protocol =
         settings.proxy_protocol.map(|name| one_of("proxyProtocol", &name, PROTOCOLS)).transpose()?;
+    options.mirrors = settings.mirrors.into_iter().map(mirror).collect::<Result<_>>()?;
     Ok(options)
+}
+
+fn mirror(settings: MirrorSettings) -> Result<Mirror> {
+    let to = match settings {
+        MirrorSettings { connect: Some(place), .. } => MirrorTo::Connection(address(place)?),
+        MirrorSettings { files: Some(path), .. } => MirrorTo::Files(path),
+        MirrorSettings { file, .. } => MirrorTo::File(Arc::new(AppendedFile::at(file.unwrap_or_default().as_ref()))),
+    };
+    let direction = one_of("direction", &settings.direction, DIRECTIONS)?;
+    Ok(Mirror { to, direction, policy: one_of("policy", &settings.policy, POLICIES)? })
 }
 
 fn address(settings: AddressSettings) -> Result<Address> {
@@ -132,7 +247,9 @@ fn address(settings: AddressSettings) -> Result<Address> {
 
 const BALANCES: &[(&str, Balance)] =
     &[("round-robin", Balance::RoundRobin), ("least-connections", Balance::LeastConnections)];
-const METHODS: &[(&str, RelayMethod)] = &[("splice", RelayMethod::Splice), ("read-write", RelayMethod::ReadWrite)];
+const DIRECTIONS: &[(&str, Direction)] = &[("up", Direction::Up), ("down", Direction::Down)];
+pub const POLICIES: &[(&str, Policy)] = &[("block", Policy::Block), ("drop", Policy::Drop)];
+pub const METHODS: &[(&str, RelayMethod)] = &[("splice", RelayMethod::Splice), ("read-write", RelayMethod::ReadWrite)];
 const PROTOCOLS: &[(&str, ProxyProtocol)] = &[("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
 
 impl From<RelaySnapshot> for RelayCounters {
@@ -145,11 +262,15 @@ impl From<RelaySnapshot> for RelayCounters {
             retries: counts.retries as f64,
             connect_timeouts: counts.connect_timeouts as f64,
             idle_timeouts: counts.idle_timeouts as f64,
-            failed: counts.failed as f64,
+            client_failures: counts.client_failures as f64,
+            target_failures: counts.target_failures as f64,
+            mirror_failures: counts.mirror_failures as f64,
             cut: counts.cut as f64,
             degraded: counts.degraded as f64,
             bytes_up: counts.bytes_up as f64,
             bytes_down: counts.bytes_down as f64,
+            mirrored: counts.mirrored as f64,
+            dropped: counts.dropped as f64,
         }
     }
 }

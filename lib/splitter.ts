@@ -1,0 +1,187 @@
+/** `createSplitter`: one source, several sinks, by tee(2). */
+import type { Socket } from 'node:net';
+
+import { ask, engine } from './engine.js';
+import { aborted, failure, invalid, type ZerosendError } from './errors.js';
+import { End, failureOf, type JoinOptions, join, readJoinOptions, systemError, type Taken } from './joiner.js';
+import type { JoinReport } from './native.js';
+import { type FileSource, nameFile, oneOf } from './options.js';
+import { Pipe } from './pipe.js';
+import { sendFile } from './send-file.js';
+
+/** A plain `net.Socket`, a {@link Pipe}, a descriptor of a socket or pipe, or a file. */
+export type SplitSource = Socket | Pipe | number | { file: FileSource };
+
+/** A plain `net.Socket`, a {@link Pipe}, a descriptor of a socket or pipe, or a file: a path is made or emptied. */
+export type SplitSink = Socket | Pipe | number | { file: FileSource };
+
+export interface SplitterOptions extends JoinOptions {
+  /**
+   * What becomes of bytes that a sink does not take in time, beyond the 256 KiB of its pipe. `'block'`, the default: all
+   * wait for the slowest, and when one fails, it is over. `'drop'`: it misses them, which is counted, and those that fail
+   * are left behind.
+   */
+  policy?: 'block' | 'drop' | undefined;
+  /** Whether sockets and {@link Pipe}s among the sinks are ended at the end. Default true. */
+  end?: boolean | undefined;
+}
+
+export interface SplitterResult {
+  /** Bytes that came. */
+  bytes: number;
+  /** Of each sink: bytes that it got, bytes that it missed, and why it got no more. */
+  sinks: Array<{ bytes: number; dropped: number; error?: ZerosendError }>;
+  /** Wall time in milliseconds. */
+  durationMs: number;
+}
+
+export interface Splitter {
+  /**
+   * Resolves when all has come and is with the sinks. Rejects with the errno's name, `ERR_ZEROSEND_TIMEOUT`,
+   * `ERR_ZEROSEND_CLOSED` or `ABORT_ERR`; `error.side` is what has failed (`'source'`, `'sinks[1]'`), `error.bytes` and
+   * `error.sinks` say how much went before.
+   */
+  readonly ended: Promise<SplitterResult>;
+  /** Ends it now: `ended` rejects with `ERR_ZEROSEND_CLOSED`. */
+  close(): void;
+}
+
+const MOST_SINKS = 14;
+
+/**
+ * Copies a stream to several sinks without a copy in user space, on a native thread. Each gets the same bytes.
+ *
+ * Node neither reads the source nor writes to the sinks meanwhile; what it had read of the source comes first.
+ *
+ * Rejects with `ERR_ZEROSEND_INVALID_ARGUMENT` for arguments that are wrong, and with the errno's name for files that
+ * cannot be opened.
+ */
+export async function createSplitter(
+  source: SplitSource,
+  sinks: readonly SplitSink[],
+  options: SplitterOptions = {},
+): Promise<Splitter> {
+  const settings = readJoinOptions(options);
+  const { policy = 'block', end = true, signal } = options;
+  oneOf('policy', policy, ['block', 'drop']);
+  if (!Array.isArray(sinks) || sinks.length === 0) throw invalid('sinks', sinks, 'an array of at least one sink');
+  if (sinks.length > MOST_SINKS) {
+    throw failure('ERR_ZEROSEND_LIMIT', `sinks has ${sinks.length} entries, but may have at most ${MOST_SINKS}`);
+  }
+  if (signal?.aborted) throw aborted(signal);
+  const started = performance.now();
+  const ends: End[] = [];
+  const files: number[] = [];
+  const feeding = new AbortController();
+  let feeder: Pipe | undefined;
+  const giveBack = () => {
+    for (const one of ends) one.giveBack();
+    for (const token of files) engine().release(token);
+    feeder?.close();
+  };
+  try {
+    let fed: Promise<unknown> = Promise.resolve();
+    if (isFile(source)) {
+      nameFile('source.file', source.file);
+      feeder = new Pipe();
+      ends.push(new End('source', feeder.readFd, true, false));
+    } else {
+      ends.push(new End('source', source instanceof Pipe ? source.readFd : (source as Socket | number), true, false));
+    }
+    const opened = await Promise.all(
+      sinks.map(async (sink: SplitSink, at): Promise<number | End> => {
+        if (isFile(sink)) {
+          const name = nameFile(`sinks[${at}].file`, sink.file);
+          const [path, fd] = 'path' in name ? [name.path, undefined] : [undefined, name.fd];
+          const token = (await ask((number) => engine().openSink(number, path, fd))).token as number;
+          files.push(token);
+          return token;
+        }
+        const one = new End(`sinks[${at}]`, sink instanceof Pipe ? sink.writeFd : sink, false, true);
+        ends.push(one);
+        return one;
+      }),
+    );
+    const taking = [ends[0] as End, ...opened].map(
+      async (one): Promise<Taken> => (one instanceof End ? one.take() : { token: one, before: undefined }),
+    );
+    const [first, ...rest] = (await Promise.all(taking)) as [Taken, ...Taken[]];
+    // One that can say itself how much it takes needs no pipe of its own.
+    const last = policy === 'block' ? opened.findLastIndex((one) => one instanceof End) : -1;
+    const order = opened.map((_, at) => at).filter((at) => at !== last);
+    const tokens = rest.map(({ token }) => token);
+    let cancel = () => {};
+    const joined = join(
+      settings,
+      {
+        client: first.token,
+        ...(last >= 0 ? { target: tokens[last] as number } : {}),
+        ...(first.before ? { firstUp: first.before } : {}),
+        oneWay: true,
+        sinks: order.map((at) => tokens[at] as number),
+        policy,
+      },
+      (stop) => {
+        cancel = stop;
+        for (const one of ends) one.watch(stop);
+        signal?.addEventListener('abort', stop, { once: true });
+        if (signal?.aborted) stop();
+      },
+    );
+    let feedingFailed: ZerosendError | undefined;
+    if (isFile(source) && feeder !== undefined) {
+      const pipe = feeder;
+      fed = sendFile(pipe.writeFd, source.file, { signal: feeding.signal })
+        .catch((error: ZerosendError) => {
+          feedingFailed = Object.assign(error, { side: 'source' });
+          cancel();
+        })
+        .finally(() => pipe.close('write'));
+    }
+    const ended = (async (): Promise<SplitterResult> => {
+      try {
+        const report = await joined;
+        const result = resultOf(report, order, last, performance.now() - started);
+        const side = (party: number) => (party === -2 ? 'source' : `sinks[${party === -1 ? last : order[party]}]`);
+        const closed = ends.find((one) => one.closed);
+        const error = report.outcome === 'cut' ? feedingFailed : undefined;
+        const failed = error ?? failureOf(report, side, options, closed);
+        if (failed !== undefined) throw Object.assign(failed, { bytes: result.bytes, sinks: result.sinks });
+        return result;
+      } finally {
+        signal?.removeEventListener('abort', cancel);
+        feeding.abort();
+        await fed;
+        giveBack();
+        if (end) endAll(sinks);
+      }
+    })();
+    // Who does not wait for the end does not want to hear of its failure either.
+    ended.catch(() => {});
+    return { ended, close: () => cancel() };
+  } catch (error) {
+    giveBack();
+    throw error;
+  }
+}
+
+function isFile(value: SplitSource | SplitSink): value is { file: FileSource } {
+  return typeof value === 'object' && value !== null && 'file' in value;
+}
+
+function resultOf(report: JoinReport, order: number[], last: number, durationMs: number): SplitterResult {
+  const sinks: SplitterResult['sinks'] = [];
+  if (last >= 0) sinks[last] = { bytes: report.up, dropped: 0 };
+  for (const [at, { bytes, dropped, failure: failed }] of report.sinks.entries()) {
+    const number = order[at] as number;
+    sinks[number] = { bytes, dropped, ...(failed ? { error: systemError(`sinks[${number}]`, failed) } : {}) };
+  }
+  return { bytes: report.up, sinks, durationMs };
+}
+
+function endAll(sinks: readonly SplitSink[]): void {
+  for (const sink of sinks) {
+    if (sink instanceof Pipe) sink.close('write');
+    else if (typeof sink === 'object' && 'end' in sink && !sink.destroyed) sink.end();
+  }
+}
