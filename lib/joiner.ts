@@ -87,7 +87,8 @@ export interface Taken {
 export class End {
   readonly name: string;
   readonly socket: Socket | undefined;
-  readonly #token: number | undefined;
+  /** Of a duplicate; a join uses it up. */
+  #token: number | undefined;
   readonly #reading: ReturnType<typeof takeReading> | undefined;
   readonly #release: (() => void) | undefined;
   #onClose = () => {};
@@ -123,7 +124,8 @@ export class End {
       });
     }
     if (socket.destroyed) throw this.gone();
-    return { token: engine().holdTarget(descriptor(socket)), before: this.#reading?.before };
+    this.#token = engine().holdTarget(descriptor(socket));
+    return { token: this.#token, before: this.#reading?.before };
   }
 
   /** Calls `cancel` when it is closed from JavaScript. */

@@ -144,8 +144,7 @@ export async function createSplitter(
         const result = resultOf(report, order, last, performance.now() - started);
         const side = (party: number) => (party === -2 ? 'source' : `sinks[${party === -1 ? last : order[party]}]`);
         const closed = ends.find((one) => one.closed);
-        const error = report.outcome === 'cut' ? feedingFailed : undefined;
-        const failed = error ?? failureOf(report, side, options, closed);
+        const failed = feedingFailed ?? failureOf(report, side, options, closed);
         if (failed !== undefined) throw Object.assign(failed, { bytes: result.bytes, sinks: result.sinks });
         return result;
       } finally {
