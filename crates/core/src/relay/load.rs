@@ -66,8 +66,8 @@ impl Load {
     /// Gives the first `most` bytes, or as many of them as `to` takes.
     pub fn give(&mut self, to: &Side, most: usize) -> SysResult<usize> {
         if self.given < self.stash.len() {
-            let end = self.stash.len().min(self.given + most);
-            let count = to.write(&self.stash[self.given..end])?;
+            let rest = &self.stash[self.given..];
+            let count = to.write(&rest[..rest.len().min(most)])?;
             self.given += count;
             if self.given == self.stash.len() {
                 self.stash.clear();

@@ -1,0 +1,127 @@
+// Relays side by side: bulk over 1 and 16 connections, 64 connections of 1 KiB messages, and what 10,000 idle connections
+// take. Prints a table and writes results/relays.json. Every relay is on one core, backend and clients on another.
+
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { chooseCores, describeMachine } from './src/machine.ts';
+import { RELAYS, type Relay, startRelay } from './src/relays.ts';
+import { run } from './src/run.ts';
+import { summarize } from './src/stats.ts';
+import { ensureTools } from './src/tools.ts';
+
+const smoke = process.argv.includes('--smoke');
+const ROUNDS = smoke ? 1 : 7;
+const BYTES = smoke ? 2 ** 26 : 2 ** 30;
+const SECONDS = smoke ? 1 : 3;
+const BASE = 'zerosend splice';
+const variants = ['direct', ...Object.keys(RELAYS)];
+const OUT = fileURLToPath(new URL(`results/${smoke ? 'smoke-' : ''}relays.json`, import.meta.url));
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const LOAD = `${ROOT}target/release/examples/relay_load`;
+
+interface Sample {
+  /** Bytes or exchanges a second. */
+  rate: number;
+  /** Of the relay: seconds for a GB (10^9 bytes), or for 100,000 exchanges. */
+  cpu: number;
+  p99?: number;
+}
+
+ensureTools(['nginx', 'haproxy', 'socat', 'libnginx-mod-stream']);
+spawnSync('cargo', ['build', '-q', '--release', '-p', 'zerosend-core', '--example', 'relay_load'], {
+  cwd: ROOT,
+  stdio: 'inherit',
+});
+const cores = chooseCores();
+const backend = spawn('taskset', ['-c', String(cores.load), LOAD, 'backend'], { stdio: ['pipe', 'pipe', 'inherit'] });
+const target = await new Promise<number>((resolve) => {
+  backend.stdout.once('data', (text) => resolve(Number(/(\d+)/.exec(String(text))?.[1])));
+});
+const figures: Record<string, unknown>[] = [];
+
+const load = async (relay: Relay | undefined, ...args: (string | number)[]): Promise<Record<string, number>> => {
+  const [mode, ...rest] = args.map(String) as [string, ...string[]];
+  const port = String(relay?.port ?? target);
+  return JSON.parse(await run('taskset', ['-c', String(cores.load), LOAD, mode, port, ...rest]));
+};
+for (const connections of [1, 16]) {
+  await compare(`bulk, ${connections} connection${connections === 1 ? '' : 's'}`, 'MB/s', async (relay) => {
+    await load(relay, 'bulk', connections, BYTES / 8 / connections);
+    const before = relay?.cpu() ?? 0;
+    const { bytes, seconds } = await load(relay, 'bulk', connections, BYTES / connections);
+    return { rate: bytes! / 1e6 / seconds!, cpu: ((relay?.cpu() ?? 0) - before) / (bytes! / 1e9) };
+  });
+}
+await compare('64 connections, 1 KiB there and back', 'a second', async (relay) => {
+  await load(relay, 'exchange', 64, 1);
+  const before = relay?.cpu() ?? 0;
+  const { exchanges, seconds, p99 } = await load(relay, 'exchange', 64, SECONDS);
+  return { rate: exchanges! / seconds!, cpu: ((relay?.cpu() ?? 0) - before) / (exchanges! / 1e5), p99: p99! };
+});
+await idle(smoke ? 500 : 9500);
+backend.stdin.end();
+mkdirSync(fileURLToPath(new URL('results', import.meta.url)), { recursive: true });
+const head = { machine: describeMachine(), cores, rounds: ROUNDS, bytes: BYTES, seconds: SECONDS };
+writeFileSync(OUT, `${JSON.stringify({ ...head, figures }, null, 2)}\n`);
+
+/** Rounds in which each variant is measured once, with a process of its own; the order turns. Ratios are of the rounds. */
+async function compare(
+  what: string,
+  unit: string,
+  measure: (relay: Relay | undefined) => Promise<Sample>,
+): Promise<void> {
+  const samples = new Map<string, Sample[]>(variants.map((variant) => [variant, []]));
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const variant of round % 2 === 0 ? variants : [...variants].reverse()) {
+      const relay = variant === 'direct' ? undefined : await startRelay(variant, target, cores.server);
+      try {
+        samples.get(variant)!.push(await measure(relay));
+      } catch (error) {
+        throw new Error(`${variant}: ${what} failed`, { cause: error });
+      } finally {
+        await relay?.stop();
+      }
+    }
+  }
+  console.log(`\n${what}: ${unit}, ${BASE} over it (spread), CPU ${unit === 'MB/s' ? 's/GB' : 's/100,000'}, p99 ms`);
+  const base = samples.get(BASE)!;
+  for (const variant of variants) {
+    const own = samples.get(variant)!;
+    const rate = summarize(own.map((sample) => sample.rate));
+    const ratio = summarize(own.map((sample, round) => base[round]!.rate / sample.rate));
+    const cpu = summarize(own.map((sample) => sample.cpu));
+    const p99 = summarize(own.flatMap((sample) => sample.p99 ?? []));
+    figures.push({ what, variant, unit, rate, ratio, cpu, p99 });
+    const spread = ratio && `${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)} to ${ratio.max.toFixed(2)})`;
+    const cells = [Math.round(rate?.median ?? 0), spread, cpu?.median.toFixed(3), p99?.median.toFixed(2) ?? ''];
+    console.log(`  ${variant.padEnd(24)} ${cells.join('  ')}`);
+  }
+}
+
+/** Resident bytes for each connection that has had a message and waits. */
+async function idle(connections: number): Promise<void> {
+  console.log(`\n${connections} idle connections: bytes of the relay for each`);
+  for (const variant of variants.slice(1)) {
+    // A process for each connection.
+    if (variant === 'socat') continue;
+    const relay = await startRelay(variant, target, cores.server);
+    try {
+      await load(relay, 'exchange', 8, 1);
+      const before = relay.memory();
+      const child = spawn(LOAD, ['idle', String(relay.port), String(connections)], { stdio: ['pipe', 'pipe', 'inherit'] });
+      await new Promise((resolve, reject) => {
+        child.stdout.once('data', resolve);
+        child.once('close', () => reject(new Error(`${variant}: not all could be opened`)));
+      });
+      const bytes = Math.round((relay.memory() - before) / connections);
+      figures.push({ what: `${connections} idle connections`, variant, bytesPerConnection: bytes });
+      console.log(`  ${variant.padEnd(24)} ${bytes}`);
+      child.removeAllListeners('close');
+      child.stdin.end();
+      await new Promise((resolve) => child.once('close', resolve));
+    } finally {
+      await relay.stop();
+    }
+  }
+}
