@@ -22,8 +22,11 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
+/// Open descriptors, without those that the C library opens for a moment (the number of processors, in /sys, when a thread
+/// allocates for the first time).
 fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").expect("proc").count()
+    let links = fs::read_dir("/proc/self/fd").expect("proc").flatten().map(|entry| fs::read_link(entry.path()));
+    links.flatten().filter(|link| !link.starts_with("/sys") && !link.starts_with("/proc")).count()
 }
 
 fn mappings() -> usize {

@@ -1,6 +1,8 @@
 //! What a relay counts.
 
 use super::join::{Outcome, Party};
+use nix::errno::Errno;
+
 use super::link::{Link, State};
 use super::tap::TapReport;
 use crate::stats::Counter;
@@ -46,8 +48,9 @@ impl RelayStats {
         self.mirror_failures.add(link.taps().filter(|tap| tap.report.failure.is_some()).count() as u64);
         let joined = matches!(link.state, State::Joined);
         match outcome {
+            // Those that never came to be are counted as refused or unreachable.
+            Outcome::Failed(Party::Client, Errno::EMFILE | Errno::ENFILE) if !joined => {}
             Outcome::Failed(Party::Client, _) => self.client_failures.add(1),
-            // One that never came to be is counted as unreachable.
             Outcome::Failed(Party::Target, _) => self.target_failures.add(u64::from(joined)),
             Outcome::Failed(Party::Tap(_), _) | Outcome::Complete | Outcome::Idle | Outcome::Cut => {}
         }

@@ -337,6 +337,12 @@ impl Worker {
                     link.target_index = Some(index);
                     return self.connecting(token, socket);
                 }
+                // Not the target's fault.
+                Err(errno @ (Errno::EMFILE | Errno::ENFILE)) => {
+                    targets.leave(index);
+                    shared.stats.refused.add(1);
+                    return self.close(token, Outcome::Failed(Party::Client, errno), true);
+                }
                 Err(_) => {
                     targets.leave(index);
                     targets.fail(index);
