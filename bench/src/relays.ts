@@ -50,7 +50,8 @@ function haproxy(port: number, target: number, directory: string, options: strin
     file,
     `global
   nbthread 1
-  maxconn 11000
+  maxconn 9600
+  maxpipes 256
 defaults
   mode tcp
   timeout connect 5s
@@ -75,7 +76,7 @@ function nginx(port: number, target: number, directory: string, buffer: string):
     stream {
       server {
         listen 127.0.0.1:${port} backlog=4096; proxy_pass 127.0.0.1:${target}; proxy_buffer_size ${buffer};
-        proxy_timeout 1h; tcp_nodelay on;
+        proxy_timeout 1h; proxy_half_close on;
       }
     }`,
   );
