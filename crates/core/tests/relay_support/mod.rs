@@ -50,7 +50,7 @@ pub fn bytes(length: usize, seed: u64) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-pub fn settled(relay: &Relay, wanted: impl Fn(&RelaySnapshot) -> bool) -> RelaySnapshot {
+pub fn settled(relay: &Relay, mut wanted: impl FnMut(&RelaySnapshot) -> bool) -> RelaySnapshot {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let stats = relay.stats();
