@@ -25,6 +25,7 @@ import fastifyStatic, { type FastifyStaticOptions } from 'zerosend/fastify';
 
 import { openDescriptors, pattern, patternFile, scratch, settled, sha256, until } from './support/files.js';
 import { certificate } from './support/tls.js';
+import { needingSerial } from './support/tools.js';
 import { exchange, get, parseResponses, portOf, readAll } from './support/wire.js';
 
 const serial = test.serial;
@@ -475,12 +476,7 @@ serial('hard links, symbolic links out of the root, special files', async (t) =>
   t.not((await get(port, '/fifo')).status, 200);
 });
 
-serial('strace: sendfile carries a large file, at most two calls a small one', async (t) => {
-  if (!has('strace')) {
-    t.log('skipped: strace is not installed');
-    t.pass();
-    return;
-  }
+needingSerial('strace')('strace: sendfile carries a large file, at most two calls a small one', async (t) => {
   const root = site(t);
   patternFile(root, 'big', 16 * MiB);
   patternFile(root, 'small', 1024);
@@ -522,12 +518,3 @@ serial('strace: sendfile carries a large file, at most two calls a small one', a
     .filter((call) => / = 1[0-9]{3}$/.test(call) && /send|write/.test(call));
   t.true(small.length >= 1 && small.length <= 2, small.join('\n'));
 });
-
-function has(tool: string): boolean {
-  try {
-    execFileSync('which', [tool], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-}

@@ -1,5 +1,5 @@
 /** createFileServer and `zerosend serve`, over real sockets; what HTTP says is tested with the engine, in Rust. */
-import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
@@ -12,6 +12,7 @@ import test, { type ExecutionContext } from 'ava';
 import { createFileServer, type FileServerOptions } from 'zerosend';
 
 import { openDescriptors, pattern, patternFile, scratch, settled, sha256, until } from './support/files.js';
+import { needingSerial } from './support/tools.js';
 import { exchange, readAll } from './support/wire.js';
 
 const MAIN = new URL('../dist/lib/cli/main.js', import.meta.url).pathname;
@@ -250,8 +251,6 @@ test('zerosend serve: errors are one line, with exit codes', async (t) => {
   }
 });
 
-const has = (tool: string) => spawnSync('sh', ['-c', `command -v ${tool}`]).status === 0;
-
 for (const [tool, args] of [
   ['curl', (url: string, out: string) => ['-sS', '-C', '-', '-o', out, url]],
   ['wget', (url: string, out: string) => ['-q', '-c', '-O', out, url]],
@@ -260,9 +259,7 @@ for (const [tool, args] of [
     (url: string, out: string) => ['-q', '-x8', '-s8', '-k1M', '--allow-overwrite', '-d', '/', '-o', out.slice(1), url],
   ],
 ] as const) {
-  const maybe = has(tool) ? test.serial : test.serial.skip;
-  if (!has(tool)) console.warn(`skipped: the test with ${tool} needs it installed`);
-  maybe(`${tool} ${tool === 'aria2c' ? 'in eight ranges' : 'resumes'}`, async (t) => {
+  needingSerial(tool)(`${tool} ${tool === 'aria2c' ? 'in eight ranges' : 'resumes'}`, async (t) => {
     const { server, url, root } = await start(t);
     patternFile(root, 'film.bin', 20_000_000);
     const out = join(scratch(t), 'film.bin');

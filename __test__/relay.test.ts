@@ -1,19 +1,22 @@
 /** createProxy, createEchoServer and `zerosend proxy`; how relays behave is tested with the engine, in Rust. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { chownSync, readFileSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 import net from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
 
 import test, { type ExecutionContext } from 'ava';
+import { globSync } from 'glob';
 import { WebSocket, WebSocketServer } from 'ws';
 import { createEchoServer, createProxy, type ProxyOptions, type Relay } from 'zerosend';
 
 import { openDescriptors, pattern, scratch, settled, sha256, until } from './support/files.js';
 import { certificate } from './support/tls.js';
+import { needing } from './support/tools.js';
 import { portOf, readAll } from './support/wire.js';
 
 const MAIN = new URL('../dist/lib/cli/main.js', import.meta.url).pathname;
@@ -156,8 +159,7 @@ test('a target that is down: the client is reset, and it is counted', async (t) 
   t.like(relay.stats(), { accepted: 1, unreachable: 1, connections: 0 });
 });
 
-test('strace: the payload goes by splice, and by no read or write', async (t) => {
-  if (!has('strace')) return t.pass('no strace here');
+needing('strace')('strace: the payload goes by splice, and by no read or write', async (t) => {
   const target = await listening(
     t,
     net.createServer((socket) => quiet(socket).end(pattern(16 * 1024 * 1024))),
@@ -199,57 +201,56 @@ test('zerosend proxy: from here to there, and what is asked wrongly', async (t) 
   }
 });
 
-test('redis-benchmark through the proxy', async (t) => {
-  if (!has('redis-server') || !has('redis-benchmark')) return t.pass('no Redis here');
+needing('redis-server', 'redis-benchmark')('redis-benchmark through the proxy', async (t) => {
   const directory = scratch(t);
   const path = join(directory, 'redis.sock');
   writeFileSync(join(directory, 'redis.conf'), `port 0\nunixsocket ${path}\nsave ""\ndir ${directory}\n`);
   const redis = spawn('redis-server', [join(directory, 'redis.conf')], { stdio: 'ignore' });
   t.teardown(() => redis.kill('SIGKILL'));
-  await until(() => {
-    try {
-      return execFileSync('redis-cli', ['-s', path, 'ping'], { stdio: 'pipe' }).toString().trim() === 'PONG';
-    } catch {
-      return false;
-    }
-  });
+  await until(() => spawnSync('redis-cli', ['-s', path, 'ping']).stdout.toString().trim() === 'PONG');
   const relay = await proxyTo(t, { path });
-  const port = String(portOfRelay(relay));
-  const child = spawn('redis-benchmark', [
-    '-p',
-    port,
-    '-n',
-    '20000',
-    '-c',
-    '50',
-    '-P',
-    '16',
-    '-d',
-    '1024',
-    '-t',
-    'set,get',
-    '--csv',
-  ]);
-  const output = readAll(child.stdout);
-  const [code] = (await once(child, 'close')) as [number];
-  t.is(code, 0);
-  t.regex((await output).toString(), /"GET"/);
+  const load = '-n 20000 -c 50 -P 16 -d 1024 -t set,get --csv'.split(' ');
+  const output = await promisify(execFile)('redis-benchmark', ['-p', String(portOfRelay(relay)), ...load]);
+  t.regex(output.stdout, /"GET"/);
   await until(() => relay.stats().connections === 0);
-  t.is(relay.stats().degraded, 0);
+  t.like(relay.stats(), { degraded: 0, clientFailures: 0, targetFailures: 0 });
+});
+
+needing('pgbench')('pgbench through the proxy, to PostgreSQL on a Unix socket', async (t) => {
+  const directory = scratch(t);
+  // PostgreSQL refuses to run as root.
+  const id = (what: '-u' | '-g') => Number(execFileSync('id', [what, 'postgres']));
+  const user = process.getuid?.() === 0 ? { uid: id('-u'), gid: id('-g') } : {};
+  if (user.uid !== undefined) chownSync(directory, user.uid, user.gid);
+  const [newest = ''] = globSync('/usr/lib/postgresql/*/bin').sort().reverse();
+  const data = join(directory, 'data');
+  const initialise = ['-D', data, '-U', 'postgres', '-A', 'trust', '--no-sync'];
+  execFileSync(join(newest, 'initdb'), initialise, { ...user, cwd: directory, stdio: 'ignore' });
+  const settings = ['-c', 'listen_addresses=', '-c', 'fsync=off', '-c', `unix_socket_directories=${directory}`];
+  const server = spawn(join(newest, 'postgres'), ['-D', data, ...settings], {
+    ...user,
+    cwd: directory,
+    stdio: 'ignore',
+  });
+  t.teardown(() => server.kill('SIGQUIT'));
+  const bench = (...args: string[]) =>
+    promisify(execFile)(join(newest, 'pgbench'), [...args, '-h', '127.0.0.1', '-U', 'postgres', 'postgres']);
+  await until(() => spawnSync(join(newest, 'pg_isready'), ['-h', directory]).status === 0, 20_000);
+  const relay = await proxyTo(t, { path: join(directory, '.s.PGSQL.5432') });
+  const port = String(portOfRelay(relay));
+  await bench('-p', port, '-i', '-s', '1', '-q');
+  const { stdout } = await bench('-p', port, '-c', '8', '-t', '200', '-n');
+  t.regex(stdout, /processed: 1600\/1600/);
+  // A connection for each transaction.
+  const anew = await bench('-p', port, '-c', '2', '-t', '20', '-n', '-C', '-S');
+  t.regex(anew.stdout, /processed: 40\/40/);
+  await until(() => relay.stats().connections === 0);
+  t.like(relay.stats(), { degraded: 0, clientFailures: 0, targetFailures: 0 });
 });
 
 /** Whose end is nobody's failure. */
 function quiet(socket: net.Socket): net.Socket {
   return socket.on('error', () => {});
-}
-
-function has(tool: string): boolean {
-  try {
-    execFileSync('which', [tool], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** A command that listens; its port. */

@@ -109,7 +109,9 @@ async function idle(connections: number): Promise<void> {
     try {
       await load(relay, 'exchange', 8, 1);
       const before = relay.memory();
-      const child = spawn(LOAD, ['idle', String(relay.port), String(connections)], { stdio: ['pipe', 'pipe', 'inherit'] });
+      const child = spawn(LOAD, ['idle', String(relay.port), String(connections)], {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      });
       await new Promise((resolve, reject) => {
         child.stdout.once('data', resolve);
         child.once('close', () => reject(new Error(`${variant}: not all could be opened`)));

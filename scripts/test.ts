@@ -1,9 +1,11 @@
 /** Runs all tests, those of Rust and those of the built package, and ends with one line that sums both. */
 import { run } from './run.js';
+import { installTools } from './tools.js';
 
 const sum = (output: string, pattern: RegExp): number =>
   [...output.matchAll(pattern)].reduce((total, match) => total + Number(match[1]), 0);
 
+installTools();
 const rust = await run('cargo', ['test', '--workspace', '--quiet']);
 const node = await run('ava', ['--tap']);
 

@@ -21,7 +21,15 @@ type Command = (port: number, target: number, directory: string) => string[];
 
 const SERVE = fileURLToPath(new URL('../serve-relay.ts', import.meta.url));
 const node = (variant: string): Command => {
-  return (port, target) => [process.execPath, '--import', import.meta.resolve('tsx'), SERVE, variant, `${port}`, `${target}`];
+  return (port, target) => [
+    process.execPath,
+    '--import',
+    import.meta.resolve('tsx'),
+    SERVE,
+    variant,
+    `${port}`,
+    `${target}`,
+  ];
 };
 
 export const RELAYS: Record<string, Command> = {

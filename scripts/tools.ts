@@ -1,0 +1,40 @@
+/** Programs that tests run against: real servers and clients, and strace. */
+import { spawnSync } from 'node:child_process';
+
+/** A program that a test may need, and the Debian package that has it. */
+const PACKAGES = {
+  strace: 'strace',
+  curl: 'curl',
+  wget: 'wget',
+  aria2c: 'aria2',
+  wrk: 'wrk',
+  'redis-server': 'redis-server',
+  'redis-benchmark': 'redis-tools',
+  pgbench: 'postgresql',
+} as const;
+
+export type Tool = keyof typeof PACKAGES;
+
+export function has(tool: Tool): boolean {
+  return spawnSync('sh', ['-c', `command -v ${tool}`]).status === 0;
+}
+
+/** Installs what is missing where that is one command (Debian, as root); elsewhere tests that need it say that they are skipped. */
+export function installTools(): void {
+  const missing = (Object.keys(PACKAGES) as Tool[]).filter((tool) => !has(tool));
+  if (missing.length === 0 || process.getuid?.() !== 0 || spawnSync('apt-get', ['--version']).status !== 0) return;
+  const packages = missing.map((tool) => PACKAGES[tool]);
+  console.log(`installing for the tests: ${packages.join(' ')}`);
+  // Servers of packages are not to be started: tests start their own.
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
+  for (const args of [
+    ['update', '-qq'],
+    ['install', '-y', '-qq', '--no-install-recommends', ...packages],
+  ]) {
+    const { status } = spawnSync('apt-get', args, { env, stdio: ['ignore', 'ignore', 'inherit'], timeout: 300_000 });
+    if (status !== 0) {
+      console.warn(`apt-get ${args[0]} failed: tests that need these programs are skipped`);
+      return;
+    }
+  }
+}
