@@ -163,7 +163,7 @@ fn bulk(port: u16, connections: usize, bytes: u64) -> Outcome {
             let at = event.data() as usize;
             let stream = &mut &streams[at];
             let most = left[at].min(PIECE as u64) as usize;
-            match sendfile(&*stream, &memory, Some(&mut 0), most) {
+            match sendfile(*stream, &memory, Some(&mut 0), most) {
                 Ok(count) => left[at] -= count as u64,
                 Err(Errno::EAGAIN) => {}
                 Err(error) => return Err(error.into()),
