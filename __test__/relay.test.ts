@@ -164,7 +164,17 @@ needing('strace')('strace: the payload goes by splice, and by no read or write',
     t,
     net.createServer((socket) => quiet(socket).end(pattern(16 * 1024 * 1024))),
   );
-  const proxy = await command(t, ['proxy', '--listen', '0', '--to', String(portOf(target)), '--workers', '1']);
+  const proxy = await command(t, [
+    'proxy',
+    '--listen',
+    '0',
+    '--to',
+    String(portOf(target)),
+    '--workers',
+    '1',
+    '--method',
+    'splice',
+  ]);
   const log = join(scratch(t), 'trace');
   const calls = 'splice,read,write,readv,writev,recvfrom,sendto,recvmsg,sendmsg';
   const strace = spawn('strace', ['-f', '-e', `trace=${calls}`, '-o', log, '-p', String(proxy.child.pid)]);

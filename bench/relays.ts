@@ -4,19 +4,36 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { chooseCores, describeMachine } from './src/machine.ts';
 import { RELAYS, type Relay, startRelay } from './src/relays.ts';
 import { run } from './src/run.ts';
 import { summarize } from './src/stats.ts';
 import { ensureTools } from './src/tools.ts';
 
-const smoke = process.argv.includes('--smoke');
-const ROUNDS = smoke ? 1 : 7;
+const { values: flags } = parseArgs({
+  options: {
+    smoke: { type: 'boolean', default: false },
+    /** Of `RELAYS` and `direct`, with commas between. */
+    variants: { type: 'string' },
+    /** Of bulk, messages and idle. */
+    parts: { type: 'string', default: 'bulk,messages,idle' },
+    rounds: { type: 'string', default: '7' },
+  },
+});
+const { smoke } = flags;
+const parts = flags.parts.split(',');
+const ROUNDS = smoke ? 1 : Number(flags.rounds);
 const BYTES = smoke ? 2 ** 26 : 2 ** 30;
 const SECONDS = smoke ? 1 : 3;
-const BASE = 'zerosend splice';
-const variants = ['direct', ...Object.keys(RELAYS)];
-const OUT = fileURLToPath(new URL(`results/${smoke ? 'smoke-' : ''}relays.json`, import.meta.url));
+const BASE = 'zerosend';
+const all = ['direct', ...Object.keys(RELAYS)];
+const variants =
+  flags.variants === undefined ? all : [BASE, ...flags.variants.split(',').filter((one) => one !== BASE)];
+for (const variant of variants) if (!all.includes(variant)) throw new Error(`${variant} is none of ${all.join(', ')}`);
+const whole = !smoke && flags.variants === undefined && parts.length === 3;
+// Only whole runs take the place of earlier ones.
+const OUT = fileURLToPath(new URL(`results/${whole ? '' : 'part-of-'}relays.json`, import.meta.url));
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const LOAD = `${ROOT}target/release/examples/relay_load`;
 
@@ -45,7 +62,7 @@ const load = async (relay: Relay | undefined, ...args: (string | number)[]): Pro
   const port = String(relay?.port ?? target);
   return JSON.parse(await run('taskset', ['-c', String(cores.load), LOAD, mode, port, ...rest]));
 };
-for (const connections of [1, 16]) {
+for (const connections of parts.includes('bulk') ? [1, 16] : []) {
   await compare(`bulk, ${connections} connection${connections === 1 ? '' : 's'}`, 'MB/s', async (relay) => {
     await load(relay, 'bulk', connections, BYTES / 8 / connections);
     const before = relay?.cpu() ?? 0;
@@ -53,13 +70,15 @@ for (const connections of [1, 16]) {
     return { rate: bytes! / 1e6 / seconds!, cpu: ((relay?.cpu() ?? 0) - before) / (bytes! / 1e9) };
   });
 }
-await compare('64 connections, 1 KiB there and back', 'a second', async (relay) => {
-  await load(relay, 'exchange', 64, 1);
-  const before = relay?.cpu() ?? 0;
-  const { exchanges, seconds, p99 } = await load(relay, 'exchange', 64, SECONDS);
-  return { rate: exchanges! / seconds!, cpu: ((relay?.cpu() ?? 0) - before) / (exchanges! / 1e5), p99: p99! };
-});
-await idle(smoke ? 500 : 9500);
+if (parts.includes('messages')) {
+  await compare('64 connections, 1 KiB there and back', 'a second', async (relay) => {
+    await load(relay, 'exchange', 64, 1);
+    const before = relay?.cpu() ?? 0;
+    const { exchanges, seconds, p99 } = await load(relay, 'exchange', 64, SECONDS);
+    return { rate: exchanges! / seconds!, cpu: ((relay?.cpu() ?? 0) - before) / (exchanges! / 1e5), p99: p99! };
+  });
+}
+if (parts.includes('idle')) await idle(smoke ? 500 : 9500);
 backend.stdin.end();
 mkdirSync(fileURLToPath(new URL('results', import.meta.url)), { recursive: true });
 const head = { machine: describeMachine(), cores, rounds: ROUNDS, bytes: BYTES, seconds: SECONDS };
@@ -102,9 +121,9 @@ async function compare(
 /** Resident bytes for each connection that has had a message and waits. */
 async function idle(connections: number): Promise<void> {
   console.log(`\n${connections} idle connections: bytes of the relay for each`);
-  for (const variant of variants.slice(1)) {
-    // A process for each connection.
-    if (variant === 'socat') continue;
+  for (const variant of variants) {
+    // The one is no relay, the other a process for each connection.
+    if (variant === 'direct' || variant === 'socat') continue;
     const relay = await startRelay(variant, target, cores.server);
     try {
       await load(relay, 'exchange', 8, 1);

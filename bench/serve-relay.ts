@@ -16,7 +16,7 @@ if (variant === 'pipe') {
     listen: Number(port),
     target: Number(target),
     workers: 1,
-    method: variant === 'read-write' ? 'read-write' : 'splice',
-    ...(variant === 'splice-256' ? { pipeSize: 262_144 } : {}),
+    method: variant === 'splice-64' ? 'splice' : (variant as 'auto' | 'splice' | 'read-write'),
+    ...(variant === 'splice-64' ? { pipeSize: 65_536 } : {}),
   });
 }

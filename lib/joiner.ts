@@ -13,11 +13,11 @@ import { checkInteger } from './server-options.js';
 
 export interface JoinOptions {
   /**
-   * How bytes go: through a pipe of the kernel (`'splice'`), or through a buffer in user space. Default `'auto'`, which is
-   * `'splice'`.
+   * How bytes go: through a pipe of the kernel (`'splice'`), or through a buffer in user space (`'read-write'`). Default `'auto'`:
+   * reads of less than 16 KiB through a buffer, where they cost less, and streams through a pipe.
    */
   method?: 'auto' | 'splice' | 'read-write' | undefined;
-  /** Bytes of a pipe, a power of two of pages. Default 65,536. */
+  /** Bytes of a pipe, a power of two of pages. Default 262,144. */
   pipeSize?: number | undefined;
   /** Milliseconds without a byte until it fails with `ERR_ZEROSEND_TIMEOUT`. Default 0: no bound. */
   idleTimeout?: number | undefined;
@@ -34,12 +34,12 @@ const joiners = new Map<string, Joiner>();
 
 /** Checks options. */
 export function readJoinOptions(options: JoinOptions): JoinerSettings {
-  const { method = 'auto', pipeSize = 65_536, idleTimeout = 0, signal } = options;
+  const { method = 'auto', pipeSize = 262_144, idleTimeout = 0, signal } = options;
   oneOf('method', method, ['auto', 'splice', 'read-write']);
   checkInteger('pipeSize', pipeSize, 4096, 2 ** 30);
   checkInteger('idleTimeout', idleTimeout, 0, 2 ** 31);
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid('signal', signal, 'an AbortSignal');
-  return { method: method === 'auto' ? 'splice' : method, pipeSize, idleTimeout };
+  return { method, pipeSize, idleTimeout };
 }
 
 /** Joins on the thread for such joins, which lives while there are any. `cancel` is given what ends it. */

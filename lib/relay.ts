@@ -12,11 +12,11 @@ export interface RelayOptions {
   /** Where to listen. Default 0: a port of 127.0.0.1 that is free. */
   listen?: SocketAddress | undefined;
   /**
-   * How bytes go: through a pipe of the kernel (`'splice'`), or through a buffer in user space. Default `'auto'`, which is
-   * `'splice'`; `'read-write'` is as fast for messages of a few hundred bytes, and costs more for each byte of all others.
+   * How bytes go: through a pipe of the kernel (`'splice'`), or through a buffer in user space (`'read-write'`). Default `'auto'`:
+   * reads of less than 16 KiB through a buffer, where they cost less, and streams, and all that has mirrors, through a pipe.
    */
   method?: 'auto' | 'splice' | 'read-write' | undefined;
-  /** Bytes of a pipe, a power of two of pages. Default 65,536: larger ones cost less CPU time for each byte. */
+  /** Bytes of a pipe, a power of two of pages. Default 262,144: less CPU time for each byte than 65,536. */
   pipeSize?: number | undefined;
   /** Threads, 1 to 1,024. Default: as many as there are cores for this process. */
   workers?: number | undefined;
@@ -215,7 +215,7 @@ class Asked {
 
 function readOptions(options: Partial<ProxyOptions>): Omit<Settings, 'mirrors' | 'targets'> {
   const { method = 'auto', balance = 'round-robin', proxyProtocol } = options;
-  const { pipeSize = 65_536, workers = availableParallelism(), backlog = 4096, maxConnections = 65_536 } = options;
+  const { pipeSize = 262_144, workers = availableParallelism(), backlog = 4096, maxConnections = 65_536 } = options;
   const { idleTimeout = 0, connectTimeout = 5000, retries = 2, downTime = 5000 } = options;
   oneOf('method', method, ['auto', 'splice', 'read-write']);
   oneOf('balance', balance, ['round-robin', 'least-connections']);
@@ -228,7 +228,7 @@ function readOptions(options: Partial<ProxyOptions>): Omit<Settings, 'mirrors' |
   const times = { idleTimeout, connectTimeout, downTime };
   for (const [name, value] of Object.entries(times)) checkInteger(name, value, 0, 2 ** 31);
   const settings: Omit<Settings, 'mirrors' | 'targets'> = {
-    method: method === 'auto' ? 'splice' : method,
+    method,
     balance,
     pipeSize,
     workers,

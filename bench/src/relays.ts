@@ -33,8 +33,9 @@ const node = (variant: string): Command => {
 };
 
 export const RELAYS: Record<string, Command> = {
+  zerosend: node('auto'),
   'zerosend splice': node('splice'),
-  'zerosend splice 256 KiB': node('splice-256'),
+  'zerosend splice 64 KiB': node('splice-64'),
   'zerosend read-write': node('read-write'),
   haproxy: (port, target, directory) => haproxy(port, target, directory, ''),
   'haproxy splice': (port, target, directory) => {
@@ -125,7 +126,15 @@ function cpuOf({ pid }: ChildProcess): number {
   // Fields 16 and 17: the children that were waited for.
   const waited = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const ended = (Number(waited[13]) + Number(waited[14])) / 100;
-  return parseStat(stat) + ended + children.reduce((sum, child) => sum + parseStat(fields(Number(child))), 0);
+  const running = children.map((child) => {
+    try {
+      return parseStat(fields(Number(child)));
+    } catch {
+      // It has ended meanwhile.
+      return 0;
+    }
+  });
+  return running.reduce((sum, seconds) => sum + seconds, parseStat(stat) + ended);
 }
 
 function memoryOf({ pid }: ChildProcess): number {

@@ -17,7 +17,7 @@ const HELP = `usage: zerosend proxy --listen <address> --to <address>[,<address>
       --mirror-policy <p>     block or drop: what becomes of copies that are not taken in
                               time (default drop)
       --method <name>         splice or read-write (default auto)
-      --pipe-size <bytes>     of a pipe (default 65536)
+      --pipe-size <bytes>     of a pipe (default 262144)
       --workers <n>           threads (default: one for each core)
   -h, --help
 

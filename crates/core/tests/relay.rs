@@ -13,7 +13,7 @@ use relay_support::{anywhere, bytes, closed_port, connect, descriptors, receive,
 use zerosend_core::relay::{Destination, ProxyProtocol, Relay, RelayMethod, RelayOptions};
 use zerosend_core::server::Address;
 
-const METHODS: [RelayMethod; 2] = [RelayMethod::Splice, RelayMethod::ReadWrite];
+const METHODS: [RelayMethod; 3] = [RelayMethod::Auto, RelayMethod::Splice, RelayMethod::ReadWrite];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]

@@ -53,7 +53,7 @@ fn join_of(client: NonBlocking, target: Option<NonBlocking>) -> (Join, Receiver<
 
 #[test]
 fn two_sockets_are_joined_with_what_was_read_before() {
-    for method in [RelayMethod::Splice, RelayMethod::ReadWrite] {
+    for method in [RelayMethod::Auto, RelayMethod::Splice, RelayMethod::ReadWrite] {
         let relay = joining(|options| options.method = method);
         let ((a, a_inside), (b, b_inside)) = (pair(), pair());
         let (mut join, ended) = join_of(socket(a_inside), Some(socket(b_inside)));

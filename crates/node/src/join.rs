@@ -18,7 +18,7 @@ use crate::transfer::milliseconds;
 /// How bytes go between what is joined. Times in milliseconds.
 #[napi(object)]
 pub struct JoinerSettings {
-    #[napi(ts_type = "'splice' | 'read-write'")]
+    #[napi(ts_type = "'auto' | 'splice' | 'read-write'")]
     pub method: String,
     pub pipe_size: u32,
     pub idle_timeout: f64,

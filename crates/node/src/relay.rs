@@ -49,7 +49,7 @@ pub struct RelaySettings {
     pub balance: String,
     pub workers: u32,
     pub backlog: i32,
-    #[napi(ts_type = "'splice' | 'read-write'")]
+    #[napi(ts_type = "'auto' | 'splice' | 'read-write'")]
     pub method: String,
     pub pipe_size: u32,
     pub connections: u32,
@@ -249,7 +249,11 @@ const BALANCES: &[(&str, Balance)] =
     &[("round-robin", Balance::RoundRobin), ("least-connections", Balance::LeastConnections)];
 const DIRECTIONS: &[(&str, Direction)] = &[("up", Direction::Up), ("down", Direction::Down)];
 pub const POLICIES: &[(&str, Policy)] = &[("block", Policy::Block), ("drop", Policy::Drop)];
-pub const METHODS: &[(&str, RelayMethod)] = &[("splice", RelayMethod::Splice), ("read-write", RelayMethod::ReadWrite)];
+pub const METHODS: &[(&str, RelayMethod)] = &[
+    ("auto", RelayMethod::Auto),
+    ("splice", RelayMethod::Splice),
+    ("read-write", RelayMethod::ReadWrite),
+];
 const PROTOCOLS: &[(&str, ProxyProtocol)] = &[("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
 
 impl From<RelaySnapshot> for RelayCounters {

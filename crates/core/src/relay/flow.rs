@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::load::Load;
+use super::load::{Load, Taken};
 use super::options::RelayMethod;
 use super::pipes::PipePool;
 use super::side::Side;
@@ -95,11 +95,11 @@ impl Flow {
                     }
                     Err(errno) => return Err(Fault::Target(errno)),
                 }
-                if self.load.is_empty() && self.bytes >= end {
-                    self.load.release(means.pipes);
-                    return Ok(Progress::Yield);
-                }
                 continue;
+            }
+            if self.bytes >= end {
+                self.load.release(means.pipes);
+                return Ok(Progress::Yield);
             }
             if self.ended {
                 self.load.release(means.pipes);
@@ -113,9 +113,19 @@ impl Flow {
                 self.load.release(means.pipes);
                 return Ok(Progress::Blocked);
             }
-            match self.load.take(from, means.method, means.pipes, means.buffer) {
-                Ok(0) => self.ended = true,
-                Ok(_) | Err(Errno::EINTR) => {}
+            let straight = self.taps.is_empty().then_some(to);
+            match self.load.take(from, straight, means.method, means.pipes, means.buffer) {
+                Ok(Taken { count: 0, .. }) => self.ended = true,
+                Ok(Taken { given, .. }) => match given {
+                    Ok(count) => self.bytes += count as u64,
+                    Err(Errno::EINTR) => {}
+                    Err(Errno::EAGAIN) => {
+                        to.writable.set(false);
+                        self.refused = true;
+                    }
+                    Err(errno) => return Err(Fault::Target(errno)),
+                },
+                Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => from.readable.set(false),
                 Err(errno) => {
                     self.load.release(means.pipes);

@@ -16,6 +16,8 @@ pub(super) struct Side {
     fd: NonBlocking,
     pub readable: Cell<bool>,
     pub writable: Cell<bool>,
+    /// It has said that it ends, or failed: it has to be read to its end.
+    ending: Cell<bool>,
 }
 
 impl AsFd for Side {
@@ -31,7 +33,7 @@ impl Side {
     }
 
     pub fn new(fd: NonBlocking) -> Self {
-        Self { fd, readable: Cell::new(true), writable: Cell::new(true) }
+        Self { fd, readable: Cell::new(true), writable: Cell::new(true), ending: Cell::new(false) }
     }
 
     pub fn is_socket(&self) -> bool {
@@ -48,10 +50,20 @@ impl Side {
         if events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP) {
             self.readable.set(true);
         }
+        if events.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+            self.ending.set(true);
+        }
         if events.contains(EpollFlags::EPOLLOUT) {
             self.writable.set(true);
         }
         events.contains(EpollFlags::EPOLLERR)
+    }
+
+    /// A read has come back short: what comes after it is a new edge, `epoll(7)`, and so is an end that was not there yet.
+    pub fn drained(&self) {
+        if self.is_socket() && !self.ending.get() {
+            self.readable.set(false);
+        }
     }
 
     /// What became of connecting, and what has failed since.
