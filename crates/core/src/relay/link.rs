@@ -72,7 +72,7 @@ pub(super) struct Link {
     pub deadline: Option<Instant>,
     pub timer: Option<Instant>,
     /// What the relay's counters know of already.
-    pub counted: [u64; 4],
+    pub counted: [u64; 5],
     pub ended: Option<Ended>,
     /// Under which it was joined.
     pub name: Option<u64>,
@@ -95,7 +95,7 @@ impl Link {
             progressed: now,
             deadline: None,
             timer: None,
-            counted: [0; 4],
+            counted: [0; 5],
             ended: None,
             name: None,
         }

@@ -1,40 +1,56 @@
 //! The pipes of a worker. A pipe that still has bytes in it is closed and never given to another.
 
+use std::time::{Duration, Instant};
+
 use crate::pipe::Pipe;
 
 /// Empty pipes kept.
 const MOST_IDLE: usize = 64;
+/// Over the quota of an unprivileged user the kernel makes pipes of one or two pages (`pipe(7)`): a buffer is better than those.
+const LEAST: usize = 64 * 1024;
+/// When there was none to be had, the next is not asked for before this.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 pub(super) struct PipePool {
     size: usize,
     most: usize,
     in_use: usize,
     idle: Vec<Pipe>,
+    shortage: Option<Instant>,
 }
 
 impl PipePool {
     /// A pool of at most `most` pipes of `size` bytes.
     pub fn new(size: usize, most: usize) -> Self {
-        Self { size, most, in_use: 0, idle: Vec::new() }
+        Self { size, most, in_use: 0, idle: Vec::new(), shortage: None }
     }
 
-    /// A pipe; `None` when there are as many in use as may be, or no descriptors.
+    /// A pipe; `None` when there are as many in use as may be, no descriptors, or no pages for it.
     pub fn take(&mut self) -> Option<Pipe> {
         if self.in_use >= self.most {
             return None;
         }
         let pipe = match self.idle.pop() {
             Some(pipe) => pipe,
-            None => Pipe::new(self.size).ok()?,
+            None => self.make()?,
         };
         self.in_use += 1;
         Some(pipe)
     }
 
+    fn make(&mut self) -> Option<Pipe> {
+        if self.shortage.is_some_and(|since| since.elapsed() < PATIENCE) {
+            return None;
+        }
+        let pipe = Pipe::new(self.size).ok().filter(|pipe| pipe.capacity() >= self.size.min(LEAST));
+        self.shortage = if pipe.is_none() { Some(Instant::now()) } else { None };
+        pipe
+    }
+
     /// Takes an empty pipe back.
     pub fn put(&mut self, pipe: Pipe) {
         self.in_use -= 1;
-        if self.idle.len() < MOST_IDLE && pipe.capacity() >= self.size {
+        if self.idle.len() < MOST_IDLE {
             self.idle.push(pipe);
         }
     }

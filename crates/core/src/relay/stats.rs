@@ -28,12 +28,13 @@ pub(super) struct RelayStats {
 }
 
 impl RelayStats {
-    /// Counts what a link has moved since it was last counted.
+    /// Counts what a link has moved since it was last counted, and that it has had to do without a pipe.
     pub fn count(&self, link: &mut Link) {
         let taps = |what: fn(&TapReport) -> u64| link.taps().map(|tap| what(&tap.report)).sum();
         let [up, down] = &link.flows;
-        let now = [up.bytes, down.bytes, taps(|tap| tap.bytes), taps(|tap| tap.dropped)];
-        let counters = [&self.up, &self.down, &self.mirrored, &self.dropped];
+        let degraded = u64::from(up.load.degraded || down.load.degraded);
+        let now = [up.bytes, down.bytes, taps(|tap| tap.bytes), taps(|tap| tap.dropped), degraded];
+        let counters = [&self.up, &self.down, &self.mirrored, &self.dropped, &self.degraded];
         for ((now, before), counter) in now.into_iter().zip(&mut link.counted).zip(counters) {
             if now > *before {
                 counter.add(now - *before);
@@ -44,7 +45,6 @@ impl RelayStats {
 
     /// Counts how a link has ended.
     pub fn end(&self, link: &Link, outcome: Outcome) {
-        self.degraded.add(u64::from(link.flows.iter().any(|flow| flow.load.degraded)));
         self.mirror_failures.add(link.taps().filter(|tap| tap.report.failure.is_some()).count() as u64);
         let joined = matches!(link.state, State::Joined);
         match outcome {
