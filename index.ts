@@ -31,9 +31,21 @@ export type {
 export { createStaticHandler, type StaticHandler, type StaticHandlerOptions } from './lib/handler.js';
 export type { JoinOptions } from './lib/joiner.js';
 export { MappedFile, type MappedFileOptions } from './lib/mapped-file.js';
+export { type MemoryMap, type MemoryMapOptions, type MemoryUse, memoryMaps } from './lib/memory-maps.js';
+export {
+  type PageCacheMeasurement,
+  type PageCachePace,
+  type PageCacheStatus,
+  type PageResidency,
+  type PageRun,
+  pageCache,
+  type WarmOptions,
+  type WarmResult,
+} from './lib/page-cache.js';
 export { allocPages, type SendPagesOptions, sendPages } from './lib/pages.js';
 export { Pipe, type PipeOptions, type PipeStatistics, pipeStatistics } from './lib/pipe.js';
 export { fileToPipe, pipeToFile } from './lib/pipe-files.js';
+export { type NetworkInterface, type PipeLimits, type Probe, type ProbedMechanism, probe } from './lib/probe.js';
 export {
   type Moved,
   type RawEnd,
@@ -70,6 +82,8 @@ export {
   sliceRanges,
 } from './lib/send-file.js';
 export type { FileServerLimit, FileServerStatistics } from './lib/server-statistics.js';
+export { SharedBuffer, type SharedBufferOptions } from './lib/shared-buffer.js';
+export { type DrainTarget, SharedRing, type SharedRingOptions } from './lib/shared-ring.js';
 export type { Coding, SiteOptions } from './lib/site.js';
 export {
   createSplitter,

@@ -89,6 +89,9 @@ export interface CacheSettings {
 /** Aborts what the reactor drives for `request`; it is answered with `ABORT_ERR`. */
 export declare function cancel(request: number): void
 
+/** Ends a drain. */
+export declare function cancelDrain(token: number): void
+
 /** Ends what was joined; its sockets are reset. */
 export declare function cancelJoin(token: number, name: number): void
 
@@ -110,8 +113,14 @@ export declare function closePipeEnd(token: number, end: 'read' | 'write'): void
 /** Accepts no more, and cuts what is in flight after `drain` milliseconds. */
 export declare function closeRelay(token: number, drain: number): void
 
+/** Leaves a ring. */
+export declare function closeRing(token: number): void
+
 /** Accepts no more, and cuts what is in flight after `drain` milliseconds. */
 export declare function closeServer(token: number, drain: number): void
+
+/** Makes a shared buffer, or (with `framing`) a ring: the event of `request` has its `token`. */
+export declare function createSegment(request: number, settings: SegmentSettings): void
 
 /** The bounds that a server has by default. */
 export declare function defaultLimits(): LimitSettings
@@ -158,6 +167,12 @@ export interface DoorSettings {
   maxConnections: number
 }
 
+/**
+ * Sends what comes out of a ring to a target, until it ends. The last event of `request` has the number of bytes as its
+ * `report`; the token that is returned cancels it.
+ */
+export declare function drainRing(request: number, token: number, target: number): number
+
 /** Hands a transfer and a held target to the reactor. `request` hears of progress and of the end. */
 export declare function drive(token: number, target: number, request: number, options: DriveOptions): void
 
@@ -176,12 +191,18 @@ export interface DriveOptions {
 /** Lets go of a door that has ended; gives the last entries of its log. */
 export declare function endDoor(token: number): Array<DoorLogEntry>
 
+/** The writer says that there is no more. */
+export declare function endRing(token: number): void
+
 /** An errno, negative as in Node's errors, its name, and what it means. */
 export interface ErrnoName {
   errno: number
   code: string
   meaning: string
 }
+
+/** The event of `request` has `pages`: those that are left. */
+export declare function evictPages(request: number, path: string): void
 
 /** Writes changed pages to the disk. */
 export declare function flushMapped(request: number, token: number, wait: boolean): void
@@ -205,6 +226,17 @@ export declare function holdCurrent(): number
 /** Duplicates a descriptor that bytes will be sent to or come from, and returns its token. */
 export declare function holdTarget(fd: number): number
 
+/** A network interface. */
+export interface InterfaceReport {
+  name: string
+  up: boolean
+  loopback: boolean
+  scatterGather?: boolean
+  transmitChecksum?: boolean
+  receiveChecksum?: boolean
+  segmentation?: boolean
+}
+
 /** Forgets a file; gives whether there was one. */
 export declare function invalidateCached(cache: number, path: string): boolean
 
@@ -213,7 +245,7 @@ export declare function join(token: number, request: number, settings: JoinSetti
 
 /** How bytes go between what is joined. Times in milliseconds. */
 export interface JoinerSettings {
-  method: 'splice' | 'read-write'
+  method: 'auto' | 'splice' | 'read-write'
   pipeSize: number
   idleTimeout: number
 }
@@ -291,6 +323,31 @@ export interface MapSettings {
 /** Whether a router could take the percent-encoded `path` for one of these patterns of routes. */
 export declare function matchesRoute(patterns: Array<string>, path: string): boolean
 
+/** How fast a file could be read. */
+export interface MeasuredReport {
+  size: number
+  pages: number
+  first: PaceReport
+  second: PaceReport
+  evicted: PaceReport
+  direct?: PaceReport
+  directRefusal?: ErrnoName
+}
+
+/** The event of `request` has `measured`; others before it have the bytes so far. Releasing the token ends it. */
+export declare function measurePages(request: number, path: string): number
+
+/** One thing that a kernel can do. */
+export interface MechanismReport {
+  name: string
+  available: boolean
+  syscall?: string
+  refusal?: ErrnoName
+  since: string
+  purpose: string
+  without?: string
+}
+
 /** What to set `Vary` to so that it names `accept-encoding`; `null` when it already does. */
 export declare function mergeVary(existing?: string | undefined | null): string | null
 
@@ -357,6 +414,9 @@ export declare function openMapped(request: number, path: string, settings: MapS
 /** Opens a relay. `request` makes progress when there are questions to be taken, and is answered when it has ended. */
 export declare function openRelay(request: number, settings: RelaySettings): OpenedServer
 
+/** Opens a shared buffer or a ring: the event of `request` has its `token`. */
+export declare function openSegment(request: number, source: SegmentSource, ring: boolean): void
+
 /** Opens a server. `request` is answered when it has ended. */
 export declare function openServer(request: number, settings: ServerSettings): OpenedServer
 
@@ -368,6 +428,32 @@ export declare function openSink(request: number, path?: string | undefined | nu
 
 /** Makes a site and returns its token. */
 export declare function openSite(settings: SiteSettings): number
+
+/** One reading of it. */
+export interface PaceReport {
+  bytes: number
+  seconds: number
+  residentBefore: number
+}
+
+/** Which pages of a file are in the page cache. */
+export interface PageReport {
+  size: number
+  pageSize: number
+  pages: number
+  resident: number
+  runs: Array<PageRun>
+  by: 'cachestat' | 'mincore'
+}
+
+/** The event of `request` has `pages`. */
+export declare function pageResidency(request: number, path: string): void
+
+/** Pages one after another. */
+export interface PageRun {
+  resident: boolean
+  pages: number
+}
 
 /** One part of what is to be sent: a file, or bytes. Checked by the caller: numbers are safe integers and not negative. */
 export interface PartOptions {
@@ -396,6 +482,14 @@ export interface PipeDescription {
   writeFd: number
 }
 
+/** What pipes may be. */
+export interface PipeReport {
+  defaultSize: number
+  maxSize: number
+  userPagesSoft: number
+  userPagesHard: number
+}
+
 /** Bytes that fit into the pipe. */
 export declare function pipeSize(token: number): number
 
@@ -414,17 +508,39 @@ export interface PipeStatistics {
   refused: number
 }
 
+/** Tries what the kernel can do: the event of `request` has `probe`. */
+export declare function probe(request: number): void
+
+/** What was found. */
+export interface ProbeReport {
+  kernel: string
+  machine: string
+  pageSize: number
+  pipes: PipeReport
+  mechanisms: Array<MechanismReport>
+  interfaces: Array<InterfaceReport>
+}
+
 /** Copies bytes of a file, on a thread that may wait for the disk: the event of `request` has the `bytes`. */
 export declare function readCached(request: number, file: number, offset: number, length: number): void
 
 /** Copies bytes: the event of `request` has them. */
 export declare function readMapped(request: number, token: number, offset: number, length: number): void
 
+/** Reads into `into` from `offset` on. 0: nothing, now; -1: the end; less: the next message takes as many bytes as this says. */
+export declare function readRing(token: number, into: Buffer, offset: number): number
+
+/** Copies bytes of a shared buffer into all of `into`. */
+export declare function readShared(token: number, offset: number, into: Buffer): void
+
 /**
  * Lets the reactor receive from a held descriptor into an opened file: `length` bytes, or all until the source ends.
  * `before` has been read from it already: it goes first and counts. `request` hears of progress and of the end.
  */
 export declare function receive(sink: number, source: number, request: number, length: number | undefined | null, before: Uint8Array | undefined | null, options: DriveOptions): void
+
+/** Waits for a descriptor: the event of `request` has its `token`. Releasing the token that is returned ends the wait. */
+export declare function receiveSegment(request: number, socket: number): number
 
 /** What the relay has counted so far. */
 export declare function relayCounters(token: number): RelayCounters
@@ -470,7 +586,7 @@ export interface RelaySettings {
   balance: 'round-robin' | 'least-connections'
   workers: number
   backlog: number
-  method: 'splice' | 'read-write'
+  method: 'auto' | 'splice' | 'read-write'
   pipeSize: number
   connections: number
   connectTimeout: number
@@ -520,6 +636,37 @@ export declare function respondLater(request: number, site: number, path: string
 /** Connections that were taken have ended. */
 export declare function returnConnections(token: number, count: number): void
 
+/** Forbids things for ever. */
+export declare function sealShared(token: number, shrink: boolean, grow: boolean, write: boolean): void
+
+/** What it is. */
+export declare function segmentInfo(token: number): SegmentInfo
+
+/** What shared memory is. */
+export interface SegmentInfo {
+  name?: string
+  fd: number
+  /** Bytes, of a ring those that it holds. */
+  size: number
+  framing?: 'bytes' | 'messages'
+}
+
+/** How shared memory is made. */
+export interface SegmentSettings {
+  name?: string
+  /** Bytes. */
+  size: number
+  mode: number
+  framing?: 'bytes' | 'messages'
+}
+
+/** Which memory: a name, a descriptor, or the token of a descriptor that came over a socket. */
+export interface SegmentSource {
+  name?: string
+  fd?: number
+  received?: number
+}
+
 /** One `sendfile(2)`; `null`: `EAGAIN`. */
 export declare function sendfile(out: number, file: number, offset: number, length: number): number | null
 
@@ -531,6 +678,9 @@ export interface SendingOptions {
   /** Hold back packets that are not full; where it helps when absent. */
   cork?: boolean
 }
+
+/** Sends the descriptor of shared memory over a Unix socket. */
+export declare function sendSegment(token: number, socket: number): void
 
 /** What the server has counted so far. */
 export declare function serverCounters(token: number): ServerCounters
@@ -681,7 +831,7 @@ export declare function take(token: number, max: number): Buffer | null
 export declare function takeConnections(token: number, most: number): Array<DoorConnection>
 
 /** All events since the last call, in order: `request` and what there is to say. */
-export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport }>
+export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport; probe?: ProbeReport; pages?: PageReport; warmed?: WarmedReport; measured?: MeasuredReport; drained?: number }>
 
 /** Takes the entries of the log so far. */
 export declare function takeLog(token: number): Array<DoorLogEntry>
@@ -714,6 +864,9 @@ export declare enum Turn {
   Cold = 3,
 }
 
+/** Removes a name; false when there is none. */
+export declare function unlinkSegment(name: string): boolean
+
 /** One `vmsplice(2)` of a copy of `buffers`; `null`: `EAGAIN`. */
 export declare function vmspliceCopy(pipe: number, buffers: Array<Uint8Array>): number | null
 
@@ -723,8 +876,31 @@ export declare function vmspliceCopy(pipe: number, buffers: Array<Uint8Array>): 
  */
 export declare function vmspliceGift(pipe: number, gifts: Array<Gift>): number | null
 
+/** The event of `request` comes when there is room for `bytes`, or something to read. */
+export declare function waitRing(request: number, token: number, role: 'writer' | 'reader', bytes: number): void
+
 /** Reads ahead what the transfer sends next. `request` is answered when it is resident. */
 export declare function warm(token: number, request: number): void
 
+/** What warming did. */
+export interface WarmedReport {
+  pages: number
+  residentBefore: number
+  resident: number
+  bytesRead: number
+}
+
+/** The event of `request` has `warmed`; others before it have the bytes so far. Releasing the token ends it. */
+export declare function warmPages(request: number, path: string): number
+
 /** Writes a copy of `bytes`, which is made at the call. */
 export declare function writeMapped(request: number, token: number, offset: number, bytes: Uint8Array): void
+
+/** Writes what fits: of messages whole frames. Returns how many bytes. */
+export declare function writeRing(token: number, bytes: Uint8Array): number
+
+/** Writes one message, when there is room for it. */
+export declare function writeRingMessage(token: number, message: Uint8Array): boolean
+
+/** Copies bytes into a shared buffer. */
+export declare function writeShared(token: number, offset: number, bytes: Uint8Array): void

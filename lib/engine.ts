@@ -72,10 +72,10 @@ function deliver(): void {
 }
 
 /** Asks once: `start` is given the request's number, the answer settles the promise. `progress` hears of what comes before. */
-export function ask(start: (number: number) => void, progress?: () => void): Promise<NativeEvent> {
+export function ask(start: (number: number) => void, progress?: (value: number) => void): Promise<NativeEvent> {
   return new Promise((resolve, reject) => {
     const number = request((event) => {
-      if (event.progress !== undefined) progress?.();
+      if (event.progress !== undefined) progress?.(event.progress);
       else if (event.error === undefined) resolve(event);
       else reject(event.error);
     });

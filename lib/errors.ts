@@ -10,6 +10,9 @@ export type ZerosendErrorCode =
   | 'ERR_ZEROSEND_CLOSED'
   | 'ERR_ZEROSEND_UNSUPPORTED'
   | 'ERR_ZEROSEND_LIMIT'
+  | 'ERR_ZEROSEND_BUSY'
+  | 'ERR_ZEROSEND_PEER_DIED'
+  | 'ERR_ZEROSEND_CORRUPT'
   | 'ERR_ZEROSEND_INTERNAL';
 
 /** What zerosend throws and rejects with. */

@@ -34,6 +34,9 @@ export type JoinerSettings = Native.JoinerSettings;
 export type JoinSettings = Native.JoinSettings;
 export type JoinReport = Native.JoinReport;
 export type ErrnoName = Native.ErrnoName;
+export type ProbeReport = Native.ProbeReport;
+export type MeasuredReport = Native.MeasuredReport;
+export type PaceReport = Native.PaceReport;
 
 let binding: Binding | undefined;
 let reason: unknown;

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 /** A program that a test may need, and the Debian package that has it. */
 const PACKAGES = {
   strace: 'strace',
+  fincore: 'util-linux',
   curl: 'curl',
   wget: 'wget',
   aria2c: 'aria2',

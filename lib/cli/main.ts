@@ -2,11 +2,15 @@
 /** The command line. Exit codes: 0, 1 for what went wrong, 2 for what was asked wrongly. */
 import { readFileSync } from 'node:fs';
 
+import { cache } from './cache.js';
+import { probe } from './probe.js';
 import { proxy } from './proxy.js';
 import { serve } from './serve.js';
 import { UsageError } from './usage.js';
 
 const COMMANDS: Record<string, { run: (args: string[]) => Promise<void>; summary: string }> = {
+  cache: { run: cache, summary: 'what of files is in the page cache; warm and evict them' },
+  probe: { run: probe, summary: 'what this kernel can do, tried out' },
   proxy: { run: proxy, summary: 'relay connections to other servers' },
   serve: { run: serve, summary: 'serve a directory over HTTP' },
 };

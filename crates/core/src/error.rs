@@ -32,6 +32,12 @@ pub enum Code {
     Unsupported,
     /// A bound of the engine was reached.
     Limit,
+    /// Somebody else has what can be had only once.
+    Busy,
+    /// The other side of something shared has gone without a word.
+    PeerDied,
+    /// What is shared does not look as it must.
+    Corrupt,
     /// A bug of the engine that was contained (a caught panic).
     Internal,
 }
@@ -50,6 +56,9 @@ impl Code {
             Code::Closed => "ERR_ZEROSEND_CLOSED".into(),
             Code::Unsupported => "ERR_ZEROSEND_UNSUPPORTED".into(),
             Code::Limit => "ERR_ZEROSEND_LIMIT".into(),
+            Code::Busy => "ERR_ZEROSEND_BUSY".into(),
+            Code::PeerDied => "ERR_ZEROSEND_PEER_DIED".into(),
+            Code::Corrupt => "ERR_ZEROSEND_CORRUPT".into(),
             Code::Internal => "ERR_ZEROSEND_INTERNAL".into(),
         }
     }

@@ -12,6 +12,8 @@
 //! | [`reactor`] | one epoll thread that drives transfers nobody else drives |
 //! | [`relay`] | bytes from socket to socket: proxy, echo |
 //! | [`server`] | HTTP/1.1 on epoll threads of its own |
+//! | [`shm`] | memory that processes share, and rings in it |
+//! | [`inspect`] | what the kernel can do, and what is in the page cache |
 //! | [`pipe`] | pipes, sized, pooled and bounded |
 //! | [`pool`] | a few threads for disk work that may block |
 //! | [`raw`] | single calls, checked, for those who build their own |
@@ -25,6 +27,7 @@ pub mod cache;
 pub mod error;
 pub mod files;
 pub mod http;
+pub mod inspect;
 pub mod mapped_file;
 pub mod pipe;
 pub mod pool;
@@ -32,6 +35,7 @@ pub mod raw;
 pub mod reactor;
 pub mod relay;
 pub mod server;
+pub mod shm;
 pub mod stats;
 pub mod sys;
 pub mod transfer;

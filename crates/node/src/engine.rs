@@ -18,6 +18,7 @@ use zerosend_core::reactor::registry::{Registry, Token};
 use zerosend_core::reactor::{JobHandle, Reactor};
 use zerosend_core::relay::Relay;
 use zerosend_core::server::Server;
+use zerosend_core::shm::{Drain, Ring, SharedBuffer};
 use zerosend_core::transfer::Transfer;
 use zerosend_core::{Code, Error, Result};
 
@@ -25,6 +26,7 @@ use crate::cache::CachedFileInfo;
 use crate::door::HeldDoor;
 use crate::error;
 use crate::events::{Answer, Event, Events};
+use crate::inspect::StopOnDrop;
 use crate::join::JoinReport;
 use crate::pages::Lent;
 use crate::raw::Ends;
@@ -51,6 +53,11 @@ pub enum Held {
     Cache(Arc<FileCache>),
     File(Arc<CachedFile>),
     Mapped(Arc<MappedFile>),
+    Buffer(Box<SharedBuffer>),
+    Ring(Arc<Ring>),
+    Drain(Drain),
+    /// Something that is under way on a thread of its own, and ends when this is released.
+    UnderWay(#[allow(dead_code, reason = "it is there to be dropped")] StopOnDrop),
 }
 
 /// Transfers, sites, targets and pending requests of this environment.
@@ -114,7 +121,7 @@ pub fn open_engine(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<()> {
 
 /// All events since the last call, in order: `request` and what there is to say.
 #[napi(
-    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport }>"
+    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport; probe?: ProbeReport; pages?: PageReport; warmed?: WarmedReport; measured?: MeasuredReport; drained?: number }>"
 )]
 pub fn take_events(env: &Env) -> napi::Result<Vec<Object<'_>>> {
     with(env, |engine| {
@@ -187,6 +194,13 @@ impl Engine {
             }
             Ok(Answer::Joined(report)) => {
                 object.set_named_property("join", JoinReport::from(report))?;
+                None
+            }
+            Ok(Answer::Buffer(buffer)) => Some(Held::Buffer(Box::new(buffer))),
+            Ok(Answer::Ring(ring)) => Some(Held::Ring(Arc::new(ring))),
+            Ok(Answer::Descriptor(fd)) => Some(Held::Target(fd)),
+            Ok(Answer::Shape(shape)) => {
+                shape(&mut object)?;
                 None
             }
             Ok(Answer::Ended) => None,

@@ -7,12 +7,14 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use napi::Status;
+use napi::bindgen_prelude::Object;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use zerosend_core::cache::CachedFile;
 use zerosend_core::files::Outcome;
 use zerosend_core::mapped_file::MappedFile;
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::relay::LinkReport;
+use zerosend_core::shm::{Ring, SharedBuffer};
 use zerosend_core::transfer::{Report, Transfer};
 use zerosend_core::{Code, Error, Result};
 
@@ -47,9 +49,20 @@ pub enum Answer {
     Bytes(Vec<u8>),
     /// What became of a join.
     Joined(LinkReport),
+    /// Shared memory.
+    Buffer(SharedBuffer),
+    /// A ring in shared memory.
+    Ring(Ring),
+    /// A descriptor that came over a socket.
+    Descriptor(OwnedFd),
+    /// What there is to say, as properties of the event.
+    Shape(Shape),
     /// It is done, or a server has ended.
     Ended,
 }
+
+/// Sets properties of an event.
+pub type Shape = Box<dyn FnOnce(&mut Object<'_>) -> napi::Result<()> + Send>;
 
 #[derive(Default)]
 struct State {

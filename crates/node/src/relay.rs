@@ -249,11 +249,8 @@ const BALANCES: &[(&str, Balance)] =
     &[("round-robin", Balance::RoundRobin), ("least-connections", Balance::LeastConnections)];
 const DIRECTIONS: &[(&str, Direction)] = &[("up", Direction::Up), ("down", Direction::Down)];
 pub const POLICIES: &[(&str, Policy)] = &[("block", Policy::Block), ("drop", Policy::Drop)];
-pub const METHODS: &[(&str, RelayMethod)] = &[
-    ("auto", RelayMethod::Auto),
-    ("splice", RelayMethod::Splice),
-    ("read-write", RelayMethod::ReadWrite),
-];
+pub const METHODS: &[(&str, RelayMethod)] =
+    &[("auto", RelayMethod::Auto), ("splice", RelayMethod::Splice), ("read-write", RelayMethod::ReadWrite)];
 const PROTOCOLS: &[(&str, ProxyProtocol)] = &[("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
 
 impl From<RelaySnapshot> for RelayCounters {

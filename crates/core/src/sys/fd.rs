@@ -1,8 +1,10 @@
 //! Descriptors that come as numbers.
 
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use super::SysResult;
 
@@ -23,4 +25,21 @@ pub fn duplicate(number: RawFd) -> SysResult<OwnedFd> {
     during_call(number, |fd| {
         fd.try_clone_to_owned().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EBADF)))
     })?
+}
+
+/// Receives bytes from a socket, and the descriptor that came with them; see `SCM_RIGHTS` in `unix(7)`. Does not wait.
+pub fn receive(socket: BorrowedFd<'_>, bytes: &mut IoSliceMut<'_>) -> SysResult<(usize, Option<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; 4]);
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), std::slice::from_mut(bytes), Some(&mut space), flags)?;
+    let mut received = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = control {
+            // SAFETY: the kernel has just made these descriptors for us, and nobody else knows of them.
+            received.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    // One is what is sent; those that somebody adds are closed here.
+    let first = if received.is_empty() { None } else { Some(received.swap_remove(0)) };
+    Ok((message.bytes, first))
 }

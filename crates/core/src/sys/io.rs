@@ -131,7 +131,7 @@ impl Kernel for Linux {
         span: Span<'_>,
         how: Gather,
     ) -> SysResult<usize> {
-        gather_span(out, slices, span, how)
+        gather_spans(out, slices, &[span], how)
     }
 
     fn splice(
@@ -162,17 +162,20 @@ impl Kernel for Linux {
     }
 }
 
-/// `sendmsg(2)` or `writev(2)` of slices and of memory that may be read by the kernel only, so without a slice of it.
-fn gather_span(out: BorrowedFd<'_>, slices: &[IoSlice<'_>], span: Span<'_>, how: Gather) -> SysResult<usize> {
+/// `sendmsg(2)` or `writev(2)` of slices and of memory that may be read by the kernel only, so without a slice of it. At most
+/// [`MAX_GATHER`] + 1 of both.
+pub fn gather_spans(out: BorrowedFd<'_>, slices: &[IoSlice<'_>], spans: &[Span<'_>], how: Gather) -> SysResult<usize> {
     let mut iovecs = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MAX_GATHER + 1];
-    if slices.len() > MAX_GATHER {
+    let count = slices.len() + spans.len();
+    if count > iovecs.len() {
         return Err(Errno::EMSGSIZE);
     }
     for (iovec, slice) in iovecs.iter_mut().zip(slices) {
         *iovec = libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() };
     }
-    iovecs[slices.len()] = span.as_iovec();
-    let count = slices.len() + 1;
+    for (iovec, span) in iovecs[slices.len()..].iter_mut().zip(spans) {
+        *iovec = span.as_iovec();
+    }
     let sent = match how {
         Gather::Socket { more } => {
             // SAFETY: msghdr is plain data, and all zeros is one without name, control data and vectors.
@@ -180,7 +183,7 @@ fn gather_span(out: BorrowedFd<'_>, slices: &[IoSlice<'_>], span: Span<'_>, how:
             message.msg_iov = iovecs.as_mut_ptr();
             message.msg_iovlen = count as _;
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
-            // SAFETY: `count` live iovecs, over slices and a span that outlive the call; the kernel only reads them.
+            // SAFETY: `count` live iovecs, over slices and spans that outlive the call; the kernel only reads them.
             unsafe { libc::sendmsg(out.as_raw_fd(), &raw const message, flags) }
         }
         // SAFETY: as above.

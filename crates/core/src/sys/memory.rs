@@ -7,7 +7,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
@@ -25,6 +25,10 @@ pub struct Span<'a> {
 }
 
 impl Span<'_> {
+    pub(super) fn of(start: NonNull<u8>, length: usize) -> Self {
+        Self { start, length, owner: PhantomData }
+    }
+
     /// Bytes in it.
     pub fn len(&self) -> usize {
         self.length
@@ -61,7 +65,7 @@ pub enum Advice {
 }
 
 /// An owned region of address space.
-struct Region {
+pub(super) struct Region {
     start: NonNull<u8>,
     length: usize,
 }
@@ -73,6 +77,15 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
+    /// Takes over a mapping as a whole.
+    pub(super) fn of(start: NonNull<u8>, length: usize) -> Self {
+        Self { start, length }
+    }
+
+    pub(super) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
     fn span(&self, from: usize, length: usize) -> Span<'_> {
         let from = from.min(self.length);
         // SAFETY: `from` is not beyond the end of the region.
@@ -177,6 +190,16 @@ impl Pages {
         self.0.start
     }
 
+    /// Fills it from `offset` of a file on, as far as that goes. One `pread(2)`; page-aligned, as `O_DIRECT` wants it.
+    pub fn read_from(&mut self, file: BorrowedFd<'_>, offset: u64) -> SysResult<usize> {
+        let offset = i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
+        // SAFETY: the kernel writes to memory of ours, no more than its length, and `&mut self` keeps others away.
+        let count = unsafe {
+            libc::pread64(file.as_raw_fd(), self.0.start.as_ptr().cast(), self.0.length, offset as libc::off64_t)
+        };
+        Errno::result(count).map(|count| count as usize)
+    }
+
     /// Copies `bytes` to its beginning, as many as it holds; returns how many.
     pub fn copy_in(&mut self, at: usize, bytes: &[u8]) -> usize {
         let span = self.0.span(at, bytes.len());
@@ -238,8 +261,13 @@ impl std::fmt::Debug for Region {
 }
 
 impl MappedRegion {
-    /// Maps `length` bytes of `file`; see `mmap(2)`.
+    /// Maps the first `length` bytes of `file`; see `mmap(2)`.
     pub fn new(file: impl AsFd, length: usize, mode: MapMode, populate: bool) -> SysResult<Self> {
+        Self::part(file, 0, length, mode, populate)
+    }
+
+    /// Maps `length` bytes of `file` from `offset` on, which must be a multiple of the page size.
+    pub fn part(file: impl AsFd, offset: u64, length: usize, mode: MapMode, populate: bool) -> SysResult<Self> {
         let size = NonZeroUsize::new(length).ok_or(Errno::EINVAL)?;
         let (protection, mut flags) = match mode {
             MapMode::Read => (ProtFlags::PROT_READ, MapFlags::MAP_SHARED),
@@ -249,8 +277,9 @@ impl MappedRegion {
         if populate {
             flags |= MapFlags::MAP_POPULATE;
         }
+        let offset = i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let start = unsafe { mmap(None, size, protection, flags, file, 0)? };
+        let start = unsafe { mmap(None, size, protection, flags, file, offset)? };
         Ok(Self(Region { start: start.cast(), length }))
     }
 

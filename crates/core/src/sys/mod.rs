@@ -6,11 +6,13 @@
 #![allow(unsafe_code)]
 
 pub mod fd;
+pub mod features;
 pub mod io;
 pub mod memory;
 pub mod open;
 pub mod pipe;
 pub mod residency;
+pub mod shared;
 pub mod socket;
 
 pub use io::{Kernel, Linux};

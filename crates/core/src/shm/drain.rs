@@ -1,0 +1,99 @@
+//! From a ring to a descriptor, without a buffer of this process in between.
+//!
+//! The kernel copies the ring's pages at the call, by `sendmsg(2)` or `writev(2)`, so that the writer may use them again as soon as
+//! that returns. `vmsplice(2)` would only refer to them: a socket reads such pages until its peer has acknowledged them, and
+//! nothing tells when that is; the writer would change bytes that are on their way.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::ring::{Read, Ring, Role};
+use crate::error::{Code, Error, Result};
+use crate::reactor::NonBlocking;
+use crate::sys::io::{Gather, gather_spans};
+use crate::sys::memory::Span;
+use crate::transfer::Target;
+
+/// Milliseconds in which a drain that waits for its target sees that it is cancelled.
+const PATIENCE: u16 = 100;
+
+/// A drain that is under way, on a thread of its own. Dropping it does not end it.
+pub struct Drain {
+    ring: Arc<Ring>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drain {
+    /// Sends all that comes out of `ring` to `target` (of messages what is in them), until its writer ends; then calls `done` with
+    /// the number of bytes, or with what went wrong and `error.bytes`. `target` is a duplicate.
+    pub fn start(ring: Arc<Ring>, target: OwnedFd, done: impl FnOnce(Result<u64>) + Send + 'static) -> Result<Self> {
+        let target = NonBlocking::new(target)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let drain = Self { ring: ring.clone(), stop: stop.clone() };
+        thread::Builder::new()
+            .name("zerosend-drain".into())
+            .spawn(move || {
+                let mut bytes = 0;
+                let outcome = run(&ring, &target, &stop, &mut bytes);
+                drop((ring, target));
+                done(outcome.map(|()| bytes).map_err(|error| error.with_bytes(bytes)));
+            })
+            .map_err(|error| {
+                Error::new(Code::Limit, format!("no thread could be started to drain the ring: {error}"))
+            })?;
+        Ok(drain)
+    }
+
+    /// Ends it: `done` hears of [`Code::Aborted`].
+    pub fn cancel(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.ring.rouse(Role::Reader);
+    }
+}
+
+fn run(ring: &Ring, target: &NonBlocking, stop: &AtomicBool, bytes: &mut u64) -> Result<()> {
+    let how = match target.target() {
+        Target::Socket => Gather::Socket { more: false },
+        Target::Stream => Gather::Stream,
+    };
+    let mut within = 0;
+    loop {
+        if stop.load(Ordering::Acquire) {
+            return Err(Error::new(Code::Aborted, "the drain was cancelled"));
+        }
+        let mut full = false;
+        let read =
+            ring.give(&mut within, |spans| write(target.as_fd(), spans, how).inspect(|count| full = *count == 0))?;
+        match read {
+            Read::Ended => return Ok(()),
+            Read::Bytes(_) if full => {
+                let mut wanted = [PollFd::new(target.as_fd(), PollFlags::POLLOUT)];
+                match poll(&mut wanted, PollTimeout::from(PATIENCE)) {
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(errno) => return Err(Error::system("poll", errno)),
+                }
+            }
+            Read::Bytes(count) => *bytes += count as u64,
+            Read::Empty | Read::TooLarge(_) => {
+                let waited = ring.wait(Role::Reader, 1, stop);
+                if !stop.load(Ordering::Acquire) {
+                    waited?;
+                }
+            }
+        }
+    }
+}
+
+/// 0: it takes nothing, now.
+fn write(target: BorrowedFd<'_>, spans: &[Span<'_>], how: Gather) -> Result<usize> {
+    match gather_spans(target, &[], spans, how) {
+        Ok(count) => Ok(count),
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+        Err(errno) => Err(Error::system(if how == Gather::Stream { "writev" } else { "sendmsg" }, errno)),
+    }
+}

@@ -1,0 +1,161 @@
+//! A piece of memory with a name, or without one and with seals.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{shm_open, shm_unlink};
+use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::unistd::ftruncate;
+
+use crate::error::{Code, Error, Result};
+
+/// The name of a segment: a path of one component below `/dev/shm`; see `shm_overview(7)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentName(String);
+
+impl SegmentName {
+    /// Checks a name, with or without its slash. [`Code::InvalidArgument`].
+    pub fn new(name: &str) -> Result<Self> {
+        let bare = name.strip_prefix('/').unwrap_or(name);
+        if bare.is_empty() || bare.len() > 250 || bare == "." || bare == ".." || bare.contains(['/', '\0']) {
+            let message = format!("name is '{name}', but must be 1 to 250 bytes without '/' and NUL");
+            return Err(Error::new(Code::InvalidArgument, message));
+        }
+        Ok(Self(format!("/{bare}")))
+    }
+
+    /// With its slash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What can no longer be done to a segment without a name, by anybody; see `fcntl(2)`, `F_ADD_SEALS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seals {
+    /// Make it smaller.
+    pub shrink: bool,
+    /// Make it larger.
+    pub grow: bool,
+    /// Write to it. `EBUSY` while a shared mapping of it can be written to.
+    pub write: bool,
+}
+
+/// Removes a name. The memory stays until the last who has it open closes it; see `shm_unlink(3)`. False: there is no such name.
+pub fn unlink(name: &SegmentName) -> Result<bool> {
+    match shm_unlink(name.as_str()) {
+        Ok(()) => Ok(true),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(Error::system("shm_unlink", errno).with_path(name.as_str())),
+    }
+}
+
+/// An open segment. The description is its own: locks on it belong to it alone.
+#[derive(Debug)]
+pub(super) struct Segment {
+    file: OwnedFd,
+    name: Option<SegmentName>,
+}
+
+impl Segment {
+    /// Makes a segment of `size` zeros. `EEXIST` for a name that is taken. `mode`: who may open it, as for `chmod(2)`.
+    pub fn create(name: Option<&SegmentName>, size: u64, mode: u32) -> Result<Self> {
+        let failed = |syscall, errno: Errno| {
+            let error = Error::system(syscall, errno);
+            if let Some(name) = name { error.with_path(name.as_str()) } else { error }
+        };
+        let size = i64::try_from(size).map_err(|_| failed("ftruncate", Errno::EFBIG))?;
+        let mode = Mode::from_bits_truncate(mode & 0o777);
+        let file = match name {
+            Some(name) => {
+                let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+                shm_open(name.as_str(), flags, Mode::from_bits_truncate(0o600))
+                    .map_err(|errno| failed("shm_open", errno))?
+            }
+            None => memfd_create(c"zerosend", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
+                .map_err(|errno| failed("memfd_create", errno))?,
+        };
+        let segment = Self { file, name: name.cloned() };
+        // Not at `shm_open`, where the umask would take bits away.
+        let prepared = fchmod(&segment.file, mode)
+            .map_err(|errno| failed("fchmod", errno))
+            .and_then(|()| ftruncate(&segment.file, size).map_err(|errno| failed("ftruncate", errno)));
+        if prepared.is_err()
+            && let Some(name) = name
+        {
+            let _ = unlink(name);
+        }
+        prepared.map(|()| segment)
+    }
+
+    /// Opens the segment of a name.
+    pub fn open(name: &SegmentName) -> Result<Self> {
+        let file = shm_open(name.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|errno| Error::system("shm_open", errno).with_path(name.as_str()))?;
+        Ok(Self { file, name: Some(name.clone()) })
+    }
+
+    /// Opens the segment behind a descriptor, with a description of its own.
+    pub fn from_fd(fd: BorrowedFd<'_>) -> Result<Self> {
+        use std::os::fd::AsRawFd;
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let file = File::options().read(true).write(true).open(Path::new(&path)).map_err(|error| {
+            let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            // The number itself is what was wrong.
+            Error::system("open", if errno == Errno::ENOENT { Errno::EBADF } else { errno })
+        })?;
+        let kind = fstat(&file).map_err(|errno| Error::system("fstat", errno))?.st_mode & libc::S_IFMT;
+        if kind != libc::S_IFREG {
+            return Err(Error::new(Code::InvalidArgument, "the descriptor is that of no shared memory"));
+        }
+        Ok(Self { file: file.into(), name: None })
+    }
+
+    /// Bytes, now.
+    pub fn size(&self) -> Result<u64> {
+        Ok(fstat(&self.file).map_err(|errno| Error::system("fstat", errno))?.st_size as u64)
+    }
+
+    /// Sees to it that there is memory for all of it: a page that could not be had would be a signal. `ENOSPC`.
+    pub fn reserve(&self) -> Result<()> {
+        let size = self.size()? as i64;
+        fallocate(&self.file, FallocateFlags::empty(), 0, size).map_err(|errno| self.failed("fallocate", errno))
+    }
+
+    /// Adds seals. [`Code::Unsupported`] for a segment with a name.
+    pub fn seal(&self, seals: Seals) -> Result<()> {
+        let mut flags = SealFlag::empty();
+        flags.set(SealFlag::F_SEAL_SHRINK, seals.shrink);
+        flags.set(SealFlag::F_SEAL_GROW, seals.grow);
+        flags.set(SealFlag::F_SEAL_WRITE, seals.write);
+        match fcntl(&self.file, FcntlArg::F_ADD_SEALS(flags)) {
+            Ok(_) => Ok(()),
+            Err(Errno::EPERM) if self.name.is_some() => {
+                Err(Error::new(Code::Unsupported, "memory with a name cannot be sealed; make one without a name"))
+            }
+            Err(errno) => Err(self.failed("fcntl", errno)),
+        }
+    }
+
+    pub fn name(&self) -> Option<&SegmentName> {
+        self.name.as_ref()
+    }
+
+    pub fn failed(&self, syscall: &'static str, errno: Errno) -> Error {
+        let error = Error::system(syscall, errno);
+        match &self.name {
+            Some(name) => error.with_path(name.as_str()),
+            None => error,
+        }
+    }
+}
+
+impl AsFd for Segment {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}

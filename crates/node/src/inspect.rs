@@ -1,0 +1,291 @@
+//! What the kernel can do here, and what is in its page cache.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use napi::Env;
+use napi::bindgen_prelude::JsObjectValue;
+use napi_derive::napi;
+use zerosend_core::inspect::{self, Interface, Measurement, Mechanism, Pace, PageResidency, Probe, WarmReport};
+use zerosend_core::pool::Pool;
+use zerosend_core::{Code, Error, Result};
+
+use crate::engine::{Held, with};
+use crate::events::{Answer, Request};
+use crate::join::ErrnoName;
+
+/// Tells a thread to stop when it is dropped.
+pub struct StopOnDrop(pub Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// What was found.
+#[napi(object, object_from_js = false)]
+pub struct ProbeReport {
+    pub kernel: String,
+    pub machine: String,
+    pub page_size: f64,
+    pub pipes: PipeReport,
+    pub mechanisms: Vec<MechanismReport>,
+    pub interfaces: Vec<InterfaceReport>,
+}
+
+/// What pipes may be.
+#[napi(object, object_from_js = false)]
+pub struct PipeReport {
+    pub default_size: f64,
+    pub max_size: f64,
+    pub user_pages_soft: f64,
+    pub user_pages_hard: f64,
+}
+
+/// One thing that a kernel can do.
+#[napi(object, object_from_js = false)]
+pub struct MechanismReport {
+    pub name: &'static str,
+    pub available: bool,
+    pub syscall: Option<&'static str>,
+    pub refusal: Option<ErrnoName>,
+    pub since: &'static str,
+    pub purpose: &'static str,
+    pub without: Option<&'static str>,
+}
+
+/// A network interface.
+#[napi(object, object_from_js = false)]
+pub struct InterfaceReport {
+    pub name: String,
+    pub up: bool,
+    pub loopback: bool,
+    pub scatter_gather: Option<bool>,
+    pub transmit_checksum: Option<bool>,
+    pub receive_checksum: Option<bool>,
+    pub segmentation: Option<bool>,
+}
+
+/// Which pages of a file are in the page cache.
+#[napi(object, object_from_js = false)]
+pub struct PageReport {
+    pub size: f64,
+    pub page_size: f64,
+    pub pages: f64,
+    pub resident: f64,
+    pub runs: Vec<PageRun>,
+    #[napi(ts_type = "'cachestat' | 'mincore'")]
+    pub by: &'static str,
+}
+
+/// Pages one after another.
+#[napi(object, object_from_js = false)]
+pub struct PageRun {
+    pub resident: bool,
+    pub pages: f64,
+}
+
+/// What warming did.
+#[napi(object, object_from_js = false)]
+pub struct WarmedReport {
+    pub pages: f64,
+    pub resident_before: f64,
+    pub resident: f64,
+    pub bytes_read: f64,
+}
+
+/// How fast a file could be read.
+#[napi(object, object_from_js = false)]
+pub struct MeasuredReport {
+    pub size: f64,
+    pub pages: f64,
+    pub first: PaceReport,
+    pub second: PaceReport,
+    pub evicted: PaceReport,
+    pub direct: Option<PaceReport>,
+    pub direct_refusal: Option<ErrnoName>,
+}
+
+/// One reading of it.
+#[napi(object, object_from_js = false)]
+pub struct PaceReport {
+    pub bytes: f64,
+    pub seconds: f64,
+    pub resident_before: f64,
+}
+
+/// Tries what the kernel can do: the event of `request` has `probe`.
+#[napi]
+pub fn probe(env: &Env, request: f64) -> napi::Result<()> {
+    with(env, |engine| {
+        let request = Request::new(&engine.events, request);
+        Pool::global().run(move || {
+            request.answer(inspect::probe().map(|probe| {
+                Answer::Shape(Box::new(move |event| event.set_named_property("probe", ProbeReport::from(probe))))
+            }));
+        });
+        Ok(())
+    })
+}
+
+/// The event of `request` has `pages`.
+#[napi]
+pub fn page_residency(env: &Env, request: f64, path: String) -> napi::Result<()> {
+    with(env, |engine| {
+        let request = Request::new(&engine.events, request);
+        Pool::global().run(move || request.answer(pages(inspect::residency(Path::new(&path)))));
+        Ok(())
+    })
+}
+
+/// The event of `request` has `pages`: those that are left.
+#[napi]
+pub fn evict_pages(env: &Env, request: f64, path: String) -> napi::Result<()> {
+    with(env, |engine| {
+        let request = Request::new(&engine.events, request);
+        Pool::global().run(move || request.answer(pages(inspect::evict(Path::new(&path)))));
+        Ok(())
+    })
+}
+
+fn pages(found: Result<PageResidency>) -> Result<Answer> {
+    found.map(|found| Answer::Shape(Box::new(move |event| event.set_named_property("pages", PageReport::from(found)))))
+}
+
+/// The event of `request` has `warmed`; others before it have the bytes so far. Releasing the token ends it.
+#[napi]
+pub fn warm_pages(env: &Env, request: f64, path: String) -> napi::Result<f64> {
+    under_way(env, request, path, |path, stop, progress| {
+        let report = WarmedReport::from(inspect::warm(path, stop, progress)?);
+        Ok(Answer::Shape(Box::new(move |event| event.set_named_property("warmed", report))))
+    })
+}
+
+/// The event of `request` has `measured`; others before it have the bytes so far. Releasing the token ends it.
+#[napi]
+pub fn measure_pages(env: &Env, request: f64, path: String) -> napi::Result<f64> {
+    under_way(env, request, path, |path, stop, progress| {
+        let report = MeasuredReport::from(inspect::measure(path, stop, progress)?);
+        Ok(Answer::Shape(Box::new(move |event| event.set_named_property("measured", report))))
+    })
+}
+
+/// On a thread of its own: it takes as long as the disk, and the pool's threads are for those who wait for a response.
+fn under_way(
+    env: &Env,
+    request: f64,
+    path: String,
+    work: impl FnOnce(&Path, &AtomicBool, &mut dyn FnMut(u64)) -> Result<Answer> + Send + 'static,
+) -> napi::Result<f64> {
+    with(env, |engine| {
+        let request = Request::new(&engine.events, request);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (told, path) = (stop.clone(), PathBuf::from(path));
+        thread::Builder::new()
+            .name("zerosend-pages".into())
+            .spawn(move || {
+                let outcome = work(&path, &told, &mut |bytes| request.progress(bytes));
+                request.answer(outcome);
+            })
+            .map_err(|error| Error::new(Code::Limit, format!("no thread could be started for it: {error}")))?;
+        Ok(engine.hold(Held::UnderWay(StopOnDrop(stop)))? as f64)
+    })
+}
+
+impl From<Probe> for ProbeReport {
+    fn from(probe: Probe) -> Self {
+        Self {
+            kernel: probe.kernel,
+            machine: probe.machine,
+            page_size: probe.page_size as f64,
+            pipes: PipeReport {
+                default_size: probe.pipes.default_size as f64,
+                max_size: probe.pipes.max_size as f64,
+                user_pages_soft: probe.pipes.user_pages_soft as f64,
+                user_pages_hard: probe.pipes.user_pages_hard as f64,
+            },
+            mechanisms: probe.mechanisms.into_iter().map(MechanismReport::from).collect(),
+            interfaces: probe.interfaces.into_iter().map(InterfaceReport::from).collect(),
+        }
+    }
+}
+
+impl From<Mechanism> for MechanismReport {
+    fn from(mechanism: Mechanism) -> Self {
+        Self {
+            name: mechanism.name,
+            available: mechanism.refusal.is_none(),
+            syscall: mechanism.refusal.map(|refusal| refusal.syscall),
+            refusal: mechanism.refusal.map(|refusal| refusal.errno.into()),
+            since: mechanism.since,
+            purpose: mechanism.purpose,
+            without: mechanism.without,
+        }
+    }
+}
+
+impl From<Interface> for InterfaceReport {
+    fn from(interface: Interface) -> Self {
+        Self {
+            name: interface.name,
+            up: interface.up,
+            loopback: interface.loopback,
+            scatter_gather: interface.scatter_gather,
+            transmit_checksum: interface.transmit_checksum,
+            receive_checksum: interface.receive_checksum,
+            segmentation: interface.segmentation,
+        }
+    }
+}
+
+impl From<PageResidency> for PageReport {
+    fn from(found: PageResidency) -> Self {
+        let runs = found.runs.iter().map(|run| PageRun { resident: run.resident, pages: run.pages as f64 });
+        Self {
+            size: found.size as f64,
+            page_size: found.page_size as f64,
+            pages: found.pages as f64,
+            resident: found.resident as f64,
+            runs: runs.collect(),
+            by: found.by,
+        }
+    }
+}
+
+impl From<WarmReport> for WarmedReport {
+    fn from(report: WarmReport) -> Self {
+        Self {
+            pages: report.pages as f64,
+            resident_before: report.resident_before as f64,
+            resident: report.resident as f64,
+            bytes_read: report.bytes_read as f64,
+        }
+    }
+}
+
+impl From<Measurement> for MeasuredReport {
+    fn from(found: Measurement) -> Self {
+        Self {
+            size: found.size as f64,
+            pages: found.pages as f64,
+            first: found.first.into(),
+            second: found.second.into(),
+            evicted: found.evicted.into(),
+            direct: found.direct.ok().map(PaceReport::from),
+            direct_refusal: found.direct.err().map(ErrnoName::from),
+        }
+    }
+}
+
+impl From<Pace> for PaceReport {
+    fn from(pace: Pace) -> Self {
+        Self {
+            bytes: pace.bytes as f64,
+            seconds: pace.time.as_secs_f64(),
+            resident_before: pace.resident_before as f64,
+        }
+    }
+}
