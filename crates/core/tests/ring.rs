@@ -307,7 +307,7 @@ impl Drop for Peer {
 /// A process that runs one of the tests below.
 fn process(what: &str, name: &Named, argument: u64) -> Peer {
     let child = Command::new(std::env::current_exe().expect("a program"))
-        .args(["--exact", what, "--nocapture", "--test-threads=1"])
+        .args(["--ignored", "--exact", what, "--nocapture", "--test-threads=1"])
         .env("ZEROSEND_RING", name.0.as_str())
         .env("ZEROSEND_RING_ARGUMENT", argument.to_string())
         .stdout(Stdio::null())
@@ -335,6 +335,7 @@ fn numbered(number: u64) -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "the other process of a test"]
 fn as_a_writer_for_ever() {
     let Some((ring, first)) = given() else { return };
     for number in first.. {
@@ -343,6 +344,7 @@ fn as_a_writer_for_ever() {
 }
 
 #[test]
+#[ignore = "the other process of a test"]
 fn as_a_reader_for_ever() {
     let Some((ring, _)) = given() else { return };
     let mut buffer = vec![0; 3000];
@@ -356,6 +358,7 @@ fn as_a_reader_for_ever() {
 }
 
 #[test]
+#[ignore = "the other process of a test"]
 fn as_a_writer_of_bytes() {
     let Some((ring, bytes)) = given() else { return };
     let mut sum = blake3::Hasher::new();

@@ -84,7 +84,9 @@ impl CachedFile {
                 Ok(count) => have += count,
                 Err(Errno::EINTR) => {}
                 // Not there, or this file system cannot tell: `preadv2(2)`.
-                Err(Errno::EAGAIN | Errno::EOPNOTSUPP | Errno::ENOSYS) if access == Access::CachedOnly => {
+                Err(Errno::EAGAIN | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM)
+                    if access == Access::CachedOnly =>
+                {
                     return Ok(Loaded::WouldBlock);
                 }
                 Err(errno) => return Err(Error::system("pread", errno).with_path(path)),

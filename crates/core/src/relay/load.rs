@@ -32,6 +32,8 @@ pub(super) struct Load {
     bulk: bool,
     /// It wanted a pipe and had none.
     pub degraded: bool,
+    /// The kernel splices nothing here.
+    refused: bool,
 }
 
 impl Load {
@@ -59,7 +61,8 @@ impl Load {
     ) -> SysResult<Taken> {
         let auto = method == RelayMethod::Auto;
         // Mirrors are made from pipes.
-        let splices = method == RelayMethod::Splice || auto && (self.bulk || straight.is_none());
+        let wanted = method == RelayMethod::Splice || auto && (self.bulk || straight.is_none());
+        let splices = wanted && !self.refused;
         if splices && self.pipe.is_none() {
             match pipes.take() {
                 Some(pipe) => self.pipe = Some((pipe, 0)),
@@ -68,8 +71,8 @@ impl Load {
         }
         if let Some((pipe, filled)) = self.pipe.as_mut().filter(|_| splices) {
             match splice(from.as_fd(), None, pipe.write_end(), None, pipe.capacity(), SpliceFlags::default()) {
-                // A socket of a kind that cannot be spliced.
-                Err(Errno::EINVAL) => self.degraded = true,
+                // A socket of a kind that cannot be spliced, or a sandbox that forbids it.
+                Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => (self.degraded, self.refused) = (true, true),
                 result => {
                     *filled += result?;
                     self.bulk = *filled >= MESSAGE;
@@ -77,7 +80,7 @@ impl Load {
                 }
             }
         }
-        let most = if auto && !splices { MESSAGE.min(buffer.len()) } else { buffer.len() };
+        let most = if auto && !wanted { MESSAGE.min(buffer.len()) } else { buffer.len() };
         let count = from.read(&mut buffer[..most])?;
         if count < most {
             from.drained();

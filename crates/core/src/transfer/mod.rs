@@ -531,13 +531,14 @@ impl Transfer {
         }
     }
 
-    /// Falls back to `read-write` where the kernel refuses the method for this file or target, or has no pipe or mapping
-    /// left to give. True: try again.
+    /// Falls back to `read-write` where the kernel, or a sandbox (`EPERM`), refuses the method for this file or target, or has no
+    /// pipe or mapping left to give. True: try again.
     fn degrade(&mut self, errno: Errno) -> bool {
         let refused = matches!(
             errno,
             Errno::EINVAL
                 | Errno::ENOSYS
+                | Errno::EPERM
                 | Errno::EOPNOTSUPP
                 | Errno::ESPIPE
                 | Errno::ENODEV

@@ -74,8 +74,8 @@ pub(super) fn read<K: Kernel>(
     if disk == Disk::ResidentOnly {
         *syscalls += 1;
         match kernel.pread(file, buffer, offset, true) {
-            Err(Errno::EAGAIN | Errno::EOPNOTSUPP | Errno::ENOSYS) if warm => {}
-            Err(Errno::EAGAIN | Errno::EOPNOTSUPP | Errno::ENOSYS) => return Ok(None),
+            Err(Errno::EAGAIN | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM) if warm => {}
+            Err(Errno::EAGAIN | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM) => return Ok(None),
             other => return other.map(Some),
         }
     }

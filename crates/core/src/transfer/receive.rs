@@ -83,7 +83,9 @@ impl Receive {
                 Err(error) => match (error.errno(), &self.road) {
                     (Some(Errno::EINTR), _) => {}
                     (Some(Errno::EAGAIN), _) => return Ok(Progress::Blocked),
-                    (Some(Errno::EINVAL), Road::Pipe(pipe)) if pipe.filled() == 0 => self.road = buffer(),
+                    (Some(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM), Road::Pipe(pipe)) if pipe.filled() == 0 => {
+                        self.road = buffer()
+                    }
                     _ => return Err(error),
                 },
             }
