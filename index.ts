@@ -83,7 +83,7 @@ export {
 } from './lib/send-file.js';
 export type { FileServerLimit, FileServerStatistics } from './lib/server-statistics.js';
 export { SharedBuffer, type SharedBufferOptions } from './lib/shared-buffer.js';
-export { type DrainTarget, SharedRing, type SharedRingOptions } from './lib/shared-ring.js';
+export { type DrainTarget, type OpenRingOptions, SharedRing, type SharedRingOptions } from './lib/shared-ring.js';
 export type { Coding, SiteOptions } from './lib/site.js';
 export {
   createSplitter,

@@ -839,6 +839,7 @@ module.exports.advance = nativeBinding.advance
 module.exports.adviseMapped = nativeBinding.adviseMapped
 module.exports.allocPages = nativeBinding.allocPages
 module.exports.answerQuestion = nativeBinding.answerQuestion
+module.exports.bench = nativeBinding.bench
 module.exports.cacheCounters = nativeBinding.cacheCounters
 module.exports.cachedHits = nativeBinding.cachedHits
 module.exports.cacheEntries = nativeBinding.cacheEntries

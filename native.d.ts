@@ -31,6 +31,43 @@ export declare function allocPages(bytes: number): ArrayBuffer
 /** Says where the connection goes to that was asked about; absent: nowhere. */
 export declare function answerQuestion(token: number, question: RelayQuestion, target?: AddressSettings | undefined | null): void
 
+/** Measures a case: the event of `request` has `sample`. Releasing the token ends it. */
+export declare function bench(request: number, asked: BenchCase): number
+
+/** What is to be measured. */
+export interface BenchCase {
+  path: string
+  method: 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'
+  /** Bytes of a buffer, or after which a call ends. */
+  piece?: number
+  socket: 'tcp' | 'unix'
+  cold: boolean
+  /** Milliseconds to go on for at least. */
+  least: number
+}
+
+/** What came of it. Times in seconds. */
+export interface BenchSample {
+  bytes: number
+  times: number
+  seconds: number
+  method: 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'
+  syscalls: number
+  polls: number
+  sender: BenchUsage
+  receiver: BenchUsage
+  resident: number
+  pages: number
+}
+
+/** What a thread has used. */
+export interface BenchUsage {
+  user: number
+  system: number
+  waits: number
+  preemptions: number
+}
+
 /** What the cache has counted. */
 export declare function cacheCounters(cache: number): CacheCounters
 
@@ -831,7 +868,7 @@ export declare function take(token: number, max: number): Buffer | null
 export declare function takeConnections(token: number, most: number): Array<DoorConnection>
 
 /** All events since the last call, in order: `request` and what there is to say. */
-export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport; probe?: ProbeReport; pages?: PageReport; warmed?: WarmedReport; measured?: MeasuredReport; drained?: number }>
+export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport; probe?: ProbeReport; pages?: PageReport; warmed?: WarmedReport; measured?: MeasuredReport; drained?: number; sample?: BenchSample }>
 
 /** Takes the entries of the log so far. */
 export declare function takeLog(token: number): Array<DoorLogEntry>

@@ -248,6 +248,21 @@ test.serial('small writes of one turn go together; without a reader they wait', 
   await t.throwsAsync(SharedRing.open('zerosend-no-such-ring'), { code: 'ENOENT' });
 });
 
+test.serial('with reuse, messages share one memory, also those that need more of it', async (t) => {
+  const writer = await ring(t, null, { capacity: 300_000 });
+  const reader = await SharedRing.open(writer.fd, { reuse: true });
+  t.teardown(() => reader.close());
+  const memories = new Set<ArrayBufferLike>();
+  for (let n = 0; n < 200; n++) {
+    writer.write(Buffer.alloc(n === 100 ? 200_000 : 1000, n));
+    await writer.drained();
+    const message = reader.read();
+    t.true(message?.every((byte) => byte === n));
+    memories.add((message as Buffer).buffer);
+  }
+  t.is(memories.size, 2, 'one until the large message, one from then on');
+});
+
 test.serial('a writer that dies is an error once everything of it was read; another takes its place', async (t) => {
   const name = named(t, 'dying');
   const reader = await ring(t, name, { capacity: 8192 });

@@ -34,6 +34,7 @@ export type JoinerSettings = Native.JoinerSettings;
 export type JoinSettings = Native.JoinSettings;
 export type JoinReport = Native.JoinReport;
 export type ErrnoName = Native.ErrnoName;
+export type BenchSample = Native.BenchSample;
 export type ProbeReport = Native.ProbeReport;
 export type MeasuredReport = Native.MeasuredReport;
 export type PaceReport = Native.PaceReport;

@@ -19,6 +19,16 @@ export interface SharedRingOptions {
   framing?: 'messages' | 'bytes' | undefined;
   /** Who may open it by its name, as for chmod(2). Default `0o600`: this user. */
   mode?: number | undefined;
+  /** As of {@link SharedRing.open}. */
+  reuse?: boolean | undefined;
+}
+
+export interface OpenRingOptions {
+  /**
+   * Read into the same memory again and again: what {@link SharedRing.read} gives is good only until the next call of it. Default
+   * false: it is yours. Fresh memory costs more than the message itself from some hundred bytes on.
+   */
+  reuse?: boolean | undefined;
 }
 
 /** Where a ring is drained to: a plain `net.Socket`, a descriptor, or the path of a file, which is made or emptied. */
@@ -82,14 +92,16 @@ export class SharedRing {
   #filled = 0;
   #over = false;
   #draining = false;
+  readonly #reuse: boolean;
 
-  private constructor(token: number) {
+  private constructor(token: number, reuse = false) {
     const { name, size, fd, framing } = engine().segmentInfo(token);
     this.name = name;
     this.capacity = size;
     this.fd = fd;
     this.framing = framing as 'messages' | 'bytes';
     this.#token = token;
+    this.#reuse = reuse;
     released.register(this, token, this);
   }
 
@@ -105,24 +117,27 @@ export class SharedRing {
     checkMode(mode);
     const settings = { ...(name === null ? {} : { name }), size: capacity, mode, framing };
     const { token } = await ask((number) => engine().createSegment(number, settings));
-    return new SharedRing(token as number);
+    return new SharedRing(token as number, options.reuse);
   }
 
   /**
    * Opens one by its name or by a descriptor, which stays yours. Rejects with `ENOENT`, `EACCES`, and `ERR_ZEROSEND_CORRUPT` for what
    * is no ring, or one of another version of zerosend.
    */
-  static async open(source: SegmentSource): Promise<SharedRing> {
+  static async open(source: SegmentSource, options: OpenRingOptions = {}): Promise<SharedRing> {
     const named = nameSource(source);
     const { token } = await ask((number) => engine().openSegment(number, named, true));
-    return new SharedRing(token as number);
+    return new SharedRing(token as number, options.reuse);
   }
 
   /** Waits for one that {@link SharedRing.send} sends; see {@link SharedBuffer.receive}. */
-  static async receive(socket: Socket, options: { signal?: AbortSignal | undefined } = {}): Promise<SharedRing> {
+  static async receive(
+    socket: Socket,
+    options: OpenRingOptions & { signal?: AbortSignal | undefined } = {},
+  ): Promise<SharedRing> {
     const received = await receive(socket, options.signal);
     const { token } = await ask((number) => engine().openSegment(number, { received }, true));
-    return new SharedRing(token as number);
+    return new SharedRing(token as number, options.reuse);
   }
 
   /** Removes a name; false when there is none. Who has it open keeps it. See shm_unlink(3). */
@@ -213,7 +228,7 @@ export class SharedRing {
 
   /**
    * The next message, or the bytes that are there (64 KiB at most); `null` when there is nothing, now or, as {@link SharedRing.ended}
-   * says, ever. Several messages may be slices of the same memory, as with Node's own small Buffers.
+   * says, ever. Several messages may be slices of the same memory, as with Node's own small Buffers; see also `reuse`.
    *
    * Throws `ERR_ZEROSEND_BUSY` when somebody else reads it, `ERR_ZEROSEND_CORRUPT`.
    */
@@ -411,8 +426,8 @@ export class SharedRing {
     if (this.#over) return false;
     if (this.#draining) throw failure('ERR_ZEROSEND_BUSY', 'the ring is being drained');
     const token = this.#open();
-    // What was read is never written over: others have slices of it.
-    if (this.#chunk.length - this.#filled < LARGE) this.#renew(CHUNK);
+    // What was read is never written over, unless that was wished: others have slices of it.
+    if (this.#reuse || this.#chunk.length - this.#filled < LARGE) this.#renew(CHUNK);
     let count = engine().readRing(token, this.#chunk, this.#filled);
     if (count < -1) {
       this.#renew(Math.max(CHUNK, -count));
@@ -425,7 +440,7 @@ export class SharedRing {
   }
 
   #renew(bytes: number): void {
-    this.#chunk = Buffer.allocUnsafeSlow(bytes);
+    if (!this.#reuse || this.#chunk.length < bytes) this.#chunk = Buffer.allocUnsafeSlow(bytes);
     this.#at = 0;
     this.#filled = 0;
   }

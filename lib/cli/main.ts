@@ -2,6 +2,7 @@
 /** The command line. Exit codes: 0, 1 for what went wrong, 2 for what was asked wrongly. */
 import { readFileSync } from 'node:fs';
 
+import { bench } from './bench.js';
 import { cache } from './cache.js';
 import { probe } from './probe.js';
 import { proxy } from './proxy.js';
@@ -9,6 +10,7 @@ import { serve } from './serve.js';
 import { UsageError } from './usage.js';
 
 const COMMANDS: Record<string, { run: (args: string[]) => Promise<void>; summary: string }> = {
+  bench: { run: bench, summary: 'compare the ways in which a file reaches a socket, on this machine' },
   cache: { run: cache, summary: 'what of files is in the page cache; warm and evict them' },
   probe: { run: probe, summary: 'what this kernel can do, tried out' },
   proxy: { run: proxy, summary: 'relay connections to other servers' },

@@ -14,6 +14,7 @@
 //! | [`server`] | HTTP/1.1 on epoll threads of its own |
 //! | [`shm`] | memory that processes share, and rings in it |
 //! | [`inspect`] | what the kernel can do, and what is in the page cache |
+//! | [`bench`] | the comparison of methods that `zerosend bench` prints |
 //! | [`pipe`] | pipes, sized, pooled and bounded |
 //! | [`pool`] | a few threads for disk work that may block |
 //! | [`raw`] | single calls, checked, for those who build their own |
@@ -23,6 +24,7 @@
 //! This crate knows nothing of Node; `crates/node` binds it.
 #![deny(unsafe_code)]
 
+pub mod bench;
 pub mod cache;
 pub mod error;
 pub mod files;

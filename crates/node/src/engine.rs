@@ -121,7 +121,7 @@ pub fn open_engine(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<()> {
 
 /// All events since the last call, in order: `request` and what there is to say.
 #[napi(
-    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport; probe?: ProbeReport; pages?: PageReport; warmed?: WarmedReport; measured?: MeasuredReport; drained?: number }>"
+    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport; probe?: ProbeReport; pages?: PageReport; warmed?: WarmedReport; measured?: MeasuredReport; drained?: number; sample?: BenchSample }>"
 )]
 pub fn take_events(env: &Env) -> napi::Result<Vec<Object<'_>>> {
     with(env, |engine| {

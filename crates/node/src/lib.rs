@@ -4,6 +4,7 @@
 //! its queue of events. One file per module of the core.
 #![deny(unsafe_code)]
 
+mod bench;
 mod cache;
 mod door;
 mod engine;

@@ -1,0 +1,116 @@
+//! The comparison of methods.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Duration;
+
+use napi::Env;
+use napi::bindgen_prelude::JsObjectValue;
+use napi_derive::napi;
+use zerosend_core::bench::{self, Case, Sample, Socket, Usage};
+use zerosend_core::{Code, Error};
+
+use crate::engine::{Held, with};
+use crate::events::{Answer, Request};
+use crate::inspect::StopOnDrop;
+use crate::site::one_of;
+
+/// What is to be measured.
+#[napi(object)]
+pub struct BenchCase {
+    pub path: String,
+    #[napi(ts_type = "'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'")]
+    pub method: String,
+    /// Bytes of a buffer, or after which a call ends.
+    pub piece: Option<f64>,
+    #[napi(ts_type = "'tcp' | 'unix'")]
+    pub socket: String,
+    pub cold: bool,
+    /// Milliseconds to go on for at least.
+    pub least: f64,
+}
+
+/// What came of it. Times in seconds.
+#[napi(object, object_from_js = false)]
+pub struct BenchSample {
+    pub bytes: f64,
+    pub times: f64,
+    pub seconds: f64,
+    #[napi(ts_type = "'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'")]
+    pub method: &'static str,
+    pub syscalls: f64,
+    pub polls: f64,
+    pub sender: BenchUsage,
+    pub receiver: BenchUsage,
+    pub resident: f64,
+    pub pages: f64,
+}
+
+/// What a thread has used.
+#[napi(object, object_from_js = false)]
+pub struct BenchUsage {
+    pub user: f64,
+    pub system: f64,
+    pub waits: f64,
+    pub preemptions: f64,
+}
+
+/// Measures a case: the event of `request` has `sample`. Releasing the token ends it.
+#[napi]
+pub fn bench(env: &Env, request: f64, asked: BenchCase) -> napi::Result<f64> {
+    with(env, |engine| {
+        let path = PathBuf::from(asked.path);
+        let case = Case {
+            method: asked.method.parse()?,
+            piece: asked.piece.map(|bytes| bytes as u64),
+            socket: one_of("socket", &asked.socket, SOCKETS)?,
+            cold: asked.cold,
+            least: Duration::from_secs_f64(asked.least / 1000.0),
+        };
+        let request = Request::new(&engine.events, request);
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = stop.clone();
+        thread::Builder::new()
+            .name("zerosend-bench".into())
+            .spawn(move || {
+                request.answer(bench::run(&path, case, &told).map(|sample| {
+                    let sample = BenchSample::from(sample);
+                    Answer::Shape(Box::new(move |event| event.set_named_property("sample", sample)))
+                }));
+            })
+            .map_err(|error| Error::new(Code::Limit, format!("no thread could be started: {error}")))?;
+        Ok(engine.hold(Held::UnderWay(StopOnDrop(stop)))? as f64)
+    })
+}
+
+impl From<Sample> for BenchSample {
+    fn from(sample: Sample) -> Self {
+        Self {
+            bytes: sample.bytes as f64,
+            times: sample.times as f64,
+            seconds: sample.time.as_secs_f64(),
+            method: sample.method.as_str(),
+            syscalls: sample.syscalls as f64,
+            polls: sample.polls as f64,
+            sender: sample.sender.into(),
+            receiver: sample.receiver.into(),
+            resident: sample.resident,
+            pages: sample.pages as f64,
+        }
+    }
+}
+
+impl From<Usage> for BenchUsage {
+    fn from(usage: Usage) -> Self {
+        Self {
+            user: usage.user.as_secs_f64(),
+            system: usage.system.as_secs_f64(),
+            waits: usage.waits as f64,
+            preemptions: usage.preemptions as f64,
+        }
+    }
+}
+
+const SOCKETS: &[(&str, Socket)] = &[("tcp", Socket::Tcp), ("unix", Socket::Unix)];
