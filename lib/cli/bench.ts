@@ -239,13 +239,11 @@ function sentences({ socket }: Head, result: BenchResult): { where: string; what
       const faster = ratio < 1.05 ? 'no faster than' : `${ratio.toFixed(1)} times as fast as`;
       const cost = `${((100 * cpuOf(last)) / Math.max(cpuOf(baseline), 1e-9)).toFixed(0)} % of its processor time`;
       const name = [...labels].join(' or ');
-      return last.label === VARIANTS[0]?.label
-        ? `for ${sizes} ${name}: nothing is faster`
-        : `for ${sizes} ${name} (${times}, with ${cost})`;
+      const verdict = `${faster} reading and writing 4 KiB at a time, with ${cost}`;
+      return `for ${sizes} use ${name}: ${last.label === VARIANTS[0]?.label ? 'nothing is faster or cheaper' : verdict}`;
     });
-    return [
-      `On this machine, over ${wire}, ${cold ? 'from the disk' : 'from the page cache'}, use ${parts.join('; ')}.`,
-    ];
+    const where = `On this machine, over ${wire}, ${cold ? 'from the disk' : 'from the page cache'}:`;
+    return [{ where, what: parts }];
   });
 }
 
