@@ -31,16 +31,16 @@ process.once('exit', folder.remove);
 process.once('SIGINT', () => process.exit(130));
 const figures: Record<string, unknown>[] = [];
 
-for (const variant of ['front-door', 'native', 'nginx', 'fastify']) {
+for (const variant of ['front-door', 'zerosend-server', 'nginx', 'fastify']) {
   const server = await startServer(variant, folder.root, cores.server);
   if (variant !== 'fastify') await verifyServer(server, folder.files);
-  if (variant !== 'native') await verifyJson(server);
+  if (variant !== 'zerosend-server') await verifyJson(server);
   await server.stop();
 }
 const files = folder.files.map(({ name, size }) => ({
   what: `a file of ${size}`,
   path: `/static/${name}`,
-  variants: ['front-door', 'native', 'nginx'],
+  variants: ['front-door', 'zerosend-server', 'nginx'],
 }));
 const json = { what: 'JSON', path: '/json', variants: ['front-door', 'fastify', 'nginx'] };
 const comparisons: Comparison[] = [

@@ -19,12 +19,15 @@ const { values: flags } = parseArgs({
     /** Of bulk, messages and idle. */
     parts: { type: 'string', default: 'bulk,messages,idle' },
     rounds: { type: 'string', default: '7' },
+    /** Mebibytes of a bulk measurement. */
+    mebibytes: { type: 'string', default: '1024' },
+    out: { type: 'string' },
   },
 });
 const { smoke } = flags;
 const parts = flags.parts.split(',');
 const ROUNDS = smoke ? 1 : Number(flags.rounds);
-const BYTES = smoke ? 2 ** 26 : 2 ** 30;
+const BYTES = smoke ? 2 ** 26 : Number(flags.mebibytes) * 2 ** 20;
 const SECONDS = smoke ? 1 : 3;
 const BASE = 'zerosend';
 const all = ['direct', ...Object.keys(RELAYS)];
@@ -33,7 +36,7 @@ const variants =
 for (const variant of variants) if (!all.includes(variant)) throw new Error(`${variant} is none of ${all.join(', ')}`);
 const whole = !smoke && flags.variants === undefined && parts.length === 3;
 // Only whole runs take the place of earlier ones.
-const OUT = fileURLToPath(new URL(`results/${whole ? '' : 'part-of-'}relays.json`, import.meta.url));
+const OUT = flags.out ?? fileURLToPath(new URL(`results/${whole ? '' : 'part-of-'}relays.json`, import.meta.url));
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const LOAD = `${ROOT}target/release/examples/relay_load`;
 

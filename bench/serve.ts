@@ -2,22 +2,24 @@
 // input ends, so that no server outlives the comparison that started it.
 
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createReadStream, mkdtempSync, readdirSync, rmSync, stat, symlinkSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
+import { pipeline } from 'node:stream';
 import Fastify, { type FastifyInstance } from 'fastify';
 
 type Register = (app: FastifyInstance, root: string) => Promise<void>;
 
 const prefix = '/static/';
 
-const variants: Record<string, Register> = {
-  native: async () => {},
-  'front-door': async () => {},
+/** Fastify with a plugin, or with routes. */
+const plugins: Record<string, Register> = {
   fastify: async () => {},
   nginx: async () => {},
+  'front-door': async () => {},
 
   zerosend: async (app, root) => {
     const { default: zerosend } = await import('zerosend/fastify');
@@ -42,15 +44,108 @@ const variants: Record<string, Register> = {
   },
 };
 
-/** nginx on the same core: the files by itself, the rest to `port`. Gives its own port. */
-async function nginxBefore(upstream: number): Promise<number> {
-  const directory = mkdtempSync(join(tmpdir(), 'zerosend-bench-nginx-'));
-  const port = await new Promise<number>((resolve) => {
+type Handler = (request: IncomingMessage, response: ServerResponse, next: () => void) => void;
+
+/** For a handler that knows of no prefix, as a router mounts it. */
+function below(handler: Handler): Handler {
+  return (request, response, next) => {
+    request.url = (request.url ?? '').slice(prefix.length - 1);
+    handler(request, response, next);
+  };
+}
+
+/** `node:http` with a handler below the prefix, and the JSON route. */
+const handlers: Record<string, (root: string) => Promise<Handler>> = {
+  'zerosend-handler': async (root) => {
+    const { createStaticHandler } = await import('zerosend');
+    return below(createStaticHandler(root) as Handler);
+  },
+
+  sirv: async (root) => {
+    const { default: sirv } = await import('sirv');
+    return below(sirv(root, { etag: true }));
+  },
+
+  'express-static': async (root) => {
+    const { default: express } = await import('express');
+    return express().use(prefix, express.static(root)) as unknown as Handler;
+  },
+
+  // As the documentation of Node has it.
+  'node-stream': async (root) => (request, response, next) => {
+    const path = join(root, basename(request.url ?? ''));
+    stat(path, (error, found) => {
+      if (error !== null) return next();
+      response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': found.size });
+      pipeline(createReadStream(path), response, () => {});
+    });
+  },
+};
+
+/** Servers that are no JavaScript; they start by themselves and give their port. */
+const others: Record<string, (root: string) => Promise<number>> = {
+  'zerosend-server': async (root) => {
+    const { createFileServer } = await import('zerosend');
+    const address = await createFileServer({ root, prefix, workers: 1 }).listen();
+    if (!('port' in address)) throw new Error('a TCP address');
+    return address.port;
+  },
+
+  caddy: async (root) => {
+    const port = await freePort();
+    const directory = mkdtempSync(join(tmpdir(), 'zerosend-bench-caddy-'));
+    writeFileSync(
+      join(directory, 'Caddyfile'),
+      `{\n admin off\n auto_https off\n storage file_system ${directory}\n log {\n  output discard\n }\n}
+http://127.0.0.1:${port} {\n handle_path ${prefix}* {\n  root * ${root}\n  file_server\n }\n}\n`,
+    );
+    run(directory, 'caddy', ['run', '--config', join(directory, 'Caddyfile'), '--adapter', 'caddyfile']);
+    return await listening(port);
+  },
+
+  // Where somebody has it: `cargo install static-web-server` takes minutes.
+  'static-web-server': async (root) => {
+    const port = await freePort();
+    // It has no prefix: its root has a folder of that name.
+    const directory = mkdtempSync(join(tmpdir(), 'zerosend-bench-sws-'));
+    symlinkSync(root, join(directory, prefix.replaceAll('/', '')));
+    const options = ['--host', '127.0.0.1', '--port', String(port), '--root', directory, '--threads-multiplier', '1'];
+    run(directory, 'static-web-server', [...options, '--log-level', 'error', '--compression', 'false']);
+    return await listening(port);
+  },
+};
+
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
     const probe = createServer().listen(0, '127.0.0.1', () => {
       const { port } = probe.address() as AddressInfo;
       probe.close(() => resolve(port));
     });
   });
+}
+
+/** A server that ends with this process, and its directory. */
+function run(directory: string, command: string, args: string[]): void {
+  const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+  process.on('exit', () => {
+    child.kill('SIGTERM');
+    rmSync(directory, { recursive: true, force: true });
+  });
+}
+
+async function listening(port: number): Promise<number> {
+  for (let tries = 0; tries < 200; tries++) {
+    const answer = await fetch(`http://127.0.0.1:${port}/json`).catch(() => undefined);
+    if (answer !== undefined) return port;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`nobody listens on port ${port}`);
+}
+
+/** nginx on the same core: the files by itself, the rest to `port`. Gives its own port. */
+async function nginxBefore(upstream: number): Promise<number> {
+  const directory = mkdtempSync(join(tmpdir(), 'zerosend-bench-nginx-'));
+  const port = await freePort();
   writeFileSync(
     join(directory, 'nginx.conf'),
     `${process.getuid?.() === 0 ? 'user root;' : ''} daemon off; worker_processes 1; pid ${directory}/pid; error_log stderr;
@@ -66,61 +161,53 @@ async function nginxBefore(upstream: number): Promise<number> {
       }
     }`,
   );
-  const nginx = spawn('nginx', ['-p', directory, '-c', join(directory, 'nginx.conf')], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  process.on('exit', () => {
-    nginx.kill('SIGTERM');
-    rmSync(directory, { recursive: true, force: true });
-  });
-  for (let tries = 0; tries < 100; tries++) {
-    const answer = await fetch(`http://127.0.0.1:${port}/json`).catch(() => undefined);
-    if (answer?.ok === true) return port;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error('nginx did not start');
+  run(directory, 'nginx', ['-p', directory, '-c', join(directory, 'nginx.conf')]);
+  return await listening(port);
 }
 
-const [variant, root] = process.argv.slice(2);
-const register = variants[variant ?? ''];
-if (register === undefined || root === undefined) {
-  console.error(
-    `usage: serve.ts <${Object.keys(variants).join('|')}> <root>; got "${process.argv.slice(2).join(' ')}"`,
-  );
+const [variant = '', root] = process.argv.slice(2);
+const known = [plugins, handlers, others].flatMap((table) => Object.keys(table));
+if (!known.includes(variant) || root === undefined) {
+  console.error(`usage: serve.ts <${known.join('|')}> <root>; got "${process.argv.slice(2).join(' ')}"`);
   process.exit(2);
 }
-
-// Servers with more to them than a plugin.
-if (variant === 'native') {
-  const { createFileServer } = await import('zerosend');
-  const address = await createFileServer({ root, prefix, workers: 1 }).listen();
-  if ('port' in address) console.log(`listening ${address.port}`);
-  process.stdin.resume().on('end', () => process.exit());
-  await new Promise(() => {});
-}
-const doorFactory =
-  variant === 'front-door' ? (await import('zerosend/fastify')).frontDoor({ root, prefix }) : undefined;
-
-const app = Fastify({ logger: false, ...(doorFactory === undefined ? {} : { serverFactory: doorFactory }) });
-// Keeps the JavaScript thread from everything else for as many milliseconds.
-app.get<{ Params: { ms: string } }>('/block/:ms', async (request) => {
-  const end = performance.now() + Number(request.params.ms);
-  while (performance.now() < end);
-  return 'done';
-});
-app.get('/json', async () => ({ hello: 'world' }));
+process.stdin.resume().on('end', () => process.exit());
 try {
-  await register(app, root);
-  await app.listen({ host: '127.0.0.1', port: 0 });
+  console.log(`listening ${await serve(variant, root)}`);
 } catch (error) {
   const { code, message } = error as NodeJS.ErrnoException;
   console.error(message);
-  if (variant === 'zerosend' && code === 'ERR_MODULE_NOT_FOUND') {
+  if (variant.startsWith('zerosend') && code === 'ERR_MODULE_NOT_FOUND') {
     console.error('Build zerosend in the folder above (npm install && npm run build), then run npm install here.');
   }
   process.exit(1);
 }
-const { port } = app.server.address() as AddressInfo;
-console.log(`listening ${variant === 'nginx' ? await nginxBefore(port) : port}`);
 
-process.stdin.resume().on('end', () => process.exit());
+async function serve(variant: string, root: string): Promise<number> {
+  const handler = await handlers[variant]?.(root);
+  if (handler !== undefined) {
+    const server = createHttpServer((request, response) => {
+      if (request.url === '/json')
+        return void response.setHeader('content-type', 'application/json').end('{"hello":"world"}');
+      handler(request, response, () => response.writeHead(404).end());
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', 4096, resolve));
+    return (server.address() as AddressInfo).port;
+  }
+  const other = others[variant];
+  if (other !== undefined) return await other(root);
+
+  const door = variant === 'front-door' ? (await import('zerosend/fastify')).frontDoor({ root, prefix }) : undefined;
+  const app = Fastify({ logger: false, ...(door === undefined ? {} : { serverFactory: door }) });
+  // Keeps the JavaScript thread from everything else for as many milliseconds.
+  app.get<{ Params: { ms: string } }>('/block/:ms', async (request) => {
+    const end = performance.now() + Number(request.params.ms);
+    while (performance.now() < end);
+    return 'done';
+  });
+  app.get('/json', async () => ({ hello: 'world' }));
+  await plugins[variant]!(app, root);
+  await app.listen({ host: '127.0.0.1', port: 0 });
+  const { port } = app.server.address() as AddressInfo;
+  return variant === 'nginx' ? await nginxBefore(port) : port;
+}

@@ -1,7 +1,7 @@
 // The comparison proper: for each size, rounds in which every server is measured once. Servers stay up; an idle one
 // costs nothing, and a warm one is what a user has.
 
-import { cpuSeconds } from './cpu.ts';
+import { cpuSeconds, residentBytes } from './cpu.ts';
 import type { BenchFile } from './files.ts';
 import { type LoadResult, runLoad } from './load.ts';
 import type { Cores } from './machine.ts';
@@ -18,11 +18,14 @@ export interface Sample {
   bytesPerSecond: number;
   p50Ms: number | null;
   p99Ms: number | null;
+  p999Ms: number | null;
   cpuSecondsPerGb: number;
   /** Null when no response was complete before the end of the run. */
   cpuMicrosPerRequest: number | null;
   /** Share of the core that the server used. Well under 1: the load generator was the limit, or others used the core. */
   coreBusy: number;
+  /** After the load, of the server and of the processes that it has started. */
+  residentBytes: number;
 }
 
 export async function compare(
@@ -38,7 +41,8 @@ export async function compare(
     const measure = (server: Server, seconds: number) =>
       measureLoad(server, { url: `${server.url}/static/${file.name}`, connections, seconds, core: cores.load });
 
-    for (const server of servers) await measure(server, 1); // warm-up: compiled code, open connections, page cache
+    // Compiled code, open connections, page cache.
+    if (options.warmUp) for (const server of servers) await measure(server, 1);
     for (let round = 1; round <= options.rounds; round++) {
       for (const server of servers) {
         const { load, cpu } = await measure(server, options.duration);
@@ -52,6 +56,8 @@ export async function compare(
           bytesPerSecond: load.bytes / load.seconds,
           p50Ms: load.latencyMs?.p50 ?? null,
           p99Ms: load.latencyMs?.p99 ?? null,
+          p999Ms: load.latencyMs?.p999 ?? null,
+          residentBytes: residentBytes(server.pid),
           cpuSecondsPerGb: cpu / (load.bytes / 1e9),
           cpuMicrosPerRequest: load.requests === 0 ? null : (cpu * 1e6) / load.requests,
           coreBusy: cpu / load.seconds,

@@ -35,7 +35,7 @@ export async function jsonUnderLoad(
 ): Promise<JsonSample[]> {
   const samples: JsonSample[] = [];
   for (const downloads of options.downloads) {
-    for (let round = 0; round <= options.rounds; round++) {
+    for (let round = options.warmUp ? 0 : 1; round <= options.rounds; round++) {
       for (const server of servers) {
         const seconds = round === 0 ? 1 : options.duration; // round 0 is the warm-up
         const sample = await measure(server, file, downloads, seconds, cores);

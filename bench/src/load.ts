@@ -19,7 +19,7 @@ export interface LoadResult {
   /** Heads and bodies as they came from the socket, responses that were cut off by the end of the run included. */
   bytes: number;
   /** Null when no response was complete before the end of the run. */
-  latencyMs: { p50: number; p90: number; p99: number; max: number } | null;
+  latencyMs: { p50: number; p90: number; p99: number; p999: number; max: number } | null;
   errors: { connect: number; read: number; write: number; status: number; timeout: number };
 }
 

@@ -1,5 +1,6 @@
 // The command line of the comparison, checked once.
 
+import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { parseSize } from './files.ts';
@@ -10,6 +11,8 @@ export interface Options {
   variants: string[];
   rounds: number;
   duration: number;
+  /** A second of each before the rounds. */
+  warmUp: boolean;
   /** Connections of the load generator; undefined lets the size decide. */
   connections: number | undefined;
   /** Concurrent downloads, one measurement each, of `json-under-load`. */
@@ -17,12 +20,31 @@ export interface Options {
   out: string;
 }
 
-export const VARIANTS = ['zerosend', 'fastify-static', 'send-buffer'];
+/** Ours, and what they are compared with. */
+export const VARIANTS = [
+  'zerosend',
+  'zerosend-handler',
+  'front-door',
+  'zerosend-server',
+  'fastify-static',
+  'sirv',
+  'express-static',
+  'node-stream',
+  'send-buffer',
+  'nginx',
+  'caddy',
+  'static-web-server',
+];
+
+/** Without a route for JSON, or with one that is another's. */
+export const NO_JSON = ['zerosend-server', 'nginx', 'caddy', 'static-web-server'];
 
 export const USAGE = `usage: compare.ts [options]
 
   --sizes 1k,64k       file sizes (default 1k,16k,64k,256k,1m,16m; 256m on request)
-  --variants a,b       any of ${VARIANTS.join(', ')} (default all)
+  --variants a,b       any of ${VARIANTS.join(', ')}
+                       (default all; static-web-server when it is installed; with
+                       --json-under-load those that have a JSON route)
   --rounds n           rounds, every variant once in each (default 5)
   --duration s         whole seconds of one measurement (default 2, with --json-under-load 4)
   --connections n      connections of the load generator (default 64, from 16m on 16);
@@ -52,13 +74,17 @@ export function parseOptions(args: string[]): Options | 'help' {
   const { smoke } = values;
   const sizes = list(
     'sizes',
-    values.sizes ?? (mode === 'json-under-load' ? '16m' : smoke ? '1k,1m' : '1k,16k,64k,256k,1m,16m'),
+    values.sizes ?? (mode === 'json-under-load' ? '16m' : smoke ? '1k' : '1k,16k,64k,256k,1m,16m'),
   );
   sizes.forEach(parseSize);
   if (mode === 'json-under-load' && sizes.length > 1) {
     throw new Error(`--sizes: "${values.sizes}" is more than one size; --json-under-load takes one`);
   }
-  const variants = list('variants', values.variants ?? VARIANTS.join(','));
+  const usual = VARIANTS.filter((variant) => {
+    if (mode === 'json-under-load') return !NO_JSON.includes(variant);
+    return variant !== 'static-web-server' || isInstalled(variant);
+  });
+  const variants = list('variants', values.variants ?? usual.join(','));
   for (const variant of variants) {
     if (!VARIANTS.includes(variant)) throw new Error(`--variants: "${variant}" is not one of ${VARIANTS.join(', ')}`);
   }
@@ -69,10 +95,15 @@ export function parseOptions(args: string[]): Options | 'help' {
     variants,
     rounds: count('rounds', values.rounds ?? (smoke ? '1' : '5'), 1000),
     duration: count('duration', values.duration ?? (smoke ? '1' : mode === 'json-under-load' ? '4' : '2'), 3600),
+    warmUp: !smoke,
     connections,
     downloads: connections !== undefined ? [connections] : smoke ? [16] : [16, 256],
     out: values.out ?? fileURLToPath(new URL(`../results/${smoke ? `smoke-${mode}` : mode}.json`, import.meta.url)),
   };
+}
+
+function isInstalled(command: string): boolean {
+  return spawnSync(command, ['--version'], { stdio: 'ignore' }).error === undefined;
 }
 
 function list(name: string, text: string): string[] {

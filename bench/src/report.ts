@@ -16,6 +16,8 @@ export interface CompareRow {
   bytesPerSecond: Summary | null;
   p50Ms: Summary | null;
   p99Ms: Summary | null;
+  p999Ms: Summary | null;
+  residentBytes: Summary | null;
   cpuSecondsPerGb: Summary | null;
   cpuMicrosPerRequest: Summary | null;
   coreBusy: Summary | null;
@@ -44,6 +46,8 @@ export function compareRows(samples: readonly Sample[]): CompareRow[] {
     bytesPerSecond: over(own, 'bytesPerSecond'),
     p50Ms: over(own, 'p50Ms'),
     p99Ms: over(own, 'p99Ms'),
+    p999Ms: over(own, 'p999Ms'),
+    residentBytes: over(own, 'residentBytes'),
     cpuSecondsPerGb: over(own, 'cpuSecondsPerGb'),
     cpuMicrosPerRequest: over(own, 'cpuMicrosPerRequest'),
     coreBusy: over(own, 'coreBusy'),
@@ -74,9 +78,11 @@ export function compareTable(rows: readonly CompareRow[]): string {
       'MB/s',
       'p50 ms',
       'p99 ms',
+      'p99.9 ms',
       'CPU s/GB',
       'CPU us/request',
       'core busy',
+      'memory MB',
       ...BASELINES.map((name) => `x ${name}`),
     ],
     rows.map((row) => [
@@ -86,9 +92,11 @@ export function compareTable(rows: readonly CompareRow[]): string {
       spread(row.bytesPerSecond, 1e6),
       middle(row.p50Ms),
       middle(row.p99Ms),
+      middle(row.p999Ms),
       middle(row.cpuSecondsPerGb),
       middle(row.cpuMicrosPerRequest),
       row.coreBusy === null ? '' : `${Math.round(row.coreBusy.median * 100)} %`,
+      row.residentBytes === null ? '' : format(row.residentBytes.median / 1e6),
       ...ratioCells(row.ratios),
     ]),
   );

@@ -4,7 +4,9 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 
 /** Installs what is missing where that is a matter of one command, says what to do where it is not. */
-export function ensureTools(others: readonly ('nginx' | 'haproxy' | 'socat' | 'libnginx-mod-stream')[] = []): void {
+export function ensureTools(
+  others: readonly ('nginx' | 'caddy' | 'haproxy' | 'socat' | 'libnginx-mod-stream')[] = [],
+): void {
   if (!works('taskset', ['--version']))
     throw new Error('taskset is missing: install util-linux. The comparison runs on Linux only.');
   for (const tool of ['wrk', ...others]) {

@@ -7,8 +7,8 @@ end
 function done(summary, latency)
   local times = "null"
   if summary.requests > 0 then
-    times = string.format('{"p50":%s,"p90":%s,"p99":%s,"max":%.3f}',
-      ms(latency, 50), ms(latency, 90), ms(latency, 99), latency.max / 1000)
+    times = string.format('{"p50":%s,"p90":%s,"p99":%s,"p999":%s,"max":%.3f}',
+      ms(latency, 50), ms(latency, 90), ms(latency, 99), ms(latency, 99.9), latency.max / 1000)
   end
   local e = summary.errors
   io.write(string.format(
