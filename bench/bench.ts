@@ -1,5 +1,5 @@
 // The whole comparison: servers of files, a JSON route beside downloads, and relays. Writes results/*.json, and from these
-// results/report.md and results/report.html. `--smoke` sees in a minute whether everything runs.
+// results/report.md and results/report.html. `--smoke` sees in a minute whether everything runs; `--report` only writes the report.
 
 import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -8,6 +8,8 @@ import { fileURLToPath } from 'node:url';
 import { html, markdown, type Results } from './src/page.ts';
 
 const smoke = process.argv.includes('--smoke');
+/** Only the report, of figures that are there. */
+const reportOnly = process.argv.includes('--report');
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const out = (name: string) => `${HERE}results/${smoke ? 'smoke-' : ''}${name}`;
 
@@ -39,6 +41,7 @@ const files: Record<keyof Results, string> = {
 mkdirSync(`${HERE}results`, { recursive: true });
 const begun = performance.now();
 for (const [part, [program, ...args]] of Object.entries(parts) as [keyof Results, string[]][]) {
+  if (reportOnly) break;
   console.error(`\n== ${part} ==`);
   const code = await new Promise<number | null>((resolve, reject) => {
     const node = ['--import', import.meta.resolve('tsx'), HERE + program, ...args, '--out', files[part]];

@@ -46,7 +46,7 @@ const WHAT: Record<string, string> = {
 
 function place({ machine, cores }: Head): string {
   return (
-    `${machine.kernel}, ${machine.arch}, ${machine.cpus} CPUs, a virtual machine or whatever this was run on; Node ${machine.node}. ` +
+    `${machine.kernel}, ${machine.arch}, ${machine.cpus} CPUs, Node ${machine.node}. ` +
     `Server on core ${cores.server}, load on core ${cores.load}. Loopback, files in the page cache.`
   );
 }
@@ -99,7 +99,7 @@ export function html({ files, json, relays }: Results): string {
     const cost = (row: CompareRow) => (isSmall ? row.cpuMicrosPerRequest : row.cpuSecondsPerGb);
     return `<h2>Files of ${size}</h2>${chart({
       title: isSmall ? 'Requests' : 'Bytes',
-      unit: isSmall ? 'a second, more is better' : 'MB/s, more is better',
+      unit: `${isSmall ? 'a second' : 'MB/s'}, more is better; ×: so many times @fastify/static`,
       bars: rows.map((row) => bar(row.variant, speed(row), overFastify(row))),
     })}${chart({
       title: 'Processor time of the server',
@@ -163,7 +163,7 @@ function bar(variant: string, summary: Summary | null, note: string): Bar {
 
 function overFastify({ ratios }: CompareRow): string {
   const ratio = ratios['fastify-static'];
-  return typeof ratio === 'number' ? `(${ratio.toFixed(1)} × @fastify/static)` : '';
+  return typeof ratio === 'number' ? `(${ratio.toFixed(1)} ×)` : '';
 }
 
 const scaled = (summary: Summary | null, by: number): Summary | null =>

@@ -1,0 +1,177 @@
+/** `zerosend bench`: that its figures are those of the kernel, and that its report can be read. */
+import { execFile, spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+import test from 'ava';
+
+import { browse, open } from './support/browser.js';
+import { patternFile, scratch } from './support/files.js';
+import { needing } from './support/tools.js';
+
+const MAIN = new URL('../dist/lib/cli/main.js', import.meta.url).pathname;
+const run = promisify(execFile);
+const bench = (...args: string[]) => run(process.execPath, [MAIN, 'bench', ...args]);
+
+interface Report {
+  rows: {
+    label: string;
+    method: string;
+    cold: boolean;
+    syscalls: number;
+    copies: number;
+    resident: number;
+    size: number;
+  }[];
+  samples: {
+    label: string;
+    method: string;
+    bytes: number;
+    times: number;
+    syscalls: number;
+    polls: number;
+    seconds: number;
+    sender: { user: number; system: number };
+    receiver: { user: number; system: number };
+  }[];
+}
+
+test.serial('every method, with what it took, as JSON', async (t) => {
+  const path = patternFile(scratch(t), 'file', 3_000_000);
+  const { stdout } = await bench(path, '--rounds', '2', '--time', '10', '--json');
+  const { rows, samples } = JSON.parse(stdout) as Report;
+  t.deepEqual([...new Set(rows.map(({ method }) => method))].sort(), [
+    'mmap',
+    'read-write',
+    'sendfile',
+    'splice',
+    'vmsplice',
+  ]);
+  t.is(samples.length, 2 * rows.length);
+  for (const { label, bytes, times, syscalls, seconds, sender, receiver } of samples) {
+    t.is(bytes, times * 3_000_000, label);
+    t.true(syscalls >= times && seconds >= 0.01, label);
+    // Two threads on two cores cannot use more than that.
+    t.true(
+      sender.user + sender.system <= seconds * 1.5 + 0.02 && receiver.user + receiver.system < seconds * 1.5 + 0.1,
+      label,
+    );
+  }
+  const [baseline] = rows;
+  t.like(baseline, { label: 'read-write 4 KiB', method: 'read-write', copies: 2, resident: 1, size: 3_000_000 });
+  t.true((baseline?.syscalls ?? 0) >= 2 * Math.ceil(3_000_000 / 4096));
+});
+
+needing('strace')('it counts the system calls that strace counts', (t) => {
+  const directory = scratch(t);
+  const path = patternFile(directory, 'file', 8_000_000);
+  const log = join(directory, 'trace');
+  const node = [
+    process.execPath,
+    MAIN,
+    'bench',
+    path,
+    '--methods',
+    'sendfile,splice',
+    '--rounds',
+    '1',
+    '--time',
+    '0',
+    '--json',
+  ];
+  const { stdout } = spawnSync('strace', ['-f', '-qq', '-o', log, '-e', 'trace=sendfile,splice,poll,ppoll', ...node]);
+  const { samples } = JSON.parse(stdout.toString()) as Report;
+  const trace = readFileSync(log, 'latin1').split('\n');
+  const counted = (call: string) => trace.filter((line) => line.includes(` ${call}(`)).length;
+  const said = (method: string) =>
+    samples.filter((one) => one.method === method).reduce((sum, one) => sum + one.syscalls, 0);
+  for (const method of ['sendfile', 'splice']) {
+    t.true(said(method) > 0);
+    t.true(
+      Math.abs(counted(method) - said(method)) <= 0.05 * said(method) + 3,
+      `${method}: ${counted(method)}, ${said(method)}`,
+    );
+  }
+  const polls = samples.reduce((sum, one) => sum + one.polls, 0);
+  const waited = counted('poll') + counted('ppoll');
+  t.true(waited >= polls && waited <= polls + 10, `${waited}, ${polls}`);
+});
+
+test.serial('a table, advice, and nothing left behind; what is asked wrongly', async (t) => {
+  const left = () => readdirSync(tmpdir()).filter((name) => name.startsWith('zerosend-bench-'));
+  const before = left();
+  const { stdout } = await bench(
+    '--size',
+    '1k,100k',
+    '--methods',
+    'sendfile',
+    '--rounds',
+    '1',
+    '--time',
+    '1',
+    '--socket',
+    'unix',
+  );
+  t.deepEqual(left(), before);
+  t.regex(stdout, /^1 KiB, hot: in the page cache\nmethod +MB\/s/);
+  t.regex(stdout, /\nread-write 4 KiB .*█/);
+  t.regex(stdout, /On this machine, over Unix sockets, from the page cache:\n- for 1 KiB/);
+  for (const [args, code, message] of [
+    [['--methods', 'wat'], 2, /--methods is 'wat'/],
+    [['--size', '0'], 2, /--size is '0'/],
+    [['--size', '1t'], 2, /--size is '1t'/],
+    [['--rounds', '0'], 2, /--rounds is '0'/],
+    [['a', 'b'], 2, /one file/],
+    [['a', '--size', '1k'], 2, /leave out one/],
+    [['/no/such/file'], 1, /ENOENT/],
+    [['/dev/shm', '--rounds', '1'], 1, /directory/i],
+  ] as const) {
+    const failed = await t.throwsAsync(bench(...args));
+    t.is((failed as unknown as { code: number }).code, code, args.join(' '));
+    t.regex((failed as unknown as { stderr: string }).stderr, message);
+  }
+  // What lives in memory cannot be cold.
+  const memory = mkdtempSync('/dev/shm/zerosend-test-');
+  t.teardown(() => spawnSync('rm', ['-r', memory]));
+  writeFileSync(join(memory, 'file'), Buffer.alloc(1_000_000));
+  const failed = await t.throwsAsync(bench(join(memory, 'file'), '--cold', '--rounds', '1', '--time', '1'));
+  t.regex((failed as unknown as { stderr: string }).stderr, /cannot be made cold/);
+});
+
+browse('the report: light, dark, on a phone, and on paper', async (t) => {
+  const path = join(scratch(t), 'report.html');
+  await bench('--size', '1k,1m', '--rounds', '2', '--time', '5', '--html', path);
+  t.notRegex(readFileSync(path, 'utf8'), /(?:src|href)=|https?:/, 'it needs nothing from elsewhere');
+  const browser = await open(t);
+  const papers = new Set<string>();
+  for (const [width, colorScheme] of [
+    [1100, 'light'],
+    [1100, 'dark'],
+    [360, 'light'],
+  ] as const) {
+    const page = await browser.newPage({ viewport: { width, height: 800 }, colorScheme });
+    const errors: Error[] = [];
+    page.on('pageerror', (error) => errors.push(error));
+    await page.goto(`file://${path}`);
+    t.is(await page.evaluate('document.documentElement.scrollWidth'), width, 'nothing sticks out');
+    papers.add(`${await page.evaluate('getComputedStyle(document.body).backgroundColor')} ${colorScheme}`);
+    t.is(await page.evaluate('document.querySelectorAll("figure").length'), 4);
+    const widths = (await page.evaluate(
+      '[...document.querySelectorAll("figure rect")].map((bar) => bar.getBoundingClientRect().width)',
+    )) as number[];
+    t.true(widths.length > 20 && Math.max(...widths) > 100 && Math.max(...widths) < width);
+    // Notes beside the bars are readable and do not lie over each other.
+    const sizes = (await page.evaluate(
+      '[...document.querySelectorAll(".note")].map((note) => parseFloat(getComputedStyle(note).fontSize))',
+    )) as number[];
+    t.true(Math.min(...sizes) >= 12);
+    t.deepEqual(errors, []);
+    await page.close();
+  }
+  t.is(papers.size, 2);
+  const page = await browser.newPage();
+  await page.goto(`file://${path}`);
+  t.true((await page.pdf({ format: 'A4' })).length > 10_000);
+});

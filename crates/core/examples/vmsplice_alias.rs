@@ -1,0 +1,29 @@
+//! What `vmsplice(2)` does without `SPLICE_F_GIFT`: it refers to the pages all the same, so that what is written to them later is what
+//! the reader gets.
+//!
+//! ```text
+//! cargo run -q -p zerosend-core --example vmsplice_alias
+//! ```
+
+use std::error::Error;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+
+use zerosend_core::sys::memory::Pages;
+use zerosend_core::sys::pipe;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for gift in [false, true] {
+        let (read, write) = pipe::new()?;
+        let mut pages = Pages::new(4096)?;
+        pages.copy_in(0, b"before");
+        let count = pipe::vmsplice(write.as_fd(), &[pages.span(0, 4096)], gift)?;
+        pages.copy_in(0, b"after!");
+        let mut bytes = [0; 6];
+        File::from(read).read_exact(&mut bytes)?;
+        let flag = if gift { "with SPLICE_F_GIFT" } else { "without it" };
+        println!("{flag}: {count} bytes in the pipe, then changed; the reader gets '{}'", String::from_utf8_lossy(&bytes));
+    }
+    Ok(())
+}

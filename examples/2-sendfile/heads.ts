@@ -1,0 +1,43 @@
+/**
+ * Bytes of your own before, between and after files, as one transfer: a response head and its body leave in one call (writev(2),
+ * or `MSG_MORE` before `sendfile`), a multipart body and its boundaries in order.
+ *
+ *   npx tsx examples/2-sendfile/heads.ts
+ *
+ * Look for: a small file with its head in a single call; nothing is put together in JavaScript.
+ *
+ *   head and 1000 bytes: 2 calls, by read-write
+ *   head and 1000000 bytes: 4 calls, by sendfile
+ *   three parts of two files with boundaries: 101238 bytes, 9 calls
+ */
+import { sendFile, sendFiles } from 'zerosend';
+
+import { connection, makeFile } from '../common.js';
+
+const [small, large] = [makeFile(1000), makeFile(1_000_000)];
+for (const [path, bytes] of [
+  [small, 1000],
+  [large, 1_000_000],
+] as const) {
+  const { socket, received } = await connection();
+  const head = `HTTP/1.1 200 OK\r\nContent-Length: ${bytes}\r\n\r\n`;
+  const { syscalls, method } = await sendFile(socket, path, { head });
+  socket.end();
+  if ((await received).bytes !== head.length + bytes) throw new Error('something else was received');
+  console.log(`head and ${bytes} bytes: ${syscalls} calls, by ${method}`);
+}
+
+const boundary = (number: number) => Buffer.from(`\r\n--b\r\nContent-Type: text/plain; part=${number}\r\n\r\n`);
+const { socket, received } = await connection();
+const { bytes, syscalls } = await sendFiles(socket, [
+  boundary(1),
+  { file: small },
+  boundary(2),
+  { file: large, offset: 500, length: 100_000 },
+  boundary(3),
+  { file: small, offset: 900 },
+  Buffer.from('\r\n--b--\r\n'),
+]);
+socket.end();
+if ((await received).bytes !== bytes) throw new Error('something else was received');
+console.log(`three parts of two files with boundaries: ${bytes} bytes, ${syscalls} calls`);

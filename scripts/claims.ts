@@ -1,0 +1,127 @@
+/**
+ * What `docs/zero-copy.md` claims about the kernel, tried: one line for each claim, and exit code 1 when one does not hold here.
+ *
+ *   npx tsx scripts/claims.ts
+ */
+import { once } from 'node:events';
+import { closeSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+
+import { MappedFile, memoryMaps, Pipe, pageCache, sendFile, splice, tee } from 'zerosend';
+
+import { makeFile, scratch } from '../examples/common.js';
+
+let failed = 0;
+
+function claim(what: string, holds: boolean, seen: string): void {
+  if (!holds) failed += 1;
+  console.log(`${holds ? 'holds' : 'FAILS'}  ${what}: ${seen}`);
+}
+
+/** Two ends of a connection; nobody reads before it is asked. */
+async function pair(): Promise<[Socket, Socket]> {
+  const server = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const accepted = once(server, 'connection') as Promise<[Socket]>;
+  const client = connect((server.address() as AddressInfo).port, '127.0.0.1').pause();
+  const [socket] = await accepted;
+  server.close();
+  return [socket, client];
+}
+
+async function first(socket: Socket): Promise<string> {
+  const [chunk] = (await once(socket.resume(), 'data')) as [Buffer];
+  return chunk.toString('latin1', 0, 3);
+}
+
+const directory = scratch();
+const path = join(directory, 'file');
+
+/** Sends a file, changes it before the other side has read, and says which bytes came. */
+async function sentThenChanged(method: 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'): Promise<string> {
+  writeFileSync(path, Buffer.alloc(16_384, 'old'));
+  const [out, back] = await pair();
+  await sendFile(out, path, { method });
+  const file = openSync(path, 'r+');
+  writeSync(file, 'new');
+  closeSync(file);
+  const came = await first(back);
+  out.destroy();
+  back.destroy();
+  return came;
+}
+
+for (const method of ['sendfile', 'splice', 'vmsplice'] as const) {
+  const came = await sentThenChanged(method);
+  claim(
+    `${method} does not copy: what is written to the file before it is received is received`,
+    came === 'new',
+    `'${came}'`,
+  );
+}
+for (const method of ['read-write', 'mmap'] as const) {
+  const came = await sentThenChanged(method);
+  claim(`${method} copies at the call: what is received is what was sent`, came === 'old', `'${came}'`);
+}
+
+// A pipe refers to pages, and tee refers to them once more.
+writeFileSync(path, Buffer.alloc(4096, 'old'));
+const file = openSync(path, 'r+');
+const [one, two] = [new Pipe(), new Pipe()];
+splice(file, one, 4096, { fromOffset: 0 });
+tee(one, two, 4096);
+writeSync(file, 'new', 0);
+const head = (pipe: Pipe) => {
+  const bytes = Buffer.alloc(3);
+  readSync(pipe.readFd, bytes);
+  return bytes.toString();
+};
+const [left, right] = [head(one), head(two)];
+claim(
+  'a pipe holds pages of the file, and after tee two pipes hold the same',
+  left === 'new' && right === 'new',
+  `'${left}', '${right}'`,
+);
+one.close();
+two.close();
+closeSync(file);
+
+// A mapping is the page cache; nothing is loaded before it is touched.
+const large = makeFile(16 * 2 ** 20, directory, 'large');
+await pageCache.evict(large);
+const cold = (await pageCache.residency(large)).resident;
+const mapped = await MappedFile.open(large);
+const before = (await memoryMaps({ filter: large }))[0]?.use?.rss ?? -1;
+claim(
+  'mapping a file reads nothing',
+  cold > 0 || (before === 0 && mapped.residency().resident === 0),
+  `${before} bytes in memory`,
+);
+const touched = await MappedFile.open(large, { populate: true });
+const after = touched.residency();
+claim('MAP_POPULATE reads all of it', after.resident === after.pages, `${after.resident} of ${after.pages} pages`);
+mapped.close();
+touched.close();
+
+// One call for what others need two thousand for.
+const [out, back] = await pair();
+back.resume();
+const whole = await sendFile(out, large, { method: 'sendfile' });
+const pieces = await sendFile(out, large, { method: 'read-write', bufferSize: 16_384 });
+claim(
+  'sendfile needs fewer calls than read and write',
+  whole.syscalls * 10 < pieces.syscalls,
+  `${whole.syscalls} and ${pieces.syscalls} for 16 MiB`,
+);
+out.destroy();
+back.destroy();
+
+const { second, evicted } = await pageCache.measure(large);
+claim(
+  'a cold read is slower than a hot one',
+  cold > 0 || evicted.megabytesPerSecond < second.megabytesPerSecond,
+  `${evicted.megabytesPerSecond.toFixed(0)} and ${second.megabytesPerSecond.toFixed(0)} MB/s`,
+);
+
+process.exit(failed === 0 ? 0 : 1);
