@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { html, markdown, type Results } from './src/page.ts';
+import { readmeChart } from './src/readme-chart.ts';
 
 const smoke = process.argv.includes('--smoke');
 /** Only the report, of figures that are there. */
@@ -56,6 +57,7 @@ const read = (part: keyof Results) => JSON.parse(readFileSync(files[part], 'utf8
 const results: Results = { files: read('files'), json: read('json'), relays: read('relays') };
 writeFileSync(out('report.md'), markdown(results));
 writeFileSync(out('report.html'), html(results));
+writeFileSync(out('chart.svg'), readmeChart(results));
 const minutes = ((performance.now() - begun) / 60_000).toFixed(1);
 console.error(
   `\n${minutes} minutes; the report is in ${relative('.', out('report.md'))} and ${relative('.', out('report.html'))}`,

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 
 import { ROOT, run } from './run.js';
 
-const GENERATED = ['native.cjs', 'native.d.ts', 'crates/core/src/http/mime_table.rs'];
+const GENERATED = ['native.cjs', 'native.d.ts', 'crates/core/src/http/mime_table.rs', 'docs/api.md'];
 
 const failures: string[] = [];
 
@@ -20,10 +20,13 @@ await check('clippy of the binding', 'cargo', ['clippy', '-p', 'zerosend-node', 
 await check('biome', 'biome', ['check', '--error-on-warnings', '.']);
 await check('types', 'tsc', ['-p', 'tsconfig.check.json']);
 
+await check('links', 'tsx', ['scripts/check-links.ts']);
+
 const contents = () => GENERATED.map((file) => readFileSync(ROOT + file, 'utf8'));
 const before = contents();
 await check('generate', 'tsx', ['scripts/generate-mime.ts']);
 await check('build', 'tsx', ['scripts/build.ts']);
+await check('api', 'tsx', ['scripts/generate-api.ts']);
 contents().forEach((text, at) => {
   if (text !== before[at]) failures.push(`${GENERATED[at]} was not up to date; commit what is there now`);
 });

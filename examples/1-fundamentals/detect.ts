@@ -6,7 +6,7 @@
  *
  * Look for: what is refused, with which errno (ENOSYS: not there; EPERM: forbidden), and whether your network card gathers.
  *
- *   kernel 6.18.44-fc-v657, pages of 4096 bytes, pipes of 65536 to 1048576
+ *   kernel 6.18.44, pages of 4096 bytes, pipes of 65536 to 1048576
  *   yes sendfile                    files to sockets, from 64 KiB up
  *   yes splice                      relays, uploads into files, and the method 'splice'
  *   yes tee                         mirrors and splitters
