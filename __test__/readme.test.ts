@@ -29,7 +29,10 @@ for (const file of ['README.md', 'README.zh-CN.md']) {
     ] as const) {
       const line = text.split('\n').find((one) => one.startsWith(`| ${label} |`));
       if (line === undefined) continue;
-      const figures = line.split('|').slice(2, -1).map((cell) => cell.trim());
+      const figures = line
+        .split('|')
+        .slice(2, -1)
+        .map((cell) => cell.trim());
       t.deepEqual(
         figures,
         SIZES.map((size) => (find(size, variant).ratios['fastify-static'] as number).toFixed(1)),

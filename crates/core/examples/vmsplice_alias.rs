@@ -23,7 +23,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut bytes = [0; 6];
         File::from(read).read_exact(&mut bytes)?;
         let flag = if gift { "with SPLICE_F_GIFT" } else { "without it" };
-        println!("{flag}: {count} bytes in the pipe, then changed; the reader gets '{}'", String::from_utf8_lossy(&bytes));
+        println!(
+            "{flag}: {count} bytes in the pipe, then changed; the reader gets '{}'",
+            String::from_utf8_lossy(&bytes)
+        );
     }
     Ok(())
 }

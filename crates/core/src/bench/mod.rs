@@ -81,7 +81,7 @@ pub struct Sample {
     pub time: Duration,
     /// The method that was really used.
     pub method: Method,
-    /// System calls that moved bytes, or tried to.
+    /// System calls of the transfers: those that moved bytes, or tried to, and those that asked whether the file is still as long.
     pub syscalls: u64,
     /// Calls that waited for room in the socket, `poll(2)`.
     pub polls: u64,

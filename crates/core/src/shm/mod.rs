@@ -5,6 +5,7 @@ mod buffer;
 mod drain;
 pub mod lane;
 mod passing;
+mod peers;
 mod ring;
 mod segment;
 mod waiter;
