@@ -266,7 +266,7 @@ pub fn measure(path: &Path, stop: &AtomicBool, mut progress: impl FnMut(u64)) ->
     let mut pass = |file: &OwnedFd| -> Result<Pace> {
         let resident_before = count_all(file, size, path)?;
         let begun = Instant::now();
-        let mut at = 0;
+        let (mut at, mut told) = (0, 0);
         while at < size {
             cancelled(stop, path)?;
             match buffer.read_from(file.as_fd(), at) {
@@ -275,9 +275,14 @@ pub fn measure(path: &Path, stop: &AtomicBool, mut progress: impl FnMut(u64)) ->
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(system("pread", path)(errno)),
             }
-            progress(done + at);
+            // Not too often: to tell takes time, too.
+            if at >= told + PIECE {
+                told = at;
+                progress(done + at);
+            }
         }
         done += size;
+        progress(done);
         Ok(Pace { bytes: at, time: begun.elapsed(), resident_before })
     };
     let descriptor = file.as_fd().try_clone_to_owned().map_err(|_| system("dup", path)(Errno::EMFILE))?;
