@@ -289,7 +289,7 @@ test.serial('a writer that dies is an error once everything of it was read; anot
   const writer = await ring(t, other, { capacity: 4096 });
   const child = script(
     t,
-    `const ring = await SharedRing.open(name); await ring.readable(); console.log('reading');`,
+    `const ring = await SharedRing.open(name); await ring.readable(); console.log('reading'); setInterval(() => {}, 1000);`,
     other,
   );
   writer.write('first');

@@ -20,8 +20,9 @@ over, and says how fast each was and what it cost. Without a file, makes some of
 bytes, and removes them.
 
       --size <size,...>      of the files it makes (default 1k,64k,1m,100m,500m)
-      --methods <name,...>   of ${METHODS.join(', ')} (default all; read-write with a
-                             buffer of 4 KiB is always there, to compare with)
+      --methods <name,...>   of ${METHODS.slice(0, 4).join(', ')},
+                             ${METHODS.slice(4).join(', ')} (default all; read-write with a buffer of
+                             4 KiB is always there, to compare with)
       --cold                 also with the file taken out of the page cache before
       --socket <kind>        tcp, over the loopback, or unix (default tcp)
       --rounds <n>           how often each is measured (default 5)

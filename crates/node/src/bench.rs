@@ -1,21 +1,17 @@
 //! The comparison of methods.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::thread;
 use std::time::Duration;
 
 use napi::Env;
 use napi::bindgen_prelude::JsObjectValue;
 use napi_derive::napi;
 use zerosend_core::bench::{self, Case, Sample, Socket, Usage};
-use zerosend_core::{Code, Error};
 
-use crate::engine::{Held, with};
-use crate::events::{Answer, Request};
-use crate::inspect::StopOnDrop;
+use crate::engine::with;
+use crate::events::Answer;
 use crate::site::one_of;
+use crate::under_way::under_way;
 
 /// What is to be measured.
 #[napi(object)]
@@ -60,28 +56,19 @@ pub struct BenchUsage {
 /// Measures a case: the event of `request` has `sample`. Releasing the token ends it.
 #[napi]
 pub fn bench(env: &Env, request: f64, asked: BenchCase) -> napi::Result<f64> {
-    with(env, |engine| {
-        let path = PathBuf::from(asked.path);
-        let case = Case {
+    let path = PathBuf::from(asked.path);
+    let case = with(env, |_| {
+        Ok(Case {
             method: asked.method.parse()?,
             piece: asked.piece.map(|bytes| bytes as u64),
             socket: one_of("socket", &asked.socket, SOCKETS)?,
             cold: asked.cold,
             least: Duration::from_secs_f64(asked.least / 1000.0),
-        };
-        let request = Request::new(&engine.events, request);
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = stop.clone();
-        thread::Builder::new()
-            .name("zerosend-bench".into())
-            .spawn(move || {
-                request.answer(bench::run(&path, case, &told).map(|sample| {
-                    let sample = BenchSample::from(sample);
-                    Answer::Shape(Box::new(move |event| event.set_named_property("sample", sample)))
-                }));
-            })
-            .map_err(|error| Error::new(Code::Limit, format!("no thread could be started: {error}")))?;
-        Ok(engine.hold(Held::UnderWay(StopOnDrop(stop)))? as f64)
+        })
+    })?;
+    under_way(env, request, move |stop, _| {
+        let sample = BenchSample::from(bench::run(&path, case, stop)?);
+        Ok(Answer::Shape(Box::new(move |event| event.set_named_property("sample", sample))))
     })
 }
 

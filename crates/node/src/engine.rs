@@ -26,12 +26,12 @@ use crate::cache::CachedFileInfo;
 use crate::door::HeldDoor;
 use crate::error;
 use crate::events::{Answer, Event, Events};
-use crate::inspect::StopOnDrop;
 use crate::join::JoinReport;
 use crate::pages::Lent;
 use crate::raw::Ends;
 use crate::relay::HeldRelay;
 use crate::site::{Current, HeldSite};
+use crate::under_way::StopOnDrop;
 
 thread_local! {
     static ENGINE: RefCell<Option<Engine>> = const { RefCell::new(None) };

@@ -1,29 +1,18 @@
 //! What the kernel can do here, and what is in its page cache.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::path::Path;
 
 use napi::Env;
 use napi::bindgen_prelude::JsObjectValue;
 use napi_derive::napi;
+use zerosend_core::Result;
 use zerosend_core::inspect::{self, Interface, Measurement, Mechanism, Pace, PageResidency, Probe, WarmReport};
 use zerosend_core::pool::Pool;
-use zerosend_core::{Code, Error, Result};
 
-use crate::engine::{Held, with};
+use crate::engine::with;
 use crate::events::{Answer, Request};
 use crate::join::ErrnoName;
-
-/// Tells a thread to stop when it is dropped.
-pub struct StopOnDrop(pub Arc<AtomicBool>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
+use crate::under_way::under_way;
 
 /// What was found.
 #[napi(object, object_from_js = false)]
@@ -158,8 +147,8 @@ fn pages(found: Result<PageResidency>) -> Result<Answer> {
 /// The event of `request` has `warmed`; others before it have the bytes so far. Releasing the token ends it.
 #[napi]
 pub fn warm_pages(env: &Env, request: f64, path: String) -> napi::Result<f64> {
-    under_way(env, request, path, |path, stop, progress| {
-        let report = WarmedReport::from(inspect::warm(path, stop, progress)?);
+    under_way(env, request, move |stop, progress| {
+        let report = WarmedReport::from(inspect::warm(Path::new(&path), stop, progress)?);
         Ok(Answer::Shape(Box::new(move |event| event.set_named_property("warmed", report))))
     })
 }
@@ -167,31 +156,9 @@ pub fn warm_pages(env: &Env, request: f64, path: String) -> napi::Result<f64> {
 /// The event of `request` has `measured`; others before it have the bytes so far. Releasing the token ends it.
 #[napi]
 pub fn measure_pages(env: &Env, request: f64, path: String) -> napi::Result<f64> {
-    under_way(env, request, path, |path, stop, progress| {
-        let report = MeasuredReport::from(inspect::measure(path, stop, progress)?);
+    under_way(env, request, move |stop, progress| {
+        let report = MeasuredReport::from(inspect::measure(Path::new(&path), stop, progress)?);
         Ok(Answer::Shape(Box::new(move |event| event.set_named_property("measured", report))))
-    })
-}
-
-/// On a thread of its own: it takes as long as the disk, and the pool's threads are for those who wait for a response.
-fn under_way(
-    env: &Env,
-    request: f64,
-    path: String,
-    work: impl FnOnce(&Path, &AtomicBool, &mut dyn FnMut(u64)) -> Result<Answer> + Send + 'static,
-) -> napi::Result<f64> {
-    with(env, |engine| {
-        let request = Request::new(&engine.events, request);
-        let stop = Arc::new(AtomicBool::new(false));
-        let (told, path) = (stop.clone(), PathBuf::from(path));
-        thread::Builder::new()
-            .name("zerosend-pages".into())
-            .spawn(move || {
-                let outcome = work(&path, &told, &mut |bytes| request.progress(bytes));
-                request.answer(outcome);
-            })
-            .map_err(|error| Error::new(Code::Limit, format!("no thread could be started for it: {error}")))?;
-        Ok(engine.hold(Held::UnderWay(StopOnDrop(stop)))? as f64)
     })
 }
 

@@ -22,3 +22,4 @@ mod shm;
 mod site;
 mod source;
 mod transfer;
+mod under_way;

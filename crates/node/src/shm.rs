@@ -2,8 +2,6 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::thread;
 
 use napi::Env;
 use napi::bindgen_prelude::{BufferSlice, JsObjectValue};
@@ -15,8 +13,8 @@ use zerosend_core::{Code, Error, Result, sys};
 
 use crate::engine::{Engine, Held, with};
 use crate::events::{Answer, Request};
-use crate::inspect::StopOnDrop;
 use crate::site::one_of;
+use crate::under_way::under_way;
 
 /// Which memory: a name, a descriptor, or the token of a descriptor that came over a socket.
 #[napi(object)]
@@ -280,20 +278,11 @@ pub fn send_segment(env: &Env, token: f64, socket: f64) -> napi::Result<()> {
 /// Waits for a descriptor: the event of `request` has its `token`. Releasing the token that is returned ends the wait.
 #[napi]
 pub fn receive_segment(env: &Env, request: f64, socket: f64) -> napi::Result<f64> {
-    with(env, |engine| {
-        let socket = match engine.held.remove(socket as Token) {
-            Some(Held::Target(fd)) => fd,
-            _ => return Err(closed()),
-        };
-        let stop = Arc::new(AtomicBool::new(false));
-        let request = Request::new(&engine.events, request);
-        let told = stop.clone();
-        thread::Builder::new()
-            .name("zerosend-receive".into())
-            .spawn(move || request.answer(shm::receive_descriptor(&socket, &told).map(Answer::Descriptor)))
-            .map_err(|error| Error::new(Code::Limit, format!("no thread could be started to wait: {error}")))?;
-        Ok(engine.hold(Held::UnderWay(StopOnDrop(stop)))? as f64)
-    })
+    let socket = with(env, |engine| match engine.held.remove(socket as Token) {
+        Some(Held::Target(fd)) => Ok(fd),
+        _ => Err(closed()),
+    })?;
+    under_way(env, request, move |stop, _| shm::receive_descriptor(&socket, stop).map(Answer::Descriptor))
 }
 
 const FRAMINGS: &[(&str, Framing)] = &[("bytes", Framing::Bytes), ("messages", Framing::Messages)];
