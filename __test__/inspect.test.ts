@@ -261,6 +261,24 @@ onDisk('pageCache: warm makes all of a file resident, evict none of it', async (
   t.is((await pageCache.residency(path)).resident, pages, 'it is in memory afterwards');
 });
 
+const overlay = spawnSync('sh', ['-c', 'test "$(id -u)" = 0 && grep -q overlay /proc/filesystems']).status === 0;
+if (!overlay) console.warn('skipped: the test on overlayfs needs root and overlayfs');
+(overlay ? onDisk : test.skip)('pageCache: on overlayfs, whose files have no pages of their own', async (t) => {
+  const directory = scratch(t);
+  const at = (name: string) => join(directory, name);
+  for (const name of ['lower', 'upper', 'work', 'merged']) mkdirSync(at(name));
+  patternFile(at('lower'), 'file', 1_000_000);
+  const options = `lowerdir=${at('lower')},upperdir=${at('upper')},workdir=${at('work')}`;
+  const { status, stderr } = spawnSync('mount', ['-t', 'overlay', 'overlay', '-o', options, at('merged')]);
+  // Overlays on overlays are refused, and so are mounts in most containers.
+  if (status !== 0) return t.pass(`skipped: ${stderr}`);
+  t.teardown(() => spawnSync('umount', [at('merged')]));
+  const path = join(at('merged'), 'file');
+  t.like(await pageCache.evict(path), { resident: 0, pages: 245, by: 'mincore' });
+  t.like(await pageCache.warm(path), { resident: 245, residentBefore: 0, bytesRead: 1_000_000 });
+  t.like(await pageCache.residency(path), { resident: 245, runs: [{ resident: true, pages: 245 }] });
+});
+
 needing('fincore')('pageCache: agrees with fincore', async (t) => {
   const path = patternFile(scratch(t), 'file', 5_000_000);
   for (const change of [() => pageCache.evict(path), () => pageCache.warm(path)]) {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use nix::sys::uio::pread;
 use nix::unistd::fdatasync;
 
@@ -112,16 +113,21 @@ pub fn residency(path: &Path) -> Result<PageResidency> {
     let (file, size) = open(path)?;
     let pages = size.div_ceil(page_size());
     let mut runs = Vec::new();
-    let by = match by_cachestat(&file, 0, pages, &mut runs) {
-        Ok(()) => "cachestat",
-        Err(_) => {
-            runs.clear();
-            by_mincore(&file, size, &mut runs).map_err(system("mincore", path))?;
-            "mincore"
-        }
+    let by = if has_own_pages(&file) && by_cachestat(&file, 0, pages, &mut runs).is_ok() {
+        "cachestat"
+    } else {
+        runs.clear();
+        by_mincore(&file, size, &mut runs).map_err(system("mincore", path))?;
+        "mincore"
     };
     let resident = runs.iter().filter(|run| run.resident).map(|run| run.pages).sum();
     Ok(PageResidency { size, page_size: page_size(), pages, resident, runs, by })
+}
+
+/// Whether `cachestat(2)` can be asked. Files of overlayfs have no pages of their own, and it would say that none is there: those of the
+/// file behind can only be seen through a mapping.
+fn has_own_pages(file: &impl AsFd) -> bool {
+    !fstatfs(file).is_ok_and(|found| found.filesystem_type() == OVERLAYFS_SUPER_MAGIC)
 }
 
 fn push(runs: &mut Vec<Run>, resident: bool, pages: u64) {
@@ -164,8 +170,8 @@ fn count(file: &impl AsFd, offset: u64, length: u64, path: &Path) -> Result<u64>
         return Ok(0);
     }
     match cached_pages(file.as_fd(), offset, length) {
-        Ok(pages) => Ok(pages),
-        Err(_) => {
+        Ok(pages) if has_own_pages(file) => Ok(pages),
+        _ => {
             let region = MappedRegion::part(file, offset, length as usize, MapMode::Read, false);
             let pages = region.and_then(|region| region.resident()).map_err(system("mincore", path))?;
             Ok(pages.into_iter().filter(|resident| *resident).count() as u64)
