@@ -85,6 +85,8 @@ export class SharedRing {
   #pumping: Promise<void> | undefined;
   #failure: unknown;
   #ended = false;
+  /** The ring itself says so. */
+  #endWritten = false;
 
   /** What was read and is not taken yet. */
   #chunk = Buffer.alloc(0);
@@ -220,9 +222,10 @@ export class SharedRing {
 
   /** Ends it: the reader gets what was written, and then the end. Nobody can write after that. */
   async end(): Promise<void> {
-    if (this.#ended) return this.drained();
     this.#ended = true;
     await this.drained();
+    if (this.#endWritten) return;
+    this.#endWritten = true;
     engine().endRing(this.#open());
   }
 
