@@ -341,7 +341,9 @@ test.serial('drained to a socket and to a file', async (t) => {
   await t.throwsAsync(cancelled, { code: 'ABORT_ERR' });
   t.is(sha256(readFileSync(path)), sha256(data.subarray(0, 500_000)));
   writer.write('more');
+  // A target that is none leaves the ring as it was.
   await t.throwsAsync(source.drainTo(join(path, 'none')), { code: 'ENOTDIR' });
+  await t.throwsAsync(source.drainTo(99_999), { code: 'EBADF' });
   const { server } = await pair(t);
   server.destroy();
   await t.throwsAsync(source.drainTo(server), { code: 'ERR_ZEROSEND_CLOSED' });

@@ -63,6 +63,8 @@ export async function receive(socket: Socket, signal: AbortSignal | undefined): 
     });
     const cancel = () => engine().release(waiting);
     signal?.addEventListener('abort', cancel, { once: true });
+    // It may have been aborted before there was anything to cancel.
+    if (signal?.aborted) cancel();
     end.watch(cancel);
     try {
       return (await answer).token as number;

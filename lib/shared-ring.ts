@@ -301,7 +301,7 @@ export class SharedRing {
   async drainTo(target: DrainTarget, options: { signal?: AbortSignal | undefined } = {}): Promise<number> {
     const { signal } = options;
     if (signal?.aborted) throw aborted(signal);
-    const token = this.#open();
+    this.#open();
     if (this.#draining) throw failure('ERR_ZEROSEND_BUSY', 'the ring is being drained already');
     if (this.#at < this.#filled) {
       throw failure('ERR_ZEROSEND_BUSY', 'read() has messages of the ring that were not taken yet; take them first');
@@ -310,31 +310,16 @@ export class SharedRing {
       throw invalid('target', target, 'a net.Socket, a descriptor or a path');
     }
     this.#draining = true;
-    const file =
-      typeof target === 'string' ? await open(target, 'w').catch((error) => this.#stopDraining(error)) : undefined;
-    const end = new End('target', file?.fd ?? (target as Socket | number), false, true);
-    let drain = 0;
-    const cancel = () => engine().cancelDrain(drain);
     try {
-      const taken = await end.take();
-      const drained = ask((number) => {
-        drain = engine().drainRing(number, token, taken.token);
-      });
-      signal?.addEventListener('abort', cancel, { once: true });
-      end.watch(cancel);
-      const { drained: bytes } = (await drained) as unknown as { drained: number };
-      this.#over = true;
-      return bytes;
-    } catch (error) {
-      const { bytes } = error as ZerosendError;
-      if (signal?.aborted) throw Object.assign(aborted(signal), { bytes });
-      throw end.closed ? Object.assign(end.gone(), { bytes }) : error;
+      if (typeof target !== 'string') return await this.#drainInto(target, signal);
+      const file = await open(target, 'w');
+      try {
+        return await this.#drainInto(file.fd, signal);
+      } finally {
+        await file.close();
+      }
     } finally {
       this.#draining = false;
-      signal?.removeEventListener('abort', cancel);
-      if (drain !== 0) engine().release(drain);
-      end.giveBack();
-      await file?.close();
     }
   }
 
@@ -364,9 +349,31 @@ export class SharedRing {
     return this.#token;
   }
 
-  #stopDraining(error: unknown): never {
-    this.#draining = false;
-    throw error;
+  async #drainInto(target: Socket | number, signal: AbortSignal | undefined): Promise<number> {
+    const end = new End('target', target, false, true);
+    let drain = 0;
+    const cancel = () => engine().cancelDrain(drain);
+    try {
+      const taken = await end.take();
+      const drained = ask((number) => {
+        drain = engine().drainRing(number, this.#open(), taken.token);
+      });
+      signal?.addEventListener('abort', cancel, { once: true });
+      // It may have been aborted before there was anything to cancel.
+      if (signal?.aborted) cancel();
+      end.watch(cancel);
+      const { drained: bytes } = (await drained) as unknown as { drained: number };
+      this.#over = true;
+      return bytes;
+    } catch (error) {
+      const { bytes } = error as ZerosendError;
+      if (signal?.aborted) throw Object.assign(aborted(signal), { bytes });
+      throw end.closed ? Object.assign(end.gone(), { bytes }) : error;
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+      if (drain !== 0) engine().release(drain);
+      end.giveBack();
+    }
   }
 
   /** Passes on what was put together; what does not fit goes to the queue. Keeps an error for those who ask next. */
