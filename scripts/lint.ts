@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 
 import { ROOT, run } from './run.js';
 
-const GENERATED = ['native.cjs', 'native.d.ts', 'crates/core/src/http/mime_table.rs', 'docs/api.md'];
+const GENERATED = ['native.d.ts', 'crates/core/src/http/mime_table.rs', 'docs/api.md'];
 
 const failures: string[] = [];
 
