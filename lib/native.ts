@@ -8,6 +8,7 @@ import { createRequire } from 'node:module';
 import type * as Native from '#native';
 
 import { binaryPath, explainFailure, platformInWords } from './binary.js';
+import { elfFault } from './elf.js';
 import { failure } from './errors.js';
 import { VERSION } from './package.js';
 
@@ -59,6 +60,8 @@ export const native: Binding | undefined = binding;
 function load(file: string): Binding {
   // Anything else would be run as JavaScript.
   if (!file.endsWith('.node')) throw new Error('the name of a binary ends in .node');
+  const fault = elfFault(file, process.arch);
+  if (fault !== undefined) throw new Error(fault);
   const loaded = createRequire(import.meta.url)(file) as Partial<Binding>;
   const version = loaded.packageVersion?.();
   if (version !== VERSION) throw new Error(`it is of zerosend ${version ?? 'before 0.1.0, or of something else'}`);
