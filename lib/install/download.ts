@@ -128,6 +128,11 @@ function explain(url: URL, error: unknown, { httpProxy, httpsProxy }: Proxies): 
       return new Refusal(
         `${what}; without a network, or behind a proxy: set HTTPS_PROXY or ZEROSEND_MIRROR, ${BY_HAND}`,
       );
+    case 'DEPTH_ZERO_SELF_SIGNED_CERT':
+    case 'SELF_SIGNED_CERT_IN_CHAIN':
+    case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
+    case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
+      return new Refusal(`${what}; name the certificate of your company or proxy by NODE_EXTRA_CA_CERTS, ${BY_HAND}`);
     default:
       return new Passing(`${what}; try again later, ${BY_HAND}`);
   }
