@@ -58,11 +58,8 @@ export interface Consumer {
   run(program: string, env?: NodeJS.ProcessEnv, nodeArguments?: string[]): Promise<Ended>;
 }
 
-/** A project of its own with the package, whose binary is a copy that may be damaged. `uid`: whose processes run in it. */
-export function consumer(t: ExecutionContext, release: TestRelease, uid?: number): Consumer {
-  const directory = mkdtempSync(path.join(tmpdir(), 'zerosend-test-consumer-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-  execFileSync('chmod', ['755', directory]);
+/** A project of its own in `directory`, with a copy of the package and what that depends on. Gives where the package is. */
+export function install(directory: string, release: TestRelease): string {
   const modules = path.join(release.project, 'node_modules');
   mkdirSync(path.join(directory, 'node_modules'));
   for (const name of readdirSync(modules)) {
@@ -70,6 +67,15 @@ export function consumer(t: ExecutionContext, release: TestRelease, uid?: number
   }
   const root = path.join(directory, 'node_modules/zerosend');
   cpSync(path.join(modules, 'zerosend'), root, { recursive: true });
+  return root;
+}
+
+/** A project of its own with the package, whose binary is a copy that may be damaged. `uid`: whose processes run in it. */
+export function consumer(t: ExecutionContext, release: TestRelease, uid?: number): Consumer {
+  const directory = mkdtempSync(path.join(tmpdir(), 'zerosend-test-consumer-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  execFileSync('chmod', ['755', directory]);
+  const root = install(directory, release);
   const start = (args: string[], env: NodeJS.ProcessEnv = {}) =>
     new Promise<Ended>((resolve) => {
       // Nothing of the environment of the tests may decide.
