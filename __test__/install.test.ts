@@ -471,6 +471,7 @@ test('several at once', async (t) => {
 });
 
 test('--build: without cargo, with one that is too old, and for real', async (t) => {
+  t.timeout(600_000);
   const { binary, root, run, zerosend } = consumer(t, release);
   rmSync(binary);
   const bin = scratch(t);
