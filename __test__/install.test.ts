@@ -96,7 +96,12 @@ test('binaries that are no good: damaged, cut off, for others, of another versio
   other.writeUInt16LE(process.arch === 'arm64' ? 62 : 183, 0x12);
   t.regex(await reason(other), /it is for (arm64|x64); run "npx zerosend install"/);
 
-  // A library that is none of Node's.
+  // What it asks for is musl's name of itself.
+  const musl = Buffer.from(good);
+  musl.write('libc.so\0\0', musl.indexOf('\0libc.so.6\0') + 1, 'latin1');
+  t.regex(await reason(musl), /\.node is for musl; run "npx zerosend install"/);
+
+  // What no release asks for.
   const name = /version `GLIBC_/;
   const newer = Buffer.from(good);
   const [wanted = ''] =

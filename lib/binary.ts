@@ -50,6 +50,10 @@ export function explainFailure(error: unknown): string {
   } else if (glibc !== undefined) {
     problem = `${file} needs glibc ${glibc}`;
     build = true;
+  } else if (familySync() === 'musl' && /ld-linux|libc\.so\.6/.test(message)) {
+    problem = `${file} is for glibc`;
+  } else if (/libc\.so: |libc\.musl/.test(message)) {
+    problem = `${file} is for musl`;
   }
   return `the native part of zerosend ${VERSION} could not be loaded on ${platformInWords()}: ${problem}; ${remedy(build)}`;
 }
