@@ -2,7 +2,7 @@
 import type { ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 
-import { engine, forget, request } from './engine.js';
+import { forget, request, staticEngine } from './engine.js';
 import type { ZerosendError } from './errors.js';
 import { sendBody } from './response.js';
 import type { Road } from './static/statistics.js';
@@ -11,7 +11,7 @@ import type { Road } from './static/statistics.js';
 const READ_SIZE = 64 * 1024;
 
 // A body that nobody reads and nobody destroys must not keep its file open for ever.
-const forgotten = new FinalizationRegistry<number>((token) => engine().release(token));
+const forgotten = new FinalizationRegistry<number>((token) => staticEngine().release(token));
 
 export interface FileBodyOptions {
   /** Bytes read at once on the stream road. Default 64 KiB. */
@@ -81,15 +81,15 @@ export class FileBody extends Readable {
       return;
     }
     try {
-      const bytes = engine().take(this.#token, this.readableHighWaterMark);
+      const bytes = staticEngine().take(this.#token, this.readableHighWaterMark);
       if (bytes === null) {
         this.#reading = request(() => {
           this.#reading = 0;
           this.#next();
         });
-        engine().warm(this.#token, this.#reading);
+        staticEngine().warm(this.#token, this.#reading);
       } else {
-        const left = engine().remaining(this.#token);
+        const left = staticEngine().remaining(this.#token);
         this.push(bytes.length > 0 ? bytes : null);
         if (left === 0 && bytes.length > 0) this.push(null);
       }
@@ -120,7 +120,7 @@ export class FileBody extends Readable {
   #release(): void {
     if (this.#token === 0) return;
     forgotten.unregister(this);
-    if (this.#way !== 'past') engine().release(this.#token);
+    if (this.#way !== 'past') staticEngine().release(this.#token);
     this.#token = 0;
   }
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { parse as parseDuration } from '@lukeed/ms';
 
-import { ask, engine } from './engine.js';
+import { ask, staticEngine } from './engine.js';
 import { invalid } from './errors.js';
 import { FileCache, type FileCacheOptions, tokenOf } from './file-cache.js';
 import type { RequestConditions, SiteAnswer, SiteSettings } from './native.js';
@@ -199,7 +199,7 @@ export interface Answer extends SiteAnswer {
 }
 
 // A site that nobody holds any more must not stay open in the engine.
-const abandoned = new FinalizationRegistry<number>((token) => engine().release(token));
+const abandoned = new FinalizationRegistry<number>((token) => staticEngine().release(token));
 
 /** A site in the engine. */
 export class Site {
@@ -218,14 +218,14 @@ export class Site {
     this.roots = roots;
     this.options = options;
     this.negotiates = settings.preCompressed.length > 0;
-    this.token = engine().openSite(settings);
+    this.token = staticEngine().openSite(settings);
     abandoned.register(this, this.token, this);
   }
 
   /** Lets it go; requests under way still end. */
   close(): void {
     abandoned.unregister(this);
-    engine().release(this.token);
+    staticEngine().release(this.token);
   }
 
   /**
@@ -238,12 +238,12 @@ export class Site {
     headOnly: boolean,
     conditions: RequestConditions | undefined,
   ): Answer | undefined {
-    const id = engine().respond(this.token, path, encoded, headOnly, 0, conditions);
+    const id = staticEngine().respond(this.token, path, encoded, headOnly, 0, conditions);
     if (id < 0) return undefined;
-    if (id === 0) return this.#complete(engine().describeCurrent());
+    if (id === 0) return this.#complete(staticEngine().describeCurrent());
     let answer = this.#answers.get(id);
     if (answer === undefined) {
-      answer = this.#complete(engine().describeCurrent());
+      answer = this.#complete(staticEngine().describeCurrent());
       if (this.#answers.size >= Site.#MOST) this.#answers.clear();
       this.#answers.set(id, answer);
     }
@@ -258,7 +258,7 @@ export class Site {
     conditions: RequestConditions | undefined,
   ): Promise<{ answer: Answer; token: number }> {
     const event = await ask((number) =>
-      engine().respondLater(number, this.token, path, encoded, headOnly, 0, conditions),
+      staticEngine().respondLater(number, this.token, path, encoded, headOnly, 0, conditions),
     );
     return { answer: this.#complete(event.answer as SiteAnswer), token: event.token ?? 0 };
   }
@@ -279,7 +279,7 @@ export class Site {
 /** What `Vary` must be for an answer that depends on `Accept-Encoding`, given what it is already. */
 export function varyWithEncoding(current: unknown): string {
   const value = Array.isArray(current) ? current.join(', ') : current === undefined ? undefined : String(current);
-  return engine().mergeVary(value) ?? (value as string);
+  return staticEngine().mergeVary(value) ?? (value as string);
 }
 
 /** The request headers that decide, or `undefined` when there are none. `negotiates`: the coding is one of them. */
