@@ -287,7 +287,8 @@ export function cacheOption(
   const wanted = value === undefined ? byDefault : value;
   if (wanted === false) return undefined;
   const options = wanted === true ? {} : wanted;
-  if (typeof options !== 'object' || options === null) throw invalid('cache', value, 'a boolean, options of a FileCache, or a FileCache');
+  if (typeof options !== 'object' || options === null)
+    throw invalid('cache', value, 'a boolean, options of a FileCache, or a FileCache');
   if (IS_LINUX) return new FileCache(options);
   readOptions(options);
   return undefined;

@@ -11,9 +11,9 @@ import { lstat, readlink, stat } from 'node:fs/promises';
 import { isAbsolute } from 'node:path';
 
 import { failure } from '../errors.js';
-import { NO_FOLLOW, type OpenFile, openError, openRegular } from './open-file.js';
+import { close, NO_FOLLOW, type OpenFile, openError, openRegular } from './open-file.js';
 import { MAX_PATH } from './path.js';
-import { isSpelt, join } from './spelling.js';
+import { join, Spelling } from './spelling.js';
 
 /** What symbolic links below the root may do: lead anywhere, lead anywhere below the root, or not exist on the way. */
 export type Symlinks = 'follow' | 'beneath' | 'deny';
@@ -35,6 +35,7 @@ export class Root {
   /** Its path as given. */
   readonly path: string;
   readonly #symlinks: Symlinks;
+  readonly #spelling: Spelling;
 
   /** A root at an absolute path, which need not exist yet but must not be something else than a directory. */
   constructor(path: string, symlinks: Symlinks) {
@@ -46,12 +47,13 @@ export class Root {
     if (isNoDirectory(path)) throw wrong('root is not a directory; give the directory');
     this.path = path;
     this.#symlinks = symlinks;
+    this.#spelling = new Spelling(path);
   }
 
   /** Opens `relative` (checked by ./path.ts, empty for the root itself). */
   async open(relative: string): Promise<Lookup> {
     const full = join(this.path, relative);
-    let path = full;
+    let path = `${this.path}/${relative}`;
     let walked = false;
     try {
       if (this.#symlinks !== 'follow') {
@@ -77,8 +79,8 @@ export class Root {
 
   async #checked(found: Lookup, relative: string): Promise<Lookup> {
     const exists = found.kind === 'file' || found.kind === 'directory' || (found.kind === 'denied' && found.fileExists);
-    if (!exists || (await isSpelt(this.path, relative))) return found;
-    if (found.kind === 'file') await found.file.handle.close();
+    if (!exists || (await this.#spelling.isRight(relative))) return found;
+    if (found.kind === 'file') close(found.file.handle);
     return { kind: 'missing' };
   }
 

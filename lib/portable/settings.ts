@@ -21,25 +21,26 @@ export interface SiteOptions extends Omit<SiteSettings, 'roots'> {
   caching: CachePolicy;
 }
 
+/** In the order in which they are looked at. */
 const WORDS = {
   method: ['auto', 'sendfile', 'splice', 'mmap', 'read-write', 'vmsplice'],
   dotfiles: ['allow', 'deny', 'ignore'],
   symlinks: ['follow', 'beneath', 'deny'],
   preCompressed: ['zstd', 'br', 'gzip', 'deflate'],
+} as const;
+/** After the rules of caching. */
+const LATER_WORDS = {
   conformance: ['fastify-static', 'rfc9110'],
   pathRules: ['decode-uri', 'full'],
 } as const;
 
 /** Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. */
 export function readSettings(settings: SiteSettings): { roots: Root[]; options: SiteOptions } {
-  for (const [name, words] of Object.entries(WORDS) as [keyof typeof WORDS, readonly string[]][]) {
-    for (const value of [settings[name]].flat()) {
-      if (!words.includes(value)) throw wrong(`${name} is '${value}', but must be one of ${words.join(', ')}`);
-    }
-  }
+  checkWords(settings, WORDS);
   const caching = new CachePolicy(settings, (pattern) =>
     wrong(`cacheControl has the key '${pattern}', but must have a pattern of names, *, ?, ** and {a,b}`),
   );
+  checkWords(settings, LATER_WORDS);
   const { roots, index, fallback, extensions, preCompressed, symlinks } = settings;
   if (roots.length === 0) throw wrong('roots is empty; give at least one directory');
   for (const name of index) {
@@ -60,6 +61,16 @@ export function readSettings(settings: SiteSettings): { roots: Root[]; options: 
     roots: roots.map((path) => new Root(path, symlinks as Symlinks)),
     options: { ...settings, caching } as SiteOptions,
   };
+}
+
+function checkWords(settings: SiteSettings, allowed: Partial<Record<keyof SiteSettings, readonly string[]>>): void {
+  for (const [name, words] of Object.entries(allowed)) {
+    for (const value of [settings[name as keyof SiteSettings]].flat()) {
+      if (!words.includes(value as string)) {
+        throw wrong(`${name} is '${String(value)}', but must be one of ${words.join(', ')}`);
+      }
+    }
+  }
 }
 
 function isFileName(name: string): boolean {

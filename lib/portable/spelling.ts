@@ -8,23 +8,39 @@
 import { lstat, readdir, realpath } from 'node:fs/promises';
 import { basename, sep } from 'node:path';
 
-/** `relative` is to be checked by ./path.ts, and to lead to something below `root`. */
-export async function isSpelt(root: string, relative: string): Promise<boolean> {
-  if (relative === '') return true;
-  try {
-    const [directory, file] = await Promise.all([realpath(root), realpath(join(root, relative))]);
-    // As long as no link is on the way, which is nearly always.
-    if (file === join(directory, relative).replaceAll('/', sep)) return true;
-  } catch {
-    // Not every file system of Windows can tell (RAM disks, some network drives).
+export class Spelling {
+  readonly #root: string;
+  /** Where the root led to when it was last asked. */
+  #directory: string | undefined;
+
+  constructor(root: string) {
+    this.#root = root;
   }
-  let parent = root;
-  for (const name of relative.split('/')) {
-    const path = join(parent, name);
-    if (!(await isSpeltHere(parent, name, path))) return false;
-    parent = path;
+
+  /** `relative` is to be checked by ./path.ts, and to lead to something below the root. */
+  async isRight(relative: string): Promise<boolean> {
+    if (relative === '') return true;
+    try {
+      const file = await realpath(join(this.#root, relative));
+      // Nearly always: no link is on the way. A directory that the root led to before proves as much of the names.
+      if (file === this.#below(relative)) return true;
+      this.#directory = await realpath(this.#root);
+      if (file === this.#below(relative)) return true;
+    } catch {
+      // Not every file system of Windows can tell (RAM disks, some network drives).
+    }
+    let parent = this.#root;
+    for (const name of relative.split('/')) {
+      const path = join(parent, name);
+      if (!(await isSpeltHere(parent, name, path))) return false;
+      parent = path;
+    }
+    return true;
   }
-  return true;
+
+  #below(relative: string): string | undefined {
+    return this.#directory === undefined ? undefined : join(this.#directory, relative).replaceAll('/', sep);
+  }
 }
 
 async function isSpeltHere(parent: string, name: string, path: string): Promise<boolean> {
