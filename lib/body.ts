@@ -1,9 +1,11 @@
 /** A file as a response body: a `Readable` for everybody, and past JavaScript where nothing stands between. */
-import type { ServerResponse } from 'node:http';
+import { ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 
 import { forget, request, staticEngine } from './engine.js';
 import type { ZerosendError } from './errors.js';
+import { hold } from './hold.js';
+import { isPlainSocket } from './internals.js';
 import { sendBody } from './response.js';
 import type { Road } from './static/statistics.js';
 
@@ -58,6 +60,9 @@ export class FileBody extends Readable {
       if (sent) return destination;
       this.#way = undefined;
     }
+    // A client that half-closes while the bytes come through here still wants the rest of them.
+    const socket = destination instanceof ServerResponse ? destination.req.socket : undefined;
+    if (this.#token !== 0 && isPlainSocket(socket)) this.once('close', hold(socket, 'end'));
     return super.pipe(destination, options);
   }
 
