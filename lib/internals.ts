@@ -10,7 +10,6 @@ import { Socket } from 'node:net';
 import { types } from 'node:util';
 
 import { isHeld } from './hold.js';
-import { IS_LINUX } from './platform.js';
 
 interface Handle {
   readonly fd: number;
@@ -95,13 +94,9 @@ export function hasQueuedBytes(socket: Socket): boolean {
   return handle?.writeQueueSize !== 0;
 }
 
-/**
- * True for a response whose body may bypass Node's stream: plain, over HTTP/1, nobody has replaced its methods, and there is
- * an engine that could do it.
- */
+/** True for a response whose body may bypass Node's stream: plain, over HTTP/1, nobody has replaced its methods. */
 export function isPlainResponse(res: unknown): res is ServerResponse<IncomingMessage> {
   return (
-    IS_LINUX &&
     shapeIsKnown &&
     res instanceof ServerResponse &&
     res.write === ServerResponse.prototype.write &&

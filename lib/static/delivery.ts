@@ -17,6 +17,7 @@ import { unobstructedHeaders } from '../fastify-internals.js';
 import { hold } from '../hold.js';
 import { isPlainResponse, isPlainSocket } from '../internals.js';
 import type { RequestConditions } from '../native.js';
+import { IS_LINUX } from '../platform.js';
 import { CURRENT, sendBody } from '../response.js';
 import { type Answer, conditionsOf, type Site, varyWithEncoding } from '../site.js';
 import { FST_STATIC_FORBIDDEN_PATH, FST_STATIC_INVALID_OPTION_VALUE } from './errors.js';
@@ -232,7 +233,8 @@ export class Delivery {
       if (headers !== undefined) headers = unobstructedHeaders(reply);
     }
     if (answer.varies) reply.header('vary', varyWithEncoding(reply.getHeader('vary')));
-    if (headers !== undefined && isPlainResponse(reply.raw)) {
+    // Nothing to send needs no engine that sends.
+    if (headers !== undefined && (IS_LINUX || answer.length === 0) && isPlainResponse(reply.raw)) {
       this.#sendDirectly(reply, answer, headers as Record<string, string>, token);
     } else {
       if (token === CURRENT) token = staticEngine().holdCurrent();
