@@ -149,7 +149,7 @@ export function tokenOf(file: CachedFile | FileCache): number {
  *
  * For standalone use, and for the `cache` option of the plugin, the handler and the file server, which may share one.
  *
- * @throws `ERR_ZEROSEND_INVALID_ARGUMENT`, naming the option, its value and what is allowed.
+ * @throws `ERR_ZEROSEND_INVALID_ARGUMENT`, naming the option, its value and what is allowed; `ERR_ZEROSEND_UNSUPPORTED`.
  */
 export class FileCache {
   #closed = false;

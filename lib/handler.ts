@@ -49,7 +49,9 @@ const REFUSALS: Partial<Record<Answer['kind'], number>> = { forbidden: 403, 'bad
 /**
  * Serves the files below `root` (an absolute path or a `file:` URL; of several the first that has the file).
  *
- * Throws `ERR_ZEROSEND_INVALID_ARGUMENT` for options that are wrong, `ERR_ZEROSEND_UNSUPPORTED` where there is no engine.
+ * On Linux the bytes go past JavaScript; elsewhere through Node streams, with the same answers and options, and without a cache.
+ *
+ * Throws `ERR_ZEROSEND_INVALID_ARGUMENT` for options that are wrong, `ERR_ZEROSEND_UNSUPPORTED` on Linux without the native part.
  */
 export function createStaticHandler(
   root: string | URL | (string | URL)[],

@@ -33,7 +33,7 @@ export interface SiteOptions {
    * Keep files that are asked for again and again ready to be sent: a cache of its own with these options (`true`: those of
    * {@link FileCache}), or one that others use too. Default `{ maxFileSize: 65536 }`: small files only, in memory and compared
    * with the disk at every request, so that nothing but speed differs and no file is held open. Used with the methods `'auto'`,
-   * `'read-write'` and `'mmap'`.
+   * `'read-write'` and `'mmap'`. Elsewhere than on Linux it is checked, and there is none.
    */
   cache?: boolean | FileCacheOptions | FileCache | undefined;
   /** Send `Content-Type` by extension. Default true. */
@@ -42,7 +42,7 @@ export interface SiteOptions {
   dotfiles?: 'allow' | 'deny' | 'ignore' | undefined;
   /**
    * Send an `ETag`: weak, of size and modification time (true, `'weak'`), or strong, a hash of the bytes (`'content'`),
-   * made once for each version of a file when it is first asked for. Default true.
+   * made once for each version of a file when it is first asked for; of another kind on Linux than elsewhere. Default true.
    */
   etag?: boolean | 'weak' | 'content' | undefined;
   /** Extensions (without dot) to try when a path without one names no file. Default none. */
@@ -65,7 +65,7 @@ export interface SiteOptions {
   maxAge?: number | string | undefined;
   /** The same as `maxAge`. */
   maxage?: number | string | undefined;
-  /** How the bytes are sent. Default `'auto'`. */
+  /** How the bytes are sent. Default `'auto'`. Elsewhere than on Linux it is checked, and they go through Node streams. */
   method?: Method | undefined;
   /**
    * Answer several ranges with `multipart/byteranges`: as many as the number, or 32 (true); the whole file for more.
@@ -76,7 +76,10 @@ export interface SiteOptions {
   preCompressed?: boolean | Coding[] | undefined;
   /** A directory without its slash: 301 to the form with it (true), or its index in place (false). Default false. */
   redirect?: boolean | undefined;
-  /** Symbolic links: may lead anywhere, stay below the root (openat2(2)), or are refused with 403. Default `'follow'`. */
+  /**
+   * Symbolic links: may lead anywhere, stay below the root (openat2(2)), or are refused with 403. Elsewhere than on Linux that
+   * can be raced by who may make links below the root. Default `'follow'`.
+   */
   symlinks?: 'follow' | 'beneath' | 'deny' | undefined;
 }
 
