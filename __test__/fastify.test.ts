@@ -396,6 +396,11 @@ serial('HTTPS, HTTP/2, inject, a compressor and an onSend hook give the same byt
   const part = session.request({ ':path': '/big', range: 'bytes=5-9' });
   t.deepEqual(await readAll(part), pattern(100).subarray(5, 10));
   session.close();
+  // A callback is awaited, and the socket meanwhile to be held open, which that of HTTP/2 is not.
+  const watched = await serve(t, { root, onFile: async () => {} }, { http2: true } as FastifyServerOptions);
+  const second = connectHttp2(`http://127.0.0.1:${watched.port}`);
+  t.is(sha256(await readAll(second.request({ ':path': '/big' }))), wanted);
+  second.close();
 
   const { app } = await serve(t, { root });
   const injected = await app.inject('/big');

@@ -1,9 +1,11 @@
 /** A file as a response body: a `Readable` for everybody, and past JavaScript where nothing stands between. */
-import type { ServerResponse } from 'node:http';
+import { ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 
-import { engine, forget, request } from './engine.js';
+import { forget, request, staticEngine } from './engine.js';
 import type { ZerosendError } from './errors.js';
+import { hold } from './hold.js';
+import { isPlainSocket } from './internals.js';
 import { sendBody } from './response.js';
 import type { Road } from './static/statistics.js';
 
@@ -11,7 +13,7 @@ import type { Road } from './static/statistics.js';
 const READ_SIZE = 64 * 1024;
 
 // A body that nobody reads and nobody destroys must not keep its file open for ever.
-const forgotten = new FinalizationRegistry<number>((token) => engine().release(token));
+const forgotten = new FinalizationRegistry<number>((token) => staticEngine().release(token));
 
 export interface FileBodyOptions {
   /** Bytes read at once on the stream road. Default 64 KiB. */
@@ -58,6 +60,9 @@ export class FileBody extends Readable {
       if (sent) return destination;
       this.#way = undefined;
     }
+    // A client that half-closes while the bytes come through here still wants the rest of them.
+    const socket = destination instanceof ServerResponse ? destination.req.socket : undefined;
+    if (this.#token !== 0 && isPlainSocket(socket)) this.once('close', hold(socket, 'end'));
     return super.pipe(destination, options);
   }
 
@@ -81,15 +86,15 @@ export class FileBody extends Readable {
       return;
     }
     try {
-      const bytes = engine().take(this.#token, this.readableHighWaterMark);
+      const bytes = staticEngine().take(this.#token, this.readableHighWaterMark);
       if (bytes === null) {
         this.#reading = request(() => {
           this.#reading = 0;
           this.#next();
         });
-        engine().warm(this.#token, this.#reading);
+        staticEngine().warm(this.#token, this.#reading);
       } else {
-        const left = engine().remaining(this.#token);
+        const left = staticEngine().remaining(this.#token);
         this.push(bytes.length > 0 ? bytes : null);
         if (left === 0 && bytes.length > 0) this.push(null);
       }
@@ -120,7 +125,7 @@ export class FileBody extends Readable {
   #release(): void {
     if (this.#token === 0) return;
     forgotten.unregister(this);
-    if (this.#way !== 'past') engine().release(this.#token);
+    if (this.#way !== 'past') staticEngine().release(this.#token);
     this.#token = 0;
   }
 }

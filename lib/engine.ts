@@ -1,5 +1,24 @@
 /** The engine of this JavaScript environment: who asked for what, and who is told. */
+import { createRequire } from 'node:module';
+
 import { type Binding, type NativeEvent, requireNative } from './native.js';
+import { IS_LINUX } from './platform.js';
+import type * as Portable from './portable/engine.js';
+
+/** What static serving asks of an engine. */
+export type StaticEngine = Pick<
+  Binding,
+  | 'openSite'
+  | 'respond'
+  | 'respondLater'
+  | 'describeCurrent'
+  | 'holdCurrent'
+  | 'release'
+  | 'mergeVary'
+  | 'take'
+  | 'warm'
+  | 'remaining'
+>;
 
 type Listener = (event: NativeEvent) => void;
 
@@ -8,6 +27,7 @@ const listeners = new Map<number, Listener>();
 const unreferenced = new Set<number>();
 let lastRequest = 0;
 let opened: Binding | undefined;
+let portable: StaticEngine | undefined;
 
 // Nothing in the kernel that we wait for is known to the event loop: this timer holds it while a request is open.
 const hold = setInterval(() => {}, 2 ** 30).unref();
@@ -17,11 +37,24 @@ export function engine(): Binding {
   return opened ?? open();
 }
 
+/** The engine of static serving: that of this thread, or the one in TypeScript where there is no native part. */
+export function staticEngine(): StaticEngine {
+  return opened ?? portable ?? (IS_LINUX ? open() : openPortable());
+}
+
 function open(): Binding {
   const binding = requireNative();
   binding.openEngine(deliver);
   opened = binding;
   return binding;
+}
+
+function openPortable(): StaticEngine {
+  // Only here, so that nobody on Linux waits for it to be loaded. At once, for wrong options are to be thrown.
+  const { PortableEngine } = createRequire(import.meta.url)('./portable/engine.js') as typeof Portable;
+  const made = new PortableEngine((event) => tell(event, made));
+  portable = made;
+  return made;
 }
 
 /** Makes a request number under which `listener` hears of events until one of them is the last. */
@@ -52,22 +85,24 @@ function holdLoop(): void {
 }
 
 function deliver(): void {
-  for (const event of engine().takeEvents()) {
-    const listener = listeners.get(event.request);
-    if (event.progress === undefined) forget(event.request);
-    if (listener === undefined) {
-      // Nobody waits any more for what was opened.
-      if (event.token !== undefined) engine().release(event.token);
-      continue;
-    }
-    try {
-      listener(event);
-    } catch (error) {
-      // A listener's bug must not keep the others from their events.
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
+  for (const event of engine().takeEvents()) tell(event, engine());
+}
+
+function tell(event: NativeEvent, from: Pick<Binding, 'release'>): void {
+  const listener = listeners.get(event.request);
+  if (event.progress === undefined) forget(event.request);
+  if (listener === undefined) {
+    // Nobody waits any more for what was opened.
+    if (event.token !== undefined) from.release(event.token);
+    return;
+  }
+  try {
+    listener(event);
+  } catch (error) {
+    // A listener's bug must not keep the others from their events.
+    queueMicrotask(() => {
+      throw error;
+    });
   }
 }
 

@@ -7,6 +7,7 @@ import { ask, engine } from './engine.js';
 import { aborted, failure, invalid } from './errors.js';
 import type { CachedFileInfo, CacheSettings } from './native.js';
 import { checkBytes } from './options.js';
+import { IS_LINUX } from './platform.js';
 
 export interface FileCacheOptions {
   /** Files kept at most. Default 1,024. */
@@ -148,7 +149,7 @@ export function tokenOf(file: CachedFile | FileCache): number {
  *
  * For standalone use, and for the `cache` option of the plugin, the handler and the file server, which may share one.
  *
- * @throws `ERR_ZEROSEND_INVALID_ARGUMENT`, naming the option, its value and what is allowed.
+ * @throws `ERR_ZEROSEND_INVALID_ARGUMENT`, naming the option, its value and what is allowed; `ERR_ZEROSEND_UNSUPPORTED`.
  */
 export class FileCache {
   #closed = false;
@@ -275,18 +276,22 @@ export class FileCache {
 }
 
 /**
- * The engine's name for the cache that an option asks for; `undefined`: none. A cache that is made here belongs to who asks.
+ * The cache that an option asks for; `undefined`: none. A cache that is made here belongs to who asks. Without an engine that
+ * could keep files the option is checked, and there is none.
  */
 export function cacheOption(
   value: boolean | FileCacheOptions | FileCache | undefined,
   byDefault: FileCacheOptions | false,
 ): FileCache | undefined {
   if (value instanceof FileCache) return value;
-  if (value === undefined) return byDefault === false ? undefined : new FileCache(byDefault);
-  if (value === false) return undefined;
-  if (value === true) return new FileCache();
-  if (typeof value === 'object' && value !== null) return new FileCache(value);
-  throw invalid('cache', value, 'a boolean, options of a FileCache, or a FileCache');
+  const wanted = value === undefined ? byDefault : value;
+  if (wanted === false) return undefined;
+  const options = wanted === true ? {} : wanted;
+  if (typeof options !== 'object' || options === null)
+    throw invalid('cache', value, 'a boolean, options of a FileCache, or a FileCache');
+  if (IS_LINUX) return new FileCache(options);
+  readOptions(options);
+  return undefined;
 }
 
 function resolve(file: string | URL): string {

@@ -6,7 +6,7 @@ import { Socket } from 'node:net';
 import path from 'node:path';
 
 import { FileBody } from './body.js';
-import { engine } from './engine.js';
+import { staticEngine } from './engine.js';
 import { invalid, type ZerosendError } from './errors.js';
 import { cacheOption } from './file-cache.js';
 import { hold } from './hold.js';
@@ -49,7 +49,9 @@ const REFUSALS: Partial<Record<Answer['kind'], number>> = { forbidden: 403, 'bad
 /**
  * Serves the files below `root` (an absolute path or a `file:` URL; of several the first that has the file).
  *
- * Throws `ERR_ZEROSEND_INVALID_ARGUMENT` for options that are wrong, `ERR_ZEROSEND_UNSUPPORTED` where there is no engine.
+ * On Linux the bytes go past JavaScript; elsewhere through Node streams, with the same answers and options, and without a cache.
+ *
+ * Throws `ERR_ZEROSEND_INVALID_ARGUMENT` for options that are wrong, `ERR_ZEROSEND_UNSUPPORTED` on Linux without the native part.
  */
 export function createStaticHandler(
   root: string | URL | (string | URL)[],
@@ -124,7 +126,7 @@ class Exchange {
       const pathname = query === -1 ? url : url.slice(0, query);
       const conditions = conditionsOf(this.#request.headers, this.#site.negotiates);
       let answer = this.#site.respond(pathname, true, method === 'HEAD', conditions);
-      if (answer !== undefined) token = engine().holdCurrent();
+      if (answer !== undefined) token = staticEngine().holdCurrent();
       else ({ answer, token } = await this.#site.respondLater(pathname, true, method === 'HEAD', conditions));
       if (!this.#isAllowed(pathname, answer)) {
         this.miss(404);
@@ -141,7 +143,7 @@ class Exchange {
     } catch (error) {
       this.#fail(error);
     } finally {
-      if (token !== 0) engine().release(token);
+      if (token !== 0) staticEngine().release(token);
       release?.();
     }
   }
@@ -183,7 +185,7 @@ class Exchange {
       this.#options.setHeaders?.(response, file, stats ?? statSync(file));
       if (answer.varies) response.setHeader('vary', varyWithEncoding(response.getHeader('vary')));
     } catch (error) {
-      engine().release(token);
+      staticEngine().release(token);
       throw error;
     }
     const took = (road: Road, aborted: boolean) => this.#statistics.count(road, length, aborted);

@@ -7,6 +7,7 @@
  */
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
+import { types } from 'node:util';
 
 import { isHeld } from './hold.js';
 
@@ -41,10 +42,14 @@ export function descriptor(socket: Socket): number {
   return typeof handle?.fd === 'number' ? handle.fd : -1;
 }
 
-/** True for a `net.Socket` itself: no TLS, no subclass, no wrapper, with nothing put in place of `write`. */
+/**
+ * True for a `net.Socket` itself: no TLS, no subclass, no wrapper, with nothing put in place of `write`. What HTTP/2 has for
+ * a socket is a proxy that throws when its `write` is only looked at.
+ */
 export function isPlainSocket(socket: unknown): socket is Socket {
   return (
     socket instanceof Socket &&
+    !types.isProxy(socket) &&
     Object.getPrototypeOf(socket) === Socket.prototype &&
     (socket.write === Socket.prototype.write || isHeld(socket))
   );

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 
 import { invalid } from './errors.js';
+import { requireLinux } from './platform.js';
 
 /** How much of a mapping is in memory, in bytes. */
 export interface MemoryUse {
@@ -70,6 +71,7 @@ export async function memoryMaps(options: MemoryMapOptions = {}): Promise<Memory
   const { pid = 'self', filter } = options;
   if (pid !== 'self' && !(Number.isSafeInteger(pid) && pid > 0)) throw invalid('pid', pid, 'a process, 1 or more');
   const matches = matcher(filter);
+  requireLinux();
   const text = await readFile(`/proc/${pid}/smaps`, 'utf8').catch(() => readFile(`/proc/${pid}/maps`, 'utf8'));
   return parseMaps(text).filter(matches);
 }

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { ask, engine } from './engine.js';
 import { aborted, invalid } from './errors.js';
 import type { ErrnoName, MeasuredReport, PaceReport } from './native.js';
+import { requireLinux } from './platform.js';
 
 /** Pages one after another that are all in the page cache, or all not. */
 export interface PageRun {
@@ -143,6 +144,7 @@ export const pageCache = {
 
   /** How much memory is used for what. */
   async status(): Promise<PageCacheStatus> {
+    requireLinux();
     const text = await readFile('/proc/meminfo', 'utf8');
     const values = new Map(
       [...text.matchAll(/^(\S+): +(\d+) kB$/gm)].map(([, name, kib]) => [name, Number(kib) * 1024]),

@@ -1,6 +1,7 @@
 /** `relay`: joins two sockets that exist. */
 import type { Socket } from 'node:net';
 
+import { engine } from './engine.js';
 import { aborted } from './errors.js';
 import { End, failureOf, type JoinOptions, join, readJoinOptions, type Taken } from './joiner.js';
 
@@ -31,6 +32,8 @@ export async function relay(a: RelaySocket, b: RelaySocket, options: JoinOptions
   const settings = readJoinOptions(options);
   const { signal } = options;
   if (signal?.aborted) throw aborted(signal);
+  // Before anything is done to the sockets.
+  engine();
   const started = performance.now();
   const ends: End[] = [];
   let onAbort = () => {};

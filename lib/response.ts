@@ -11,6 +11,7 @@ import { failure, type ZerosendError } from './errors.js';
 import { hold } from './hold.js';
 import { descriptor, hasQueuedBytes, isPlainResponse, isPlainSocket, takeHead } from './internals.js';
 import { requireNative, type TransferReport } from './native.js';
+import { IS_LINUX } from './platform.js';
 import { Pump } from './pump.js';
 import { spend } from './turns.js';
 
@@ -33,10 +34,10 @@ export const CURRENT = -1;
  * transfer is released at the end.
  *
  * False when these bytes must take the ordinary road (TLS, HTTP/2, `inject()`, chunked, no body, methods that somebody
- * has replaced): nothing has happened then, but that the head may have been written.
+ * has replaced, another platform than Linux): nothing has happened then, but that the head may have been written.
  */
 export function sendBody(res: ServerResponse, token: number, length: number, done: Done): boolean {
-  if (!isPlainResponse(res)) return false;
+  if (!IS_LINUX || !isPlainResponse(res)) return false;
   const head = takeHead(res, length);
   if (head === undefined) return false;
   if (res.socket === null) {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { parse as parseDuration } from '@lukeed/ms';
 
-import { ask, engine } from './engine.js';
+import { ask, staticEngine } from './engine.js';
 import { invalid } from './errors.js';
 import { FileCache, type FileCacheOptions, tokenOf } from './file-cache.js';
 import type { RequestConditions, SiteAnswer, SiteSettings } from './native.js';
@@ -33,7 +33,7 @@ export interface SiteOptions {
    * Keep files that are asked for again and again ready to be sent: a cache of its own with these options (`true`: those of
    * {@link FileCache}), or one that others use too. Default `{ maxFileSize: 65536 }`: small files only, in memory and compared
    * with the disk at every request, so that nothing but speed differs and no file is held open. Used with the methods `'auto'`,
-   * `'read-write'` and `'mmap'`.
+   * `'read-write'` and `'mmap'`. Elsewhere than on Linux it is checked, and there is none.
    */
   cache?: boolean | FileCacheOptions | FileCache | undefined;
   /** Send `Content-Type` by extension. Default true. */
@@ -42,7 +42,7 @@ export interface SiteOptions {
   dotfiles?: 'allow' | 'deny' | 'ignore' | undefined;
   /**
    * Send an `ETag`: weak, of size and modification time (true, `'weak'`), or strong, a hash of the bytes (`'content'`),
-   * made once for each version of a file when it is first asked for. Default true.
+   * made once for each version of a file when it is first asked for; of another kind on Linux than elsewhere. Default true.
    */
   etag?: boolean | 'weak' | 'content' | undefined;
   /** Extensions (without dot) to try when a path without one names no file. Default none. */
@@ -65,7 +65,7 @@ export interface SiteOptions {
   maxAge?: number | string | undefined;
   /** The same as `maxAge`. */
   maxage?: number | string | undefined;
-  /** How the bytes are sent. Default `'auto'`. */
+  /** How the bytes are sent. Default `'auto'`. Elsewhere than on Linux it is checked, and they go through Node streams. */
   method?: Method | undefined;
   /**
    * Answer several ranges with `multipart/byteranges`: as many as the number, or 32 (true); the whole file for more.
@@ -76,7 +76,10 @@ export interface SiteOptions {
   preCompressed?: boolean | Coding[] | undefined;
   /** A directory without its slash: 301 to the form with it (true), or its index in place (false). Default false. */
   redirect?: boolean | undefined;
-  /** Symbolic links: may lead anywhere, stay below the root (openat2(2)), or are refused with 403. Default `'follow'`. */
+  /**
+   * Symbolic links: may lead anywhere, stay below the root (openat2(2)), or are refused with 403. Elsewhere than on Linux that
+   * can be raced by who may make links below the root. Default `'follow'`.
+   */
   symlinks?: 'follow' | 'beneath' | 'deny' | undefined;
 }
 
@@ -199,7 +202,7 @@ export interface Answer extends SiteAnswer {
 }
 
 // A site that nobody holds any more must not stay open in the engine.
-const abandoned = new FinalizationRegistry<number>((token) => engine().release(token));
+const abandoned = new FinalizationRegistry<number>((token) => staticEngine().release(token));
 
 /** A site in the engine. */
 export class Site {
@@ -218,14 +221,14 @@ export class Site {
     this.roots = roots;
     this.options = options;
     this.negotiates = settings.preCompressed.length > 0;
-    this.token = engine().openSite(settings);
+    this.token = staticEngine().openSite(settings);
     abandoned.register(this, this.token, this);
   }
 
   /** Lets it go; requests under way still end. */
   close(): void {
     abandoned.unregister(this);
-    engine().release(this.token);
+    staticEngine().release(this.token);
   }
 
   /**
@@ -238,12 +241,12 @@ export class Site {
     headOnly: boolean,
     conditions: RequestConditions | undefined,
   ): Answer | undefined {
-    const id = engine().respond(this.token, path, encoded, headOnly, 0, conditions);
+    const id = staticEngine().respond(this.token, path, encoded, headOnly, 0, conditions);
     if (id < 0) return undefined;
-    if (id === 0) return this.#complete(engine().describeCurrent());
+    if (id === 0) return this.#complete(staticEngine().describeCurrent());
     let answer = this.#answers.get(id);
     if (answer === undefined) {
-      answer = this.#complete(engine().describeCurrent());
+      answer = this.#complete(staticEngine().describeCurrent());
       if (this.#answers.size >= Site.#MOST) this.#answers.clear();
       this.#answers.set(id, answer);
     }
@@ -258,7 +261,7 @@ export class Site {
     conditions: RequestConditions | undefined,
   ): Promise<{ answer: Answer; token: number }> {
     const event = await ask((number) =>
-      engine().respondLater(number, this.token, path, encoded, headOnly, 0, conditions),
+      staticEngine().respondLater(number, this.token, path, encoded, headOnly, 0, conditions),
     );
     return { answer: this.#complete(event.answer as SiteAnswer), token: event.token ?? 0 };
   }
@@ -279,7 +282,7 @@ export class Site {
 /** What `Vary` must be for an answer that depends on `Accept-Encoding`, given what it is already. */
 export function varyWithEncoding(current: unknown): string {
   const value = Array.isArray(current) ? current.join(', ') : current === undefined ? undefined : String(current);
-  return engine().mergeVary(value) ?? (value as string);
+  return staticEngine().mergeVary(value) ?? (value as string);
 }
 
 /** The request headers that decide, or `undefined` when there are none. `negotiates`: the coding is one of them. */

@@ -2,6 +2,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { engine } from '../engine.js';
 import { type PageCachePace, type PageResidency, pageCache } from '../page-cache.js';
 import { bytes, ProgressLine, shades, table } from './terminal.js';
 import { parse, UsageError } from './usage.js';
@@ -55,6 +56,8 @@ export async function cache(args: string[]): Promise<void> {
     throw new UsageError(`${given}: one of ${Object.keys(WHAT).join(', ')}; see zerosend cache --help`);
   }
   if (what !== 'status' && paths.length === 0) throw new UsageError(`zerosend cache ${what} needs a path`);
+  // What cannot be done at all is said once, and not for each file.
+  if (what !== 'status') engine();
   await run(await walk(what === 'status' ? [] : paths), values.json === true);
 }
 

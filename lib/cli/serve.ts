@@ -5,6 +5,7 @@ import path from 'node:path';
 
 import { engine } from '../engine.js';
 import { createFileServer, type FileServerOptions } from '../file-server.js';
+import { IS_LINUX } from '../platform.js';
 import type { Method } from '../send-file.js';
 import { DEFAULT_CACHE } from '../site.js';
 import { integer, parse, UsageError, word } from './usage.js';
@@ -107,6 +108,8 @@ function readCache(value: string | undefined): FileServerOptions['cache'] {
 }
 
 async function serveNatively(options: FileServerOptions): Promise<void> {
+  if (!IS_LINUX)
+    throw new Error(`the native server needs Linux, and this is ${process.platform}; --fastify serves here too`);
   const server = createFileServer(options);
   const address = await server.listen().catch((error: unknown) => {
     throw explain(error, options);
@@ -151,7 +154,9 @@ async function serveByFastify(options: FileServerOptions): Promise<void> {
   const url = await app.listen(where).catch((error: unknown) => {
     throw explain(error, options);
   });
-  console.error(`serving ${options.root} at ${url} by Fastify, method ${method}`);
+  console.error(
+    `serving ${options.root} at ${url} by Fastify, ${IS_LINUX ? `method ${method}` : 'through Node streams'}`,
+  );
   onSignal(() => app.close());
 }
 

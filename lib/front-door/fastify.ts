@@ -45,7 +45,7 @@ const HOOKS = ['onRequest', 'preParsing', 'preValidation', 'preHandler', 'preSer
  * Natively answered requests pass no hooks, and the application's request log does not see them: see `guard`, `private`
  * and `log`. Routes of the application below a prefix are found and left to it.
  *
- * Throws `ERR_ZEROSEND_INVALID_ARGUMENT` for options that are wrong.
+ * Throws `ERR_ZEROSEND_INVALID_ARGUMENT` for options that are wrong, `ERR_ZEROSEND_UNSUPPORTED` elsewhere than on Linux.
  */
 export function frontDoor(options: FastifyFrontDoorOptions): FastifyServerFactory {
   const plan = planFrontDoor<FastifyFrontDoorMount>(options, (mount) => Boolean(mount.list));

@@ -28,7 +28,8 @@ export interface FrontDoor {
  * It steps aside, with a warning of the process, for servers with TLS and in workers of a cluster whose primary accepts
  * the connections: then files are served by JavaScript.
  *
- * Throws `ERR_ZEROSEND_INVALID_ARGUMENT` for options that are wrong and servers that listen already.
+ * Throws `ERR_ZEROSEND_INVALID_ARGUMENT` for options that are wrong and servers that listen already, and
+ * `ERR_ZEROSEND_UNSUPPORTED` elsewhere than on Linux.
  */
 export function frontDoor(server: Server, options: FrontDoorOptions): FrontDoor {
   if (typeof (server as Server | undefined)?.listen !== 'function') throw invalid('server', server, 'an http.Server');

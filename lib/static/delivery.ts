@@ -11,12 +11,13 @@ import path from 'node:path';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
 import { FileBody } from '../body.js';
-import { engine } from '../engine.js';
+import { staticEngine } from '../engine.js';
 import type { ZerosendError } from '../errors.js';
 import { unobstructedHeaders } from '../fastify-internals.js';
 import { hold } from '../hold.js';
 import { isPlainResponse, isPlainSocket } from '../internals.js';
 import type { RequestConditions } from '../native.js';
+import { IS_LINUX } from '../platform.js';
 import { CURRENT, sendBody } from '../response.js';
 import { type Answer, conditionsOf, type Site, varyWithEncoding } from '../site.js';
 import { FST_STATIC_FORBIDDEN_PATH, FST_STATIC_INVALID_OPTION_VALUE } from './errors.js';
@@ -149,7 +150,7 @@ export class Delivery {
       if ((error as ZerosendError).syscall !== undefined) this.#fail(reply, error as ZerosendError);
       else throw error;
     } finally {
-      if (held !== 0) engine().release(held);
+      if (held !== 0) staticEngine().release(held);
       release?.();
     }
   }
@@ -164,7 +165,7 @@ export class Delivery {
     const conditions = conditionsOf(request.headers, site.negotiates);
     const headOnly = request.method === 'HEAD';
     const answer = site.respond(pathname, encoded, headOnly, conditions);
-    if (answer !== undefined) return { answer, token: engine().holdCurrent() };
+    if (answer !== undefined) return { answer, token: staticEngine().holdCurrent() };
     return await site.respondLater(pathname, encoded, headOnly, conditions);
   }
 
@@ -214,11 +215,11 @@ export class Delivery {
     }
     if (setHeaders !== undefined) {
       // Whoever is called from here on may ask the engine for something else.
-      if (token === CURRENT) token = engine().holdCurrent();
+      if (token === CURRENT) token = staticEngine().holdCurrent();
       try {
         setHeaders(reply, answer.file, stats ?? statSync(answer.file));
       } catch (error) {
-        engine().release(token);
+        staticEngine().release(token);
         throw error;
       }
       // These two are about the bytes that are sent, whatever was set.
@@ -232,10 +233,11 @@ export class Delivery {
       if (headers !== undefined) headers = unobstructedHeaders(reply);
     }
     if (answer.varies) reply.header('vary', varyWithEncoding(reply.getHeader('vary')));
-    if (headers !== undefined && isPlainResponse(reply.raw)) {
+    // Nothing to send needs no engine that sends.
+    if (headers !== undefined && (IS_LINUX || answer.length === 0) && isPlainResponse(reply.raw)) {
       this.#sendDirectly(reply, answer, headers as Record<string, string>, token);
     } else {
-      if (token === CURRENT) token = engine().holdCurrent();
+      if (token === CURRENT) token = staticEngine().holdCurrent();
       reply.send(this.#body(reply, answer, token, wanted.options?.highWaterMark));
     }
   }
@@ -246,7 +248,7 @@ export class Delivery {
     try {
       raw.writeHead(raw.statusCode, headers);
     } catch (error) {
-      if (token !== CURRENT) engine().release(token);
+      if (token !== CURRENT) staticEngine().release(token);
       throw error;
     }
     if (answer.length === 0) {
@@ -260,7 +262,7 @@ export class Delivery {
     });
     // The head says something that a bare body cannot follow (somebody has changed the length, say).
     if (!sent) {
-      if (token === CURRENT) token = engine().holdCurrent();
+      if (token === CURRENT) token = staticEngine().holdCurrent();
       this.#body(reply, answer, token, undefined).pipe(raw);
     }
   }
@@ -322,7 +324,7 @@ export class Delivery {
   /** The directory that a path with its slash names, whatever index it has; found by the engine, so under its rules. */
   async #directory(site: Site, pathname: string): Promise<string | undefined> {
     const { answer, token } = await site.respondLater(pathname, false, true, undefined);
-    if (token !== 0) engine().release(token);
+    if (token !== 0) staticEngine().release(token);
     if (answer.kind === 'directory') return answer.file;
     return answer.kind === 'response' ? path.join(site.roots[answer.rootIndex] as string, pathname) : undefined;
   }

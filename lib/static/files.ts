@@ -30,6 +30,8 @@ export async function fileRoutes(
       absolute: false,
       follow: true,
       nodir: true,
+      // With slashes on Windows too.
+      posix: true,
       dot: serveDotFiles ?? false,
       ...(globIgnore === undefined ? {} : { ignore: globIgnore }),
     });

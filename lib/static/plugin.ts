@@ -90,7 +90,7 @@ function decorate(fastify: FastifyInstance, sites: Sites, delivery: Delivery): v
     try {
       site = sites.for(root, own);
       if (site === undefined && path.isAbsolute(pathname)) {
-        site = sites.unrooted(own);
+        ({ site, pathname } = sites.unrooted(pathname, own));
         unrooted = true;
       }
     } catch (error) {

@@ -1,5 +1,5 @@
 /** The sites of a registration: its own, and those that a response asks for with another root or options. */
-import { resolve } from 'node:path';
+import { parse, resolve, sep } from 'node:path';
 
 import { cacheOption, FileCache } from '../file-cache.js';
 import { DEFAULT_CACHE, Site, type SiteOptions, type SliceOptions } from '../site.js';
@@ -59,9 +59,11 @@ export class Sites {
     return roots === undefined ? undefined : this.#with(roots, options);
   }
 
-  /** The site for absolute paths of the file system itself. */
-  unrooted(options: ReplyOptions | undefined): Site {
-    return this.#with(['/'], options);
+  /** The site for an absolute path of the file system itself, and the path below that site's root. */
+  unrooted(file: string, options: ReplyOptions | undefined): { site: Site; pathname: string } {
+    // On Windows each drive is one.
+    const { root } = parse(file);
+    return { site: this.#with([root], options), pathname: `/${file.slice(root.length).split(sep).join('/')}` };
   }
 
   /** A site for each root of `site`, in order and without the fallback, which is no root's own; then `site` itself if it has one. */

@@ -5,7 +5,7 @@ import type { TransferReport } from '../native.js';
 
 /**
  * How the bytes of a response left: the method of the engine that moved them; `'stream'`, through a Node stream (TLS,
- * HTTP/2, `inject()`, a compressor); `'none'`, no bytes (HEAD, 304, empty files).
+ * HTTP/2, `inject()`, a compressor, all of them elsewhere than on Linux); `'none'`, no bytes (HEAD, 304, empty files).
  */
 export type Road = TransferReport['method'] | 'stream' | 'none';
 
@@ -27,7 +27,7 @@ export interface StaticStatistics {
   aborted: number;
   /** By road; a road that nothing took is absent. */
   roads: Partial<Record<Road, RoadStatistics>>;
-  /** What the cache has counted, for all who use it; `null` without one. */
+  /** What the cache has counted, for all who use it; `null` without one, and elsewhere than on Linux. */
   cache: FileCacheStatistics | null;
 }
 

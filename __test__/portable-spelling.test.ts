@@ -1,0 +1,101 @@
+/**
+ * File systems that find a file by other spellings of its name, as those of macOS and Windows do. Linux has none at hand, so
+ * this process gets one: paths are looked up without regard to case and to the form of Unicode.
+ */
+
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import promises from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
+import { join } from 'node:path';
+
+import test from 'ava';
+import { siteSettings } from '../dist/lib/site.js';
+import { Both, type Question } from './support/both-engines.js';
+import { scratch } from './support/files.js';
+
+const fold = (name: string) => name.normalize('NFD').toLowerCase();
+
+/** The path as the directories have it; what they do not have stays as it is. */
+function stored(path: unknown): unknown {
+  if (typeof path !== 'string') return path;
+  let found = '';
+  for (const name of path.split('/').filter((part) => part !== '')) {
+    let names: string[] = [];
+    try {
+      names = readdirSync(found === '' ? '/' : found);
+    } catch {
+      // Not there: neither is what is asked for.
+    }
+    const same = names.includes(name) ? name : names.find((other) => fold(other) === fold(name));
+    found = `${found}/${same ?? name}`;
+  }
+  return path.endsWith('/') ? `${found}/` : found;
+}
+
+/** Whether `realpath` can tell, as it cannot on some file systems of Windows. */
+let tells = true;
+const functions = promises as unknown as Record<string, (path: unknown, ...rest: unknown[]) => Promise<unknown>>;
+for (const name of ['open', 'stat', 'lstat', 'readlink', 'realpath', 'readdir']) {
+  const original = functions[name] as (path: unknown, ...rest: unknown[]) => Promise<unknown>;
+  functions[name] = async (path, ...rest) => {
+    if (name === 'realpath' && !tells) throw Object.assign(new Error('EISDIR'), { code: 'EISDIR' });
+    return await original(stored(path), ...rest);
+  };
+}
+syncBuiltinESMExports();
+
+const ROWS: [string, string][] = [
+  ['/a.txt', 'response'],
+  ['/A.TXT', 'not-found'],
+  ['/a.TXT', 'not-found'],
+  ['/dir/', 'response'],
+  ['/dir', 'response'],
+  ['/Dir/', 'not-found'],
+  ['/DIR', 'not-found'],
+  ['/dir/INDEX.HTML', 'not-found'],
+  ['/Dir/index.html', 'not-found'],
+  ['/%c3%a9.txt', 'response'],
+  ['/e%cc%81.txt', 'not-found'],
+  ['/%C3%89.txt', 'not-found'],
+  ['/link', 'response'],
+  ['/LINK', 'not-found'],
+  ['/folder/index.html', 'response'],
+  ['/Folder/index.html', 'not-found'],
+  ['/folder/Index.html', 'not-found'],
+  ['/page', 'response'],
+  ['/PAGE', 'not-found'],
+  ['/z.js', 'response'],
+  ['/nope', 'not-found'],
+];
+
+for (const how of ['what the file system says', 'the names in the directories']) {
+  test.serial(`a name that is spelt otherwise is missing, as it would be on Linux: ${how}`, async (t) => {
+    tells = how === 'what the file system says';
+    const root = scratch(t);
+    for (const name of ['a.txt', 'dir/index.html', '\u00e9.txt', 'page.html', 'z.js', 'z.js.GZ']) {
+      mkdirSync(join(root, name, '..'), { recursive: true });
+      writeFileSync(join(root, name), name);
+    }
+    symlinkSync('a.txt', join(root, 'link'));
+    symlinkSync('dir', join(root, 'folder'));
+    for (const symlinks of ['follow', 'beneath'] as const) {
+      const options = { cache: false, symlinks, extensions: 'html', preCompressed: true };
+      const both = new Both(siteSettings([root], options, false));
+      for (const [path, kind] of ROWS) {
+        const question: Question = { path, conditions: { acceptEncoding: 'gzip' } };
+        const [native, portable] = await both.ask(question);
+        t.is(portable.answer?.kind, kind as never, `${symlinks} ${path}`);
+        t.deepEqual({ ...portable }, { ...native }, `${symlinks} ${path}`);
+      }
+      both.close();
+    }
+    // Names that the application gives are no better.
+    const both = new Both(siteSettings([root], { cache: false, index: ['Index.html'], fallback: 'A.txt' }, false));
+    for (const path of ['/dir/', '/nope']) {
+      const [native, portable] = await both.ask({ path });
+      t.not(portable.answer?.kind, 'response', path);
+      t.deepEqual(portable, native, path);
+    }
+    both.close();
+  });
+}

@@ -1,0 +1,149 @@
+/** The native engine and the portable one side by side, asked the same. */
+import { ask, engine, type StaticEngine } from '../../dist/lib/engine.js';
+import type { NativeEvent, RequestConditions, SiteAnswer, SiteSettings } from '../../dist/lib/native.js';
+import { PortableEngine } from '../../dist/lib/portable/engine.js';
+
+export interface Question {
+  path: string;
+  /** Default true: percent-encoded. */
+  encoded?: boolean;
+  headOnly?: boolean;
+  /** `ETAG` and `DATE` in a value stand for what the engine itself says of the file, `OPAQUE` for the tag without `W/`. */
+  conditions?: RequestConditions;
+}
+
+type Comparable = Omit<SiteAnswer, 'headers'> & { headers: string };
+
+/** What an engine says, made comparable. */
+export interface Said {
+  answer?: Comparable;
+  body?: string;
+  error?: Record<string, unknown>;
+}
+
+interface Asking {
+  engine: StaticEngine;
+  ask: (start: (number: number) => void) => Promise<NativeEvent>;
+}
+
+const waiting = new Map<number, (event: NativeEvent) => void>();
+let asked = 0;
+
+const native: Asking = { engine: engine(), ask };
+const portable: Asking = {
+  engine: new PortableEngine((event) => {
+    waiting.get(event.request)?.(event);
+    waiting.delete(event.request);
+  }),
+  ask: (start) =>
+    new Promise((resolve, reject) => {
+      asked += 1;
+      waiting.set(asked, (event) => (event.error === undefined ? resolve(event) : reject(event.error)));
+      start(asked);
+    }),
+};
+
+/** One site in both engines. */
+export class Both {
+  readonly #sites: [number, number];
+
+  constructor(settings: SiteSettings) {
+    this.#sites = [native.engine.openSite(settings), portable.engine.openSite(settings)];
+  }
+
+  /** What the native engine says, and what the portable one does. */
+  async ask(question: Question): Promise<[Said, Said]> {
+    return await Promise.all([say(native, this.#sites[0], question), say(portable, this.#sites[1], question)]);
+  }
+
+  close(): void {
+    native.engine.release(this.#sites[0]);
+    portable.engine.release(this.#sites[1]);
+  }
+}
+
+/** What each engine throws for these settings, without its stack. */
+export function refusals(settings: SiteSettings): unknown[] {
+  return [native, portable].map((asking) => {
+    try {
+      asking.engine.release(asking.engine.openSite(settings));
+      return 'no error';
+    } catch (error) {
+      return { message: (error as Error).message, ...(error as object) };
+    }
+  });
+}
+
+/** How many sites and transfers the portable engine holds. */
+export function heldCount(): number {
+  return (portable.engine as PortableEngine).heldCount();
+}
+
+async function say(asking: Asking, site: number, question: Question): Promise<Said> {
+  try {
+    const conditions = await fill(asking, site, question);
+    const { answer, token } = await answerOf(asking, site, { ...question, conditions });
+    const bytes = await bodyOf(asking, token);
+    return { answer: comparable(answer), body: withoutRandom(bytes.toString('latin1')) };
+  } catch (error) {
+    const { code, errno, syscall, path } = error as NodeJS.ErrnoException;
+    // A bug of ours must not pass for an answer.
+    if (code === undefined) throw error;
+    return { error: { code, errno, syscall, path } };
+  }
+}
+
+/** The conditions, with the engine's own validators in them. */
+async function fill(asking: Asking, site: number, question: Question): Promise<RequestConditions> {
+  const { conditions = {}, path, encoded } = question;
+  if (!/ETAG|OPAQUE|DATE/.test(JSON.stringify(conditions))) return conditions;
+  const { acceptEncoding } = conditions;
+  const plain = acceptEncoding === undefined ? {} : { acceptEncoding };
+  const whole = { path, headOnly: true, conditions: plain, ...(encoded === undefined ? {} : { encoded }) };
+  const { answer } = await answerOf(asking, site, whole);
+  const value = (name: string) => answer.headers[answer.headers.indexOf(name) + 1] ?? '';
+  const etag = value('etag');
+  const filled = Object.entries(conditions).map(([name, text]) => [
+    name,
+    (text as string)
+      .replaceAll('ETAG', etag)
+      .replaceAll('OPAQUE', etag.replace('W/', ''))
+      .replaceAll('DATE', value('last-modified')),
+  ]);
+  return Object.fromEntries(filled);
+}
+
+async function answerOf(
+  { engine, ask }: Asking,
+  site: number,
+  { path, encoded = true, headOnly = false, conditions }: Question,
+): Promise<{ answer: SiteAnswer; token: number }> {
+  const event = await ask((number) => engine.respondLater(number, site, path, encoded, headOnly, 0, conditions));
+  return { answer: event.answer as SiteAnswer, token: event.token ?? 0 };
+}
+
+async function bodyOf({ engine, ask }: Asking, token: number): Promise<Buffer> {
+  if (token === 0) return Buffer.alloc(0);
+  const pieces: Buffer[] = [];
+  try {
+    while (engine.remaining(token) > 0) {
+      const piece = engine.take(token, 100_000);
+      if (piece === null) await ask((number) => engine.warm(token, number));
+      else pieces.push(piece);
+    }
+  } finally {
+    engine.release(token);
+  }
+  return Buffer.concat(pieces);
+}
+
+function comparable({ headers, ...answer }: SiteAnswer): Comparable {
+  const lines: string[] = [];
+  for (let at = 0; at < headers.length; at += 2) lines.push(`${headers[at]}: ${headers[at + 1]}`);
+  return { ...answer, headers: withoutRandom(lines.join('\n')) };
+}
+
+/** Boundaries are random, and content tags are of another hash function: all else must be equal. */
+function withoutRandom(text: string): string {
+  return text.replace(/zerosend-[\da-f]{32}/g, 'zerosend-').replace(/^etag: "[\da-f]{32}"$/gm, 'etag: "hash"');
+}
