@@ -53,9 +53,6 @@ if (process.platform === 'linux') {
   }
 }
 
-/** The binding, where there is one. */
-export const native: Binding | undefined = binding;
-
 /** Loads a binary, which must be of the same version as the JavaScript: nothing else keeps the two together. */
 function load(file: string): Binding {
   // Anything else would be run as JavaScript.
