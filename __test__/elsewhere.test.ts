@@ -91,7 +91,7 @@ async function start(t: ExecutionContext, platform: Platform): Promise<Served> {
   symlinkSync('a.txt', join(root, 'link'));
   const child = spawn(process.execPath, argumentsOf(support('elsewhere-app.ts'), [root]), {
     env: environment(platform),
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'inherit'],
   });
   t.teardown(() => child.kill('SIGKILL'));
   const [line] = (await once(child.stdout as NodeJS.ReadableStream, 'data')) as [Buffer];
@@ -272,6 +272,13 @@ for (const platform of PLATFORMS) {
       await until(() => openBelow(child, root).length === 0, 5000, 'that the short file is closed');
       t.is((await get(port, '/a.txt')).status, 200);
     }
+    // A body that a hook has put aside is neither read nor destroyed.
+    for (let at = 0; at < 20; at += 1) {
+      t.is((await get(ports[0], '/-/replaced')).body.toString(), 'something else');
+    }
+    for (let at = 0; at < 50 && openBelow(child, root).length > 0; at += 1) await get(ports[0], '/-/collect');
+    t.deepEqual(openBelow(child, root), [], 'bodies that nobody has any more');
+
     const statistics = JSON.parse((await get(ports[1], '/-/stats')).body.toString());
     t.true(statistics.aborted >= 50, `${statistics.aborted} of 101 were cut off`);
   });

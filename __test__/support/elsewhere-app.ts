@@ -3,10 +3,18 @@
  * argument. Says on which ports; what happens inside can be asked for over HTTP.
  */
 import { createServer } from 'node:http';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 import fastify from 'fastify';
 import { createStaticHandler } from 'zerosend';
 import fastifyStatic from 'zerosend/fastify';
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
+
+// It goes with who has started it.
+process.stdin.on('end', () => process.exit()).resume();
 
 const [root = ''] = process.argv.slice(2);
 const app = fastify({ routerOptions: { maxParamLength: 1000 } });
@@ -32,6 +40,11 @@ await app.register(fastifyStatic, {
 app.get('/-/send/:name', (request, reply) => reply.sendFile((request.params as { name: string }).name));
 app.get('/-/absolute', (_request, reply) => reply.sendFile('a.txt', root));
 app.get('/-/download', (_request, reply) => reply.download('a.txt', 'näme.txt'));
+app.get('/-/replaced', { onSend: async () => 'something else' }, (_request, reply) => reply.sendFile('big'));
+app.get('/-/collect', () => {
+  collect();
+  return 'collected';
+});
 app.get('/-/stats', () => app.zerosend.stats());
 app.get('/-/seen', () => ({ roads: roads.splice(0), files: seen.splice(0) }));
 app.get('/-/inject/*', async (request) => {
