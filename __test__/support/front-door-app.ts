@@ -1,16 +1,25 @@
 /** An application behind a front door, in a process of its own: its port on a line, then commands on standard input. */
-import { readdirSync } from 'node:fs';
+import { readdirSync, readlinkSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createInterface } from 'node:readline';
 
 import Fastify from 'fastify';
 import { frontDoor } from 'zerosend/fastify';
 
+/** What a descriptor leads to; the directory that is being read is gone by then. */
+function linkOf(fd: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return 'gone';
+  }
+}
+
 const { root, queue } = JSON.parse(process.argv[2] ?? '{}') as { root: string; queue?: number };
 const app = Fastify({ serverFactory: frontDoor({ root, prefix: '/static/', queue }) });
 app.get('/route', async () => 'route');
 app.get('/stats', async () => app.zerosend.stats().frontDoor);
-app.get('/descriptors', async () => readdirSync('/proc/self/fd').length);
+app.get('/descriptors', async () => readdirSync('/proc/self/fd').map(linkOf));
 await app.listen({ port: 0, host: '127.0.0.1' });
 console.log((app.server.address() as AddressInfo).port);
 
