@@ -7,7 +7,10 @@ import { createRequire } from 'node:module';
 
 import type * as Native from '#native';
 
+import { binaryPath, explainFailure, platformInWords } from './binary.js';
+import { elfFault } from './elf.js';
 import { failure } from './errors.js';
+import { VERSION } from './package.js';
 
 export type Binding = typeof Native;
 export type NativeEvent = ReturnType<Binding['takeEvents']>[number];
@@ -44,28 +47,29 @@ let reason: unknown;
 
 if (process.platform === 'linux') {
   try {
-    binding = createRequire(import.meta.url)('#native') as Binding;
+    binding = load(binaryPath());
   } catch (error) {
     reason = error;
   }
 }
 
-/** The binding, where there is one. */
-export const native: Binding | undefined = binding;
+/** Loads a binary, which must be of the same version as the JavaScript: nothing else keeps the two together. */
+function load(file: string): Binding {
+  // Anything else would be run as JavaScript.
+  if (!file.endsWith('.node')) throw new Error('the name of a binary ends in .node');
+  const fault = elfFault(file, process.arch);
+  if (fault !== undefined) throw new Error(fault);
+  const loaded = createRequire(import.meta.url)(file) as Partial<Binding>;
+  const version = loaded.packageVersion?.();
+  if (version !== VERSION) throw new Error(`it is of zerosend ${version ?? 'before 0.1.0, or of something else'}`);
+  return loaded as Binding;
+}
 
 /** The binding; throws `ERR_ZEROSEND_UNSUPPORTED` where there is none. */
 export function requireNative(): Binding {
   if (binding !== undefined) return binding;
-  const where = `${process.platform}-${process.arch}`;
   if (process.platform !== 'linux') {
-    throw failure('ERR_ZEROSEND_UNSUPPORTED', `zerosend needs Linux for this, and this is ${where}`);
+    throw failure('ERR_ZEROSEND_UNSUPPORTED', `zerosend needs Linux for this, and this is ${platformInWords()}`);
   }
-  const { glibcVersionRuntime } =
-    (process.report?.getReport() as { header?: { glibcVersionRuntime?: string } })?.header ?? {};
-  const libc = glibcVersionRuntime === undefined ? 'musl' : `glibc ${glibcVersionRuntime}`;
-  throw failure(
-    'ERR_ZEROSEND_UNSUPPORTED',
-    `the native part of zerosend could not be loaded on ${where} with ${libc}; in a clone of the repository run "npm run build"`,
-    { cause: reason },
-  );
+  throw failure('ERR_ZEROSEND_UNSUPPORTED', explainFailure(reason), { cause: reason });
 }

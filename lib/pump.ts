@@ -111,8 +111,7 @@ export class Pump {
 
   readonly #written = (error?: Error | null): void => {
     if (this.#ended) return;
-    if (error != null)
-      this.#end((error as ZerosendError).code === 'ERR_STREAM_DESTROYED' ? closed() : (error as ZerosendError));
+    if (error != null) this.#end(wasClosed(error as ZerosendError) ? closed() : (error as ZerosendError));
     else if (engine().remaining(this.#token) === 0) this.#after(requireNative().Turn.Done);
     else schedule(this.#turn);
   };
@@ -139,6 +138,11 @@ export class Pump {
     engine().release(this.#token);
     this.#options.done(error, report);
   }
+}
+
+/** How the socket's being closed shows in a write: the stream says so, or from Node 22 on libuv, which had the write already. */
+function wasClosed({ code }: ZerosendError): boolean {
+  return code === 'ERR_STREAM_DESTROYED' || code === 'ECANCELED';
 }
 
 function closed(): ZerosendError {

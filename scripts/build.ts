@@ -18,16 +18,7 @@ if (process.platform !== 'linux') {
     );
     process.exit(1);
   }
-  const where = [
-    '--manifest-path',
-    'crates/node/Cargo.toml',
-    '--output-dir',
-    '.',
-    '--js',
-    'native.cjs',
-    '--dts',
-    'native.d.ts',
-  ];
+  const where = ['--manifest-path', 'crates/node/Cargo.toml', '--output-dir', '.', '--no-js', '--dts', 'native.d.ts'];
   await must('napi', ['build', '--platform', '--release', '--no-const-enum', ...where]);
 }
 await rm(`${ROOT}dist`, { recursive: true, force: true });

@@ -1,9 +1,10 @@
-/** Everything that is checked without running it: formats, clippy, types, and that generated files are up to date. */
+/** Everything that is checked without running it: formats, clippy, types, workflows, and that generated files are up to date. */
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 
 import { ROOT, run } from './run.js';
 
-const GENERATED = ['native.cjs', 'native.d.ts', 'crates/core/src/http/mime_table.rs', 'docs/api.md'];
+const GENERATED = ['native.d.ts', 'crates/core/src/http/mime_table.rs', 'docs/api.md'];
 
 const failures: string[] = [];
 
@@ -21,6 +22,12 @@ await check('biome', 'biome', ['check', '--error-on-warnings', '.']);
 await check('types', 'tsc', ['-p', 'tsconfig.check.json']);
 
 await check('links', 'tsx', ['scripts/check-links.ts']);
+
+if (spawnSync('go', ['version']).status === 0) {
+  await check('workflows', 'go', ['run', 'github.com/rhysd/actionlint/cmd/actionlint@v1.7.12']);
+} else {
+  console.warn('skipped: the workflows are checked by actionlint, which needs go');
+}
 
 const contents = () => GENERATED.map((file) => readFileSync(ROOT + file, 'utf8'));
 const before = contents();

@@ -11,11 +11,12 @@ export function run(
   tool: string,
   args: string[],
   env: NodeJS.ProcessEnv = {},
+  cwd = ROOT,
 ): Promise<{ code: number; output: string }> {
   const local = `${ROOT}node_modules/.bin/${tool}`;
   return new Promise((resolve, reject) => {
     const child = spawn(existsSync(local) ? local : tool, args, {
-      cwd: ROOT,
+      cwd,
       env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'inherit'],
     });

@@ -13,6 +13,8 @@ const PACKAGES = {
   'redis-server': 'redis-server',
   'redis-benchmark': 'redis-tools',
   pgbench: 'postgresql',
+  // For the shell in workflows, by actionlint.
+  shellcheck: 'shellcheck',
 } as const;
 
 export type Tool = keyof typeof PACKAGES;

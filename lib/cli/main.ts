@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 /** The command line. Exit codes: 0, 1 for what went wrong, 2 for what was asked wrongly. */
-import { readFileSync } from 'node:fs';
-
+import { VERSION } from '../package.js';
 import { bench } from './bench.js';
 import { cache } from './cache.js';
+import { install } from './install.js';
 import { probe } from './probe.js';
 import { proxy } from './proxy.js';
 import { serve } from './serve.js';
@@ -12,6 +12,7 @@ import { UsageError } from './usage.js';
 const COMMANDS: Record<string, { run: (args: string[]) => Promise<void>; summary: string }> = {
   bench: { run: bench, summary: 'compare the ways in which a file reaches a socket, on this machine' },
   cache: { run: cache, summary: 'what of files is in the page cache; warm and evict them' },
+  install: { run: install, summary: 'get the native part, where it is missing' },
   probe: { run: probe, summary: 'what this kernel can do, tried out' },
   proxy: { run: proxy, summary: 'relay connections to other servers' },
   serve: { run: serve, summary: 'serve a directory over HTTP' },
@@ -29,8 +30,7 @@ async function main([name, ...args]: string[]): Promise<void> {
     return;
   }
   if (name === '--version' || name === '-v') {
-    const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'));
-    console.log(version);
+    console.log(VERSION);
     return;
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;

@@ -95,6 +95,12 @@ pub fn with<T>(env: &Env, body: impl FnOnce(&mut Engine) -> Result<T>) -> napi::
     outcome.map_err(|failure| error::throw(env, &failure))
 }
 
+/// The version of the package that this binary is of.
+#[napi]
+pub fn package_version() -> &'static str {
+    env!("ZEROSEND_VERSION")
+}
+
 /// Opens the engine of this environment. `wake` is called, with nothing, when `takeEvents` has something to give.
 #[napi]
 pub fn open_engine(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<()> {

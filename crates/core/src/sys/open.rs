@@ -51,10 +51,19 @@ pub fn statx_path(dir: impl AsFd, path: &std::ffi::CStr) -> SysResult<Stat> {
 fn statx_at(dir: impl AsFd, path: &std::ffi::CStr, flags: libc::c_int) -> SysResult<Stat> {
     let mut buffer = MaybeUninit::<libc::statx>::zeroed();
     let flags = flags | libc::AT_STATX_DONT_SYNC;
+    // Not the function of the C library: glibc has it from 2.28 on, musl from 1.2.4, and a weak symbol that is missing is a
+    // call to address 0.
     // SAFETY: the descriptor is borrowed for the call, the path is a C string, and `buffer` is writable memory of the size
     // the kernel fills.
     let result = unsafe {
-        libc::statx(dir.as_fd().as_raw_fd(), path.as_ptr(), flags, libc::STATX_BASIC_STATS, buffer.as_mut_ptr())
+        libc::syscall(
+            libc::SYS_statx,
+            dir.as_fd().as_raw_fd(),
+            path.as_ptr(),
+            flags,
+            libc::STATX_BASIC_STATS,
+            buffer.as_mut_ptr(),
+        )
     };
     Errno::result(result)?;
     // SAFETY: every field of `struct statx` is an integer, for which the zeroes above are already valid.

@@ -120,8 +120,7 @@ impl SharedMapping {
 /// Sleeps while `word` is `expected`, for `timeout` at most; see `futex(2)`, `FUTEX_WAIT`. May wake without a reason.
 /// `EAGAIN`: it is not; `ETIMEDOUT`, `EINTR`.
 pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) -> SysResult<()> {
-    let timeout =
-        libc::timespec { tv_sec: timeout.as_secs() as libc::time_t, tv_nsec: timeout.subsec_nanos() as libc::c_long };
+    let timeout = libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ };
     // SAFETY: the word and the timeout are live; the kernel reads both. Not private: the word is other processes' too.
     let result =
         unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, &raw const timeout) };

@@ -1,0 +1,543 @@
+/** `zerosend install` and the loader, against a host that serves a real release: each thing that can go wrong, and what is said of it. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import { type AddressInfo, connect } from 'node:net';
+import path from 'node:path';
+
+import test, { type ExecutionContext } from 'ava';
+
+import { PROJECT_URL, VERSION } from '../lib/package.js';
+import { scratch } from './support/files.js';
+import { BINARY, consumer, type Ended, host, makeRelease, ON_HOST } from './support/release.js';
+import { certificate } from './support/tls.js';
+
+const release = makeRelease();
+test.after.always(() => release.remove());
+
+/** Needs the native part. */
+const USE = "const { probe } = await import('zerosend'); console.log((await probe()).pageSize);";
+const WORKS = /^\d+\n$/;
+
+/** It failed, and said so in one line. */
+function failed(t: ExecutionContext, { code, stdout, stderr }: Ended, message: RegExp, expected = 1): void {
+  t.regex(stderr, message);
+  const said = stderr
+    .trim()
+    .split('\n')
+    .filter((line) => !line.startsWith('downloading '));
+  t.is(said.length, 1, stderr);
+  t.is(code, expected);
+  t.is(stdout, '');
+}
+
+/** What is in the package besides what came with it. */
+function leftovers(root: string): string[] {
+  return readdirSync(root).filter((name) => name.startsWith('.') || (name.endsWith('.node') && name !== BINARY));
+}
+
+test('without the binary: what works works, what does not says what to run, and that helps', async (t) => {
+  const { binary, root, run, zerosend } = consumer(t, release);
+  const { url, asked } = await host(t, release);
+  rmSync(binary);
+  const imported = await run(
+    "const { sliceRanges } = await import('zerosend'); console.log(sliceRanges(10, 2).length);",
+  );
+  t.deepEqual(imported, { code: 0, stdout: '2\n', stderr: '' });
+  const used = await run(`try { ${USE} } catch ({ code, message }) { console.log(code, message); }`);
+  t.regex(
+    used.stdout,
+    /^ERR_ZEROSEND_UNSUPPORTED the native part of zerosend \S+ could not be loaded on linux-\w+ with (glibc|musl) [\d.]+: /,
+  );
+  t.true(used.stdout.endsWith(`${binary} is missing; run "npx zerosend install"\n`), used.stdout);
+  failed(t, await zerosend(['probe']), /run "npx zerosend install"$/m);
+
+  const installed = await zerosend(['install'], { ZEROSEND_MIRROR: url });
+  t.deepEqual([installed.code, installed.stdout], [0, `installed ${binary}\n`]);
+  t.deepEqual(asked, [ON_HOST]);
+  t.deepEqual(readFileSync(binary), readFileSync(path.join(release.directory, BINARY)));
+  t.deepEqual(leftovers(root), []);
+  t.regex((await run(USE)).stdout, WORKS);
+
+  const again = await zerosend(['install', '--mirror', url]);
+  t.deepEqual([again.code, again.stdout], [0, `${binary} is there already, and loads\n`]);
+  t.is(asked.length, 1, 'nothing is downloaded that is there');
+});
+
+test('binaries that are no good: damaged, cut off, for others, of another version', async (t) => {
+  const { binary, root, run, zerosend } = consumer(t, release);
+  const { url } = await host(t, release);
+  const good = readFileSync(binary);
+  const reason = async (content: Buffer) => {
+    writeFileSync(binary, content);
+    const { code, stderr } = await zerosend(['probe']);
+    t.is(code, 1, stderr);
+    t.regex(stderr, /^zerosend: the native part of zerosend [^\n]*\n$/);
+    return stderr;
+  };
+  t.regex(await reason(Buffer.alloc(0)), /it is no binary \(damaged\?\); run "npx zerosend install"/);
+  t.regex(await reason(Buffer.from('<html>not found</html>'.repeat(100))), /it is no binary \(damaged\?\); run/);
+  t.regex(
+    await reason(good.subarray(0, good.length >> 1)),
+    /it is cut off \(\d+ of \d+ bytes\); run "npx zerosend install"/,
+  );
+  const other = Buffer.from(good);
+  other.writeUInt16LE(process.arch === 'arm64' ? 62 : 183, 0x12);
+  t.regex(await reason(other), /it is for (arm64|x64); run "npx zerosend install"/);
+
+  // What it asks for is musl's name of itself.
+  const musl = Buffer.from(good);
+  musl.write('libc.so\0\0', musl.indexOf('\0libc.so.6\0') + 1, 'latin1');
+  t.regex(await reason(musl), /\.node is for musl; run "npx zerosend install"/);
+
+  // What no release asks for.
+  const name = /version `GLIBC_/;
+  const newer = Buffer.from(good);
+  const [wanted = ''] =
+    good
+      .toString('latin1')
+      .match(/GLIBC_2\.\d\d(?=\0)/g)
+      ?.sort()
+      .slice(-1) ?? [];
+  for (let at = newer.indexOf(wanted); at >= 0; at = newer.indexOf(wanted, at + 1)) newer.write('GLIBC_2.99', at);
+  const said = await reason(newer);
+  t.regex(said, /needs glibc 2\.99; run "npx zerosend install --build", which compiles it/);
+  t.notRegex(said, name);
+
+  // Damaged, and it is put right.
+  t.is((await zerosend(['install', '--mirror', url])).code, 0);
+  t.regex((await run(USE)).stdout, WORKS);
+
+  // The JavaScript of another version.
+  const manifest = path.join(root, 'package.json');
+  writeFileSync(manifest, readFileSync(manifest, 'utf8').replace(`"version": "${VERSION}"`, '"version": "99.0.0"'));
+  failed(
+    t,
+    await zerosend(['probe']),
+    /the native part of zerosend 99\.0\.0 .* it is of zerosend \d+\.\d+\.\d+; run "npx zerosend install"$/m,
+  );
+  failed(
+    t,
+    await zerosend(['install', '--mirror', url]),
+    /the binary is of zerosend \S+, and this is zerosend 99\.0\.0/,
+  );
+});
+
+test('platforms without a binary', async (t) => {
+  const { binary, run } = consumer(t, release);
+  const forced = (what: string) => [`--import=data:text/javascript,${encodeURIComponent(what)}`];
+  const reason = async (what: string) =>
+    (await run(`try { ${USE} } catch ({ message }) { console.log(message); }`, {}, forced(what))).stdout;
+  const arch = (name: string) => `Object.defineProperty(process, 'arch', { value: '${name}' })`;
+  t.regex(
+    await reason(arch('riscv64')),
+    /on linux-riscv64 with .*linux-riscv64-\w+\.node is missing .*; run "npx zerosend install --build"/,
+  );
+  const others = process.arch === 'arm64' ? 'x64' : 'arm64';
+  const missing = await reason(arch(others));
+  t.regex(
+    missing,
+    new RegExp(`on linux-${others} with .* is missing \\(there is ${BINARY}\\); run "npx zerosend install"`),
+  );
+  const musl = `
+    import { createRequire } from 'node:module';
+    createRequire(${JSON.stringify(binary)})('detect-libc').familySync = () => 'musl';`;
+  t.regex(
+    await reason(musl),
+    /with musl .*-musl\.node is missing \(there is .*-gnu\.node\); run "npx zerosend install"/,
+  );
+});
+
+test('ZEROSEND_BINARY, and --to', async (t) => {
+  const { binary, run, zerosend } = consumer(t, release);
+  const { url } = await host(t, release);
+  rmSync(binary);
+  const directory = path.join(scratch(t), 'a', 'b');
+  const { code, stdout } = await zerosend(['install', '--mirror', url, '--to', directory]);
+  const file = path.join(directory, BINARY);
+  t.deepEqual([code, stdout], [0, `installed ${file}\nset ZEROSEND_BINARY=${file}\n`]);
+  t.regex((await run(USE, { ZEROSEND_BINARY: file })).stdout, WORKS);
+  t.regex((await run(USE)).stderr, /is missing/);
+  failed(
+    t,
+    await zerosend(['probe'], { ZEROSEND_BINARY: '/nowhere/x.node' }),
+    /\/nowhere\/x\.node is missing; change ZEROSEND_BINARY, or unset it$/m,
+  );
+  const script = path.join(directory, 'script.js');
+  writeFileSync(script, 'console.log("run")');
+  failed(
+    t,
+    await zerosend(['probe'], { ZEROSEND_BINARY: script }),
+    /the name of a binary ends in \.node; change ZEROSEND_BINARY/,
+  );
+});
+
+test('what a host may answer', async (t) => {
+  const { binary, root, zerosend } = consumer(t, release);
+  rmSync(binary);
+  const good = readFileSync(path.join(release.directory, BINARY));
+  const install = (mirror: string) => zerosend(['install', '--mirror', mirror]);
+  const untouched = () =>
+    t.deepEqual(
+      readdirSync(root).filter((name) => name.endsWith('.node')),
+      [],
+    );
+
+  const missing = await host(t, release, (_, response) => {
+    response.writeHead(404).end();
+    return true;
+  });
+  failed(
+    t,
+    await install(missing.url),
+    /answers 404 Not Found: there is no such file in that release; .*run "npx zerosend install --build"/,
+  );
+  t.is(missing.asked.length, 1);
+
+  const other = Buffer.from(good);
+  other[1000] = (other[1000] ?? 0) ^ 1;
+  const wrong = await host(t, release, (_, response) => {
+    response.end(other);
+    return true;
+  });
+  const sum = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
+  failed(
+    t,
+    await install(wrong.url),
+    new RegExp(`its SHA-256 is ${sum(other)}, but must be ${sum(good)}; nothing was installed`),
+  );
+  untouched();
+
+  const short = await host(t, release, (_, response) => {
+    response.writeHead(200, { 'content-length': good.length });
+    response.write(good.subarray(0, 100_000), () => response.destroy());
+    return true;
+  });
+  failed(t, await install(short.url), /cannot be reached: \w+; try again later/);
+  t.is(short.asked.length, 3, 'it was tried again');
+
+  const long = await host(t, release, (_, response) => {
+    response.on('error', () => {});
+    response.write(Buffer.alloc(good.length));
+    response.end('x');
+    return true;
+  });
+  failed(t, await install(long.url), /has more than the \d+ bytes of the release/);
+
+  const forbidden = await host(t, release, (_, response) => {
+    response.writeHead(403).end();
+    return true;
+  });
+  failed(t, await install(forbidden.url), /answers 403 Forbidden; look at the mirror or the proxy/);
+  const busy = await host(t, release, (_, response) => {
+    response.writeHead(503).end();
+    return true;
+  });
+  failed(t, await install(busy.url), /answers 503 Service Unavailable; try again later/);
+  t.is(busy.asked.length, 3);
+  untouched();
+  t.deepEqual(leftovers(root), []);
+
+  // Twice out of order, then elsewhere: as the project's host, which has its files on another.
+  const store = await host(t, release, ({ headers }, response) => {
+    if (headers.authorization === undefined) return false;
+    response.writeHead(400).end('credentials for somebody else');
+    return true;
+  });
+  const first = await host(t, release, ({ url, headers }, response, count) => {
+    const status = headers.authorization === `Basic ${Buffer.from('me:s ecret').toString('base64')}` ? 302 : 401;
+    response.writeHead(count < 3 ? 502 : status, { location: `${store.url}${url}` }).end();
+    return true;
+  });
+  const { code, stdout, stderr } = await install(first.url.replace('//', '//me:s%20ecret@'));
+  t.deepEqual([code, stdout], [0, `installed ${binary}\n`], stderr);
+  t.false(stderr.includes('s%20ecret'));
+  t.is(first.asked.length, 3);
+  t.deepEqual(store.asked, [ON_HOST]);
+});
+
+test('no network, wrong mirrors, wrong flags', async (t) => {
+  const { binary, zerosend } = consumer(t, release);
+  rmSync(binary);
+  const closed = createServer();
+  await new Promise<void>((resolve) => closed.listen(0, '127.0.0.1', resolve));
+  const { port } = closed.address() as AddressInfo;
+  await new Promise((resolve) => closed.close(resolve));
+  const offline =
+    /cannot be reached: (ENOTFOUND|EAI_AGAIN|ECONNREFUSED); .*set HTTPS_PROXY or ZEROSEND_MIRROR, .*--from <file>/;
+  failed(t, await zerosend(['install'], { ZEROSEND_MIRROR: `http://127.0.0.1:${port}` }), offline);
+  failed(t, await zerosend(['install'], { npm_config_zerosend_mirror: 'http://mirror.invalid/zerosend/' }), offline);
+  for (const mirror of ['mirror.example', 'ftp://mirror.example/', '/srv/mirror']) {
+    failed(
+      t,
+      await zerosend(['install', '--mirror', mirror]),
+      new RegExp(`the mirror '${mirror}' must be a URL that begins with https`),
+    );
+  }
+  failed(t, await zerosend(['install', '--build', '--from', 'x']), /--build and --from exclude each other/, 2);
+  failed(t, await zerosend(['install', '--force']), /Unknown option '--force'/, 2);
+  failed(t, await zerosend(['install', 'linux']), /Unexpected argument/, 2);
+});
+
+test('--from: a file that was brought here', async (t) => {
+  const { binary, root, run, zerosend } = consumer(t, release);
+  rmSync(binary);
+  failed(t, await zerosend(['install', '--from', '/nowhere']), /'\/nowhere' cannot be read: ENOENT/);
+  failed(
+    t,
+    await zerosend(['install', '--from', path.join(root, 'package.json')]),
+    /package\.json is not .*\.node of zerosend \S+: its SHA-256 is/,
+  );
+  t.is((await zerosend(['install', '--from', path.join(release.directory, BINARY)])).code, 0);
+  t.regex((await run(USE)).stdout, WORKS);
+});
+
+test('a package of no release, and a release without this platform', async (t) => {
+  const { binary, root, zerosend } = consumer(t, release);
+  rmSync(binary);
+  const checksums = path.join(root, 'checksums.json');
+  writeFileSync(checksums, JSON.stringify({ version: VERSION, files: {} }));
+  failed(
+    t,
+    await zerosend(['install']),
+    /the release of zerosend \S+ has no binary for linux-\w+ with .*; run "npx zerosend install --build"/,
+  );
+  rmSync(checksums);
+  failed(
+    t,
+    await zerosend(['install']),
+    /this package is of no release, so there is nothing to download; run "npx zerosend install --build"/,
+  );
+});
+
+/** A proxy that opens tunnels to `target`, whatever host is asked for. */
+async function proxy(t: ExecutionContext, target: number, refusal?: number) {
+  const asked: { host: string | undefined; authorization: string | undefined }[] = [];
+  const server = createServer();
+  server.on('connect', ({ url, headers }, socket) => {
+    asked.push({ host: url, authorization: headers['proxy-authorization'] });
+    if (refusal !== undefined) {
+      socket.end(`HTTP/1.1 ${refusal} No\r\n\r\n`);
+      return;
+    }
+    const upstream = connect(target, '127.0.0.1', () => {
+      socket.write('HTTP/1.1 200 OK\r\n\r\n');
+      socket.pipe(upstream).pipe(socket);
+    });
+    for (const one of [socket, upstream]) one.on('error', () => {});
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, asked };
+}
+
+test('the address of the project, through a proxy, by a certificate of the company', async (t) => {
+  const { binary, zerosend } = consumer(t, release);
+  rmSync(binary);
+  const { hostname, pathname } = new URL(PROJECT_URL);
+  const directory = scratch(t);
+  const [key, cert] = [path.join(directory, 'key.pem'), path.join(directory, 'cert.pem')];
+  const request = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', `/CN=${hostname}`];
+  execFileSync('openssl', [...request, '-addext', `subjectAltName=DNS:${hostname}`, '-keyout', key, '-out', cert], {
+    stdio: 'ignore',
+  });
+  const paths: string[] = [];
+  const server = createTlsServer({ key: readFileSync(key), cert: readFileSync(cert) }, (incoming, response) => {
+    paths.push(incoming.url ?? '');
+    response.end(readFileSync(path.join(release.directory, BINARY)));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  const { port } = server.address() as AddressInfo;
+
+  const through = await proxy(t, port);
+  const env = { HTTPS_PROXY: `http://me:secret@${through.address}`, NODE_EXTRA_CA_CERTS: cert };
+  const { code, stdout, stderr } = await zerosend(['install'], env);
+  t.deepEqual([code, stdout], [0, `installed ${binary}\n`], stderr);
+  t.deepEqual(paths, [`${pathname}/releases/download${ON_HOST}`]);
+  t.deepEqual(through.asked, [
+    { host: `${hostname}:443`, authorization: `Basic ${Buffer.from('me:secret').toString('base64')}` },
+  ]);
+
+  rmSync(binary);
+  for (const [status, advice] of [
+    [403, /answers 403 for [^;]*; ask who runs it/],
+    [407, /answers 407 for [^;]*; put user and password into its URL/],
+  ] as const) {
+    const refusing = await proxy(t, port, status);
+    const refused = await zerosend(['install'], { ...env, HTTPS_PROXY: `http://me:secret@${refusing.address}` });
+    failed(t, refused, advice);
+    t.false(refused.stderr.includes('secret'));
+    t.is(refusing.asked.length, 1);
+  }
+  failed(
+    t,
+    await zerosend(['install'], { HTTPS_PROXY: 'proxy.example:3128' }),
+    /the HTTPS proxy 'proxy\.example:3128' must begin with http/,
+  );
+  // As npm says it, and for hosts that are not to be asked through it.
+  const npm = await proxy(t, port);
+  t.is(
+    (await zerosend(['install'], { npm_config_https_proxy: `http://${npm.address}`, NODE_EXTRA_CA_CERTS: cert })).code,
+    0,
+  );
+  rmSync(binary);
+  const { url } = await host(t, release);
+  const direct = await proxy(t, 1, 403);
+  const none = { HTTP_PROXY: `http://${direct.address}`, NO_PROXY: '127.0.0.1', ZEROSEND_MIRROR: url };
+  t.is((await zerosend(['install'], none)).code, 0);
+  t.is(direct.asked.length, 0);
+  rmSync(binary);
+  failed(
+    t,
+    await zerosend(['install', '--mirror', url], { http_proxy: `http://${direct.address}` }),
+    /answers 403 for/,
+  );
+});
+
+test('an unknown certificate', async (t) => {
+  const { binary, zerosend } = consumer(t, release);
+  rmSync(binary);
+  const server = createTlsServer(certificate(t), (_, response) => response.end());
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const mirror = `https://localhost:${port}`;
+  failed(
+    t,
+    await zerosend(['install', '--mirror', mirror]),
+    /cannot be reached: DEPTH_ZERO_SELF_SIGNED_CERT; .*NODE_EXTRA_CA_CERTS/,
+  );
+});
+
+const asRoot = process.getuid?.() === 0 ? test : test.skip;
+
+asRoot('a package that the user cannot write to', async (t) => {
+  const nobody = 65534;
+  const { binary, root, run, zerosend } = consumer(t, release, nobody);
+  const { url } = await host(t, release);
+  rmSync(binary);
+  const refused = await zerosend(['install', '--mirror', url]);
+  failed(
+    t,
+    refused,
+    new RegExp(
+      `'${root}' cannot be written \\(EACCES\\); run this as its owner, or "npx zerosend install --to <directory>"`,
+    ),
+  );
+  const own = scratch(t);
+  chmodSync(own, 0o777);
+  t.is((await zerosend(['install', '--mirror', url, '--to', own])).code, 0);
+  t.regex((await run(USE, { ZEROSEND_BINARY: path.join(own, BINARY) })).stdout, WORKS);
+});
+
+asRoot('a full disk', async (t) => {
+  const { zerosend } = consumer(t, release);
+  const { url } = await host(t, release);
+  const small = path.join(scratch(t), 'small');
+  mkdirSync(small);
+  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', small]).status !== 0) {
+    t.log('skipped: nothing can be mounted here');
+    t.pass();
+    return;
+  }
+  t.teardown(() => execFileSync('umount', [small]));
+  failed(
+    t,
+    await zerosend(['install', '--mirror', url, '--to', small]),
+    /there is no room for the binary in '.*small' \(ENOSPC\)/,
+  );
+  t.deepEqual(readdirSync(small), []);
+});
+
+test('several at once', async (t) => {
+  const { binary, root, run, zerosend } = consumer(t, release);
+  const { url } = await host(t, release);
+  truncateSync(binary, 1000);
+  const all = await Promise.all(Array.from({ length: 4 }, () => zerosend(['install', '--mirror', url])));
+  t.deepEqual(
+    all.map(({ code }) => code),
+    [0, 0, 0, 0],
+    all.map(({ stderr }) => stderr).join(''),
+  );
+  t.deepEqual(leftovers(root), []);
+  t.regex((await run(USE)).stdout, WORKS);
+});
+
+test('--build: without cargo, with one that is too old, and for real', async (t) => {
+  t.timeout(600_000);
+  const { binary, root, run, zerosend } = consumer(t, release);
+  rmSync(binary);
+  const bin = scratch(t);
+  failed(t, await zerosend(['install', '--build'], { PATH: bin }), /compiling needs cargo, of Rust 1\.88 or newer/);
+  const cargo = path.join(bin, 'cargo');
+  const pretend = (script: string) => {
+    writeFileSync(cargo, `#!/bin/sh\n${script}\n`);
+    chmodSync(cargo, 0o755);
+  };
+  const PATH = `${bin}:${process.env.PATH}`;
+  pretend('echo "cargo 1.70.0 (7fe40dc8c 2023-04-27)"');
+  failed(
+    t,
+    await zerosend(['install', '--build'], { PATH }),
+    /needs Rust 1\.88 or newer, and this is cargo 1\.70\.0 .*; run "rustup update stable"/,
+  );
+  pretend('[ "$1" = --version ] && echo "cargo 1.99.0" && exit; exit 101');
+  failed(t, await zerosend(['install', '--build'], { PATH }), /cargo could not compile it; its messages are above/);
+  t.deepEqual(
+    readdirSync(root).filter((name) => name.endsWith('.node')),
+    [],
+  );
+
+  // Not as released, but the same sources in a third of the time.
+  const quick = {
+    CARGO_PROFILE_RELEASE_LTO: 'off',
+    CARGO_PROFILE_RELEASE_OPT_LEVEL: '0',
+    CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '16',
+  };
+  const { code, stdout, stderr } = await zerosend(['install', '--build'], {
+    ...quick,
+    CARGO_HOME: process.env.CARGO_HOME,
+    RUSTUP_HOME: process.env.RUSTUP_HOME,
+  });
+  t.deepEqual([code, stdout], [0, `installed ${binary}\n`], stderr);
+  t.notDeepEqual(readFileSync(binary), readFileSync(path.join(release.directory, BINARY)));
+  t.regex((await run(USE)).stdout, WORKS);
+  t.deepEqual(
+    readdirSync(root).filter((name) => name === 'target'),
+    [],
+  );
+});
+
+test('a clean consumer without cargo on its PATH serves a file by sendfile', async (t) => {
+  const bin = scratch(t);
+  const npm = execFileSync('sh', ['-c', 'readlink -f "$(command -v npm)"'], { encoding: 'utf8' }).trim();
+  for (const [name, program] of [
+    ['node', process.execPath],
+    ['npm', npm],
+  ] as const) {
+    writeFileSync(
+      path.join(bin, name),
+      `#!/bin/sh\nexec ${name === 'npm' ? `${process.execPath} ` : ''}${program} "$@"\n`,
+    );
+    chmodSync(path.join(bin, name), 0o755);
+  }
+  for (const tool of ['sh', 'env']) copyFileSync(`/usr/bin/${tool}`, path.join(bin, tool));
+  t.not(spawnSync('cargo', ['--version'], { env: { PATH: bin } }).status, 0);
+  const output = execFileSync(process.execPath, ['scripts/release/smoke.mjs', release.tarball], {
+    encoding: 'utf8',
+    env: { PATH: bin, HOME: process.env.HOME },
+  });
+  t.regex(output, /: 4 MiB by sendfile$/m);
+});

@@ -1,0 +1,115 @@
+/**
+ * Makes a release: the version and the CHANGELOG, a commit, a tag; binaries for all targets that this machine can compile, the package and
+ * the other files of a release (into `release/`), each looked into and tried. Then it pushes, and the workflow `release` does the same for
+ * all targets and publishes. `--dry-run` does everything but push.
+ *
+ *   npx tsx scripts/release.ts 0.2.0 [--dry-run]
+ *
+ * It works in a clone, so that nothing here is changed before all has gone well, and with `--dry-run` nothing at all but `release/`.
+ */
+import { execFileSync } from 'node:child_process';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+
+import semver from 'semver';
+
+import { binaryName, TARGETS } from '../lib/binary.js';
+import { VERSION } from '../lib/package.js';
+import { canRelease, compile, compileOwn } from './release/binary.js';
+import { notes, released } from './release/changelog.js';
+import { describe, inspect } from './release/inspect.js';
+import { ROOT } from './run.js';
+
+function fail(message: string): never {
+  console.error(`release: ${message}`);
+  process.exit(1);
+}
+
+function git(cwd: string, ...args: string[]): string {
+  return execFileSync('git', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] }).trim();
+}
+
+/** What must hold before anything is done. */
+function check(version: string): void {
+  if (semver.valid(version) !== version) fail(`'${version}' is no version; see semver.org`);
+  if (semver.lt(version, VERSION)) fail(`${version} is older than the ${VERSION} of package.json`);
+  if (git(ROOT, 'branch', '--show-current') !== 'main') fail('releases are made of main; run "git switch main"');
+  if (git(ROOT, 'status', '--porcelain') !== '') fail('there are changes that are not committed; commit or stash them');
+  if (git(ROOT, 'tag', '--list', `v${version}`) !== '') fail(`the tag v${version} is there already`);
+  try {
+    notes(readFileSync(`${ROOT}CHANGELOG.md`, 'utf8'), 'Unreleased');
+  } catch (error) {
+    fail((error as Error).message);
+  }
+}
+
+/** Version and CHANGELOG, a commit and a tag, in the clone at `cwd`. */
+function mark(cwd: string, version: string): void {
+  execFileSync('npm', ['version', version, '--no-git-tag-version', '--allow-same-version', '--ignore-scripts'], {
+    cwd,
+    stdio: 'ignore',
+  });
+  const changelog = path.join(cwd, 'CHANGELOG.md');
+  const today = new Date().toISOString().slice(0, 10);
+  writeFileSync(changelog, released(readFileSync(changelog, 'utf8'), version, today));
+  git(cwd, 'commit', '--all', '--message', `Release ${version}`);
+  git(cwd, 'tag', '--annotate', `v${version}`, '--message', `zerosend ${version}`);
+}
+
+/** Binaries, as many as this machine can make. */
+async function compileAll(cwd: string, directory: string): Promise<void> {
+  const possible = TARGETS.filter(canRelease);
+  for (const target of possible) await compile(target, directory, cwd);
+  if (possible.length > 0) return;
+  console.log('without cargo-zigbuild: for this machine alone, and for its glibc; see scripts/release/binary.ts');
+  await compileOwn(directory, cwd);
+}
+
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { 'dry-run': { type: 'boolean' } } });
+const [version = ''] = positionals;
+if (positionals.length !== 1) fail('usage: npx tsx scripts/release.ts <version> [--dry-run]');
+check(version);
+
+const base = mkdtempSync(path.join(tmpdir(), 'zerosend-release-'));
+const clone = path.join(base, 'clone');
+try {
+  git(ROOT, 'clone', '--quiet', ROOT, clone);
+  for (const name of ['user.name', 'user.email']) git(clone, 'config', name, git(ROOT, 'config', name));
+  symlinkSync(`${ROOT}node_modules`, path.join(clone, 'node_modules'));
+  mark(clone, version);
+  const directory = path.join(clone, 'release');
+  await compileAll(clone, directory);
+  const inClone = (tool: string, ...args: string[]) => execFileSync(tool, args, { cwd: clone, stdio: 'inherit' });
+  inClone('node_modules/.bin/tsc', '-p', 'tsconfig.json');
+  // By the clone's own scripts: they know its version.
+  inClone('node_modules/.bin/tsx', 'scripts/release/assemble.ts', 'release');
+  writeFileSync(
+    path.join(directory, 'NOTES.md'),
+    notes(readFileSync(path.join(clone, 'CHANGELOG.md'), 'utf8'), version),
+  );
+  const tarball = path.join(directory, `zerosend-${version}.tgz`);
+  inClone('node', 'scripts/release/smoke.mjs', tarball);
+  inClone('npm', 'publish', '--dry-run', '--ignore-scripts', '--loglevel=error', tarball);
+  rmSync(`${ROOT}release`, { recursive: true, force: true });
+  cpSync(directory, `${ROOT}release`, { recursive: true });
+
+  const present = TARGETS.filter((target) => existsSync(path.join(directory, binaryName(target))));
+  for (const target of present) console.log(describe(inspect(path.join(directory, binaryName(target)))));
+  const missing = TARGETS.filter((target) => !present.includes(target));
+  if (missing.length > 0) console.log(`not made here, but by the workflow: ${missing.join(', ')}`);
+  console.log(
+    `the files are in release/; commit ${git(clone, 'rev-parse', '--short', 'HEAD')} "${git(clone, 'log', '-1', '--format=%s')}", tag v${version}`,
+  );
+  if (values['dry-run']) {
+    console.log('a dry run: nothing was pushed');
+  } else {
+    git(ROOT, 'fetch', '--quiet', clone, 'main', `refs/tags/v${version}:refs/tags/v${version}`);
+    git(ROOT, 'merge', '--quiet', '--ff-only', 'FETCH_HEAD');
+    git(ROOT, 'push', '--atomic', 'origin', 'main', `v${version}`);
+    console.log(`pushed; the workflow "release" publishes v${version}`);
+  }
+} finally {
+  rmSync(base, { recursive: true, force: true });
+}

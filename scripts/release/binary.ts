@@ -1,0 +1,83 @@
+/**
+ * Compiles the binaries of a release into `release/`, for any target from any Linux machine: zig links, against glibc 2.17 or musl.
+ *
+ *   pip install --require-hashes -r scripts/release/requirements.txt   # cargo-zigbuild and zig
+ *   rustup target add aarch64-unknown-linux-gnu                        # ... for each target
+ *   npx tsx scripts/release/binary.ts linux-arm64-gnu [more targets] [--build-std]
+ *
+ * `--build-std` is for toolchains that have no standard library for the target but its sources (Debian: rustc-web and rust-web-src).
+ */
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { binaryName, ownTarget, TARGETS } from '../../lib/binary.js';
+import { ROOT, run } from '../run.js';
+import { GLIBC_FLOOR } from './inspect.js';
+
+type Target = (typeof TARGETS)[number];
+
+const TRIPLES: Record<Target, string> = {
+  'linux-x64-gnu': 'x86_64-unknown-linux-gnu',
+  'linux-arm64-gnu': 'aarch64-unknown-linux-gnu',
+  'linux-x64-musl': 'x86_64-unknown-linux-musl',
+  'linux-arm64-musl': 'aarch64-unknown-linux-musl',
+};
+
+/** Whether this machine can compile and link for a target as a release does. */
+export function canRelease(target: Target): boolean {
+  try {
+    execFileSync('cargo-zigbuild', ['--version'], { stdio: 'ignore' });
+    const args = ['--print', 'target-libdir', '--target', TRIPLES[target]];
+    return existsSync(execFileSync('rustc', args, { encoding: 'utf8' }).trim());
+  } catch {
+    return false;
+  }
+}
+
+/** Compiles the binary of a target into `directory`, in the sources at `cwd`. */
+export async function compile(target: Target, directory: string, cwd = ROOT, buildStd = false): Promise<void> {
+  const triple = TRIPLES[target];
+  const musl = target.endsWith('-musl');
+  const targetDirectory = path.join(ROOT, 'target');
+  const args = ['zigbuild', '--release', '--locked', '-p', 'zerosend-node', '--target-dir', targetDirectory];
+  args.push('--target', musl ? triple : `${triple}.${GLIBC_FLOOR}`);
+  if (buildStd) args.push('-Z', 'build-std=std,panic_unwind');
+  const env: NodeJS.ProcessEnv = buildStd ? { RUSTC_BOOTSTRAP: '1' } : {};
+  // On musl the default is a static C library, which leaves no way to make a shared one.
+  if (musl) env.RUSTFLAGS = '-C target-feature=-crt-static';
+  const { code } = await run('cargo-zigbuild', args, env, cwd);
+  if (code !== 0) throw new Error(`${target} could not be compiled`);
+  mkdirSync(directory, { recursive: true });
+  copyFileSync(
+    path.join(targetDirectory, triple, 'release/libzerosend_node.so'),
+    path.join(directory, binaryName(target)),
+  );
+}
+
+/** Compiles for this machine alone, with its own linker: the binary then asks for this machine's glibc. */
+export async function compileOwn(directory: string, cwd = ROOT): Promise<Target> {
+  const target = ownTarget() as Target;
+  const targetDirectory = path.join(ROOT, 'target');
+  const args = ['build', '--release', '--locked', '-p', 'zerosend-node', '--target-dir', targetDirectory];
+  const { code } = await run('cargo', args, {}, cwd);
+  if (code !== 0) throw new Error(`${target} could not be compiled`);
+  mkdirSync(directory, { recursive: true });
+  copyFileSync(path.join(targetDirectory, 'release/libzerosend_node.so'), path.join(directory, binaryName(target)));
+  return target;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const args = process.argv.slice(2);
+  const targets = args.filter((arg) => !arg.startsWith('--'));
+  const unknown = targets.find((target) => !(TARGETS as readonly string[]).includes(target));
+  if (targets.length === 0 || unknown !== undefined) {
+    console.error(
+      `${unknown === undefined ? 'no target' : `'${unknown}' is no target`}; there are ${TARGETS.join(', ')}`,
+    );
+    process.exit(2);
+  }
+  for (const target of targets)
+    await compile(target as Target, path.join(ROOT, 'release'), ROOT, args.includes('--build-std'));
+}
