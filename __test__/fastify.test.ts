@@ -20,7 +20,7 @@ import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 
 import compress from '@fastify/compress';
 import test, { type ExecutionContext } from 'ava';
-import fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify';
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyServerOptions } from 'fastify';
 import fastifyStatic, { type FastifyStaticOptions } from 'zerosend/fastify';
 
 import { openDescriptors, pattern, patternFile, scratch, settled, sha256, until } from './support/files.js';
@@ -340,6 +340,36 @@ serial(
     const body = all.subarray(all.indexOf('\r\n\r\n') + 4);
     t.true(body.length <= 20 * MiB);
     t.is(sha256(body), sha256(pattern(64 * MiB).subarray(0, body.length)), 'only bytes of the file');
+    await app.close();
+    await settled(t, before);
+  },
+);
+
+serial(
+  'the same where a hook on the headers has made the bytes go through a stream; and a client that leaves',
+  async (t) => {
+    const root = site(t);
+    const file = patternFile(root, 'big', 64 * MiB);
+    const before = openDescriptors();
+    const setHeaders = (reply: FastifyReply) => void reply.removeHeader('content-length');
+    const { port, app } = await serve(t, { root, setHeaders });
+    for (const leaves of [true, false]) {
+      const socket = connect({ port, host: '127.0.0.1' });
+      socket.on('error', () => {});
+      socket.write('GET /big HTTP/1.1\r\nHost: x\r\n\r\n');
+      await once(socket, 'readable');
+      if (leaves) {
+        socket.destroy();
+        await until(() => !openDescriptors().includes(file), 5000, 'that the file is closed');
+      } else {
+        truncateSync(file, 20 * MiB);
+        const all = await readAll(socket);
+        t.true(all.length < 21 * MiB);
+        t.false(all.subarray(-7).equals(Buffer.from('\r\n0\r\n\r\n')), 'no end of the chunks');
+      }
+    }
+    const next = await exchange(port, 'GET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+    t.regex(next.toString(), /^HTTP\/1\.1 200 .*\r\n\r\nb\r\n.{11}\r\n0\r\n\r\n$/s);
     await app.close();
     await settled(t, before);
   },

@@ -69,8 +69,6 @@ export async function createSplitter(
     throw failure('ERR_ZEROSEND_LIMIT', `sinks has ${sinks.length} entries, but may have at most ${MOST_SINKS}`);
   }
   if (signal?.aborted) throw aborted(signal);
-  // Before anything is done to the sockets.
-  engine();
   const started = performance.now();
   const ends: End[] = [];
   const files: number[] = [];

@@ -1,9 +1,9 @@
-// Preloaded (`--import`) into processes that are to believe they run on the platform FORCED_PLATFORM. The packages that run
-// them (esbuild, for one, has a binary for each platform) are told the truth.
+// Preloaded (`--import`) into processes that are to believe they run on the platform FORCED_PLATFORM. Node itself (where
+// temporary files go) and the packages that run them (esbuild has a binary for each platform) are told the truth.
 const { platform } = process;
 Object.defineProperty(process, 'platform', {
   get() {
     const [, , caller = ''] = (new Error().stack ?? '').split('\n');
-    return caller.includes('/node_modules/') ? platform : process.env.FORCED_PLATFORM;
+    return /\/node_modules\/|\bnode:/.test(caller) ? platform : process.env.FORCED_PLATFORM;
   },
 });

@@ -263,7 +263,14 @@ export class Delivery {
     // The head says something that a bare body cannot follow (somebody has changed the length, say).
     if (!sent) {
       if (token === CURRENT) token = staticEngine().holdCurrent();
-      this.#body(reply, answer, token, undefined).pipe(raw);
+      const body = this.#body(reply, answer, token, undefined);
+      // The client has a part of the file: only the end of the connection tells it so.
+      body.once('error', (error) => {
+        logFailure(reply.log, error as ZerosendError, answer.file);
+        raw.destroy();
+      });
+      raw.once('close', () => body.destroy());
+      body.pipe(raw);
     }
   }
 
