@@ -6,7 +6,6 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readdirSync, readlinkSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -35,8 +34,6 @@ const argumentsOf = (script: string, args: string[]) => [
 const environment = (platform: Platform, more: NodeJS.ProcessEnv = {}) => ({
   ...process.env,
   FORCED_PLATFORM: platform,
-  // Where Windows looks for it; what is not said becomes a directory `undefined\\temp` here.
-  TEMP: tmpdir(),
   ...more,
 });
 
