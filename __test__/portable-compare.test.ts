@@ -401,11 +401,11 @@ async function compare(t: ExecutionContext, questions: Iterable<[string, Both, Q
   return count;
 }
 
-const same = (a: Said, b: Said): boolean => ordered(a) === ordered(b);
+const same = (a: Said, b: Said): boolean => a.body === b.body && ordered(a) === ordered(b);
 
-function ordered(said: Said): string {
-  const { answer = {}, ...rest } = said;
-  return JSON.stringify([Object.entries(answer).sort(), rest]);
+/** All but the body. */
+function ordered({ answer, error }: Said): string {
+  return JSON.stringify([Object.entries(answer ?? {}).sort(), error]);
 }
 
 serial('every site, every path', async (t) => {
@@ -422,8 +422,8 @@ serial('every site, every path', async (t) => {
         for (const path of PATHS) {
           at += 1;
           yield [name, both, { path }];
-          if (at % 2 === 0) yield [name, both, { path, encoded: false, headOnly: true }];
-          else
+          if (at % 3 === 0) yield [name, both, { path, encoded: false, headOnly: true }];
+          if (at % 3 === 1)
             yield [
               name,
               both,
@@ -439,19 +439,21 @@ serial('every site, every path', async (t) => {
   await settled(t, before);
 });
 
-serial('every site, every condition', async (t) => {
+serial('all sites, all conditions', async (t) => {
   const made = tree(t);
   const all = sites(made).map(([name, settings]) => [name, new Both(settings)] as const);
   const count = await compare(
     t,
     (function* () {
       let at = 0;
-      for (const [name, both] of all) {
+      for (const [number, [name, both]] of all.entries()) {
         for (const condition of conditions()) {
           at += 1;
-          // One in three: HEAD.
+          // The first sites are asked all of them, the others a third each.
+          if (number >= 12 && (at + number) % 3 !== 0) continue;
+          // One in four: HEAD.
           const path = condition.acceptEncoding === undefined ? '/a.txt' : '/app.js';
-          yield [name, both, { path, headOnly: at % 3 === 0, conditions: condition }];
+          yield [name, both, { path, headOnly: at % 4 === 0, conditions: condition }];
         }
       }
       for (const [name, both] of all.slice(0, 3)) {
@@ -460,7 +462,7 @@ serial('every site, every condition', async (t) => {
       }
     })(),
   );
-  t.true(count > 10_000, `${count} requests`);
+  t.true(count > 6000, `${count} requests`);
   for (const [, both] of all) both.close();
 });
 

@@ -22,6 +22,8 @@ export interface Said {
 }
 
 interface Asking {
+  /** What `ETAG` and `DATE` stand for, by site and file. */
+  validators: Map<string, { etag: string; date: string }>;
   engine: StaticEngine;
   ask: (start: (number: number) => void) => Promise<NativeEvent>;
 }
@@ -29,8 +31,9 @@ interface Asking {
 const waiting = new Map<number, (event: NativeEvent) => void>();
 let asked = 0;
 
-const native: Asking = { engine: engine(), ask };
+const native: Asking = { validators: new Map(), engine: engine(), ask };
 const portable: Asking = {
+  validators: new Map(),
   engine: new PortableEngine((event) => {
     waiting.get(event.request)?.(event);
     waiting.delete(event.request);
@@ -100,15 +103,19 @@ async function fill(asking: Asking, site: number, question: Question): Promise<R
   const { acceptEncoding } = conditions;
   const plain = acceptEncoding === undefined ? {} : { acceptEncoding };
   const whole = { path, headOnly: true, conditions: plain, ...(encoded === undefined ? {} : { encoded }) };
-  const { answer } = await answerOf(asking, site, whole);
-  const value = (name: string) => answer.headers[answer.headers.indexOf(name) + 1] ?? '';
-  const etag = value('etag');
+  const key = JSON.stringify([site, whole]);
+  // No file changes while questions are asked.
+  let validators = asking.validators.get(key);
+  if (validators === undefined) {
+    const { answer } = await answerOf(asking, site, whole);
+    const value = (name: string) => answer.headers[answer.headers.indexOf(name) + 1] ?? '';
+    validators = { etag: value('etag'), date: value('last-modified') };
+    asking.validators.set(key, validators);
+  }
+  const { etag, date } = validators;
   const filled = Object.entries(conditions).map(([name, text]) => [
     name,
-    (text as string)
-      .replaceAll('ETAG', etag)
-      .replaceAll('OPAQUE', etag.replace('W/', ''))
-      .replaceAll('DATE', value('last-modified')),
+    (text as string).replaceAll('ETAG', etag).replaceAll('OPAQUE', etag.replace('W/', '')).replaceAll('DATE', date),
   ]);
   return Object.fromEntries(filled);
 }
