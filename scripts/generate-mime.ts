@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 type Types = Record<string, string[]>;
 const require = createRequire(import.meta.url);
 const { version } = require('mime/package.json') as { version: string };
-if (!version.startsWith('3.')) throw new Error(`mime is ${version}, @fastify/send uses 3.x: npm i -D mime@3`);
+if (!version.startsWith('3.')) throw new Error(`mime is ${version}, @fastify/send uses 3.x: npm i mime@3`);
 
 // A leading `*` marks an extension whose type is defined elsewhere.
 const byExtension = new Map<string, string>();
