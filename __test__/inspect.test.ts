@@ -1,7 +1,7 @@
 /** probe, memoryMaps and pageCache, each against what else can be asked: strace, procfs, fincore. */
 import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, statfsSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statfsSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -55,12 +55,14 @@ const MARKS: Record<string, RegExp> = {
 
 /** `zerosend probe --json` under strace: its answer, and the calls that it made. */
 function traced(t: ExecutionContext, ...inject: string[]): { found: Probe; trace: string } {
-  const log = join(scratch(t), 'trace');
+  const directory = scratch(t);
   const node = [process.execPath, MAIN, 'probe', '--json'];
   const wanted = inject.length > 0 ? inject.flatMap((one) => ['-e', `inject=${one}`]) : [];
-  const { stdout, stderr } = spawnSync('strace', ['-f', '-qq', '-o', log, ...wanted, ...node]);
+  // A file for each thread: in one file a call of one is cut in two by those of others.
+  const { stdout, stderr } = spawnSync('strace', ['-ff', '-qq', '-o', join(directory, 'trace'), ...wanted, ...node]);
   t.true(stdout.length > 0, stderr.toString());
-  return { found: JSON.parse(stdout.toString()), trace: readFileSync(log, 'latin1') };
+  const trace = readdirSync(directory).map((name) => readFileSync(join(directory, name), 'latin1').replace(/^/gm, ' '));
+  return { found: JSON.parse(stdout.toString()), trace: trace.join('') };
 }
 
 needing('strace')('probe: each claim is a call that was made, and that said so', (t) => {

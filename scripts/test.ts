@@ -1,18 +1,25 @@
-/** Runs all tests, those of Rust and those of the built package, and ends with one line that sums both. */
+/** Runs all tests, those of Rust and those of the built package, and ends with one line that sums all. */
 import { run } from './run.js';
 import { installTools } from './tools.js';
 
 const sum = (output: string, pattern: RegExp): number =>
   [...output.matchAll(pattern)].reduce((total, match) => total + Number(match[1]), 0);
 
+/** Tests of the package and its release, which compile and install for minutes: after those that look at times. */
+const HEAVY = ['install', 'package', 'release'].map((name) => `__test__/${name}.test.ts`);
+
 installTools();
 const rust = await run('cargo', ['test', '--workspace', '--quiet']);
-const node = await run('ava', ['--tap']);
+const ava = [
+  await run('ava', ['--tap', '__test__/**/*.test.ts', ...HEAVY.map((file) => `!${file}`)]),
+  await run('ava', ['--tap', ...HEAVY]),
+];
+const node = ava.map(({ output }) => output).join('\n');
 
-let passed = sum(rust.output, /^test result: .*?(\d+) passed/gm) + sum(node.output, /^# pass (\d+)$/gm);
-let failed = sum(rust.output, /^test result: .*?(\d+) failed/gm) + sum(node.output, /^# fail (\d+)$/gm);
+let passed = sum(rust.output, /^test result: .*?(\d+) passed/gm) + sum(node, /^# pass (\d+)$/gm);
+let failed = sum(rust.output, /^test result: .*?(\d+) failed/gm) + sum(node, /^# fail (\d+)$/gm);
 // What fails without a count (a crate that does not compile, a test file that throws) is a failure all the same.
-if (failed === 0 && (rust.code !== 0 || node.code !== 0)) failed = 1;
+if (failed === 0 && [rust, ...ava].some(({ code }) => code !== 0)) failed = 1;
 if (passed === 0) failed ||= 1;
 passed = Math.max(0, passed);
 console.log(`${passed} passed, ${failed} failed`);

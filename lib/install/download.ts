@@ -9,6 +9,8 @@ const TRIES = 3;
 const PAUSE_MS = 500;
 /** Milliseconds without a byte until it is given up. */
 const STALL_MS = 30_000;
+/** Milliseconds for all of it. */
+const DEADLINE_MS = 600_000;
 
 const BY_HAND = 'or download it elsewhere and run "npx zerosend install --from <file>"';
 
@@ -30,11 +32,12 @@ export async function download(address: URL, size: number, progress?: (bytes: nu
   // Only here, so that nobody else waits for it to be loaded.
   const { EnvHttpProxyAgent, fetch } = await import('undici');
   const proxies = readProxies();
+  const signal = AbortSignal.timeout(DEADLINE_MS);
   const dispatcher = new EnvHttpProxyAgent({ ...proxies, headersTimeout: STALL_MS, bodyTimeout: STALL_MS });
   try {
     for (let attempt = 1; ; attempt++) {
       try {
-        const response = await fetch(url, { dispatcher, headers });
+        const response = await fetch(url, { dispatcher, headers, signal });
         return await read(url, response, size, progress);
       } catch (error) {
         const told = error instanceof Refusal || error instanceof Passing ? error : explain(url, error, proxies);
@@ -110,6 +113,9 @@ function explain(url: URL, error: unknown, { httpProxy, httpsProxy }: Proxies): 
   const proxy = url.protocol === 'https:' ? httpsProxy : httpProxy;
   let cause = error as NodeJS.ErrnoException;
   while (cause.cause instanceof Error) cause = cause.cause as NodeJS.ErrnoException;
+  if (cause.name === 'TimeoutError') {
+    return new Refusal(`${url} is too slow: it has taken ${DEADLINE_MS / 60_000} minutes; use a mirror, ${BY_HAND}`);
+  }
   const [, refusal] = /^Proxy response \((\d+)\)/.exec(cause.message) ?? [];
   if (refusal !== undefined && proxy !== undefined) {
     const what = refusal === '407' ? 'put user and password into its URL' : 'ask who runs it';
