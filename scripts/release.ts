@@ -17,7 +17,7 @@ import semver from 'semver';
 
 import { binaryName, TARGETS } from '../lib/binary.js';
 import { VERSION } from '../lib/package.js';
-import { canRelease, compile, compileOwn } from './release/binary.js';
+import { canRelease, compile } from './release/binary.js';
 import { notes, released } from './release/changelog.js';
 import { describe, inspect } from './release/inspect.js';
 import { ROOT } from './run.js';
@@ -58,13 +58,14 @@ function mark(cwd: string, version: string): void {
   git(cwd, 'tag', '--annotate', `v${version}`, '--message', `zerosend ${version}`);
 }
 
-/** Binaries, as many as this machine can make. */
-async function compileAll(cwd: string, directory: string): Promise<void> {
+/** Binaries, as many as this machine can make. The TypeScript in the clone has been compiled. */
+async function compileAll(clone: string, directory: string): Promise<void> {
   const possible = TARGETS.filter(canRelease);
-  for (const target of possible) await compile(target, directory, cwd);
+  for (const target of possible) await compile(target, directory, clone);
   if (possible.length > 0) return;
   console.log('without cargo-zigbuild: for this machine alone, and for its glibc; see scripts/release/binary.ts');
-  await compileOwn(directory, cwd);
+  const args = ['dist/lib/cli/main.js', 'install', '--build', '--to', directory];
+  execFileSync('node', args, { cwd: clone, stdio: 'inherit' });
 }
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { 'dry-run': { type: 'boolean' } } });
@@ -80,9 +81,9 @@ try {
   symlinkSync(`${ROOT}node_modules`, path.join(clone, 'node_modules'));
   mark(clone, version);
   const directory = path.join(clone, 'release');
-  await compileAll(clone, directory);
   const inClone = (tool: string, ...args: string[]) => execFileSync(tool, args, { cwd: clone, stdio: 'inherit' });
   inClone('node_modules/.bin/tsc', '-p', 'tsconfig.json');
+  await compileAll(clone, directory);
   // By the clone's own scripts: they know its version.
   inClone('node_modules/.bin/tsx', 'scripts/release/assemble.ts', 'release');
   writeFileSync(

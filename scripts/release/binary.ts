@@ -12,7 +12,7 @@ import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { binaryName, ownTarget, TARGETS } from '../../lib/binary.js';
+import { binaryName, TARGETS } from '../../lib/binary.js';
 import { ROOT, run } from '../run.js';
 import { GLIBC_FLOOR } from './inspect.js';
 
@@ -54,18 +54,6 @@ export async function compile(target: Target, directory: string, cwd = ROOT, bui
     path.join(targetDirectory, triple, 'release/libzerosend_node.so'),
     path.join(directory, binaryName(target)),
   );
-}
-
-/** Compiles for this machine alone, with its own linker: the binary then asks for this machine's glibc. */
-export async function compileOwn(directory: string, cwd = ROOT): Promise<Target> {
-  const target = ownTarget() as Target;
-  const targetDirectory = path.join(ROOT, 'target');
-  const args = ['build', '--release', '--locked', '-p', 'zerosend-node', '--target-dir', targetDirectory];
-  const { code } = await run('cargo', args, {}, cwd);
-  if (code !== 0) throw new Error(`${target} could not be compiled`);
-  mkdirSync(directory, { recursive: true });
-  copyFileSync(path.join(targetDirectory, 'release/libzerosend_node.so'), path.join(directory, binaryName(target)));
-  return target;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
