@@ -20,7 +20,7 @@ import test, { type ExecutionContext } from 'ava';
 
 import { PROJECT_URL, VERSION } from '../lib/package.js';
 import { scratch } from './support/files.js';
-import { BINARY, consumer, type Ended, host, makeRelease, ON_HOST } from './support/release.js';
+import { BINARY, consumer, type Ended, host, makeRelease, ON_HOST, quickly } from './support/release.js';
 import { certificate } from './support/tls.js';
 
 const release = makeRelease();
@@ -500,16 +500,11 @@ test('--build: without cargo, with one that is too old, and for real', async (t)
     [],
   );
 
-  // Not as released, but the same sources in a third of the time.
-  const quick = {
-    CARGO_PROFILE_RELEASE_LTO: 'off',
-    CARGO_PROFILE_RELEASE_OPT_LEVEL: '0',
-    CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '16',
-  };
+  const { CARGO_HOME, RUSTUP_HOME } = process.env;
   const { code, stdout, stderr } = await zerosend(['install', '--build'], {
-    ...quick,
-    CARGO_HOME: process.env.CARGO_HOME,
-    RUSTUP_HOME: process.env.RUSTUP_HOME,
+    ...quickly('test-install'),
+    CARGO_HOME,
+    RUSTUP_HOME,
   });
   t.deepEqual([code, stdout], [0, `installed ${binary}\n`], stderr);
   t.notDeepEqual(readFileSync(binary), readFileSync(path.join(release.directory, BINARY)));

@@ -10,6 +10,7 @@ import { PACKAGE_ROOT, VERSION } from '../lib/package.js';
 import { notes, released } from '../scripts/release/changelog.js';
 import { inspect } from '../scripts/release/inspect.js';
 import { scratch } from './support/files.js';
+import { quickly } from './support/release.js';
 
 const CHANGELOG = '# Changes\n\n## Unreleased\n\n### Added\n\n- This.\n\n## 0.1.0 - 2026-01-02\n\n- That.\n';
 
@@ -83,15 +84,10 @@ function clone(t: ExecutionContext) {
   git('commit', '--quiet', '--message', 'All');
   execFileSync('git', ['clone', '--quiet', '--bare', directory, origin]);
   git('remote', 'add', 'origin', origin);
-  // The same sources in a third of the time; without zig, for this machine alone.
-  const quick = {
-    CARGO_PROFILE_RELEASE_LTO: 'off',
-    CARGO_PROFILE_RELEASE_OPT_LEVEL: '0',
-    CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '16',
-  };
+  // Without zig, for this machine alone.
   const release = (...args: string[]) =>
     new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) => {
-      const options = { cwd: directory, env: { ...process.env, ...quick }, maxBuffer: 2 ** 26 };
+      const options = { cwd: directory, env: { ...process.env, ...quickly('test-release') }, maxBuffer: 2 ** 26 };
       execFile(
         path.join(PACKAGE_ROOT, 'node_modules/.bin/tsx'),
         ['scripts/release.ts', ...args],

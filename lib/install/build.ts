@@ -11,17 +11,21 @@ import { PACKAGE_ROOT } from '../package.js';
 /** What the crates need, as in Cargo.toml. */
 const LEAST_RUST = [1, 88] as const;
 
-/** The bytes of a binary for this machine. Takes a minute or two, and the crates from the network. */
+/**
+ * The bytes of a binary for this machine. Takes a minute or two, and the crates from the network. What cargo makes on the way stays where
+ * `CARGO_TARGET_DIR` says, or nowhere.
+ */
 export async function build(): Promise<Buffer> {
   checkSources();
   checkCargo();
+  const { CARGO_TARGET_DIR } = process.env;
   // Not in the package: that may be read-only, and is nobody's place for hundreds of megabytes.
-  const directory = await mkdtemp(path.join(tmpdir(), 'zerosend-build-'));
+  const directory = CARGO_TARGET_DIR || (await mkdtemp(path.join(tmpdir(), 'zerosend-build-')));
   try {
     await compile(directory);
-    return await readFile(path.join(directory, 'release/libzerosend_node.so'));
+    return await readFile(path.resolve(directory, 'release/libzerosend_node.so'));
   } finally {
-    await rm(directory, { recursive: true, force: true });
+    if (!CARGO_TARGET_DIR) await rm(directory, { recursive: true, force: true });
   }
 }
 
@@ -51,7 +55,7 @@ function checkCargo(): void {
 }
 
 async function compile(directory: string): Promise<void> {
-  const args = ['build', '--release', '--locked', '-p', 'zerosend-node', '--target-dir', directory];
+  const args = ['build', '--release', '--locked', '-p', 'zerosend-node', '--target-dir', path.resolve(directory)];
   const env = { ...process.env };
   // On musl the default is a static C library, which leaves no way to make a shared one.
   if (ownTarget().endsWith('-musl')) env.RUSTFLAGS = `${env.RUSTFLAGS ?? ''} -C target-feature=-crt-static`.trim();
