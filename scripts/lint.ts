@@ -38,6 +38,9 @@ contents().forEach((text, at) => {
   if (text !== before[at]) failures.push(`${GENERATED[at]} was not up to date; commit what is there now`);
 });
 
+// What `npm ci` has made anew is compared with what was committed.
+if (process.env.CI) await check('committed', 'git', ['diff', '--exit-code', '--stat', '--', ...GENERATED]);
+
 const dependents = await run('cargo', ['tree', '-p', 'zerosend-core', '--edges', 'normal', '--prefix', 'none']);
 if (dependents.output.includes('napi')) failures.push('zerosend-core must not know of napi');
 
