@@ -132,6 +132,18 @@ test('binaries that are no good: damaged, cut off, for others, of another versio
     await zerosend(['install', '--mirror', url]),
     /the binary is of zerosend \S+, and this is zerosend 99\.0\.0/,
   );
+  // What is brought is tried before it has its name.
+  rmSync(binary);
+  const brought = await zerosend(['install', '--from', path.join(release.directory, BINARY)]);
+  failed(
+    t,
+    brought,
+    /the binary is of zerosend \S+, and this is zerosend 99\.0\.0; run "npx zerosend install --build"/,
+  );
+  t.deepEqual(
+    readdirSync(root).filter((name) => name.endsWith('.node')),
+    [],
+  );
 });
 
 test('platforms without a binary', async (t) => {
