@@ -186,6 +186,9 @@ test('ZEROSEND_BINARY, and --to', async (t) => {
     await zerosend(['probe'], { ZEROSEND_BINARY: '/nowhere/x.node' }),
     /\/nowhere\/x\.node is missing; change ZEROSEND_BINARY, or unset it$/m,
   );
+  const fifo = path.join(directory, 'fifo.node');
+  execFileSync('mkfifo', [fifo]);
+  failed(t, await zerosend(['probe'], { ZEROSEND_BINARY: fifo }), /fifo\.node: .*; change ZEROSEND_BINARY/);
   const script = path.join(directory, 'script.js');
   writeFileSync(script, 'console.log("run")');
   failed(
@@ -297,6 +300,12 @@ test('no network, wrong mirrors, wrong flags', async (t) => {
       new RegExp(`the mirror '${mirror}' must be a URL that begins with https`),
     );
   }
+  failed(
+    t,
+    await zerosend(['install', '--mirror', 'http://me:1%@127.0.0.1/']),
+    /of the mirror has a % that encodes nothing/,
+  );
+  failed(t, await zerosend(['install'], { HTTPS_PROXY: 'http://%%' }), /the HTTPS proxy 'http:\/\/%%' must be a URL/);
   failed(t, await zerosend(['install', '--build', '--from', 'x']), /--build and --from exclude each other/, 2);
   failed(t, await zerosend(['install', '--force']), /Unknown option '--force'/, 2);
   failed(t, await zerosend(['install', 'linux']), /Unexpected argument/, 2);
@@ -325,6 +334,8 @@ test('a package of no release, and a release without this platform', async (t) =
     await zerosend(['install']),
     /the release of zerosend \S+ has no binary for linux-\w+ with .*; run "npx zerosend install --build"/,
   );
+  writeFileSync(checksums, '{');
+  failed(t, await zerosend(['install']), /checksums\.json' cannot be read \(.*\); install the package anew/);
   rmSync(checksums);
   failed(
     t,
@@ -396,7 +407,7 @@ test('the address of the project, through a proxy, by a certificate of the compa
   failed(
     t,
     await zerosend(['install'], { HTTPS_PROXY: 'proxy.example:3128' }),
-    /the HTTPS proxy 'proxy\.example:3128' must begin with http/,
+    /the HTTPS proxy 'proxy\.example:3128' must be a URL that begins with http/,
   );
   // As npm says it, and for hosts that are not to be asked through it.
   const npm = await proxy(t, port);

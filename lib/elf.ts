@@ -1,5 +1,5 @@
 /** What can be seen of a binary before it is loaded. The loader of the system is not so careful: a file that was cut off kills the process. */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 
 /** `e_machine`, elf(5). */
 const MACHINES: Record<string, number> = { x64: 62, arm64: 183 };
@@ -10,7 +10,8 @@ const HEADER = 64;
 /** Why `file` cannot be a binary for `arch`; `undefined` when nothing speaks against it. Throws what open(2) fails with. */
 export function elfFault(file: string, arch: string): string | undefined {
   const header = Buffer.alloc(HEADER);
-  const fd = openSync(file, 'r');
+  // A FIFO would have everybody wait who imports the package.
+  const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
   let read: number;
   let size: number;
   try {

@@ -25,9 +25,7 @@ class Passing extends Error {}
  */
 export async function download(address: URL, size: number, progress?: (bytes: number) => void): Promise<Buffer> {
   // fetch takes no user and password in a URL.
-  const { username, password } = address;
-  const credentials = Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`).toString('base64');
-  const headers: Record<string, string> = username === '' ? {} : { authorization: `Basic ${credentials}` };
+  const headers: Record<string, string> = address.username === '' ? {} : { authorization: credentials(address) };
   const url = new URL(withoutCredentials(address));
   // Only here, so that nobody else waits for it to be loaded.
   const { EnvHttpProxyAgent, fetch } = await import('undici');
@@ -47,6 +45,16 @@ export async function download(address: URL, size: number, progress?: (bytes: nu
     }
   } finally {
     await dispatcher.destroy();
+  }
+}
+
+/** User and password of a URL as the header has them, RFC 7617. */
+function credentials(address: URL): string {
+  try {
+    const [user, password] = [address.username, address.password].map(decodeURIComponent);
+    return `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+  } catch {
+    throw new Refusal('user or password of the mirror has a % that encodes nothing; write %25 for it');
   }
 }
 
@@ -101,8 +109,8 @@ function readProxies(): Proxies {
     ['HTTPS', secure],
     ['HTTP', plain],
   ]) {
-    if (proxy && !/^https?:\/\//.test(proxy)) {
-      throw new Refusal(`the ${scheme} proxy '${proxy}' must begin with http:// or https://`);
+    if (proxy && !(/^https?:\/\//.test(proxy) && URL.canParse(proxy))) {
+      throw new Refusal(`the ${scheme} proxy '${proxy}' must be a URL that begins with http:// or https://`);
     }
   }
   return proxies;

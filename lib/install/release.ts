@@ -14,14 +14,13 @@ export interface Checksum {
 
 /** The checksums of a release's binaries; `undefined` for a package that is of no release. */
 export function releasedChecksums(): Record<string, Checksum> | undefined {
-  let text: string;
+  const file = path.join(PACKAGE_ROOT, 'checksums.json');
   try {
-    text = readFileSync(path.join(PACKAGE_ROOT, 'checksums.json'), 'utf8');
+    return (JSON.parse(readFileSync(file, 'utf8')) as { files: Record<string, Checksum> }).files;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
+    throw new Error(`'${file}' cannot be read (${(error as Error).message}); install the package anew`);
   }
-  return (JSON.parse(text) as { files: Record<string, Checksum> }).files;
 }
 
 /**
