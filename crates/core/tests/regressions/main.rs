@@ -1,0 +1,9 @@
+//! A home for each fault that was found in use: one test for one fault and its kin, in the file of its subject. Each of
+//! them failed before the fault was repaired. Their counterparts through the public API are in `__test__/regressions/`.
+
+mod files;
+mod mirrors;
+mod relay;
+mod server;
+mod shm;
+mod transfer;

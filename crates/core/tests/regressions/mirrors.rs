@@ -1,0 +1,1 @@
+//! Mirrors of relays, and access logs: files that several writers append to.

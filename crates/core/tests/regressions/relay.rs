@@ -1,0 +1,1 @@
+//! Relays and proxies: bytes, resets, addresses, limits.

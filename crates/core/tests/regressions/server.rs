@@ -1,0 +1,1 @@
+//! The native server: connections, heads, budgets, draining.

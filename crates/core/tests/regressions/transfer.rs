@@ -1,0 +1,1 @@
+//! Transfers, the reactor and the thread pool.
