@@ -20,6 +20,7 @@
 //! | [`raw`] | single calls, checked, for those who build their own |
 //! | [`sys`] | the only unsafe code: one file per syscall family, never loops |
 //! | [`error`], [`stats`] | typed errors; counters |
+//! | [`failpoint`] | places where tests inject panics and delays |
 //!
 //! This crate knows nothing of Node; `crates/node` binds it.
 #![deny(unsafe_code)]
@@ -27,6 +28,7 @@
 pub mod bench;
 pub mod cache;
 pub mod error;
+pub mod failpoint;
 pub mod files;
 pub mod http;
 pub mod inspect;

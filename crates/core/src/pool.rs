@@ -90,7 +90,10 @@ impl Pool {
 
 fn contain(job: Job) {
     // A panic of a job is that job's loss: whoever waits for it is told by the drop of what the job owned.
-    let _ = catch_unwind(AssertUnwindSafe(job));
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        crate::failpoint::failpoint!("pool::job");
+        job();
+    }));
 }
 
 #[cfg(test)]

@@ -273,6 +273,7 @@ impl FileCache {
             if let Some(file) = self.hit(&key, origin) {
                 return Ok(Fetched::File(file));
             }
+            crate::failpoint::failpoint!("cache::load");
             Some(flight)
         } else {
             None

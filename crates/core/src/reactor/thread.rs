@@ -129,6 +129,7 @@ impl State {
     }
 
     fn obey(&mut self, command: Command) {
+        crate::failpoint::failpoint!("reactor::command");
         match command {
             Command::Submit(id, job, cancel) => self.admit(id, job, cancel),
             Command::Cancel(id) => {
@@ -193,6 +194,7 @@ impl State {
         if running.cancel.is_requested() {
             return self.finish(token, Err(aborted()));
         }
+        crate::failpoint::failpoint!("reactor::turn");
         let budget = running.job.chunk.min(SLICE);
         if let Work::Receive(_) = running.job.work {
             running.away = true;

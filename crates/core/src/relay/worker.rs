@@ -163,6 +163,7 @@ impl Worker {
     }
 
     fn receive(&mut self, message: Message) {
+        crate::failpoint::failpoint!("relay::message");
         match message {
             Message::Drain(end) => {
                 self.accept();
@@ -216,6 +217,7 @@ impl Worker {
 
     fn admit(&mut self, socket: OwnedFd, peer: Option<SocketAddr>) {
         let shared = self.shared.clone();
+        crate::failpoint::failpoint!("relay::accept");
         shared.stats.accepted.add(1);
         if shared.connections.load(Ordering::Relaxed) >= shared.options.connections {
             shared.stats.refused.add(1);
@@ -445,7 +447,10 @@ impl Worker {
             token,
             mailbox: &self.mailbox,
         };
-        let outcome = catch_unwind(AssertUnwindSafe(|| link.pump(&mut means)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            crate::failpoint::failpoint!("relay::turn");
+            link.pump(&mut means)
+        }));
         self.shared.stats.count(link);
         let asked = link.refusing().try_for_each(|(side, end)| {
             if !side.is_pollable() {

@@ -283,6 +283,7 @@ impl Worker {
     }
 
     fn admit(&mut self, socket: OwnedFd, client: Option<SocketAddr>) {
+        crate::failpoint::failpoint!("server::accept");
         self.cx.stats.accepted.add(1);
         if let Some(door) = &self.cx.shared.options.door
             && door.is_full(self.cx.shared.connections.load(Ordering::Relaxed))
@@ -352,7 +353,11 @@ impl Worker {
         if self.cx.buffer.len() < BUFFER {
             self.cx.buffer.resize(BUFFER, 0);
         }
-        let next = catch_unwind(AssertUnwindSafe(|| act(connection, &mut self.cx))).unwrap_or_else(|_| {
+        let turn = || {
+            crate::failpoint::failpoint!("server::turn");
+            act(connection, &mut self.cx)
+        };
+        let next = catch_unwind(AssertUnwindSafe(turn)).unwrap_or_else(|_| {
             self.cx.stats.failures.add(1);
             Next::Close
         });
@@ -412,6 +417,7 @@ impl Worker {
     }
 
     fn obey(&mut self, message: Message) {
+        crate::failpoint::failpoint!("server::message");
         match message {
             Message::CloseIdle => {
                 let idle = self.connections.iter().filter(|(_, connection)| connection.idle_since().is_some());
