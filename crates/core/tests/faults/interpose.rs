@@ -1,0 +1,289 @@
+//! The C library's wrappers of system calls, replaced in this test binary: each may fail, move fewer bytes than asked for,
+//! or take its time, as a seed decides.
+//!
+//! Symbols of an executable come before those of shared libraries, so every call of the product, of `nix` and of the
+//! standard library arrives here first. Only the product's own threads (their names begin with `zerosend-`) are
+//! affected, and threads that ask for it with [`Here`]: clients and peers of the tests stay reliable.
+//!
+//! The failures are those that a kernel can give for the call. `EAGAIN` is given only where no readiness event is owed
+//! for it: an edge-triggered descriptor that says `EAGAIN` while it is readable would wait without end, and the kernel
+//! never does that.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use libc::{EpollEvent, iovec, mode_t, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t, stat64};
+
+mod libc {
+    #![allow(non_camel_case_types)]
+    pub use ::libc::*;
+    pub type EpollEvent = epoll_event;
+}
+
+/// Chances in a thousand calls.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rates {
+    /// The call fails.
+    pub error: u32,
+    /// It moves fewer bytes than asked for.
+    pub short: u32,
+    /// It takes up to three milliseconds longer.
+    pub delay: u32,
+}
+
+static SEED: AtomicU64 = AtomicU64::new(0);
+/// Counts changes of the seed, so that threads notice them.
+static EPOCH: AtomicU32 = AtomicU32::new(0);
+static ERROR: AtomicU32 = AtomicU32::new(0);
+static SHORT: AtomicU32 = AtomicU32::new(0);
+static DELAY: AtomicU32 = AtomicU32::new(0);
+static INJECTED: AtomicU64 = AtomicU64::new(0);
+
+/// From now on, calls fail at these rates.
+pub fn begin(seed: u64, rates: Rates) {
+    SEED.store(seed, Ordering::Relaxed);
+    ERROR.store(rates.error, Ordering::Relaxed);
+    SHORT.store(rates.short, Ordering::Relaxed);
+    DELAY.store(rates.delay, Ordering::Relaxed);
+    EPOCH.fetch_add(1, Ordering::Release);
+}
+
+/// From now on, the kernel answers.
+pub fn end() {
+    begin(0, Rates::default());
+}
+
+/// Failures, short counts and delays so far.
+pub fn injected() -> u64 {
+    INJECTED.load(Ordering::Relaxed)
+}
+
+thread_local! {
+    static STATE: Cell<u64> = const { Cell::new(0) };
+    static SEEN: Cell<u32> = const { Cell::new(0) };
+    /// 0: not looked yet; 1: a thread of the tests; 2: one of the product.
+    static KIND: Cell<u8> = const { Cell::new(0) };
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// While it lives, calls of this thread fail as well.
+pub struct Here(());
+
+impl Here {
+    pub fn new() -> Self {
+        DEPTH.set(DEPTH.get() + 1);
+        Self(())
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
+fn is_affected() -> bool {
+    if DEPTH.get() > 0 {
+        return true;
+    }
+    if KIND.get() == 0 {
+        let mut name = [0u8; 16];
+        // SAFETY: PR_GET_NAME writes 16 bytes at most, the size of the buffer; see prctl(2).
+        unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+        // A thread has its parent's name until it sets one: not decided before it is a final one.
+        match &name {
+            name if name.starts_with(b"zerosend-") => KIND.set(2),
+            _ => return false,
+        }
+    }
+    KIND.get() == 2
+}
+
+/// xorshift64*, seeded for each thread and epoch.
+pub fn random() -> u64 {
+    let epoch = EPOCH.load(Ordering::Acquire);
+    if SEEN.get() != epoch || STATE.get() == 0 {
+        SEEN.set(epoch);
+        // SAFETY: gettid(2) takes nothing and cannot fail.
+        let thread = unsafe { libc::gettid() } as u64;
+        STATE.set((SEED.load(Ordering::Relaxed) ^ thread.wrapping_mul(0x9E37_79B9_7F4A_7C15)) | 1);
+    }
+    let mut state = STATE.get();
+    state ^= state >> 12;
+    state ^= state << 25;
+    state ^= state >> 27;
+    STATE.set(state);
+    state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11
+}
+
+fn chance(rate: &AtomicU32) -> bool {
+    let rate = rate.load(Ordering::Relaxed);
+    rate > 0 && random() % 1000 < u64::from(rate)
+}
+
+/// Delays the call now and then, and says with which errno it fails, if it does.
+fn failure(errnos: &[c_int]) -> Option<c_int> {
+    if !is_affected() {
+        return None;
+    }
+    if chance(&DELAY) {
+        INJECTED.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: usleep(3) takes a number only.
+        unsafe { libc::usleep((random() % 3000) as c_uint) };
+    }
+    if errnos.is_empty() || !chance(&ERROR) {
+        return None;
+    }
+    INJECTED.fetch_add(1, Ordering::Relaxed);
+    Some(errnos[(random() % errnos.len() as u64) as usize])
+}
+
+/// What is left of a length.
+fn shortened(length: size_t) -> size_t {
+    if length > 1 && is_affected() && chance(&SHORT) {
+        INJECTED.fetch_add(1, Ordering::Relaxed);
+        return 1 + (random() as size_t) % (length - 1);
+    }
+    length
+}
+
+fn fail_with(errno: c_int) {
+    // SAFETY: the address of this thread's errno, which lives as long as the thread.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+/// The address of the C library's own function.
+fn real(cache: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
+    let known = cache.load(Ordering::Relaxed);
+    if !known.is_null() {
+        return known;
+    }
+    // SAFETY: a string that ends with NUL; RTLD_NEXT finds the definition after that of this executable.
+    let found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+    assert!(!found.is_null(), "the C library has no {name:?}");
+    cache.store(found, Ordering::Relaxed);
+    found
+}
+
+fn name(with_nul: &'static str) -> &'static CStr {
+    CStr::from_bytes_with_nul(with_nul.as_bytes()).unwrap_or(c"")
+}
+
+/// Defines a wrapper: what may fail it, and which argument is a length that may be cut.
+macro_rules! wrap {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty, $errnos:expr $(, short $length:ident)?;)*) => { $(
+        /// Replaces the C library's function.
+        ///
+        /// # Safety
+        ///
+        /// As for the function of that name.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($argument: $type),*) -> $result {
+            static REAL: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+            let errnos: &[c_int] = $errnos;
+            if let Some(errno) = failure(errnos) {
+                fail_with(errno);
+                return !0;
+            }
+            $(let $length = shortened($length);)?
+            let address = real(&REAL, name(concat!(stringify!($name), "\0")));
+            // SAFETY: the C library's function of this name has this type.
+            let function = unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($type),*) -> $result>(address) };
+            // SAFETY: the caller answers for the arguments.
+            unsafe { function($($argument),*) }
+        }
+    )* };
+}
+
+/// Wake-ups by eventfd(2) are eight bytes and cannot fail in a kernel.
+fn unless_wakeup(length: size_t, errnos: &'static [c_int]) -> &'static [c_int] {
+    if length == 8 { &[] } else { errnos }
+}
+
+fn on_add(operation: c_int, errnos: &'static [c_int]) -> &'static [c_int] {
+    if operation == libc::EPOLL_CTL_ADD { errnos } else { &[] }
+}
+
+const OPEN: &[c_int] = &[libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EIO, libc::EINTR];
+const READ: &[c_int] = &[libc::EIO, libc::EINTR, libc::ENOMEM];
+const WRITE: &[c_int] = &[libc::EIO, libc::ENOSPC, libc::EINTR];
+const RECEIVE: &[c_int] = &[libc::EINTR, libc::ENOMEM, libc::ECONNRESET, libc::ETIMEDOUT];
+const SEND: &[c_int] = &[libc::EINTR, libc::ENOMEM, libc::ENOBUFS, libc::ECONNRESET, libc::EPIPE];
+const MOVE: &[c_int] = &[libc::EINTR, libc::ENOMEM, libc::EIO];
+const ACCEPT: &[c_int] =
+    &[libc::EINTR, libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::ECONNABORTED, libc::EPROTO];
+const CONNECT: &[c_int] = &[libc::ECONNREFUSED, libc::ENETUNREACH, libc::EADDRNOTAVAIL, libc::ETIMEDOUT];
+const DESCRIPTORS: &[c_int] = &[libc::EMFILE, libc::ENFILE];
+
+wrap! {
+    read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t, unless_wakeup(length, READ), short length;
+    pread(fd: c_int, buffer: *mut c_void, length: size_t, at: off64_t) -> ssize_t, READ, short length;
+    pread64(fd: c_int, buffer: *mut c_void, length: size_t, at: off64_t) -> ssize_t, READ, short length;
+    pwrite(fd: c_int, buffer: *const c_void, length: size_t, at: off64_t) -> ssize_t, WRITE, short length;
+    pwrite64(fd: c_int, buffer: *const c_void, length: size_t, at: off64_t) -> ssize_t, WRITE, short length;
+    recv(fd: c_int, buffer: *mut c_void, length: size_t, flags: c_int) -> ssize_t, RECEIVE, short length;
+    send(fd: c_int, buffer: *const c_void, length: size_t, flags: c_int) -> ssize_t, SEND, short length;
+    writev(fd: c_int, vectors: *const iovec, count: c_int) -> ssize_t, WRITE;
+    sendfile64(out: c_int, file: c_int, at: *mut off64_t, length: size_t) -> ssize_t, MOVE, short length;
+    splice(from: c_int, from_at: *mut off64_t, to: c_int, to_at: *mut off64_t, length: size_t, flags: c_uint) -> ssize_t,
+        MOVE, short length;
+    tee(from: c_int, to: c_int, length: size_t, flags: c_uint) -> ssize_t, &[libc::ENOMEM], short length;
+    vmsplice(fd: c_int, vectors: *const iovec, count: size_t, flags: c_uint) -> ssize_t, &[libc::ENOMEM];
+    accept4(fd: c_int, name: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int, ACCEPT;
+    connect(fd: c_int, name: *const sockaddr, length: socklen_t) -> c_int, CONNECT;
+    socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int, DESCRIPTORS;
+    pipe2(ends: *mut c_int, flags: c_int) -> c_int, DESCRIPTORS;
+    epoll_wait(fd: c_int, events: *mut EpollEvent, count: c_int, wait: c_int) -> c_int, &[libc::EINTR];
+    epoll_ctl(fd: c_int, operation: c_int, of: c_int, event: *mut EpollEvent) -> c_int,
+        on_add(operation, &[libc::ENOMEM, libc::ENOSPC]);
+    fstat64(fd: c_int, stat: *mut stat64) -> c_int, &[libc::EIO, libc::ENOMEM];
+    open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int, OPEN;
+    openat64(at: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int, OPEN;
+    openat(at: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int, OPEN;
+    syscall(number: c_long, a: c_long, b: c_long, c: c_long, d: c_long, e: c_long, f: c_long) -> c_long,
+        by_number(number);
+}
+
+/// Calls that the C library has no wrapper for, by number.
+fn by_number(number: c_long) -> &'static [c_int] {
+    match number {
+        libc::SYS_openat2 => OPEN,
+        libc::SYS_statx => &[libc::EIO, libc::ENOMEM, libc::EINTR],
+        // RWF_NOWAIT: not in the page cache.
+        libc::SYS_preadv2 => &[libc::EAGAIN, libc::EIO, libc::EINTR],
+        _ => &[],
+    }
+}
+
+/// Replaces the C library's function; the first piece may be cut, and the others left out.
+///
+/// # Safety
+///
+/// As for sendmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+    static REAL: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+    if let Some(errno) = failure(SEND) {
+        fail_with(errno);
+        return -1;
+    }
+    // SAFETY: the C library's function of this name has this type.
+    let function: unsafe extern "C" fn(c_int, *const msghdr, c_int) -> ssize_t =
+        unsafe { std::mem::transmute(real(&REAL, c"sendmsg")) };
+    // SAFETY: the caller's message is valid, with as many vectors as it says.
+    let (mut copy, first) = unsafe { (*message, (*message).msg_iov.as_ref().copied()) };
+    if let Some(mut first) = first {
+        let length = shortened(first.iov_len);
+        if length != first.iov_len {
+            first.iov_len = length;
+            copy.msg_iov = &raw mut first;
+            copy.msg_iovlen = 1;
+            // SAFETY: `copy` is the caller's message with one vector, a part of its first.
+            return unsafe { function(fd, &raw const copy, flags) };
+        }
+    }
+    // SAFETY: the caller answers for the arguments.
+    unsafe { function(fd, message, flags) }
+}

@@ -1,0 +1,117 @@
+//! Random faults: every system call of the product's threads may fail, move less or take longer, and every turn, pool
+//! job and hand-over between threads may panic or be late. Whatever happens: no hang, no leak, no wrong byte, and what
+//! was not hit goes on.
+//!
+//! `ZEROSEND_FAULT_SCHEDULES` is the number of random schedules (default 400), `ZEROSEND_FAULT_SEED` the first seed.
+
+mod interpose;
+mod workload;
+
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use interpose::Rates;
+use workload::{Ground, Verdict};
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// What happens at each fail point in a schedule: a panic or a delay, in a thousand times.
+fn set_fail_points(panics: u32, delays: u32) {
+    for name in zerosend_core::failpoint::NAMES {
+        let act = move || {
+            let drawn = interpose::random() % 1000;
+            if drawn < u64::from(panics) {
+                panic!("injected");
+            }
+            if drawn < u64::from(panics + delays) {
+                std::thread::sleep(Duration::from_micros(interpose::random() % 2000));
+            }
+        };
+        fail::cfg_callback(*name, act).expect("a fail point");
+    }
+}
+
+/// Injected panics are expected: their messages would hide others.
+fn silence_injected_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if info.payload().downcast_ref::<&str>() != Some(&"injected")
+                && info.payload().downcast_ref::<String>().is_none_or(|message| message != "injected")
+            {
+                before(info);
+            }
+        }));
+    });
+}
+
+/// Threads of the product and descriptors of the process.
+fn resources() -> (Vec<String>, usize) {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    let threads = names
+        .map(|name| name.trim().to_owned())
+        .filter(|name| name.starts_with("zerosend-server") || name.starts_with("zerosend-relay"))
+        .collect();
+    let descriptors = std::fs::read_dir("/proc/self/fd").expect("procfs").count();
+    (threads, descriptors)
+}
+
+#[test]
+fn random_schedules_of_faults() {
+    silence_injected_panics();
+    let scenario = fail::FailScenario::setup();
+    let (schedules, first) = (number("ZEROSEND_FAULT_SCHEDULES", 400), number("ZEROSEND_FAULT_SEED", 1));
+    let start = Instant::now();
+    let mut sum = Verdict::default();
+
+    // What the process keeps (the reactor, its epoll descriptor, pooled pipes) is made before anything is counted.
+    Ground::new(0).check();
+    let (_, before) = resources();
+
+    const PER_GROUND: u64 = 25;
+    for batch in (first..first + schedules).collect::<Vec<_>>().chunks(PER_GROUND as usize) {
+        let ground = Ground::new(batch[0]);
+        for &seed in batch {
+            let kinds = [
+                (Rates { error: 5, short: 50, delay: 0 }, 0, 0),
+                (Rates { error: 40, short: 200, delay: 0 }, 0, 0),
+                (Rates { error: 0, short: 300, delay: 50 }, 0, 100),
+                (Rates::default(), 20, 50),
+                (Rates { error: 20, short: 100, delay: 20 }, 10, 20),
+                (Rates { error: 200, short: 100, delay: 0 }, 50, 0),
+            ];
+            let (rates, panics, delays) = kinds[(seed % kinds.len() as u64) as usize];
+            interpose::begin(seed, rates);
+            set_fail_points(panics, delays);
+            let verdict = ground.load(seed);
+            interpose::end();
+            set_fail_points(0, 0);
+            sum.add(&verdict);
+        }
+        // Nothing that was hit harms what comes after it.
+        ground.check();
+        drop(ground);
+    }
+
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (threads, after) = resources();
+        if threads.is_empty() && after <= before {
+            break;
+        }
+        assert!(Instant::now() < deadline, "left behind: {threads:?}, {after} descriptors after {before} before");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    scenario.teardown();
+    println!(
+        "{schedules} schedules from seed {first}, {} faults, {:?}: {sum:?}",
+        interpose::injected(),
+        start.elapsed()
+    );
+    assert!(interpose::injected() > schedules, "faults are injected");
+    assert!(sum.whole > 0 && sum.cut > 0 && sum.refused > 0, "schedules reach all outcomes: {sum:?}");
+}
