@@ -25,8 +25,9 @@ test('what is in it: what a user needs, and nothing else', (t) => {
     /^dist\/(index|lib\/[\w/-]+)\.(js|d\.ts)$/,
     // What cargo builds the binary of. Its manifest names the benches, without which it is refused.
     /^Cargo\.(toml|lock)$/,
-    /^crates\/(core|node)\/Cargo\.toml$/,
-    /^crates\/(core|node)\/src\/[\w/-]+\.rs$/,
+    // All members of the workspace must be there, faultfs too, which only tests use.
+    /^crates\/(core|node|faultfs)\/Cargo\.toml$/,
+    /^crates\/(core|node|faultfs)\/src\/[\w/-]+\.rs$/,
     /^crates\/core\/benches\/\w+\.rs$/,
     /^crates\/node\/build\.rs$/,
   ];

@@ -15,7 +15,18 @@ async function check(name: string, tool: string, args: string[]): Promise<void> 
 }
 
 await check('cargo fmt', 'cargo', ['fmt', '--all', '--check']);
-await check('clippy', 'cargo', ['clippy', '-p', 'zerosend-core', '--all-targets', '--quiet', '--', '-D', 'warnings']);
+await check('clippy', 'cargo', [
+  'clippy',
+  '-p',
+  'zerosend-core',
+  '-p',
+  'zerosend-faultfs',
+  '--all-targets',
+  '--quiet',
+  '--',
+  '-D',
+  'warnings',
+]);
 // Not its test target: napi-derive exports nothing there, so that everything would seem unused.
 await check('clippy of the binding', 'cargo', ['clippy', '-p', 'zerosend-node', '--quiet', '--', '-D', 'warnings']);
 await check('biome', 'biome', ['check', '--error-on-warnings', '.']);
