@@ -4,8 +4,7 @@ import { Readable } from 'node:stream';
 
 import { forget, request, staticEngine } from './engine.js';
 import type { ZerosendError } from './errors.js';
-import { hold } from './hold.js';
-import { isPlainSocket } from './internals.js';
+import { keepHalfOpen } from './half-open.js';
 import { sendBody } from './response.js';
 import type { Road } from './static/statistics.js';
 
@@ -61,8 +60,9 @@ export class FileBody extends Readable {
       this.#way = undefined;
     }
     // A client that half-closes while the bytes come through here still wants the rest of them.
-    const socket = destination instanceof ServerResponse ? destination.req.socket : undefined;
-    if (this.#token !== 0 && isPlainSocket(socket)) this.once('close', hold(socket, 'end'));
+    if (this.#token !== 0 && destination instanceof ServerResponse) {
+      this.once('close', keepHalfOpen(destination, 'transfers'));
+    }
     return super.pipe(destination, options);
   }
 

@@ -111,7 +111,7 @@ export async function deliver(
 
   // What is named by a number is duplicated now, before anything is waited for: later the number may be another file's.
   const out = typeof target === 'number' ? engine().holdTarget(target) : undefined;
-  const release = target instanceof Socket ? hold(target, 'all') : undefined;
+  const release = target instanceof Socket ? hold(target) : undefined;
   try {
     const opening = open();
     return await inOrder(outgoing, target, signal, async () => {

@@ -2,15 +2,14 @@
 import { type Stats, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
-import { Socket } from 'node:net';
 import path from 'node:path';
 
 import { FileBody } from './body.js';
 import { staticEngine } from './engine.js';
 import { invalid, type ZerosendError } from './errors.js';
 import { cacheOption } from './file-cache.js';
-import { hold } from './hold.js';
-import { isPlainResponse, isPlainSocket } from './internals.js';
+import { keepHalfOpen } from './half-open.js';
+import { isPlainResponse } from './internals.js';
 import { sendBody } from './response.js';
 import { type Answer, conditionsOf, DEFAULT_CACHE, Site, type SiteOptions, varyWithEncoding } from './site.js';
 import { otherNames } from './static/names.js';
@@ -113,13 +112,13 @@ class Exchange {
   }
 
   async run(): Promise<void> {
-    const { method, url = '/', socket } = this.#request;
+    const { method, url = '/' } = this.#request;
     if (method !== 'GET' && method !== 'HEAD') {
       this.miss(405);
       return;
     }
     // A client that half-closes while the disk or a callback is asked still wants its answer.
-    const release = socket instanceof Socket && isPlainSocket(socket) ? hold(socket, 'end') : undefined;
+    const release = keepHalfOpen(this.#response, 'lookups');
     let token = 0;
     try {
       const query = url.indexOf('?');
@@ -144,7 +143,7 @@ class Exchange {
       this.#fail(error);
     } finally {
       if (token !== 0) staticEngine().release(token);
-      release?.();
+      release();
     }
   }
 

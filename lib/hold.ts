@@ -1,17 +1,17 @@
 /**
- * Keeps others from writing to or ending a socket while its bytes go past Node's queue.
+ * Defers writes to a socket and its end while a transfer sends bytes past Node's queue.
  *
- * What is held is replayed in the order of the calls: writes when the transfers before them have ended, the end when
- * nobody holds the socket any more. So a client that half-closes right after its request (for which Node calls
- * `socket.end()` at once) still gets its whole answer, and bytes never overtake each other.
+ * Deferred calls are replayed in their order: writes when the transfers before them have ended, the end when the last
+ * transfer has. So bytes never overtake each other. Only a transfer that is being sent may hold a socket: Node closes
+ * connections through `end()` too, and a response that waits for something else would keep them open.
  */
 import { Socket } from 'node:net';
 
-/** A transfer's place in the order of a socket's bytes, or a write that waits for its own. */
+/** A transfer's place in the order of a socket's bytes, or a deferred write. */
 type Entry = { ticket: true; released: boolean } | { ticket: false; args: unknown[] };
 
 interface Hold {
-  /** How many keep the socket from being ended. */
+  /** Transfers that have not ended. */
   holders: number;
   queue: Entry[];
   end: unknown[] | undefined;
@@ -24,15 +24,12 @@ export function isHeld(socket: Socket): boolean {
   return holds.has(socket);
 }
 
-/**
- * Holds until the returned function is called (once; later calls do nothing): `'end'` alone, for a response that waits for
- * its turn, or `'all'`, for a transfer whose bytes go before every later write.
- */
-export function hold(socket: Socket, kind: 'end' | 'all'): () => void {
+/** Holds until the returned function is called (once; later calls do nothing), for a transfer whose bytes go before every later write. */
+export function hold(socket: Socket): () => void {
   const state = holds.get(socket) ?? install(socket);
   state.holders += 1;
   const place: Entry = { ticket: true, released: false };
-  if (kind === 'all') state.queue.push(place);
+  state.queue.push(place);
   let held = true;
   return () => {
     if (!held) return;

@@ -1,7 +1,8 @@
 /**
  * Every internal of Node that zerosend leans on, in one place.
  *
- * Used: `socket._handle` (`fd`, `writeQueueSize`, `reading`, `readStart()`, `readStop()`), `res._header`, `res._headerSent`, `res._hasBody`, `res._contentLength`,
+ * Used: `socket._handle` (`fd`, `writeQueueSize`, `reading`, `readStart()`, `readStop()`), `socket._httpMessage`,
+ * `socket.server`, `server.httpAllowHalfOpen`, `res._header`, `res._headerSent`, `res._hasBody`, `res._contentLength`,
  * `res.chunkedEncoding`, `res.outputData`, `res._implicitHeader()`. Their shape is checked once, when this module is
  * loaded, and each object again before it is used; where it is not what is expected, the ordinary stream road is taken.
  */
@@ -84,6 +85,24 @@ export function takeReading(
       // Who has not said yet how to read has not been paused either.
       else (socket as { readableFlowing: boolean | null }).readableFlowing = flowing;
     },
+  };
+}
+
+/** The response whose bytes go out on a server's socket now; those behind it in a pipeline are in turn after it. */
+export function responseInTurn(socket: Socket): ServerResponse | undefined {
+  return (socket as unknown as { _httpMessage?: ServerResponse | null })._httpMessage ?? undefined;
+}
+
+/**
+ * Has the socket's server answer what was asked before it closes, when the client has half-closed, until the returned
+ * function is called. `undefined`: it has no server, or does so anyway.
+ */
+export function allowHalfOpen(socket: Socket): (() => void) | undefined {
+  const { server } = socket as unknown as { server?: { httpAllowHalfOpen?: boolean } | null };
+  if (server?.httpAllowHalfOpen !== false) return undefined;
+  server.httpAllowHalfOpen = true;
+  return () => {
+    server.httpAllowHalfOpen = false;
   };
 }
 

@@ -108,7 +108,7 @@ export class End {
       throw failure('ERR_ZEROSEND_CLOSED', `the ${name} socket was ended; join it before you end it`);
     }
     if (reads) this.#reading = takeReading(peer, undefined);
-    if (writes) this.#release = hold(peer, 'all');
+    if (writes) this.#release = hold(peer);
     // Node sees no bytes from here on.
     if (reads && writes) peer.setTimeout(0);
   }

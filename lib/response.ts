@@ -8,11 +8,13 @@ import type { ServerResponse } from 'node:http';
 
 import { engine } from './engine.js';
 import { failure, type ZerosendError } from './errors.js';
+import { keepHalfOpen, watchEnd } from './half-open.js';
 import { hold } from './hold.js';
 import { descriptor, hasQueuedBytes, isPlainResponse, isPlainSocket, takeHead } from './internals.js';
 import { requireNative, type TransferReport } from './native.js';
 import { IS_LINUX } from './platform.js';
 import { Pump } from './pump.js';
+import { onceClosed } from './socket-close.js';
 import { spend } from './turns.js';
 
 /** Bytes sent at once when a response starts, and in each turn after. */
@@ -51,32 +53,23 @@ export function sendBody(res: ServerResponse, token: number, length: number, don
 /** A pipelined response has no socket until those before it are out. */
 function waitForTurn(res: ServerResponse, token: number, head: string, done: Done): void {
   const { socket } = res.req;
-  const release = hold(socket, 'end');
-  const leave = () => {
-    socket.removeListener('close', onClose);
-    res.removeListener('socket', onSocket);
-  };
+  watchEnd(socket);
   const onSocket = () => {
-    leave();
-    start(res, token, head, (error, method) => {
-      release();
-      done(error, method);
-    });
+    unwatch();
+    start(res, token, head, done);
   };
-  const onClose = () => {
-    leave();
-    release();
+  const unwatch = onceClosed(socket, () => {
+    res.removeListener('socket', onSocket);
     engine().release(token);
     res.destroy();
     done(failure('ERR_ZEROSEND_CLOSED', 'the socket was closed before the response had its turn'));
-  };
+  });
   res.once('socket', onSocket);
-  socket.once('close', onClose);
 }
 
 function start(res: ServerResponse, token: number, head: string, done: Done): void {
   const socket = res.socket;
-  if (socket === null || socket.destroyed || !isPlainSocket(socket)) {
+  if (socket === null || socket.destroyed || res.destroyed || !isPlainSocket(socket)) {
     if (token !== CURRENT) engine().release(token);
     res.destroy();
     done(failure('ERR_ZEROSEND_CLOSED', 'the socket was closed before the response was sent'));
@@ -110,7 +103,8 @@ function start(res: ServerResponse, token: number, head: string, done: Done): vo
     done(error as ZerosendError);
     return;
   }
-  const release = hold(socket, 'all');
+  const release = hold(socket);
+  const endClaim = keepHalfOpen(res, 'transfers');
   const pump = new Pump(socket, token, {
     chunk: CHUNK,
     done: (error, report) => {
@@ -119,6 +113,7 @@ function start(res: ServerResponse, token: number, head: string, done: Done): vo
       if (error === undefined) res.end();
       // The client has a part of what was announced: only the end of the connection tells it so.
       else socket.destroy();
+      endClaim();
     },
   });
   if (turn === undefined) pump.start();

@@ -5,7 +5,6 @@
  */
 import { type Stats, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { Socket } from 'node:net';
 import path from 'node:path';
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -14,8 +13,8 @@ import { FileBody } from '../body.js';
 import { staticEngine } from '../engine.js';
 import type { ZerosendError } from '../errors.js';
 import { unobstructedHeaders } from '../fastify-internals.js';
-import { hold } from '../hold.js';
-import { isPlainResponse, isPlainSocket } from '../internals.js';
+import { keepHalfOpen } from '../half-open.js';
+import { isPlainResponse } from '../internals.js';
 import type { RequestConditions } from '../native.js';
 import { IS_LINUX } from '../platform.js';
 import { CURRENT, sendBody } from '../response.js';
@@ -88,7 +87,7 @@ export class Delivery {
     headOnly: boolean,
     conditions: RequestConditions | undefined,
   ): Promise<void> {
-    const release = keepOpen(reply);
+    const release = keepHalfOpen(reply.raw, 'lookups');
     try {
       const { answer, token } = await site.respondLater(wanted.pathname, wanted.encoded, headOnly, conditions);
       try {
@@ -99,7 +98,7 @@ export class Delivery {
     } catch (error) {
       this.#fail(reply, error as ZerosendError);
     } finally {
-      release?.();
+      release();
     }
   }
 
@@ -116,7 +115,7 @@ export class Delivery {
       return;
     }
     const parts = allowedPath !== undefined && site.roots.length > 1 ? this.#sites.parts(site) : [site];
-    const release = keepOpen(reply);
+    const release = keepHalfOpen(reply.raw, 'lookups');
     let held = 0;
     try {
       for (const part of parts) {
@@ -151,7 +150,7 @@ export class Delivery {
       else throw error;
     } finally {
       if (held !== 0) staticEngine().release(held);
-      release?.();
+      release();
     }
   }
 
@@ -279,10 +278,13 @@ export class Delivery {
     const onRoad = (road: Road, aborted: boolean) => this.#took(reply, answer, road, aborted);
     // As @fastify/send: what is no positive integer is the default.
     const usable = Number.isSafeInteger(highWaterMark) && (highWaterMark as number) > 0;
-    return new FileBody(token, answer.length, answer.file, {
+    const body = new FileBody(token, answer.length, answer.file, {
       highWaterMark: usable ? highWaterMark : undefined,
       onRoad,
     });
+    // Hooks may take their time before it is piped.
+    body.once('close', keepHalfOpen(reply.raw, 'lookups'));
+    return body;
   }
 
   #took(reply: FastifyReply, answer: Answer, road: Road, aborted: boolean): void {
@@ -341,12 +343,6 @@ export class Delivery {
     // The message of the system names a path of the server, which is nobody's business.
     reply.send(httpError(500, undefined, error));
   }
-}
-
-/** A client that half-closes while others are asked still wants its answer. */
-function keepOpen(reply: FastifyReply): (() => void) | undefined {
-  const { socket } = reply.request.raw;
-  return socket instanceof Socket && isPlainSocket(socket) ? hold(socket, 'end') : undefined;
 }
 
 /** What `@fastify/static` leaves to send, which has no code for it. */
