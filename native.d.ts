@@ -82,6 +82,7 @@ export interface CachedFileInfo {
   path: string
   size: number
   mtimeMs: number
+  ctimeMs: number
   ino: number
   dev: number
   etag: string

@@ -17,13 +17,14 @@ import {
 } from 'zerosend';
 import fastifyStatic, { type FastifyStaticOptions } from 'zerosend/fastify';
 
-import { pattern, scratch, sha256, until } from './support/files.js';
+import { pattern, scratch, settle, sha256, until } from './support/files.js';
 import { exchange, pair, parseResponses, portOf, readAll } from './support/wire.js';
 
 /** A file that is old enough to be kept. */
 function oldFile(path: string, bytes: Buffer | string, second = 1_000_000): string {
   writeFileSync(path, bytes);
   utimesSync(path, second, second);
+  settle();
   return path;
 }
 
@@ -255,12 +256,12 @@ test.serial('truncated while it is sent: a closed connection', async (t) => {
 
 test('a CachedFile that nobody holds is collected', (t) => {
   const program = `
-    import { readdirSync, writeFileSync, utimesSync, mkdtempSync } from 'node:fs';
+    import { readdirSync, writeFileSync, mkdtempSync } from 'node:fs';
     import { setTimeout } from 'node:timers/promises';
     import { FileCache } from '${import.meta.resolve('zerosend')}';
     const path = mkdtempSync('/tmp/zerosend-test-') + '/file';
     writeFileSync(path, Buffer.alloc(100000));
-    utimesSync(path, 1, 1);
+    await setTimeout(70);
     const count = () => readdirSync('/proc/self/fd').length;
     const cache = new FileCache();
     await cache.get(path);

@@ -6,7 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import fastify, { type FastifyInstance } from 'fastify';
 import fastifyStatic, { type FastifyStaticOptions, type Road } from 'zerosend/fastify';
 
-import { openDescriptors, pattern, patternFile, scratch, settled, sha256, until } from './support/files.js';
+import { openDescriptors, pattern, patternFile, scratch, settle, settled, sha256, until } from './support/files.js';
 import { exchange, get, parseResponses, portOf } from './support/wire.js';
 
 const serial = test.serial;
@@ -30,6 +30,7 @@ function site(t: ExecutionContext): string {
     writeFileSync(join(root, name), content);
     utimesSync(join(root, name), DATE, DATE);
   }
+  settle();
   return root;
 }
 
@@ -82,6 +83,7 @@ serial("etag: 'content' is strong, the same for the same bytes, and another for 
   const root = site(t);
   writeFileSync(join(root, 'same.txt'), '0123456789');
   utimesSync(join(root, 'same.txt'), DATE, new Date(DATE.getTime() - 5000));
+  settle();
   const { port } = await serve(t, { root, etag: 'content', preCompressed: true });
   const tag = async (path: string, headers = {}) => (await get(port, path, headers)).headers.etag as string;
   const first = await tag('/a.txt');
@@ -103,6 +105,7 @@ serial('a content tag is worked out once, off the JavaScript thread', async (t) 
   writeFileSync(file, '');
   truncateSync(file, 512 * 1024 * 1024);
   utimesSync(file, DATE, DATE);
+  settle();
   const { port } = await serve(t, { root, etag: 'content' });
   let longest = 0;
   let last = performance.now();

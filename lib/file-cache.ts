@@ -22,8 +22,8 @@ export interface FileCacheOptions {
    */
   maxMapped?: number | undefined;
   /**
-   * When a file is compared with the disk (size, modification time in nanoseconds, inode, device): at every hit, which costs
-   * one statx(2); at the first hit after so many milliseconds; or not until it is invalidated. Default `'always'`.
+   * When a file is compared with the disk (size, modification and change time in nanoseconds, inode, device): at every hit,
+   * which costs one statx(2); at the first hit after so many milliseconds; or not until it is invalidated. Default `'always'`.
    */
   revalidate?: 'always' | 'never' | number | undefined;
   /** Bring a file to be mapped into the page cache when it is loaded; see madvise(2), `MADV_POPULATE_READ`. Default false. */
@@ -49,7 +49,10 @@ export interface FileCacheStatistics {
   stale: number;
   /** Files that had to go for others. */
   evictions: number;
-  /** Files that were served and not kept: too large, or written within the last 50 ms. */
+  /**
+   * Files that were served and not kept: too large, or changed within the last 50 ms (2 s where the file system has no
+   * fractions of a second).
+   */
   rejected: number;
   /** Lookups of missing files that were answered from memory. */
   negativeHits: number;
@@ -64,6 +67,8 @@ export interface FileCacheEntry {
   size: number;
   /** Last modification in milliseconds since 1970, with a fraction. */
   mtimeMs: number;
+  /** Last change of content or inode in milliseconds since 1970, with a fraction. */
+  ctimeMs: number;
   ino: number;
   dev: number;
   /** The weak entity tag that the plugin and the handler send. */
@@ -103,6 +108,8 @@ export class CachedFile {
   readonly size: number;
   /** Last modification in milliseconds since 1970, with a fraction. */
   readonly mtimeMs: number;
+  /** Last change of content or inode in milliseconds since 1970, with a fraction. */
+  readonly ctimeMs: number;
   readonly ino: number;
   readonly dev: number;
   /** The weak entity tag that the plugin and the handler send. */
@@ -113,6 +120,7 @@ export class CachedFile {
     this.path = info.path;
     this.size = info.size;
     this.mtimeMs = info.mtimeMs;
+    this.ctimeMs = info.ctimeMs;
     this.ino = info.ino;
     this.dev = info.dev;
     this.etag = info.etag;

@@ -13,6 +13,11 @@ export function scratch(t: ExecutionContext): string {
   return directory;
 }
 
+/** Waits until files written before are old enough to be kept by a cache. */
+export function settle(ms = 70): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}
+
 /** `length` bytes in which every 4-byte word is its own position, so that no two stretches are alike. */
 export function pattern(length: number, seed = 0): Buffer {
   const words = new Uint32Array(Math.ceil(length / 4));

@@ -15,13 +15,26 @@ export const NO_FOLLOW = constants.O_NOFOLLOW ?? 0;
 /** Nanoseconds that fit into 64 bits: the years 1677 to 2262, as on Linux. */
 const LAST_NS = 2n ** 63n - 1n;
 
-/** What is known of a file since it was opened. */
+export const SECOND_NS = 1_000_000_000n;
+/** Longer than one tick of the clock that file times come from. */
+const TICK_NS = 50_000_000n;
+/** The coarsest times in use: FAT has the modification time in units of two seconds. */
+const COARSE_NS = 2n * SECOND_NS;
+/** FAT's unit of the creation time, which Linux before 6.0 gives as the change time. */
+const FAT_UNIT_NS = 10_000_000n;
+
+/** The metadata of a file, and the identity of its version. */
 export interface FileMeta {
   /** Bytes. */
   size: number;
   /** Last modification in nanoseconds since 1970. */
   mtimeNs: bigint;
-  /** Two that are equal are the same version of the same file. */
+  /** Last change of content or inode in nanoseconds since 1970. */
+  ctimeNs: bigint;
+  /**
+   * Two that are equal are the same version of the same file, provided that the first was settled when it was read. The
+   * change time is a part of it because programs cannot set it: `tar` and `cp -p` put an old modification time on new bytes.
+   */
   version: string;
 }
 
@@ -56,13 +69,28 @@ export function close(handle: FileHandle): void {
 }
 
 /**
- * Whether a write that came after this was read would show in it: not while the file is so new that the file system's
- * clock, which ticks every 1 to 10 ms (Windows: up to 16), may not have moved on since it was written.
+ * Whether a later write is certain to change this metadata. False while the file is so new that the clock of its file system
+ * (Windows: ticks of 16 ms) may not have advanced since the last write. Call it right after the metadata was read.
  */
-export function isSettled({ mtimeNs }: FileMeta): boolean {
-  const age = BigInt(Date.now()) * 1_000_000n - mtimeNs;
-  // A time in the future says nothing about when it was written.
-  return age < 0n || age >= 50_000_000n;
+export function isSettled(meta: FileMeta): boolean {
+  return isOlderThan(meta, TICK_NS, nowNs());
+}
+
+/** Whether the file was last changed more than `ns` before `now`, by the clock and to the resolution of its file system. */
+export function isOlderThan({ mtimeNs, ctimeNs }: FileMeta, ns: bigint, now: bigint): boolean {
+  // The file system has no times, so a write would show in nothing but the size.
+  if (mtimeNs === 0n && ctimeNs === 0n) return false;
+  const isCoarse = mtimeNs % SECOND_NS === 0n && ctimeNs % FAT_UNIT_NS === 0n;
+  const least = isCoarse && ns < COARSE_NS + TICK_NS ? COARSE_NS + TICK_NS : ns;
+  // A change time in the future is that of a server whose clock is ahead of ours: its age is unknown. A modification time in
+  // the future was set by a program.
+  const sinceModified = now - mtimeNs;
+  return now - ctimeNs >= least && !(sinceModified >= 0n && sinceModified < least);
+}
+
+/** The time of day in nanoseconds since 1970. */
+export function nowNs(): bigint {
+  return BigInt(Date.now()) * 1_000_000n;
 }
 
 /** A failure of opening, as the engine tells of it: whatever syscall it came from, it is that of `open`. */
@@ -74,6 +102,7 @@ export function openError(error: unknown, path: string): NodeJS.ErrnoException {
 }
 
 function metaOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): FileMeta {
-  const mtime = mtimeNs > LAST_NS ? LAST_NS : mtimeNs < -LAST_NS - 1n ? -LAST_NS - 1n : mtimeNs;
-  return { size: Number(size), mtimeNs: mtime, version: [dev, ino, size, mtimeNs, ctimeNs].join() };
+  const clamp = (ns: bigint) => (ns > LAST_NS ? LAST_NS : ns < -LAST_NS - 1n ? -LAST_NS - 1n : ns);
+  const [mtime, ctime] = [clamp(mtimeNs), clamp(ctimeNs)];
+  return { size: Number(size), mtimeNs: mtime, ctimeNs: ctime, version: [dev, ino, size, mtimeNs, ctimeNs].join() };
 }

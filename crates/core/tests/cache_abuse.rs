@@ -181,18 +181,19 @@ fn more_files_than_fit_cost_no_more() {
     let count = setting("ZEROSEND_MANY_FILES", 20_000);
     let options = CacheOptions { max_files: 1000, ..CacheOptions::default() };
     let cache = FileCache::new(options).expect("options");
-    let time = SystemTime::now() - Duration::from_secs(1000);
     let (mut after_first, mut largest) = (0, 0);
     let (fds, maps) = (descriptors(), mappings());
+    let path = |number: u64| directory.path().join(number.to_string());
     for number in 0..count {
-        let path = directory.path().join("file");
-        // One name after the other, without the disk having to hold them all.
-        let named = directory.path().join(format!("{number}"));
-        fs::write(&path, vec![number as u8; 2000]).expect("room");
-        File::options().write(true).open(&path).expect("open").set_modified(time).expect("settable");
-        fs::rename(&path, &named).expect("renamed");
-        cache.get(&named).expect("there");
-        fs::remove_file(&named).expect("removed");
+        // A thousand names at a time, so that the disk need not hold them all, and settled before they are asked for.
+        if number % 1000 == 0 {
+            for written in number..count.min(number + 1000) {
+                fs::write(path(written), vec![written as u8; 2000]).expect("room");
+            }
+            thread::sleep(Duration::from_millis(70));
+        }
+        cache.get(&path(number)).expect("there");
+        fs::remove_file(path(number)).expect("removed");
         if number == 2000 {
             after_first = resident_kib();
         }

@@ -3,38 +3,60 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::LazyLock;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 use zerosend_core::cache::{CacheOptions, FileCache, MAX_BLOCK, Revalidate};
 
 const FILES: usize = 8;
+const VERSIONS: usize = 36;
 
 #[derive(Debug, Clone)]
 enum Step {
     Get(usize),
     Invalidate(usize),
     Clear,
-    /// A new file under the name.
-    Replace(usize, u64),
-    /// The same file, other bytes.
-    Rewrite(usize, u64),
+    /// Another file under the name.
+    Replace(usize, usize),
     Delete(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let file = 0..FILES;
-    let size = prop_oneof![0..2000u64, Just(MAX_BLOCK), Just(MAX_BLOCK + 1), 70_000..200_000u64];
     prop_oneof![
         12 => file.clone().prop_map(Step::Get),
         1 => file.clone().prop_map(Step::Invalidate),
         1 => Just(Step::Clear),
-        2 => (file.clone(), size.clone()).prop_map(|(file, size)| Step::Replace(file, size)),
-        2 => (file.clone(), size).prop_map(|(file, size)| Step::Rewrite(file, size)),
+        4 => (file.clone(), 0..VERSIONS).prop_map(|(file, version)| Step::Replace(file, version)),
         1 => file.prop_map(Step::Delete),
     ]
+}
+
+/// Files that links are pointed at, so that no step has to wait until what it wrote is settled.
+fn prepared() -> &'static [(PathBuf, u64)] {
+    static PREPARED: LazyLock<(TempDir, Vec<(PathBuf, u64)>)> = LazyLock::new(|| {
+        let directory = TempDir::new().expect("a directory");
+        let sizes = [0, 1, 300, 999, 1000, 1999, MAX_BLOCK, MAX_BLOCK + 1, 70_000, 100_000, 149_000, 200_000];
+        let files = (0..VERSIONS).map(|version| {
+            let path = directory.path().join(version.to_string());
+            let size = sizes[version % sizes.len()];
+            fs::write(&path, bytes(version as u64, size)).expect("room");
+            (path, size)
+        });
+        let files = files.collect();
+        settle();
+        (directory, files)
+    });
+    &PREPARED.1
+}
+
+/// Waits until files written before are old enough to be kept.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(70));
 }
 
 /// A cache that does everything the long way.
@@ -81,13 +103,14 @@ impl Naive {
     }
 }
 
-/// Each version has bytes of its own, and is old enough to be trusted.
+/// Each version has bytes of its own.
+fn bytes(version: u64, size: u64) -> Vec<u8> {
+    (0..size).map(|at| (at.wrapping_mul(31).wrapping_add(version * 7)) as u8).collect()
+}
+
 fn write(path: &Path, version: u64, size: u64, replace: bool) {
-    let bytes: Vec<u8> = (0..size).map(|at| (at.wrapping_mul(31).wrapping_add(version * 7)) as u8).collect();
     let target = if replace { path.with_extension("new") } else { path.to_owned() };
-    fs::write(&target, &bytes).expect("room");
-    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + version);
-    File::options().write(true).open(&target).expect("there").set_modified(time).expect("settable");
+    fs::write(&target, bytes(version, size)).expect("room");
     if replace {
         fs::rename(target, path).expect("renamed");
     }
@@ -117,8 +140,7 @@ proptest! {
         let mut naive = Naive::default();
         let mut disk = HashMap::new();
         let path = |file: usize| directory.path().join(file.to_string());
-        for (version, step) in steps.into_iter().enumerate() {
-            let version = version as u64;
+        for step in steps {
             match step {
                 Step::Get(file) => {
                     let expected = naive.get(&path(file), &disk, &options);
@@ -138,9 +160,11 @@ proptest! {
                     naive.kept.clear();
                     cache.clear();
                 }
-                Step::Replace(file, size) | Step::Rewrite(file, size) => {
-                    write(&path(file), version, size, matches!(step, Step::Replace(..)));
-                    disk.insert(path(file), (version, size));
+                Step::Replace(file, version) => {
+                    let (target, size) = &prepared()[version];
+                    let _ = fs::remove_file(path(file));
+                    symlink(target, path(file)).expect("linked");
+                    disk.insert(path(file), (version as u64, *size));
                 }
                 Step::Delete(file) => {
                     let _ = fs::remove_file(path(file));
@@ -163,6 +187,7 @@ proptest! {
 fn file(directory: &TempDir, name: &str, version: u64, size: u64) -> PathBuf {
     let path = directory.path().join(name);
     write(&path, version, size, false);
+    settle();
     path
 }
 
@@ -176,7 +201,7 @@ fn a_file_that_was_written_just_now_is_served_and_not_kept() {
         assert_eq!(cache.get(&path).expect("there").read_at(0, text.len() as u64).expect("whole"), text.as_bytes());
     }
     assert_eq!((cache.stats().files, cache.stats().rejected), (0, 3));
-    std::thread::sleep(Duration::from_millis(70));
+    settle();
     cache.get(&path).expect("there");
     assert_eq!(cache.stats().files, 1);
 }
@@ -187,6 +212,7 @@ fn revalidated_after_a_time_or_never() {
     let path = file(&directory, "a", 1, 10);
     for (revalidate, sees) in [(Revalidate::After(Duration::from_millis(100)), true), (Revalidate::Never, false)] {
         write(&path, 1, 10, false);
+        settle();
         let cache = FileCache::new(CacheOptions { revalidate, ..CacheOptions::default() }).expect("options");
         cache.get(&path).expect("there");
         write(&path, 2, 20, true);

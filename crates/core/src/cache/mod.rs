@@ -11,9 +11,8 @@
 //! | `lru` | which are kept, within the budgets |
 //! | `flights` | each is loaded once, however many ask |
 //!
-//! Freshness: a hit is compared with the disk by size, modification time, inode and device, as often as
-//! [`Revalidate`] says. A file that was written within the last 50 ms is not kept, for its next version could have the same
-//! time. One lock guards the map and is never held over a system call; `benches/cache.rs` says what it costs.
+//! Freshness: a hit is compared with the disk by [`FileMeta`], as often as [`Revalidate`] says. A file that was changed just
+//! now is not kept, for its next version could have the same times. One lock guards the map and is never held over a system call; `benches/cache.rs` says what it costs.
 
 mod entry;
 mod flights;

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::uio::pread;
 
-use super::open_file::FileMeta;
+use super::meta::FileMeta;
 use super::plan::Source;
 use super::root::Access;
 use crate::error::{Error, Result};

@@ -1,13 +1,13 @@
 //! Remembers the heads of whole files, so that a hot file costs no formatting.
 //!
-//! A head is good for one version of a file: same size, modification time, inode and device. It is never asked whether a
-//! file has changed; that is the caller's business, who has just opened it.
+//! A head is good for one version of a file, see [`FileMeta`]. It does not look whether the file has changed: the caller has
+//! just opened it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::open_file::FileMeta;
+use super::meta::FileMeta;
 use super::plan::{Head, Response};
 use crate::http::negotiation::Encoding;
 

@@ -2,6 +2,7 @@
 //!
 //! | module | what it is for |
 //! |---|---|
+//! | [`meta`] | the identity of a version of a file |
 //! | [`open_file`] | a regular file, open, with the facts that validators are made of |
 //! | [`root`] | a directory below which paths are opened, and what symbolic links may do |
 //! | [`site`] | roots and options: which file answers a request |
@@ -14,12 +15,14 @@
 mod content_tag;
 pub mod directory;
 mod memo;
+pub mod meta;
 pub mod open_file;
 pub mod plan;
 pub mod root;
 pub mod site;
 
-pub use open_file::{FileMeta, OpenFile};
+pub use meta::FileMeta;
+pub use open_file::OpenFile;
 pub use plan::{Body, Head, Part, Response, Slice, Source};
 pub use root::{Access, Lookup, OpenSupport, Root, Symlinks};
 pub use site::{Directory, Dotfiles, Outcome, PathInput, Request, Site, SiteOptions};

@@ -13,7 +13,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use super::open_file::{FileMeta, OpenFile};
+use super::meta::FileMeta;
+use super::open_file::OpenFile;
 use super::site::{Request, SiteOptions};
 use crate::cache::CachedFile;
 use crate::http::conditional::{self, Validators, Verdict};

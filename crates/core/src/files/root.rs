@@ -18,7 +18,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, ResolveFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 
-use super::open_file::{FileMeta, OPEN_FLAGS, OpenFile};
+use super::meta::FileMeta;
+use super::open_file::{OPEN_FLAGS, OpenFile};
 use crate::error::{Code, Error, Result};
 use crate::sys::SysResult;
 use crate::sys::open::{RESOLVE_CACHED, openat2};

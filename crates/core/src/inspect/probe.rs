@@ -298,7 +298,7 @@ fn try_openat2() -> Attempt {
 
 fn try_statx() -> Attempt {
     let file = scratch()?;
-    match open::statx(&file).map_err(refused("statx"))?.size {
+    match open::statx(&file, open::Attributes::Fresh).map_err(refused("statx"))?.size {
         size if size == BYTES as u64 => Ok(()),
         _ => Err(Refusal { syscall: "statx", errno: Errno::EIO }),
     }

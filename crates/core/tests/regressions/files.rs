@@ -1,1 +1,105 @@
 //! Versions of files, roots, validators.
+
+use std::fs::{self, File, FileTimes};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+use zerosend_core::cache::{CacheOptions, FileCache};
+use zerosend_core::files::{Access, Outcome, PathInput, Request, Response, Site, SiteOptions};
+use zerosend_core::http::conditional::Conditions;
+
+/// Waits until files written before are old enough to be kept.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(70));
+}
+
+/// Writes over a file and puts a time back as `tar`, `rsync -t` and `cp -p` do.
+fn restore(path: &Path, bytes: &[u8], modified: SystemTime) {
+    fs::write(path, bytes).unwrap();
+    File::options().write(true).open(path).unwrap().set_times(FileTimes::new().set_modified(modified)).unwrap();
+}
+
+fn year_2020() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_836_800)
+}
+
+fn respond(site: &Site, path: &str, conditions: Conditions<'_>) -> Outcome {
+    let request = Request { head_only: false, path: PathInput::Encoded(path), conditions, root_index: 0 };
+    site.respond(&request, Access::MayBlock).unwrap()
+}
+
+fn response(site: &Site, path: &str) -> Response {
+    match respond(site, path, Conditions::default()) {
+        Outcome::Response(response) => response,
+        other => panic!("{path}: {other:?}"),
+    }
+}
+
+fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response.head.headers.iter().find(|(other, _)| *other == name).map(|(_, value)| &**value)
+}
+
+/// The bytes of a response, by way of a transfer.
+fn body(response: Response) -> Vec<u8> {
+    use zerosend_core::transfer::{Disk, Method, Target, Transfer};
+    let mut transfer = Transfer::new(response.body.into_parts(), Method::Auto, Target::Socket, Disk::MayBlock);
+    let mut all = Vec::new();
+    loop {
+        match transfer.take(1 << 20).unwrap() {
+            Some(bytes) if bytes.is_empty() => return all,
+            Some(bytes) => all.extend(bytes),
+            None => unreachable!("this transfer may wait for the disk"),
+        }
+    }
+}
+
+#[test]
+fn a_file_restored_with_its_old_time_and_length_is_another_version() {
+    let directory = TempDir::new().unwrap();
+    // As a block, and mapped.
+    for size in [10, 100_000] {
+        let path = directory.path().join("index.html");
+        for replace in [false, true] {
+            restore(&path, &vec![b'1'; size], year_2020());
+            settle();
+            let cache = Arc::new(FileCache::new(CacheOptions::default()).unwrap());
+            let options = SiteOptions { content_tags: true, ..SiteOptions::default() };
+            let tagged = Site::new(vec![directory.path().into()], options).unwrap();
+            let plain = Site::new(vec![directory.path().into()], SiteOptions::default()).unwrap();
+            let plain = plain.with_cache(cache.clone());
+            assert_eq!(body(response(&plain, "/")), vec![b'1'; size]);
+            assert_eq!(cache.get(&path).unwrap().read_at(0, 1).unwrap(), b"1");
+            assert_eq!(cache.stats().files, 2, "kept");
+            let tag = header(&response(&tagged, "/"), "etag").unwrap().to_owned();
+            assert!(tag.starts_with('"'), "{tag}");
+
+            if replace {
+                // ext4 gives a new file the number of the one that was deleted.
+                fs::remove_file(&path).unwrap();
+            }
+            restore(&path, &vec![b'2'; size], year_2020());
+            assert_eq!(body(response(&plain, "/")), vec![b'2'; size], "size {size}, replaced: {replace}");
+            assert_eq!(cache.get(&path).unwrap().read_at(0, 1).unwrap(), b"2");
+            settle();
+            let changed = response(&tagged, "/");
+            assert_ne!(header(&changed, "etag"), Some(&*tag), "another strong tag for other bytes");
+        }
+    }
+}
+
+#[test]
+fn a_file_changed_just_now_is_not_kept_whatever_its_modification_time_says() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("a");
+    let cache = FileCache::new(CacheOptions::default()).unwrap();
+    for round in 0..200_u8 {
+        // Two saves within a tick of the file system's clock have the same times.
+        restore(&path, &[round], year_2020());
+        assert_eq!(cache.get(&path).unwrap().read_at(0, 1).unwrap(), [round]);
+    }
+    settle();
+    cache.get(&path).unwrap();
+    assert_eq!(cache.stats().files, 1);
+}
