@@ -1,6 +1,6 @@
 /**
  * Every internal of Fastify that the plugin leans on: whether an `onSend` hook or a trailer stands between a reply and
- * the wire, the reply's own headers, and the hooks of an instance. They are found by the names of their symbols; where one
+ * the wire, the reply's own headers, which error handler is next, and the hooks of an instance. They are found by the names of their symbols; where one
  * is not found, the reply is sent as a stream, which needs none of them.
  */
 import type { FastifyInstance, FastifyReply } from 'fastify';
@@ -26,6 +26,18 @@ export function unobstructedHeaders(reply: FastifyReply): Record<string, unknown
   const context = (reply.request as unknown as Internals)[symbols.context] as { onSend?: unknown } | undefined;
   if (context?.onSend !== null || internals[symbols.trailers] !== null || reply.sent) return undefined;
   return internals[symbols.headers] as Record<string, unknown>;
+}
+
+/**
+ * When the route's own error handler calls `handler`, that of its instance: an error of `handler` itself goes to the handler
+ * after it, as on a route that has none, and not to `handler` once more.
+ */
+export function passErrorsBeyond(reply: FastifyReply, handler: unknown): void {
+  const symbol = named(reply, 'fastify.reply.nextErrorHandler');
+  if (symbol === undefined) return;
+  const internals = reply as unknown as Internals;
+  const next = internals[symbol] as { func?: unknown } | null | undefined;
+  if (typeof next === 'object' && next?.func === handler) internals[symbol] = Object.getPrototypeOf(next);
 }
 
 /** The hooks of an instance by their names, as far as they can be seen. */

@@ -192,7 +192,7 @@ function isBelow(route: string, prefix: string): boolean {
 /** Lines such as Fastify's own, of stand-ins for its requests and replies, so that the application's serializers see them. */
 function write(app: FastifyInstance, entries: readonly DoorLogEntry[]): void {
   const label = (app.initialConfig as { requestIdLogLabel?: string }).requestIdLogLabel ?? 'reqId';
-  const { genReqId } = app as unknown as { genReqId(raw: { method: string; url: string; headers: object }): string };
+  const ids = app as unknown as { genReqId(raw: { method: string; url: string; headers: object }): string };
   for (const { method, url, host, remoteAddress, remotePort, statusCode, responseTime, aborted } of entries) {
     const headers = host === undefined ? {} : { host };
     const socket = { remoteAddress, remotePort };
@@ -207,7 +207,7 @@ function write(app: FastifyInstance, entries: readonly DoorLogEntry[]): void {
       socket,
       raw: { socket },
     };
-    const line = { [label]: genReqId({ method, url, headers }), req, res: { statusCode }, responseTime };
+    const line = { [label]: ids.genReqId({ method, url, headers }), req, res: { statusCode }, responseTime };
     app.log.info(aborted ? { ...line, aborted } : line, 'request completed');
   }
 }

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { create as contentDisposition } from 'content-disposition';
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, RouteOptions } from 'fastify';
 
+import { passErrorsBeyond } from '../fastify-internals.js';
 import type { Site } from '../site.js';
 import { Delivery } from './delivery.js';
 import * as errors from './errors.js';
@@ -126,8 +127,14 @@ function common(fastify: FastifyInstance, options: FastifyStaticOptions): Common
   const route: CommonOptions = {
     schema: { hide: options.schemaHide ?? true } as RouteOptions['schema'] & object,
     errorHandler(error, request, reply) {
-      if ((error as { code?: string } | null)?.code === 'ERR_STREAM_PREMATURE_CLOSE') reply.request.raw.destroy();
-      else fastify.errorHandler(error, request, reply);
+      if ((error as { code?: string } | null)?.code === 'ERR_STREAM_PREMATURE_CLOSE') {
+        reply.request.raw.destroy();
+        return undefined;
+      }
+      const { errorHandler } = fastify;
+      passErrorsBeyond(reply, errorHandler);
+      // What an async handler returns is the answer.
+      return errorHandler(error, request, reply);
     },
   };
   if (options.constraints !== undefined) route.constraints = options.constraints;
