@@ -650,6 +650,16 @@ export interface RequestConditions {
   acceptEncoding?: string
 }
 
+/** The part of the file that a request is for, as if it were the whole. Checked by the caller: integers from 0 up. */
+export interface RequestSlice {
+  /** First byte. */
+  start: number
+  /** Last byte; absent: to the end. */
+  last?: number
+  /** The longest answer to a single range, in bytes; absent: no limit. */
+  maxRangeLength?: number
+}
+
 /** Asks for another size; returns what it is then. */
 export declare function resizePipe(token: number, size: number): number
 
@@ -658,13 +668,13 @@ export declare function resizePipe(token: number, size: number): number
  * disk, ask `respondLater`. Else the answer is the current one until the next call: 0 is an answer like no other, and
  * every other number is the same answer each time, so that `describeCurrent` need be asked for it only once.
  */
-export declare function respond(site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null): number
+export declare function respond(site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null, slice?: RequestSlice | undefined | null): number
 
 /**
  * Answers a request on a thread that may wait for the disk: the event of `request` has the `answer`, and the `token` of
  * its transfer if it has one.
  */
-export declare function respondLater(request: number, site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null): void
+export declare function respondLater(request: number, site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null, slice?: RequestSlice | undefined | null): void
 
 /** Connections that were taken have ended. */
 export declare function returnConnections(token: number, count: number): void
@@ -821,12 +831,6 @@ export interface SiteSettings {
   pathRules: 'decode-uri' | 'full'
   maxRanges: number
   multipart: boolean
-  /** The longest answer to a single range, in bytes; absent: no limit. */
-  maxRangeLength?: number
-  /** First byte of the stretch of each file that is served. */
-  start: number
-  /** Its last byte; absent: to the end. */
-  last?: number
   listing: boolean
   fallback?: string
   method: 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'

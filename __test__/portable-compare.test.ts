@@ -9,12 +9,12 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
-import type { RequestConditions, SiteSettings } from '../dist/lib/native.js';
+import type { RequestConditions, RequestSlice, SiteSettings } from '../dist/lib/native.js';
 import { type Encoding, preferences } from '../dist/lib/portable/negotiation.js';
 import { decide } from '../dist/lib/portable/range.js';
-import { type SiteOptions, type SliceOptions, siteSettings } from '../dist/lib/site.js';
+import { readSlice, type SiteOptions, type SliceOptions, siteSettings } from '../dist/lib/site.js';
 import { Both, heldCount, type Question, refusals, type Said } from './support/both-engines.js';
-import { openDescriptors, pattern, scratch, settled } from './support/files.js';
+import { openDescriptors, pattern, scratch, settle, settled } from './support/files.js';
 
 const serial = test.serial;
 const VECTORS = new URL('../crates/core/tests/http_vectors/', import.meta.url);
@@ -121,13 +121,14 @@ function tree(t: ExecutionContext): Tree {
   // Forty links are followed, one more is not.
   for (let at = 1; at <= 40; at += 1) symlinkSync(`chain${at - 1}`, join(root, `chain${at}`));
   execFileSync('mkfifo', [join(root, 'fifo'), join(root, 'fifo.gz')]);
+  settle();
   return { root, second };
 }
 
 type Options = SiteOptions & SliceOptions;
 
 /** The sites, each with its settings. */
-function sites({ root, second }: Tree): [string, SiteSettings][] {
+function sites({ root, second }: Tree): [string, SiteSettings, RequestSlice | undefined][] {
   const all: [string, Options, Partial<SiteSettings>?][] = [
     ['defaults', {}],
     ['rfc9110', { conformance: 'rfc9110' }],
@@ -199,6 +200,7 @@ function sites({ root, second }: Tree): [string, SiteSettings][] {
     name,
     // What Linux keeps in memory is not what is compared.
     { ...siteSettings([root], { cache: false, ...options }, false), ...changes },
+    readSlice(options),
   ]);
 }
 
@@ -413,7 +415,7 @@ serial('every site, every path', async (t) => {
   const listener = createServer().listen(join(made.root, 'socket'));
   t.teardown(() => listener.close());
   const before = openDescriptors();
-  const all = sites(made).map(([name, settings]) => [name, new Both(settings)] as const);
+  const all = sites(made).map(([name, ...site]) => [name, new Both(...site)] as const);
   const count = await compare(
     t,
     (function* () {
@@ -441,7 +443,7 @@ serial('every site, every path', async (t) => {
 
 serial('all sites, all conditions', async (t) => {
   const made = tree(t);
-  const all = sites(made).map(([name, settings]) => [name, new Both(settings)] as const);
+  const all = sites(made).map(([name, ...site]) => [name, new Both(...site)] as const);
   const count = await compare(
     t,
     (function* () {
@@ -556,7 +558,7 @@ serial('20,000 requests at random', async (t) => {
           ),
       ])(),
   };
-  const all = sites(made).map(([name, settings]) => [name, new Both(settings)] as const);
+  const all = sites(made).map(([name, ...site]) => [name, new Both(...site)] as const);
   const count = await compare(
     t,
     (function* () {
@@ -601,7 +603,7 @@ serial('what may not be read', async (t) => {
       'unlisted/',
     ];
     const paths = [...names, 'unlisted/index.html', 'unlisted/nope', 'to-closed', 'to-unreadable', 'unreadable.txt/x'];
-    const all = sites({ root, second: root }).map(([name, settings]) => [name, new Both(settings)] as const);
+    const all = sites({ root, second: root }).map(([name, ...site]) => [name, new Both(...site)] as const);
     const count = await compare(
       t,
       (function* () {

@@ -7,7 +7,7 @@ import { parse as parseDuration } from '@lukeed/ms';
 import { ask, staticEngine } from './engine.js';
 import { invalid } from './errors.js';
 import { FileCache, type FileCacheOptions, tokenOf } from './file-cache.js';
-import type { RequestConditions, SiteAnswer, SiteSettings } from './native.js';
+import type { RequestConditions, RequestSlice, SiteAnswer, SiteSettings } from './native.js';
 import type { Method } from './send-file.js';
 
 /** A coding that a file may be stored in beside the plain one, with the suffix `.zst`, `.br`, `.gz`, `.deflate`. */
@@ -102,7 +102,7 @@ const MOST_PARTS = 32;
 const YEAR_MS = 365 * 24 * 60 * 60 * 1000;
 
 /** The settings of a site with these roots and options. Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. */
-export function siteSettings(roots: string[], options: SiteOptions & SliceOptions, listing: boolean): SiteSettings {
+export function siteSettings(roots: string[], options: SiteOptions, listing: boolean): SiteSettings {
   const {
     cacheControl = true,
     dotfiles = 'allow',
@@ -142,19 +142,26 @@ export function siteSettings(roots: string[], options: SiteOptions & SliceOption
     pathRules: 'decode-uri',
     maxRanges: typeof multipart === 'number' ? multipart : multipart ? MOST_PARTS : 1000,
     multipart: multipart !== false,
-    start: bytes('start', options.start) ?? 0,
     listing,
     method,
   };
-  const last = bytes('end', options.end);
-  if (last !== undefined) settings.last = last;
-  // As @fastify/send: 0 is no limit.
-  const longest = bytes('maxContentRangeChunkSize', options.maxContentRangeChunkSize);
-  if (longest) settings.maxRangeLength = longest;
   if (fallback !== undefined) settings.fallback = fallback;
   if (options.cache instanceof FileCache) settings.cache = tokenOf(options.cache);
   if (cacheControl) settings.maxAge = maxAgeSeconds(options.maxAge ?? options.maxage);
   return settings;
+}
+
+/** The part of a file that these options ask for; `undefined` for all of it. Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. */
+export function readSlice(options: SliceOptions): RequestSlice | undefined {
+  const start = bytes('start', options.start) ?? 0;
+  const last = bytes('end', options.end);
+  // As @fastify/send: 0 is no limit.
+  const longest = bytes('maxContentRangeChunkSize', options.maxContentRangeChunkSize);
+  if (start === 0 && last === undefined && !longest) return undefined;
+  const slice: RequestSlice = { start };
+  if (last !== undefined) slice.last = last;
+  if (longest) slice.maxRangeLength = longest;
+  return slice;
 }
 
 function bytes(name: string, value: number | undefined): number | undefined {
@@ -214,10 +221,12 @@ export class Site {
   /** Its answers depend on `Accept-Encoding`. */
   readonly negotiates: boolean;
   readonly #answers = new Map<number, Answer>();
+  readonly #slice: RequestSlice | undefined;
 
   /** @param listing directories are to be listed: without a slash they are found as directories, whatever index they have. */
   constructor(roots: string[], options: SiteOptions & SliceOptions, listing = false) {
     const settings = siteSettings(roots, options, listing);
+    this.#slice = readSlice(options);
     this.roots = roots;
     this.options = options;
     this.negotiates = settings.preCompressed.length > 0;
@@ -233,15 +242,17 @@ export class Site {
 
   /**
    * The answer to a request, at once, or `undefined` when the disk must be asked first: see {@link Site.respondLater}. Its
-   * transfer, if it has bytes to send, is the engine's current one: hold it before anything else is asked.
+   * transfer, if it has bytes to send, is the engine's current one: hold it before anything else is asked. `slice`: the part
+   * of the file to serve; default: that of the site's options.
    */
   respond(
     path: string,
     encoded: boolean,
     headOnly: boolean,
     conditions: RequestConditions | undefined,
+    slice: RequestSlice | undefined = this.#slice,
   ): Answer | undefined {
-    const id = staticEngine().respond(this.token, path, encoded, headOnly, 0, conditions);
+    const id = staticEngine().respond(this.token, path, encoded, headOnly, 0, conditions, slice);
     if (id < 0) return undefined;
     if (id === 0) return this.#complete(staticEngine().describeCurrent());
     let answer = this.#answers.get(id);
@@ -259,9 +270,10 @@ export class Site {
     encoded: boolean,
     headOnly: boolean,
     conditions: RequestConditions | undefined,
+    slice: RequestSlice | undefined = this.#slice,
   ): Promise<{ answer: Answer; token: number }> {
     const event = await ask((number) =>
-      staticEngine().respondLater(number, this.token, path, encoded, headOnly, 0, conditions),
+      staticEngine().respondLater(number, this.token, path, encoded, headOnly, 0, conditions, slice),
     );
     return { answer: this.#complete(event.answer as SiteAnswer), token: event.token ?? 0 };
   }

@@ -1,6 +1,6 @@
 /** The native engine and the portable one side by side, asked the same. */
 import { ask, engine, type StaticEngine } from '../../dist/lib/engine.js';
-import type { NativeEvent, RequestConditions, SiteAnswer, SiteSettings } from '../../dist/lib/native.js';
+import type { NativeEvent, RequestConditions, RequestSlice, SiteAnswer, SiteSettings } from '../../dist/lib/native.js';
 import { PortableEngine } from '../../dist/lib/portable/engine.js';
 
 export interface Question {
@@ -10,6 +10,8 @@ export interface Question {
   headOnly?: boolean;
   /** `ETAG` and `DATE` in a value stand for what the engine itself says of the file, `OPAQUE` for the tag without `W/`. */
   conditions?: RequestConditions;
+  /** Default: that of the site. */
+  slice?: RequestSlice | undefined;
 }
 
 type Comparable = Omit<SiteAnswer, 'headers'> & { headers: string };
@@ -50,13 +52,17 @@ const portable: Asking = {
 export class Both {
   readonly #sites: [number, number];
 
-  constructor(settings: SiteSettings) {
+  readonly #slice: RequestSlice | undefined;
+
+  constructor(settings: SiteSettings, slice?: RequestSlice) {
+    this.#slice = slice;
     this.#sites = [native.engine.openSite(settings), portable.engine.openSite(settings)];
   }
 
   /** What the native engine says, and what the portable one does. */
   async ask(question: Question): Promise<[Said, Said]> {
-    return await Promise.all([say(native, this.#sites[0], question), say(portable, this.#sites[1], question)]);
+    const sliced = { slice: this.#slice, ...question };
+    return await Promise.all([say(native, this.#sites[0], sliced), say(portable, this.#sites[1], sliced)]);
   }
 
   close(): void {
@@ -102,7 +108,13 @@ async function fill(asking: Asking, site: number, question: Question): Promise<R
   if (!/ETAG|OPAQUE|DATE/.test(JSON.stringify(conditions))) return conditions;
   const { acceptEncoding } = conditions;
   const plain = acceptEncoding === undefined ? {} : { acceptEncoding };
-  const whole = { path, headOnly: true, conditions: plain, ...(encoded === undefined ? {} : { encoded }) };
+  const whole = {
+    path,
+    headOnly: true,
+    conditions: plain,
+    slice: question.slice,
+    ...(encoded === undefined ? {} : { encoded }),
+  };
   const key = JSON.stringify([site, whole]);
   // No file changes while questions are asked.
   let validators = asking.validators.get(key);
@@ -123,9 +135,9 @@ async function fill(asking: Asking, site: number, question: Question): Promise<R
 async function answerOf(
   { engine, ask }: Asking,
   site: number,
-  { path, encoded = true, headOnly = false, conditions }: Question,
+  { path, encoded = true, headOnly = false, conditions, slice }: Question,
 ): Promise<{ answer: SiteAnswer; token: number }> {
-  const event = await ask((number) => engine.respondLater(number, site, path, encoded, headOnly, 0, conditions));
+  const event = await ask((number) => engine.respondLater(number, site, path, encoded, headOnly, 0, conditions, slice));
   return { answer: event.answer as SiteAnswer, token: event.token ?? 0 };
 }
 

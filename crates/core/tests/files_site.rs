@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use tempfile::TempDir;
 use zerosend_core::Code;
 use zerosend_core::files::{
-    Access, Body, Dotfiles, Outcome, PathInput, Request, Response, Site, SiteOptions, Source, Symlinks,
+    Access, Body, Dotfiles, Outcome, PathInput, Request, Response, Site, SiteOptions, Slice, Source, Symlinks,
 };
 use zerosend_core::http::Conformance::{FastifyStatic, Rfc9110};
 use zerosend_core::http::caching::CachePolicy;
@@ -60,7 +60,13 @@ fn site(tree: &TempDir, options: SiteOptions) -> Site {
 }
 
 fn get<'a>(path: &'a str) -> Request<'a> {
-    Request { head_only: false, path: PathInput::Encoded(path), conditions: Conditions::default(), root_index: 0 }
+    Request {
+        head_only: false,
+        path: PathInput::Encoded(path),
+        conditions: Conditions::default(),
+        root_index: 0,
+        slice: Slice::default(),
+    }
 }
 
 fn read(file: impl AsFd, offset: u64, length: u64) -> String {

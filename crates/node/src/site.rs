@@ -57,12 +57,6 @@ pub struct SiteSettings {
     pub path_rules: String,
     pub max_ranges: u32,
     pub multipart: bool,
-    /// The longest answer to a single range, in bytes; absent: no limit.
-    pub max_range_length: Option<f64>,
-    /// First byte of the stretch of each file that is served.
-    pub start: f64,
-    /// Its last byte; absent: to the end.
-    pub last: Option<f64>,
     pub listing: bool,
     pub fallback: Option<String>,
     #[napi(ts_type = "'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'")]
@@ -92,6 +86,17 @@ pub struct RequestConditions {
     pub range: Option<String>,
     pub cache_control: Option<String>,
     pub accept_encoding: Option<String>,
+}
+
+/// The part of the file that a request is for, as if it were the whole. Checked by the caller: integers from 0 up.
+#[napi(object)]
+pub struct RequestSlice {
+    /// First byte.
+    pub start: f64,
+    /// Last byte; absent: to the end.
+    pub last: Option<f64>,
+    /// The longest answer to a single range, in bytes; absent: no limit.
+    pub max_range_length: Option<f64>,
 }
 
 /// The answer to a request.
@@ -127,6 +132,7 @@ struct Asked {
     head_only: bool,
     root_index: u32,
     conditions: RequestConditions,
+    slice: Slice,
 }
 
 /// Makes a site and returns its token.
@@ -151,9 +157,11 @@ pub fn respond(
     head_only: bool,
     root_index: u32,
     conditions: Option<RequestConditions>,
+    slice: Option<RequestSlice>,
 ) -> napi::Result<f64> {
     with(env, |engine| {
-        let asked = Asked { path, encoded, head_only, root_index, conditions: conditions.unwrap_or_default() };
+        let (conditions, slice) = (conditions.unwrap_or_default(), read_slice(slice));
+        let asked = Asked { path, encoded, head_only, root_index, conditions, slice };
         let site = engine.site(site)?;
         engine.current = None;
         match site.respond(&asked, Access::CachedOnly)? {
@@ -199,9 +207,11 @@ pub fn respond_later(
     head_only: bool,
     root_index: u32,
     conditions: Option<RequestConditions>,
+    slice: Option<RequestSlice>,
 ) -> napi::Result<()> {
     with(env, |engine| {
-        let asked = Asked { path, encoded, head_only, root_index, conditions: conditions.unwrap_or_default() };
+        let (conditions, slice) = (conditions.unwrap_or_default(), read_slice(slice));
+        let asked = Asked { path, encoded, head_only, root_index, conditions, slice };
         let site = engine.site(site)?;
         let pending = Pending::new(&engine.events, request);
         Pool::global().run(move || {
@@ -327,8 +337,6 @@ impl HeldSite {
             path_rules: one_of("pathRules", &settings.path_rules, PATH_RULES)?,
             max_ranges: settings.max_ranges as usize,
             multipart: settings.multipart,
-            max_range_length: settings.max_range_length.map(|bytes| bytes as u64),
-            slice: Slice { start: settings.start as u64, last: settings.last.map(|byte| byte as u64) },
             listing: settings.listing,
             fallback: settings.fallback,
         };
@@ -357,9 +365,18 @@ impl HeldSite {
                 accept_encoding: conditions.accept_encoding.as_deref(),
             },
             root_index: asked.root_index as usize,
+            slice: asked.slice,
         };
         self.site.respond(&request, access)
     }
+}
+
+fn read_slice(slice: Option<RequestSlice>) -> Slice {
+    slice.map_or_else(Slice::default, |slice| Slice {
+        start: slice.start as u64,
+        last: slice.last.map(|byte| byte as u64),
+        max_range_length: slice.max_range_length.map(|bytes| bytes as u64),
+    })
 }
 
 fn cache_rule(rule: CacheRuleSetting) -> Result<CacheRule> {

@@ -154,20 +154,27 @@ pub(super) struct Found {
     pub content_tag: Option<String>,
 }
 
-/// The stretch of a file that is treated as if it were the whole: ranges and lengths count from its start.
+/// The part of a file that a request is for, treated as if it were the whole: ranges and lengths count from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Slice {
     /// First byte.
     pub start: u64,
     /// Last byte; `None`: to the end.
     pub last: Option<u64>,
+    /// The longest answer to a single range, in bytes; the client has to request the rest. `None`: no limit.
+    pub max_range_length: Option<u64>,
 }
 
 impl Slice {
+    /// True for the whole file.
+    pub(super) fn is_whole(self) -> bool {
+        self.start == 0 && self.last.is_none()
+    }
+
     /// How much of a file of `size` bytes it is.
     pub(super) fn length(self, size: u64) -> u64 {
         let rest = size.saturating_sub(self.start);
-        self.last.map_or(rest, |last| rest.min((last + 1).saturating_sub(self.start)))
+        self.last.map_or(rest, |last| rest.min(last.saturating_add(1).saturating_sub(self.start)))
     }
 }
 
@@ -188,7 +195,7 @@ pub(super) fn plan(found: Found, root_index: usize, request: &Request<'_>, optio
         Some(ref tag) if options.etag => Some(tag.clone()),
         _ => options.etag.then(|| etag::weak(meta.size, mtime_ms)),
     };
-    let length = options.slice.length(meta.size);
+    let length = request.slice.length(meta.size);
     // `@fastify/static` types a compressed variant even with the option off.
     let typed = options.content_type || (found.encoding.is_some() && options.conformance == Conformance::FastifyStatic);
     let content_type = typed.then(|| mime::content_type(found.plain_path()));
@@ -229,7 +236,7 @@ pub(super) fn plan(found: Found, root_index: usize, request: &Request<'_>, optio
                     headers.push(("content-encoding", Cow::Borrowed(encoding.as_str())));
                 }
                 let file = found.file;
-                let whole = (options.slice.start, length);
+                let whole = (request.slice.start, length);
                 let (status, body, length) = with_body(file, decision, whole, content_type, &mut headers);
                 headers.push(("content-length", Cow::Owned(length.to_string())));
                 (status, headers, if request.head_only { Body::Empty } else { body })
@@ -248,7 +255,7 @@ fn decide_range(request: &Request<'_>, options: &SiteOptions, validators: &Valid
             let SiteOptions { max_ranges, multipart, conformance, .. } = *options;
             match range::decide(header, size, &RangePolicy { max_ranges, multipart, conformance }) {
                 RangeDecision::Single(ByteRange { start, end_exclusive }) => {
-                    let most = options.max_range_length.unwrap_or(u64::MAX);
+                    let most = request.slice.max_range_length.unwrap_or(u64::MAX);
                     let end_exclusive = end_exclusive.min(start.saturating_add(most));
                     RangeDecision::Single(ByteRange { start, end_exclusive })
                 }

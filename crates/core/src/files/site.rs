@@ -79,10 +79,6 @@ pub struct SiteOptions {
     pub max_ranges: usize,
     /// Answer several ranges in parts.
     pub multipart: bool,
-    /// The longest answer to a single range, in bytes; what is cut off is to be asked for again.
-    pub max_range_length: Option<u64>,
-    /// Serve this stretch of every file as if it were the whole.
-    pub slice: Slice,
     /// Directories are listed: without its slash one is [`Outcome::Directory`], whatever index it has.
     pub listing: bool,
     /// The file below a root that answers, with 200, for paths without extension that name nothing.
@@ -108,8 +104,6 @@ impl Default for SiteOptions {
             path_rules: PathRules::DecodeUri,
             max_ranges: 1000,
             multipart: false,
-            max_range_length: None,
-            slice: Slice::default(),
             listing: false,
             fallback: None,
         }
@@ -136,6 +130,8 @@ pub struct Request<'a> {
     pub conditions: Conditions<'a>,
     /// The root to begin with.
     pub root_index: usize,
+    /// The part of the file to serve.
+    pub slice: Slice,
 }
 
 /// The answer to a request.
@@ -301,11 +297,9 @@ impl Site {
     /// The whole file for a request without conditions says the same each time, so it is worked out once per version.
     fn plan(&self, mut found: Found, root_index: usize, request: &Request<'_>, access: Access) -> Result<Outcome> {
         let meta = *found.file.meta();
-        let plain = !request.head_only && request.conditions.is_plain();
+        let plain = !request.head_only && request.conditions.is_plain() && request.slice.is_whole();
         if plain && let Some(head) = self.memo.get(&found.path, root_index, found.encoding, &meta) {
-            let Slice { start, .. } = self.options.slice;
-            let length = self.options.slice.length(meta.size);
-            let body = Body::File { file: found.file, offset: start, length };
+            let body = Body::File { file: found.file, offset: 0, length: meta.size };
             return Ok(Outcome::Response(Response { status: 200, head, body, meta }));
         }
         let mut settled = true;

@@ -6,7 +6,7 @@ use super::door;
 use super::options::{ListFormat, Mount, ServerOptions};
 use super::worker::{Answered, Context, Shared};
 use crate::error::Result;
-use crate::files::{Access, Outcome, PathInput, Request, directory};
+use crate::files::{Access, Outcome, PathInput, Request, Slice, directory};
 use crate::http::listing::Listing;
 use crate::http::request::{RequestHead, Target, Verb};
 use crate::http::response::{HeadWriter, error_page, reason};
@@ -118,6 +118,7 @@ fn ask<'a>(head: &RequestHead<'_>, shared: &'a Shared, access: Access) -> Result
         path: PathInput::Encoded(&path[mount.prefix.len() - 1..]),
         conditions: head.conditions(),
         root_index: 0,
+        slice: Slice::default(),
     };
     Ok((Some(mount), mount.site.respond(&request, access)?))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 use zerosend_core::cache::{CacheOptions, FileCache};
-use zerosend_core::files::{Access, Outcome, PathInput, Request, Response, Site, SiteOptions};
+use zerosend_core::files::{Access, Outcome, PathInput, Request, Response, Site, SiteOptions, Slice};
 use zerosend_core::http::conditional::Conditions;
 
 /// Waits until files written before are old enough to be kept.
@@ -26,7 +26,13 @@ fn year_2020() -> SystemTime {
 }
 
 fn respond(site: &Site, path: &str, conditions: Conditions<'_>) -> Outcome {
-    let request = Request { head_only: false, path: PathInput::Encoded(path), conditions, root_index: 0 };
+    let request = Request {
+        head_only: false,
+        path: PathInput::Encoded(path),
+        conditions,
+        root_index: 0,
+        slice: Slice::default(),
+    };
     site.respond(&request, Access::MayBlock).unwrap()
 }
 
@@ -102,4 +108,28 @@ fn a_file_changed_just_now_is_not_kept_whatever_its_modification_time_says() {
     settle();
     cache.get(&path).unwrap();
     assert_eq!(cache.stats().files, 1);
+}
+
+#[test]
+fn a_slice_belongs_to_the_request_and_not_to_the_site() {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("a"), "0123456789").unwrap();
+    settle();
+    let cache = Arc::new(FileCache::new(CacheOptions::default()).unwrap());
+    let site = Site::new(vec![directory.path().into()], SiteOptions::default()).unwrap().with_cache(cache.clone());
+    let ask = |slice, range| {
+        let conditions = Conditions { range, ..Conditions::default() };
+        let request = Request { head_only: false, path: PathInput::Decoded("/a"), conditions, root_index: 0, slice };
+        let Outcome::Response(response) = site.respond(&request, Access::MayBlock).unwrap() else { panic!() };
+        let range = header(&response, "content-range").map(str::to_owned);
+        (String::from_utf8(body(response)).unwrap(), range)
+    };
+    for start in 0..=10 {
+        let slice = Slice { start, last: Some(start + 2), max_range_length: None };
+        assert_eq!(ask(slice, None).0, &"0123456789"[start as usize..10.min(start as usize + 3)]);
+        assert_eq!(ask(Slice::default(), None).0, "0123456789");
+    }
+    let slice = Slice { start: 2, last: Some(u64::MAX), max_range_length: Some(3) };
+    assert_eq!(ask(slice, Some("bytes=1-")), ("345".to_owned(), Some("bytes 1-3/8".to_owned())));
+    assert_eq!((cache.stats().files, cache.stats().misses), (1, 1), "one entry for all slices");
 }
