@@ -100,19 +100,19 @@ export class FaultFs {
   #daemon: ChildProcess | undefined;
   readonly #answers: ((line: string | undefined) => void)[] = [];
 
-  private constructor(directory: string, options: MountOptions) {
+  private constructor(directory: string, options: MountOptions, mountPoint: string | undefined) {
     this.#directory = directory;
     this.#options = options;
     this.backing = join(directory, 'backing');
-    this.path = join(directory, 'mount');
+    this.path = mountPoint ?? join(directory, 'mount');
     mkdirSync(this.backing);
-    mkdirSync(this.path);
+    if (mountPoint === undefined) mkdirSync(this.path);
   }
 
-  /** Mounts a mirror of a new directory. Call `close` afterwards. */
-  static async mount(options: MountOptions = {}): Promise<FaultFs> {
+  /** Mounts a mirror of a new directory, at an existing directory where one is given. Call `close` afterwards. */
+  static async mount(options: MountOptions = {}, mountPoint?: string): Promise<FaultFs> {
     build();
-    const mounted = new FaultFs(mkdtempSync(join(tmpdir(), 'zerosend-faultfs-')), options);
+    const mounted = new FaultFs(mkdtempSync(join(tmpdir(), 'zerosend-faultfs-')), options, mountPoint);
     try {
       await mounted.#start();
     } catch (error) {
@@ -171,7 +171,7 @@ export class FaultFs {
     await this.#start();
   }
 
-  /** Unmounts and removes both directories. */
+  /** Unmounts, and removes both directories (a mount point that was given stays). */
   async close(): Promise<void> {
     const daemon = this.#daemon;
     if (daemon !== undefined && daemon.exitCode === null && daemon.signalCode === null) {

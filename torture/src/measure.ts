@@ -1,0 +1,63 @@
+/** What a process holds, from procfs. */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+
+export interface Held {
+  sockets: number;
+  files: number;
+  pipes: number;
+  /** Descriptors of event loops, timers and the like. */
+  other: number;
+  threads: number;
+  /** Mappings of files and of shared memory, without the program's own. */
+  fileMappings: number;
+  /** Sockets whose peer has closed, and that this process has not. */
+  closeWait: number;
+  /** Bytes. */
+  rss: number;
+}
+
+/** Undefined when the process is gone. */
+export function measure(pid: number): Held | undefined {
+  const held: Held = { sockets: 0, files: 0, pipes: 0, other: 0, threads: 0, fileMappings: 0, closeWait: 0, rss: 0 };
+  try {
+    const inodes = new Set<string>();
+    for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+      let link = '';
+      try {
+        link = readlinkSync(`/proc/${pid}/fd/${fd}`);
+      } catch {
+        continue;
+      }
+      if (link.startsWith('socket:')) {
+        held.sockets += 1;
+        inodes.add(link.slice(8, -1));
+      } else if (link.startsWith('pipe:')) held.pipes += 1;
+      else if (link.startsWith('/') && !link.startsWith('/dev/')) held.files += 1;
+      else held.other += 1;
+    }
+    held.threads = readdirSync(`/proc/${pid}/task`).length;
+    const maps = readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n');
+    held.fileMappings = maps.filter((line) => /zerosend-torture|\/memfd:|\/dev\/shm/.test(line)).length;
+    held.rss = Number(/^VmRSS:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;
+    for (const table of ['tcp', 'tcp6']) {
+      for (const line of readFileSync(`/proc/${pid}/net/${table}`, 'utf8').split('\n').slice(1)) {
+        const fields = line.trim().split(/\s+/);
+        if (fields[3] === '08' && inodes.has(fields[9] ?? '')) held.closeWait += 1;
+      }
+    }
+    return held;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What of `now` is more than at `base`, as text; undefined where nothing is. Threads and memory may grow within bounds. */
+export function excess(base: Held, now: Held): string | undefined {
+  const more: string[] = [];
+  for (const key of ['sockets', 'files', 'pipes', 'other', 'fileMappings'] as const) {
+    if (now[key] > base[key]) more.push(`${key} ${base[key]} -> ${now[key]}`);
+  }
+  if (now.closeWait > 0) more.push(`${now.closeWait} sockets in CLOSE-WAIT`);
+  if (now.threads > base.threads) more.push(`threads ${base.threads} -> ${now.threads}`);
+  return more.length === 0 ? undefined : more.join(', ');
+}

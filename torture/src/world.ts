@@ -1,0 +1,87 @@
+/** The directories, files and mounts of a run. */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { FaultFs, fuseMissing } from '../../__test__/support/faultfs-mount.js';
+import { createFile, Releases, randomSize, Tracked } from './files.js';
+import type { Random } from './random.js';
+import { type Report, Trouble } from './report.js';
+
+/** A FUSE file system below the root of the sites, and whether it misbehaves. */
+export interface FuseArea {
+  mount: FaultFs;
+  files: Tracked[];
+  trouble: Trouble;
+}
+
+export class World {
+  readonly directory: string;
+  /** The root of most sites. */
+  readonly root: string;
+  readonly files: Tracked[] = [];
+  readonly releases: Releases;
+  /** One file that never changes and is small: whoever asks for it is never to wait long. */
+  readonly canary: Tracked;
+  /** Caches nothing in the kernel. */
+  fuse: FuseArea | undefined;
+  /** A file system that is nearly full; undefined without root. */
+  small: string | undefined;
+  /** A file system for mirrors, delayed and failed at times. */
+  slowDisk: FuseArea | undefined;
+
+  private constructor(directory: string, random: Random) {
+    this.directory = directory;
+    this.root = join(directory, 'root');
+    mkdirSync(this.root);
+    const add = (kind: Tracked['kind'], name: string, size: number) => {
+      const file = createFile(new Tracked(kind, join(this.root, name), name), size);
+      this.files.push(file);
+      return file;
+    };
+    this.canary = add('steady', 'canary.bin', 8192);
+    for (const [at, size] of [0, 1, 777, 16_384, 65_536, 65_537, 300_000, 5_000_000].entries()) {
+      add('steady', `steady-${at}.bin`, size);
+    }
+    for (const kind of ['replace', 'rewrite', 'resize', 'vanish'] as const) {
+      for (let at = 0; at < 8; at++) add(kind, `${kind}-${at}.bin`, randomSize(random));
+    }
+    mkdirSync(join(directory, 'releases'));
+    this.releases = new Releases(join(directory, 'releases'), ['a.bin', 'b.bin', 'c.bin']);
+  }
+
+  static async create(random: Random, report: Report): Promise<World> {
+    const world = new World(mkdtempSync(join(tmpdir(), 'zerosend-torture-')), random);
+    const missing = fuseMissing();
+    if (missing === undefined) {
+      world.fuse = await world.#mountFuse(random);
+      world.slowDisk = { mount: await FaultFs.mount(), files: [], trouble: new Trouble() };
+      const small = join(world.directory, 'small');
+      mkdirSync(small);
+      if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'torture', small]).status === 0) world.small = small;
+    } else report.log(`without FUSE and a full file system: that needs ${missing}`);
+    return world;
+  }
+
+  async #mountFuse(random: Random): Promise<FuseArea> {
+    const point = join(this.root, 'fuse');
+    mkdirSync(point);
+    const mount = await FaultFs.mount({ attrTimeout: 0, entryTimeout: 0 }, point);
+    const files: Tracked[] = [];
+    for (const kind of ['steady', 'replace', 'rewrite', 'vanish'] as const) {
+      for (let at = 0; at < 3; at++) {
+        const name = `${kind}-${at}.bin`;
+        files.push(createFile(new Tracked(kind, join(mount.backing, name), `fuse/${name}`), randomSize(random)));
+      }
+    }
+    return { mount, files, trouble: new Trouble() };
+  }
+
+  async close(): Promise<void> {
+    await this.fuse?.mount.close();
+    await this.slowDisk?.mount.close();
+    if (this.small !== undefined) spawnSync('umount', ['-l', this.small]);
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
