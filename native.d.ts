@@ -116,7 +116,7 @@ export interface CacheSettings {
   advice: 'normal' | 'sequential' | 'random' | 'willneed'
 }
 
-/** Aborts what the reactor drives for `request`; it is answered with `ABORT_ERR`. */
+/** Aborts what another thread does for `request`; it is answered with `ABORT_ERR`. */
 export declare function cancel(request: number): void
 
 /** Ends a drain. */

@@ -117,9 +117,10 @@ export class Pump {
   };
 
   #warm(next: () => void): void {
-    this.#reading = request(() => {
+    this.#reading = request((event) => {
       this.#reading = 0;
-      schedule(next);
+      if (event.error !== undefined) this.#end(event.error as ZerosendError);
+      else schedule(next);
     });
     try {
       engine().warm(this.#token, this.#reading);

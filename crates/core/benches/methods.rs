@@ -45,8 +45,8 @@ fn send(file: &SharedFile, size: u64, method: Method, out: &OwnedFd) {
             Progress::Done => break,
             Progress::Yield => {}
             Progress::Cold => {
-                let until = transfer.read_ahead().expect("a file is next").run();
-                transfer.warmed(until);
+                let prefetched = transfer.prefetch().expect("a file is next").wait();
+                transfer.prefetched(prefetched.expect("readable"));
             }
             Progress::Blocked => {
                 poll(&mut [PollFd::new(out.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE).expect("poll");

@@ -80,6 +80,11 @@ impl Error {
         Self { code, syscall: None, path: None, bytes: None, message: message.into() }
     }
 
+    /// The answer to a task that panicked, or that was dropped before it had a result.
+    pub fn dropped() -> Self {
+        Self::new(Code::Internal, "internal error, please report it: a task was dropped without a result")
+    }
+
     /// A failed syscall.
     pub fn system(syscall: &'static str, errno: Errno) -> Self {
         Self {
@@ -136,6 +141,12 @@ impl Error {
     /// The reason, without code, syscall and path.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// True for an error after which a receiver may have a part of what was announced, and must not take it for the whole:
+    /// the source failed, or the engine. Not for what the caller decided.
+    pub fn leaves_body_incomplete(&self) -> bool {
+        matches!(self.code, Code::System(_) | Code::Truncated | Code::Internal)
     }
 
     /// True when the other end of the socket is gone: no error of the server.

@@ -16,7 +16,8 @@
 //! | [`inspect`] | what the kernel can do, and what is in the page cache |
 //! | [`bench`] | the comparison of methods that `zerosend bench` prints |
 //! | [`pipe`] | pipes, sized, pooled and bounded |
-//! | [`pool`] | a few threads for disk work that may block |
+//! | [`pool`] | threads for disk work that may block, in two lanes |
+//! | [`thread`] | starting threads |
 //! | [`raw`] | single calls, checked, for those who build their own |
 //! | [`sys`] | the only unsafe code: one file per syscall family, never loops |
 //! | [`error`], [`stats`] | typed errors; counters |
@@ -42,6 +43,7 @@ pub mod server;
 pub mod shm;
 pub mod stats;
 pub mod sys;
+pub mod thread;
 pub mod transfer;
 
 pub use error::{Code, Error, Result};

@@ -14,6 +14,7 @@ use nix::unistd::ftruncate;
 
 use crate::error::{Code, Error, Result};
 use crate::files::FileMeta;
+use crate::pool::Volume;
 use crate::sys::memory::{MapMode, MappedRegion, RegionAdvice};
 use crate::sys::residency::page_size;
 
@@ -82,6 +83,11 @@ impl MappedFile {
         let size = usize::try_from(length).map_err(|_| failed("mmap")(Errno::ENOMEM))?;
         let region = MappedRegion::new(&file, size, options.mode, options.populate).map_err(failed("mmap"))?;
         Ok(Self { path: path.to_owned(), file, region, mode: options.mode })
+    }
+
+    /// The file system it is on.
+    pub fn volume(&self) -> Volume {
+        Volume::of(&self.file)
     }
 
     /// Bytes mapped.

@@ -12,6 +12,7 @@ use nix::fcntl::{FcntlArg, OFlag, PosixFadviseAdvice, fcntl, posix_fadvise};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
 use crate::error::{Code, Error, Result};
+use crate::reactor::SharedMode;
 use crate::sys::memory::Span;
 use crate::sys::pipe::{self, SpliceFlags};
 use crate::sys::residency::{Residency, residency};
@@ -94,13 +95,8 @@ impl<'a> End<'a> {
     }
 
     /// Non-blocking for the call: the mode belongs to the open file, which others share.
-    fn non_blocking(&self) -> Result<Option<Restore<'a>>> {
-        if self.is_file() || self.flags.contains(OFlag::O_NONBLOCK) {
-            return Ok(None);
-        }
-        fcntl(self.fd, FcntlArg::F_SETFL(self.flags | OFlag::O_NONBLOCK))
-            .map_err(|errno| Error::system("fcntl", errno))?;
-        Ok(Some(Restore { fd: self.fd, flags: self.flags }))
+    fn non_blocking(&self) -> Result<Option<SharedMode>> {
+        if self.is_file() { Ok(None) } else { SharedMode::acquire(self.fd, &self.stat) }
     }
 
     /// How many of `length` bytes can be moved from here without waiting for the disk. 0: none, and they are being read.
@@ -122,17 +118,6 @@ impl<'a> End<'a> {
         let _ = posix_fadvise(self.fd, offset as i64, wanted_bytes, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
         let step = wanted.min(COLD_STEP as u64);
         Ok(if residency(self.fd, offset, step) == Residency::Cold { 0 } else { step as usize })
-    }
-}
-
-struct Restore<'a> {
-    fd: BorrowedFd<'a>,
-    flags: OFlag,
-}
-
-impl Drop for Restore<'_> {
-    fn drop(&mut self) {
-        let _ = fcntl(self.fd, FcntlArg::F_SETFL(self.flags));
     }
 }
 

@@ -2,6 +2,18 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+static CONTAINED_PANICS: Counter = Counter::new();
+
+/// Panics of turns, jobs and callbacks that ended where they happened: each is a bug, and what it was about failed with
+/// [`crate::Code::Internal`].
+pub fn contained_panics() -> u64 {
+    CONTAINED_PANICS.get()
+}
+
+pub(crate) fn count_contained_panic() {
+    CONTAINED_PANICS.add(1);
+}
+
 /// A counter that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);

@@ -245,8 +245,8 @@ fn drive(transfer: &mut Transfer, kernel: &mut Hostile, out: &UnixStream, from: 
             Progress::Done => break,
             Progress::Yield => {}
             Progress::Cold => {
-                let until = transfer.read_ahead().expect("a file is next").run();
-                transfer.warmed(until);
+                let prefetched = transfer.prefetch().expect("a file is next").wait();
+                transfer.prefetched(prefetched.expect("readable"));
             }
             Progress::Blocked => {
                 receive(&mut received);

@@ -116,8 +116,8 @@ fn drive(transfer: &mut Transfer, out: &OwnedFd, chunk: u64, stop: u64) {
             Progress::Done => return,
             Progress::Yield => {}
             Progress::Cold => {
-                let until = transfer.read_ahead().expect("a file is next").run();
-                transfer.warmed(until);
+                let prefetched = transfer.prefetch().expect("a file is next").wait();
+                transfer.prefetched(prefetched.expect("readable"));
             }
             Progress::Blocked => {
                 poll(&mut [PollFd::new(out.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE).expect("poll");

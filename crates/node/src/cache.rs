@@ -7,12 +7,12 @@ use std::time::Duration;
 use napi::Env;
 use napi_derive::napi;
 use zerosend_core::cache::{Advice, CacheOptions, CacheStats, CachedFile, FileCache, Revalidate};
-use zerosend_core::pool::Pool;
+use zerosend_core::pool::{Lane, Volume};
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::{Code, Error, Result};
 
-use crate::engine::{Engine, Held, with};
-use crate::events::{Answer, Request};
+use crate::engine::{Engine, Held, lane_for, with};
+use crate::events::Answer;
 use crate::site::one_of;
 
 /// What a cache may hold. Absent: the default.
@@ -85,8 +85,9 @@ pub fn open_cache(env: &Env, settings: CacheSettings) -> napi::Result<f64> {
 pub fn get_cached(env: &Env, request: f64, cache: f64, path: String) -> napi::Result<()> {
     with(env, |engine| {
         let cache = engine.cache(cache)?;
-        let request = Request::new(&engine.events, request);
-        Pool::global().run(move || request.answer(cache.get(&PathBuf::from(path)).map(Answer::Cached)));
+        let path = PathBuf::from(path);
+        let volume = Volume::of_path(&path);
+        engine.run(Lane::Short, volume, request, move || cache.get(&path).map(Answer::Cached));
         Ok(())
     })
 }
@@ -96,8 +97,10 @@ pub fn get_cached(env: &Env, request: f64, cache: f64, path: String) -> napi::Re
 pub fn read_cached(env: &Env, request: f64, file: f64, offset: f64, length: f64) -> napi::Result<()> {
     with(env, |engine| {
         let file = engine.cached(file)?;
-        let request = Request::new(&engine.events, request);
-        Pool::global().run(move || request.answer(file.read_at(offset as u64, length as u64).map(Answer::Bytes)));
+        let volume = Volume::of_device(file.meta().dev);
+        engine.run(lane_for(length), volume, request, move || {
+            file.read_at(offset as u64, length as u64).map(Answer::Bytes)
+        });
         Ok(())
     })
 }

@@ -14,6 +14,7 @@ use napi::bindgen_prelude::{Buffer, Function, JsObjectValue, Object};
 use napi_derive::napi;
 use zerosend_core::cache::{CachedFile, FileCache};
 use zerosend_core::mapped_file::MappedFile;
+use zerosend_core::pool::{Lane, Pool, Task, Volume};
 use zerosend_core::reactor::registry::{Registry, Token};
 use zerosend_core::reactor::{JobHandle, Reactor};
 use zerosend_core::relay::Relay;
@@ -25,7 +26,7 @@ use zerosend_core::{Code, Error, Result};
 use crate::cache::CachedFileInfo;
 use crate::door::HeldDoor;
 use crate::error;
-use crate::events::{Answer, Event, Events};
+use crate::events::{Answer, Event, Events, Request};
 use crate::join::JoinReport;
 use crate::pages::Lent;
 use crate::raw::Ends;
@@ -60,12 +61,30 @@ pub enum Held {
     UnderWay(#[allow(dead_code, reason = "it is there to be dropped")] StopOnDrop),
 }
 
+/// Work for a request on another thread.
+pub enum Pending {
+    Reactor(JobHandle),
+    Pool(Task),
+}
+
+impl Pending {
+    /// Answers the request with `ABORT_ERR`, unless it has an answer.
+    fn cancel(&self) {
+        match self {
+            Pending::Reactor(job) => Reactor::global().cancel(job),
+            Pending::Pool(task) => {
+                task.cancel(Error::new(Code::Aborted, "the operation was aborted"));
+            }
+        }
+    }
+}
+
 /// Transfers, sites, targets and pending requests of this environment.
 pub struct Engine {
     pub events: Events,
     pub held: Registry<Held>,
-    /// Jobs of the reactor by the number of their request.
-    pub jobs: HashMap<u64, JobHandle>,
+    /// What other threads do for requests that are not answered yet, by the number of the request.
+    pub jobs: HashMap<u64, Pending>,
     /// Memory made by `allocPages`, by its address.
     pub pages: Lent,
     /// The last answer of a site, until its transfer is started or held.
@@ -81,7 +100,7 @@ pub fn with<T>(env: &Env, body: impl FnOnce(&mut Engine) -> Result<T>) -> napi::
                 Some(engine) => body(engine),
                 None => Err(Error::new(Code::Closed, "the engine of this thread is closed")),
             },
-            Err(_) => Err(Error::new(Code::Internal, "a bug in zerosend, please report it: the engine is in use")),
+            Err(_) => Err(Error::new(Code::Internal, "internal error, please report it: the engine is in use")),
         })
     }));
     let outcome = outcome.unwrap_or_else(|panic| {
@@ -90,7 +109,7 @@ pub fn with<T>(env: &Env, body: impl FnOnce(&mut Engine) -> Result<T>) -> napi::
             .map(|text| (*text).to_string())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_default();
-        Err(Error::new(Code::Internal, format!("a bug in zerosend was contained, please report it: {reason}")))
+        Err(Error::new(Code::Internal, format!("internal error, please report it: {reason}")))
     });
     outcome.map_err(|failure| error::throw(env, &failure))
 }
@@ -151,11 +170,37 @@ pub fn held_count(env: &Env) -> napi::Result<u32> {
     with(env, |engine| Ok(engine.held.len() as u32))
 }
 
+/// The lane for copying `bytes` bytes from or to a file.
+pub fn lane_for(bytes: f64) -> Lane {
+    const SHORT: f64 = 1024.0 * 1024.0;
+    if bytes <= SHORT { Lane::Short } else { Lane::Long }
+}
+
 impl Engine {
     pub fn hold(&mut self, held: Held) -> Result<Token> {
         self.held
             .insert(held)
             .map_err(|_| Error::new(Code::Limit, "too many transfers at once; wait for some of them to end"))
+    }
+
+    /// Runs `work` on a thread that may wait for the disk; its result answers `request`. See [`Pool::run`].
+    pub fn run(
+        &mut self,
+        lane: Lane,
+        volume: Volume,
+        request: f64,
+        work: impl FnOnce() -> Result<Answer> + Send + 'static,
+    ) {
+        let answer = Request::new(&self.events, request);
+        let task = Pool::global().run(lane, volume, work, move |result| answer.answer(result));
+        self.jobs.insert(request as u64, Pending::Pool(task));
+    }
+
+    /// Aborts what is done for `request`, which is then answered with `ABORT_ERR`.
+    pub fn cancel(&self, request: f64) {
+        if let Some(job) = self.jobs.get(&(request as u64)) {
+            job.cancel();
+        }
     }
 
     pub fn transfer(&mut self, token: f64) -> Result<&mut Transfer> {
@@ -176,9 +221,9 @@ impl Engine {
                 object.set_named_property("error", error::to_object(env, &failure)?)?;
                 None
             }
-            Ok(Answer::Warmed(token, until)) => {
+            Ok(Answer::Prefetched(token, prefetched)) => {
                 if let Ok(transfer) = self.transfer(token as f64) {
-                    transfer.warmed(until);
+                    transfer.prefetched(prefetched);
                 }
                 None
             }
@@ -232,7 +277,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.events.close();
         for job in self.jobs.values() {
-            Reactor::global().cancel(job);
+            job.cancel();
         }
     }
 }

@@ -15,8 +15,8 @@ use zerosend_core::mapped_file::MappedFile;
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::relay::LinkReport;
 use zerosend_core::shm::{Ring, SharedBuffer};
-use zerosend_core::transfer::{Report, Transfer};
-use zerosend_core::{Code, Error, Result};
+use zerosend_core::transfer::{Prefetched, Report, Transfer};
+use zerosend_core::{Error, Result};
 
 use crate::site::HeldSite;
 
@@ -30,8 +30,8 @@ pub struct Event {
 }
 
 pub enum Answer {
-    /// What the transfer sends next is resident below this offset.
-    Warmed(Token, u64),
+    /// What the transfer sends next was prefetched.
+    Prefetched(Token, Prefetched),
     /// A transfer was made; it gets its token when JavaScript takes the event.
     Transfer(Box<Transfer>),
     /// A file to receive into was opened.
@@ -133,8 +133,7 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         if !self.answered {
-            let bug = Error::new(Code::Internal, "a bug in zerosend was contained, please report it: a job vanished");
-            self.events.push(self.number, Err(bug));
+            self.events.push(self.number, Err(Error::dropped()));
         }
     }
 }

@@ -1,16 +1,16 @@
 //! What the kernel can do here, and what is in its page cache.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use napi::Env;
 use napi::bindgen_prelude::JsObjectValue;
 use napi_derive::napi;
 use zerosend_core::Result;
 use zerosend_core::inspect::{self, Interface, Measurement, Mechanism, Pace, PageResidency, Probe, WarmReport};
-use zerosend_core::pool::Pool;
+use zerosend_core::pool::{Lane, Volume};
 
 use crate::engine::with;
-use crate::events::{Answer, Request};
+use crate::events::Answer;
 use crate::join::ErrnoName;
 use crate::under_way::under_way;
 
@@ -110,11 +110,10 @@ pub struct PaceReport {
 #[napi]
 pub fn probe(env: &Env, request: f64) -> napi::Result<()> {
     with(env, |engine| {
-        let request = Request::new(&engine.events, request);
-        Pool::global().run(move || {
-            request.answer(inspect::probe().map(|probe| {
+        engine.run(Lane::Long, Volume::NONE, request, || {
+            inspect::probe().map(|probe| {
                 Answer::Shape(Box::new(move |event| event.set_named_property("probe", ProbeReport::from(probe))))
-            }));
+            })
         });
         Ok(())
     })
@@ -124,8 +123,8 @@ pub fn probe(env: &Env, request: f64) -> napi::Result<()> {
 #[napi]
 pub fn page_residency(env: &Env, request: f64, path: String) -> napi::Result<()> {
     with(env, |engine| {
-        let request = Request::new(&engine.events, request);
-        Pool::global().run(move || request.answer(pages(inspect::residency(Path::new(&path)))));
+        let path = PathBuf::from(path);
+        engine.run(Lane::Short, Volume::of_path(&path), request, move || pages(inspect::residency(&path)));
         Ok(())
     })
 }
@@ -134,8 +133,8 @@ pub fn page_residency(env: &Env, request: f64, path: String) -> napi::Result<()>
 #[napi]
 pub fn evict_pages(env: &Env, request: f64, path: String) -> napi::Result<()> {
     with(env, |engine| {
-        let request = Request::new(&engine.events, request);
-        Pool::global().run(move || request.answer(pages(inspect::evict(Path::new(&path)))));
+        let path = PathBuf::from(path);
+        engine.run(Lane::Long, Volume::of_path(&path), request, move || pages(inspect::evict(&path)));
         Ok(())
     })
 }

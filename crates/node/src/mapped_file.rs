@@ -7,13 +7,13 @@ use napi::Env;
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
 use zerosend_core::mapped_file::{MapOptions, MappedFile};
-use zerosend_core::pool::Pool;
+use zerosend_core::pool::{Lane, Volume};
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::sys::memory::{MapMode, RegionAdvice};
 use zerosend_core::{Code, Error, Result};
 
-use crate::engine::{Engine, Held, with};
-use crate::events::{Answer, Request};
+use crate::engine::{Engine, Held, lane_for, with};
+use crate::events::Answer;
 use crate::site::one_of;
 
 /// How a file is to be mapped.
@@ -46,9 +46,10 @@ pub fn open_mapped(env: &Env, request: f64, path: String, settings: MapSettings)
             length: settings.length.map(|bytes| bytes as u64),
             populate: settings.populate,
         };
-        let request = Request::new(&engine.events, request);
-        Pool::global()
-            .run(move || request.answer(MappedFile::open(&PathBuf::from(path), &options).map(Answer::Mapped)));
+        let path = PathBuf::from(path);
+        let volume = Volume::of_path(&path);
+        let lane = if options.populate { Lane::Long } else { Lane::Short };
+        engine.run(lane, volume, request, move || MappedFile::open(&path, &options).map(Answer::Mapped));
         Ok(())
     })
 }
@@ -64,8 +65,9 @@ pub fn mapped_size(env: &Env, token: f64) -> napi::Result<f64> {
 pub fn read_mapped(env: &Env, request: f64, token: f64, offset: f64, length: f64) -> napi::Result<()> {
     with(env, |engine| {
         let file = engine.mapped(token)?;
-        let request = Request::new(&engine.events, request);
-        Pool::global().run(move || request.answer(file.read_at(offset as u64, length as u64).map(Answer::Bytes)));
+        engine.run(lane_for(length), file.volume(), request, move || {
+            file.read_at(offset as u64, length as u64).map(Answer::Bytes)
+        });
         Ok(())
     })
 }
@@ -76,8 +78,9 @@ pub fn write_mapped(env: &Env, request: f64, token: f64, offset: f64, bytes: Uin
     with(env, |engine| {
         let file = engine.mapped(token)?;
         let bytes = bytes.to_vec();
-        let request = Request::new(&engine.events, request);
-        Pool::global().run(move || request.answer(file.write_at(offset as u64, &bytes).map(|()| Answer::Ended)));
+        engine.run(lane_for(bytes.len() as f64), file.volume(), request, move || {
+            file.write_at(offset as u64, &bytes).map(|()| Answer::Ended)
+        });
         Ok(())
     })
 }
@@ -87,8 +90,7 @@ pub fn write_mapped(env: &Env, request: f64, token: f64, offset: f64, bytes: Uin
 pub fn flush_mapped(env: &Env, request: f64, token: f64, wait: bool) -> napi::Result<()> {
     with(env, |engine| {
         let file = engine.mapped(token)?;
-        let request = Request::new(&engine.events, request);
-        Pool::global().run(move || request.answer(file.flush(wait).map(|()| Answer::Ended)));
+        engine.run(Lane::Long, file.volume(), request, move || file.flush(wait).map(|()| Answer::Ended));
         Ok(())
     })
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use napi::Env;
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
-use zerosend_core::pool::Pool;
+use zerosend_core::pool::{Lane, Volume};
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::reactor::{Job, NonBlocking, Reactor, Work};
 use zerosend_core::transfer::Receive;
 use zerosend_core::{Error, raw, sys};
 
-use crate::engine::{Held, with};
+use crate::engine::{Held, Pending, with};
 use crate::events::{Answer, Request};
 use crate::transfer::{DriveOptions, Watch, ended, milliseconds};
 
@@ -26,13 +26,16 @@ pub fn open_sink(env: &Env, request: f64, path: Option<String>, fd: Option<i32>)
             None => None,
         };
         let path = PathBuf::from(path.unwrap_or_default());
-        let request = Request::new(&engine.events, request);
-        Pool::global().run(move || {
+        let volume = match &fd {
+            Some(fd) => Volume::of(fd),
+            None => Volume::of_path(&path),
+        };
+        engine.run(Lane::Short, volume, request, move || {
             let sink = match fd {
                 Some(fd) => raw::sink(fd),
                 None => raw::create_sink(&path),
             };
-            request.answer(sink.map(Answer::Sink));
+            sink.map(Answer::Sink)
         });
         Ok(())
     })
@@ -63,7 +66,7 @@ pub fn receive(
             observer: Box::new(Watch(Request::new(&engine.events, request))),
         };
         let handle = Reactor::global().submit(job)?;
-        engine.jobs.insert(request as u64, handle);
+        engine.jobs.insert(request as u64, Pending::Reactor(handle));
         Ok(())
     })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use napi::Env;
 use napi::bindgen_prelude::{BufferSlice, JsObjectValue};
 use napi_derive::napi;
-use zerosend_core::pool::Pool;
+use zerosend_core::pool::{Lane, Volume};
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::shm::{self, Drain, Framing, Read, Ring, RingOptions, Role, Seals, SegmentName, SharedBuffer};
 use zerosend_core::{Code, Error, Result, sys};
@@ -92,15 +92,12 @@ pub fn create_segment(env: &Env, request: f64, settings: SegmentSettings) -> nap
         let name = settings.name.as_deref().map(SegmentName::new).transpose()?;
         let framing = settings.framing.map(|framing| one_of("framing", &framing, FRAMINGS)).transpose()?;
         let (size, mode) = (settings.size as u64, settings.mode);
-        let request = Request::new(&engine.events, request);
-        Pool::global().run(move || {
-            request.answer(match framing {
-                None => SharedBuffer::create(name.as_ref(), size, mode).map(Answer::Buffer),
-                Some(framing) => {
-                    let options = RingOptions { capacity: size, framing, mode };
-                    Ring::create(name.as_ref(), &options).map(Answer::Ring)
-                }
-            });
+        engine.run(Lane::Short, Volume::NONE, request, move || match framing {
+            None => SharedBuffer::create(name.as_ref(), size, mode).map(Answer::Buffer),
+            Some(framing) => {
+                let options = RingOptions { capacity: size, framing, mode };
+                Ring::create(name.as_ref(), &options).map(Answer::Ring)
+            }
         });
         Ok(())
     })
@@ -111,14 +108,11 @@ pub fn create_segment(env: &Env, request: f64, settings: SegmentSettings) -> nap
 pub fn open_segment(env: &Env, request: f64, source: SegmentSource, ring: bool) -> napi::Result<()> {
     with(env, |engine| {
         let source = engine.source(source)?;
-        let request = Request::new(&engine.events, request);
-        Pool::global().run(move || {
-            request.answer(match (&source, ring) {
-                (Source::Name(name), false) => SharedBuffer::open(name).map(Answer::Buffer),
-                (Source::Descriptor(fd), false) => SharedBuffer::from_fd(fd.as_fd()).map(Answer::Buffer),
-                (Source::Name(name), true) => Ring::open(name).map(Answer::Ring),
-                (Source::Descriptor(fd), true) => Ring::from_fd(fd.as_fd()).map(Answer::Ring),
-            });
+        engine.run(Lane::Short, Volume::NONE, request, move || match (&source, ring) {
+            (Source::Name(name), false) => SharedBuffer::open(name).map(Answer::Buffer),
+            (Source::Descriptor(fd), false) => SharedBuffer::from_fd(fd.as_fd()).map(Answer::Buffer),
+            (Source::Name(name), true) => Ring::open(name).map(Answer::Ring),
+            (Source::Descriptor(fd), true) => Ring::from_fd(fd.as_fd()).map(Answer::Ring),
         });
         Ok(())
     })

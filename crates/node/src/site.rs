@@ -15,13 +15,13 @@ use zerosend_core::http::glob::Glob;
 use zerosend_core::http::headers::CacheControl;
 use zerosend_core::http::negotiation::{self, Encoding};
 use zerosend_core::http::path::PathRules;
-use zerosend_core::pool::Pool;
+use zerosend_core::pool::Lane;
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::transfer::{Disk, Method, Target, Transfer};
 use zerosend_core::{Code, Error, Result};
 
 use crate::engine::{Engine, Held, with};
-use crate::events::{Answer, Request as Pending};
+use crate::events::Answer;
 
 /// The options of a site, all given: defaults are the caller's matter.
 #[napi(object)]
@@ -213,10 +213,10 @@ pub fn respond_later(
         let (conditions, slice) = (conditions.unwrap_or_default(), read_slice(slice));
         let asked = Asked { path, encoded, head_only, root_index, conditions, slice };
         let site = engine.site(site)?;
-        let pending = Pending::new(&engine.events, request);
-        Pool::global().run(move || {
-            let outcome = site.respond(&asked, Access::MayBlock);
-            pending.answer(outcome.map(|outcome| Answer::Outcome(site, Box::new(outcome))));
+        let volume = site.site.volume(&asked.request());
+        engine.run(Lane::Short, volume, request, move || {
+            let outcome = site.respond(&asked, Access::MayBlock)?;
+            Ok(Answer::Outcome(site, Box::new(outcome)))
         });
         Ok(())
     })
@@ -350,10 +350,16 @@ impl HeldSite {
     }
 
     fn respond(&self, asked: &Asked, access: Access) -> Result<Outcome> {
-        let conditions = &asked.conditions;
-        let request = Request {
-            head_only: asked.head_only,
-            path: if asked.encoded { PathInput::Encoded(&asked.path) } else { PathInput::Decoded(&asked.path) },
+        self.site.respond(&asked.request(), access)
+    }
+}
+
+impl Asked {
+    fn request(&self) -> Request<'_> {
+        let conditions = &self.conditions;
+        Request {
+            head_only: self.head_only,
+            path: if self.encoded { PathInput::Encoded(&self.path) } else { PathInput::Decoded(&self.path) },
             conditions: Conditions {
                 if_match: conditions.if_match.as_deref(),
                 if_none_match: conditions.if_none_match.as_deref(),
@@ -364,10 +370,9 @@ impl HeldSite {
                 cache_control: conditions.cache_control.as_deref(),
                 accept_encoding: conditions.accept_encoding.as_deref(),
             },
-            root_index: asked.root_index as usize,
-            slice: asked.slice,
-        };
-        self.site.respond(&request, access)
+            root_index: self.root_index as usize,
+            slice: self.slice,
+        }
     }
 }
 

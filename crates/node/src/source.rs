@@ -9,12 +9,12 @@ use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
 use zerosend_core::cache::CachedFile;
 use zerosend_core::files::OpenFile;
-use zerosend_core::pool::Pool;
+use zerosend_core::pool::{Lane, Volume};
 use zerosend_core::transfer::{Cork, Disk, Method, Part, Target, Transfer, snapshot};
 use zerosend_core::{Code, Error, Result, sys};
 
 use crate::engine::{Engine, Held, with};
-use crate::events::{Answer, Request};
+use crate::events::Answer;
 
 /// One part of what is to be sent: a file, or bytes. Checked by the caller: numbers are safe integers and not negative.
 #[napi(object)]
@@ -62,13 +62,13 @@ pub fn open(env: &Env, request: f64, parts: Vec<PartOptions>, options: SendingOp
     with(env, |engine| {
         let method: Method = options.method.parse()?;
         let named = parts.into_iter().map(|part| Named::new(engine, part)).collect::<Result<Vec<_>>>()?;
-        let request = Request::new(&engine.events, request);
-        Pool::global().run(move || {
-            let transfer = make(named, method).map(|mut transfer| {
+        // The first file decides: those of one transfer lie on one file system as a rule.
+        let volume = named.iter().find_map(Named::volume).unwrap_or(Volume::NONE);
+        engine.run(Lane::Short, volume, request, move || {
+            make(named, method).map(|mut transfer| {
                 options.apply(&mut transfer);
                 Answer::Transfer(Box::new(transfer))
-            });
-            request.answer(transfer);
+            })
         });
         Ok(())
     })
@@ -101,6 +101,17 @@ impl Named {
             (None, None) => FileName::Path(PathBuf::from(path.unwrap_or_default())),
         };
         Ok(Named::File { name, offset, length })
+    }
+}
+
+impl Named {
+    /// The file system that is asked when this is opened.
+    fn volume(&self) -> Option<Volume> {
+        match self {
+            Named::Bytes(_) | Named::Cached { .. } => None,
+            Named::File { name: FileName::Descriptor(fd), .. } => Some(Volume::of(fd)),
+            Named::File { name: FileName::Path(path), .. } => Some(Volume::of_path(path)),
+        }
     }
 }
 

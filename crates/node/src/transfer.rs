@@ -8,13 +8,12 @@ use napi::Env;
 use napi::bindgen_prelude::{Buffer, Latin1String};
 use napi_derive::napi;
 use nix::errno::Errno;
-use zerosend_core::pool::Pool;
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::reactor::{Job, NonBlocking, Observer, Reactor, Work};
 use zerosend_core::transfer::{Budget, Method, Progress, Report, Transfer};
 use zerosend_core::{Code, Error, Result, sys};
 
-use crate::engine::{Held, with};
+use crate::engine::{Held, Pending, with};
 use crate::events::{Answer, Request};
 use crate::site::Current;
 
@@ -127,12 +126,18 @@ pub fn take(env: &Env, token: f64, max: u32) -> napi::Result<Option<Buffer>> {
 #[napi]
 pub fn warm(env: &Env, token: f64, request: f64) -> napi::Result<()> {
     with(env, |engine| {
-        let range = engine.transfer(token)?.read_ahead();
-        let request = Request::new(&engine.events, request);
-        Pool::global().run(move || {
-            let until = range.map_or(0, |range| range.run());
-            request.answer(Ok(Answer::Warmed(token as Token, until)));
-        });
+        let prefetch = engine.transfer(token)?.prefetch();
+        let answer = Request::new(&engine.events, request);
+        match prefetch {
+            Some(prefetch) => {
+                let task = prefetch.start(move |prefetched| {
+                    answer.answer(prefetched.map(|prefetched| Answer::Prefetched(token as Token, prefetched)));
+                });
+                engine.jobs.insert(request as u64, Pending::Pool(task));
+            }
+            // Nothing of a file is left.
+            None => answer.answer(Ok(Answer::Ended)),
+        }
         Ok(())
     })
 }
@@ -169,18 +174,16 @@ pub fn drive(env: &Env, token: f64, target: f64, request: f64, options: DriveOpt
             observer: Box::new(Watch(Request::new(&engine.events, request))),
         };
         let handle = Reactor::global().submit(job)?;
-        engine.jobs.insert(request as u64, handle);
+        engine.jobs.insert(request as u64, Pending::Reactor(handle));
         Ok(())
     })
 }
 
-/// Aborts what the reactor drives for `request`; it is answered with `ABORT_ERR`.
+/// Aborts what another thread does for `request`; it is answered with `ABORT_ERR`.
 #[napi]
 pub fn cancel(env: &Env, request: f64) -> napi::Result<()> {
     with(env, |engine| {
-        if let Some(job) = engine.jobs.get(&(request as u64)) {
-            Reactor::global().cancel(job);
-        }
+        engine.cancel(request);
         Ok(())
     })
 }

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use napi::Env;
-use zerosend_core::{Code, Error, Result};
+use zerosend_core::{Result, thread};
 
 use crate::engine::{Held, with};
 use crate::events::{Answer, Request};
@@ -30,13 +29,11 @@ pub fn under_way(
         let request = Request::new(&engine.events, request);
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
-        thread::Builder::new()
-            .name("zerosend-work".into())
-            .spawn(move || {
-                let outcome = work(&told, &mut |bytes| request.progress(bytes));
-                request.answer(outcome);
-            })
-            .map_err(|error| Error::new(Code::Limit, format!("no thread could be started for it: {error}")))?;
+        thread::spawn("zerosend-work", move || {
+            let outcome = work(&told, &mut |bytes| request.progress(bytes));
+            request.answer(outcome);
+        })
+        .map_err(|error| thread::failed("for this", &error))?;
         Ok(engine.hold(Held::UnderWay(StopOnDrop(stop)))? as f64)
     })
 }

@@ -158,18 +158,16 @@ pub fn run(path: &Path, case: Case, stop: &AtomicBool) -> Result<Sample> {
     let cores = cores();
     let received = Arc::new(AtomicU64::new(0));
     let count = received.clone();
-    let receiver = thread::Builder::new().name("zerosend-bench-in".into());
     let (sender, told) = channel();
-    let receiving = receiver
-        .spawn(move || {
-            pin(cores.map(|[_, core]| core));
-            let before = usage();
-            receive(back, &count, || {
-                let _ = sender.send(());
-            });
-            usage() - before
-        })
-        .map_err(failed)?;
+    let receiving = crate::thread::spawn("zerosend-bench", move || {
+        pin(cores.map(|[_, core]| core));
+        let before = usage();
+        receive(back, &count, || {
+            let _ = sender.send(());
+        });
+        usage() - before
+    })
+    .map_err(failed)?;
     let (file, received) = (&file, &received);
     let sent = thread::scope(|scope| {
         let sending = scope.spawn(move || {

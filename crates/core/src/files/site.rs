@@ -28,6 +28,7 @@ use crate::http::caching::CachePolicy;
 use crate::http::conditional::Conditions;
 use crate::http::negotiation::{self, Encoding};
 use crate::http::path::{self, PathError, PathRules, RequestPath};
+use crate::pool::Volume;
 
 /// Why a name that begins with a dot is forbidden: the one refusal that is about a name and not about its spelling.
 const DOT_FILE: &str = "dot file";
@@ -233,6 +234,16 @@ impl Site {
     /// The roots in order.
     pub fn roots(&self) -> &[Root] {
         &self.roots
+    }
+
+    /// The file system that has to be asked for a request, for [`crate::pool::Pool::run`].
+    pub fn volume(&self, request: &Request<'_>) -> Volume {
+        let Some(root) = self.roots.get(request.root_index) else { return Volume::NONE };
+        let path = match request.path {
+            PathInput::Encoded(raw) => path::decode(raw, self.options.path_rules),
+            PathInput::Decoded(name) => RequestPath::from_decoded(name),
+        };
+        Volume::of_path(&path.map_or_else(|_| root.path().to_owned(), |path| root.path().join(path.relative())))
     }
 
     /// Answers a request. An error is the server's own trouble (`EMFILE`, `EIO`, an unreadable file): a 500.

@@ -1,24 +1,16 @@
-//! A transfer, where it goes, and who is told.
+//! A transfer, its peer, and how it is doing.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::EpollFlags;
-use nix::sys::stat::{SFlag, fstat};
 
-use crate::error::{Error, Result};
-use crate::transfer::{Budget, Progress, ReadAhead, Receive, Report, Target, Transfer};
-
-/// Hears of a job. Called on the reactor's thread (or a pool thread), so it must be quick and must not block.
-pub trait Observer: Send {
-    /// Bytes have moved; `sent` is the sum so far.
-    fn progress(&mut self, sent: u64);
-    /// The end. Nothing is called after it.
-    fn done(self: Box<Self>, result: Result<Report>);
-}
+use super::NonBlocking;
+use super::observer::{Notifier, Observer};
+use crate::error::{Code, Error, Result};
+use crate::pool::{Task, Volume};
+use crate::transfer::{Budget, Disk, Prefetch, Prefetched, Progress, Receive, Report, Transfer};
 
 /// Tells a job that it is no longer wanted.
 #[derive(Debug, Default, Clone)]
@@ -41,8 +33,6 @@ pub enum Work {
     Send(Transfer),
     /// Receives from its descriptor into a file, on a thread that may wait for the disk.
     Receive(Receive),
-    /// A pool thread has it.
-    Away,
 }
 
 impl Work {
@@ -50,25 +40,39 @@ impl Work {
         match self {
             Work::Send(transfer) => transfer.advance(peer, budget),
             Work::Receive(receive) => receive.advance(peer, budget),
-            Work::Away => Ok(Progress::Blocked),
         }
     }
 
-    pub(super) fn report(&self) -> Option<Report> {
+    pub(super) fn report(&self) -> Report {
         match self {
-            Work::Send(transfer) => Some(transfer.report()),
-            Work::Receive(receive) => Some(receive.report()),
-            Work::Away => None,
+            Work::Send(transfer) => transfer.report(),
+            Work::Receive(receive) => receive.report(),
         }
     }
 
-    pub(super) fn read_ahead(&self) -> Option<ReadAhead> {
-        if let Work::Send(transfer) = self { transfer.read_ahead() } else { None }
+    pub(super) fn prefetch(&self) -> Option<Prefetch> {
+        if let Work::Send(transfer) = self { transfer.prefetch() } else { None }
     }
 
-    pub(super) fn warmed(&mut self, until: u64) {
+    pub(super) fn prefetched(&mut self, prefetched: Prefetched) {
         if let Work::Send(transfer) = self {
-            transfer.warmed(until);
+            transfer.prefetched(prefetched);
+        }
+    }
+
+    /// Its turns run on threads that may wait for a disk from now on.
+    pub(super) fn may_block(&mut self) {
+        if let Work::Send(transfer) = self {
+            transfer.set_disk(Disk::MayBlock);
+        }
+    }
+
+    /// The file system that a turn may wait for when it runs on the pool.
+    pub(super) fn volume(&self, peer: &NonBlocking) -> Volume {
+        match self {
+            Work::Receive(receive) => receive.volume(),
+            Work::Send(_) if peer.is_regular_file() => Volume::of(peer),
+            Work::Send(transfer) => transfer.volume(),
         }
     }
 
@@ -90,107 +94,138 @@ pub struct Job {
     pub chunk: u64,
     /// The shortest time between two reports of progress; `None`: no reports.
     pub progress: Option<Duration>,
-    /// Who is told.
+    /// Receives reports of progress and of the end.
     pub observer: Box<dyn Observer>,
 }
 
-/// An owned descriptor in non-blocking mode. The mode belongs to the open file, which the caller's own descriptor
-/// shares, so the old one comes back when this is dropped.
-pub struct NonBlocking {
-    fd: OwnedFd,
-    restore: Option<OFlag>,
-    kind: SFlag,
-}
-
-impl NonBlocking {
-    /// Takes a descriptor, a duplicate as a rule, and switches it to non-blocking mode.
-    pub fn new(fd: OwnedFd) -> Result<Self> {
-        let kind = SFlag::from_bits_truncate(fstat(&fd).map_err(|errno| Error::system("fstat", errno))?.st_mode)
-            & SFlag::S_IFMT;
-        let flags =
-            OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL).map_err(|errno| Error::system("fcntl", errno))?);
-        let mut restore = None;
-        if kind != SFlag::S_IFREG && !flags.contains(OFlag::O_NONBLOCK) {
-            fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map_err(|errno| Error::system("fcntl", errno))?;
-            restore = Some(flags);
-        }
-        Ok(Self { fd, restore, kind })
-    }
-
-    /// Takes a socket that is in non-blocking mode, without asking the kernel.
-    pub fn socket(fd: OwnedFd) -> Self {
-        Self { fd, restore: None, kind: SFlag::S_IFSOCK }
-    }
-
-    /// How bytes are written to it.
-    pub fn target(&self) -> Target {
-        if self.kind == SFlag::S_IFSOCK { Target::Socket } else { Target::Stream }
-    }
-
-    /// True for what epoll can wait for; regular files are always ready, and writing to them may wait for a disk.
-    pub fn is_pollable(&self) -> bool {
-        self.kind == SFlag::S_IFSOCK || self.kind == SFlag::S_IFIFO || self.kind == SFlag::S_IFCHR
-    }
-}
-
-impl AsFd for NonBlocking {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl Drop for NonBlocking {
-    fn drop(&mut self) {
-        if let Some(flags) = self.restore {
-            let _ = fcntl(&self.fd, FcntlArg::F_SETFL(flags));
-        }
-    }
+/// Where a job's work is.
+pub(super) enum Place {
+    /// Here: it waits for its turn or for its descriptor.
+    Here(Work),
+    /// Here, while the pool reads ahead for it.
+    Prefetching(Work, Task),
+    /// A pool thread makes a turn.
+    InPool(Task),
+    /// The pool lost it.
+    Lost,
 }
 
 /// A job at work: what the reactor adds to it.
 pub(super) struct Running {
     pub id: u64,
-    pub job: Job,
+    pub place: Place,
+    pub peer: Arc<NonBlocking>,
+    pub timeout: Option<Duration>,
+    pub chunk: u64,
+    pub progress: Option<Duration>,
+    pub notifier: Notifier,
     pub cancel: Cancel,
+    /// Why it ends as soon as its work is back, or at the deadline that is set then.
+    pub ending: Option<Error>,
     pub last_progress: Instant,
     pub last_report: Instant,
     pub reported: u64,
+    /// Turns since the last byte moved.
+    pub fruitless: u32,
     /// Its descriptor is in the epoll set.
     pub registered: bool,
     /// It is in the queue for a turn.
     pub queued: bool,
-    /// A pool thread is at it, with a read-ahead or a turn.
-    pub away: bool,
+    /// Its turns run on the pool: they may wait for a disk.
+    pub on_pool: bool,
+    /// The next turn comes at this time, not by epoll.
+    pub retry_at: Option<Instant>,
+    /// Its entry in the timers.
+    pub timer: Option<Instant>,
+    /// It receives into a file.
+    pub receives: bool,
 }
 
 impl Running {
     pub fn new(id: u64, job: Job, cancel: Cancel, now: Instant) -> Self {
-        Self {
+        let Job { work, peer, timeout, chunk, progress, observer } = job;
+        let receives = matches!(work, Work::Receive(_));
+        let mut running = Self {
             id,
-            job,
+            on_pool: receives,
+            receives,
+            place: Place::Here(work),
+            peer,
+            timeout,
+            chunk,
+            progress,
+            notifier: Notifier::new(observer),
             cancel,
+            ending: None,
             last_progress: now,
             last_report: now,
             reported: 0,
+            fruitless: 0,
             registered: false,
             queued: false,
-            away: false,
+            retry_at: None,
+            timer: None,
+        };
+        if !running.peer.is_pollable() {
+            running.move_to_pool();
+        }
+        running
+    }
+
+    /// From now on its turns run on the pool.
+    pub fn move_to_pool(&mut self) {
+        self.on_pool = true;
+        if let Place::Here(work) = &mut self.place {
+            work.may_block();
         }
     }
 
-    /// Takes note of how far the transfer is, and tells the observer when it is time to.
+    /// Its work, while no pool thread has it.
+    pub fn work(&mut self) -> Option<&mut Work> {
+        match &mut self.place {
+            Place::Here(work) | Place::Prefetching(work, _) => Some(work),
+            Place::InPool(_) | Place::Lost => None,
+        }
+    }
+
+    /// True while a pool thread does something for it.
+    pub fn is_away(&self) -> bool {
+        matches!(self.place, Place::Prefetching(..) | Place::InPool(_))
+    }
+
+    /// When it fails for want of progress, or has its next turn.
+    pub fn deadline(&self) -> Option<Instant> {
+        let timeout = self.timeout.and_then(|timeout| self.last_progress.checked_add(timeout));
+        timeout.into_iter().chain(self.retry_at).min()
+    }
+
+    /// Takes note of how far the transfer is, and reports it when it is time to.
     pub fn note_progress(&mut self, now: Instant) {
-        let Some(Report { bytes: sent, .. }) = self.job.work.report() else { return };
+        let Some(Report { bytes: sent, .. }) = self.work().map(|work| work.report()) else { return };
         if sent == self.reported {
+            self.fruitless = self.fruitless.saturating_add(1);
             return;
         }
+        self.fruitless = 0;
         self.last_progress = now;
-        if let Some(every) = self.job.progress
+        if let Some(every) = self.progress
             && now.duration_since(self.last_report) >= every
         {
             self.last_report = now;
-            self.job.observer.progress(sent);
+            self.notifier.progress(sent);
         }
         self.reported = sent;
+    }
+
+    /// The error of a job without progress: it names the side that was waited for.
+    pub fn timed_out(&self, timeout: Duration) -> Error {
+        let millis = timeout.as_millis();
+        let reason = match (&self.place, self.receives) {
+            (Place::InPool(_), true) => "the file's storage is too slow or hangs",
+            (Place::InPool(_) | Place::Prefetching(..), _) => "the source file's storage is too slow or hangs",
+            (_, true) => "the sender is too slow or gone",
+            (_, false) => "the receiver is too slow or gone",
+        };
+        Error::new(Code::Timeout, format!("no byte moved for {millis} ms; {reason}, or `timeout` too short"))
     }
 }

@@ -7,6 +7,8 @@
 pub mod ending;
 mod job;
 pub mod mailbox;
+mod non_blocking;
+mod observer;
 pub mod registry;
 mod thread;
 pub mod timers;
@@ -15,12 +17,17 @@ pub mod waker;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use nix::errno::Errno;
+use std::time::Instant;
 
 use crate::error::{Error, Result};
+use crate::transfer::{Prefetched, Progress};
 
-pub use job::{Cancel, Job, NonBlocking, Observer, Work};
+pub use job::{Cancel, Job, Work};
+pub use non_blocking::NonBlocking;
+pub(crate) use non_blocking::SharedMode;
+pub use observer::Observer;
 
+use job::Running;
 use thread::Shared;
 
 /// Names a job, for [`Reactor::cancel`].
@@ -30,13 +37,19 @@ pub struct JobHandle {
     cancel: Cancel,
 }
 
-pub(crate) enum Command {
-    Submit(u64, Job, Cancel),
+enum Command {
+    Submit(Box<Running>),
     Cancel(u64),
-    /// A read-ahead for the job is done up to an offset.
-    Warmed(registry::Token, u64),
-    /// A turn on a pool thread is over.
-    Back(registry::Token, Box<Work>, Result<crate::transfer::Progress>),
+    /// A prefetch for the job is done.
+    Prefetched(registry::Token, Result<Prefetched>),
+    /// A turn on a pool thread is over. An error: the pool lost the work.
+    Back(registry::Token, Result<InPool>),
+}
+
+/// What comes back from a turn on a pool thread.
+struct InPool {
+    work: Work,
+    outcome: Result<Progress>,
 }
 
 /// The reactor of the process.
@@ -52,23 +65,22 @@ impl Reactor {
         REACTOR.get_or_init(|| Reactor { running: Mutex::new(None), next: AtomicU64::new(1) })
     }
 
-    /// Takes a job. Its observer hears of the end exactly once, unless an error is returned here.
+    /// Takes a job. Its observer hears of the end exactly once; if an error is returned here, it is an internal error.
     pub fn submit(&'static self, job: Job) -> Result<JobHandle> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let cancel = Cancel::default();
+        let submitted = Box::new(Running::new(id, job, cancel.clone(), Instant::now()));
         let mut running = self.lock();
         let shared = match running.as_ref() {
             Some(shared) => shared.clone(),
             None => {
                 let shared = Arc::new(Shared::new().map_err(|errno| Error::system("epoll_create", errno))?);
-                thread::start(shared.clone(), self).map_err(|error| {
-                    Error::system("clone", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN)))
-                })?;
+                thread::start(shared.clone(), self).map_err(|error| crate::thread::failed("for transfers", &error))?;
                 *running = Some(shared.clone());
                 shared
             }
         };
-        shared.send(Command::Submit(id, job, cancel.clone()));
+        shared.send(Command::Submit(submitted));
         Ok(JobHandle { id, cancel })
     }
 
@@ -77,6 +89,14 @@ impl Reactor {
         job.cancel.request();
         if let Some(shared) = self.lock().as_ref() {
             shared.send(Command::Cancel(job.id));
+        }
+    }
+
+    /// The thread of `ended` runs no longer.
+    fn forget(&self, ended: &Arc<Shared>) {
+        let mut running = self.lock();
+        if running.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, ended)) {
+            *running = None;
         }
     }
 

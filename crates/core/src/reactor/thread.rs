@@ -1,25 +1,37 @@
-//! The reactor's loop.
+//! The reactor's loop. Each turn, command and deadline is contained: a panic ends the job it was about, and no other.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::job::{Cancel, Job, Running, Work};
+use super::job::{Place, Running};
 use super::mailbox::Mailbox;
 use super::registry::{Registry, Token};
 use super::timers::Timers;
-use super::{Command, NonBlocking, Reactor};
+use super::{Command, InPool, Reactor};
 use crate::error::{Code, Error, Result};
-use crate::pool::Pool;
-use crate::transfer::{Budget, Disk, Progress, Report};
+use crate::pool::{Lane, Pool};
+use crate::transfer::{Budget, Prefetched, Progress};
+use crate::{stats, sys, thread};
 
 /// How long the thread stays without a job.
 const LINGER: Duration = Duration::from_secs(5);
 /// Bytes after which a turn asks whether it is still wanted, so that a cancel does not wait for a large chunk to end.
 const SLICE: u64 = 8 * 1024 * 1024;
+/// The same on a thread of the pool, where a turn is one piece of work among others.
+const PIECE: u64 = 1024 * 1024;
+/// A job that is not wanted any more, or has run out of time, while a pool thread is at it: how long it may take to come
+/// back, so that the report is exact. After that the call is left behind.
+const RETURN: Duration = Duration::from_millis(50);
+/// Turns without a byte moved, after which the next one comes by the clock: epoll may report a descriptor as ready over
+/// and over that takes nothing (an error queue, a device, a FUSE daemon that answers EAGAIN).
+const MAX_FRUITLESS: u32 = 16;
+/// The distance of such turns.
+const RETRY: Duration = Duration::from_millis(20);
 /// The token of the waker; no registry gives it out.
 const WAKER: Token = u64::MAX;
 
@@ -43,15 +55,19 @@ impl Shared {
 }
 
 pub(super) fn start(shared: Arc<Shared>, reactor: &'static Reactor) -> std::io::Result<()> {
-    std::thread::Builder::new().name("zerosend-reactor".into()).spawn(move || {
+    thread::spawn("zerosend-reactor", move || {
         let mut state = State {
-            shared,
+            shared: shared.clone(),
             jobs: Registry::default(),
             tokens: HashMap::new(),
             turns: VecDeque::new(),
             timers: Timers::default(),
         };
-        state.run(reactor);
+        if catch_unwind(AssertUnwindSafe(|| state.run(reactor))).is_err() {
+            stats::count_contained_panic();
+        }
+        // However it ended: the next job starts a new thread, and the jobs of this one end with it.
+        reactor.forget(&shared);
     })?;
     Ok(())
 }
@@ -73,12 +89,8 @@ impl State {
             let count = match self.shared.epoll.wait(&mut events, self.wait_time(Instant::now())) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => 0,
-                // EBADF, EFAULT, EINVAL: none can happen to a descriptor and a buffer that this thread owns. Should one
-                // happen all the same, the next job starts a new thread, and those of this one end with it.
-                Err(_) => {
-                    *reactor.lock() = None;
-                    return;
-                }
+                // EBADF, EFAULT, EINVAL: none can happen to a descriptor and a buffer that this thread owns.
+                Err(_) => return,
             };
             for event in &events[..count] {
                 match event.data() {
@@ -87,21 +99,32 @@ impl State {
                 }
             }
             for command in self.shared.mailbox.take() {
-                self.obey(command);
+                let token = self.token_of(&command);
+                self.contain(token, |state| state.handle(command));
             }
             for _ in 0..self.turns.len() {
                 if let Some(token) = self.turns.pop_front() {
-                    self.turn(token);
+                    self.contain(Some(token), |state| state.turn(token));
                 }
             }
             let now = Instant::now();
             while let Some((_, token)) = self.timers.pop_due(now) {
-                self.check_deadline(token, now);
+                self.contain(Some(token), |state| state.check_deadline(token, now));
             }
             if !self.jobs.is_empty() {
                 idle_since = now;
             } else if now.duration_since(idle_since) >= LINGER && self.leave(reactor) {
                 return;
+            }
+        }
+    }
+
+    /// Runs `body`; if it panics, the job `token` fails.
+    fn contain(&mut self, token: Option<Token>, body: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| body(self))).is_err() {
+            stats::count_contained_panic();
+            if let Some(token) = token {
+                self.finish(token, Err(Error::dropped()));
             }
         }
     }
@@ -128,60 +151,100 @@ impl State {
         empty.is_some()
     }
 
-    fn obey(&mut self, command: Command) {
+    /// The job that a command is about, as far as it is known yet.
+    fn token_of(&self, command: &Command) -> Option<Token> {
+        match command {
+            Command::Submit(_) => None,
+            Command::Cancel(id) => self.tokens.get(id).copied(),
+            Command::Prefetched(token, _) | Command::Back(token, _) => Some(*token),
+        }
+    }
+
+    fn handle(&mut self, command: Command) {
         crate::failpoint::failpoint!("reactor::command");
         match command {
-            Command::Submit(id, job, cancel) => self.admit(id, job, cancel),
+            Command::Submit(running) => self.admit(*running),
             Command::Cancel(id) => {
-                let Some(token) = self.tokens.get(&id).copied() else { return };
-                // What is away is told when it comes back, so that nothing moves any more when the observer hears of it.
-                if self.jobs.get_mut(token).is_some_and(|running| !matches!(running.job.work, Work::Away)) {
-                    self.finish(token, Err(aborted()));
+                if let Some(token) = self.tokens.get(&id).copied() {
+                    self.stop(token, aborted());
                 }
             }
-            Command::Warmed(token, until) => {
-                if let Some(running) = self.jobs.get_mut(token) {
-                    running.away = false;
-                    running.job.work.warmed(until);
-                    self.enqueue(token);
-                }
+            Command::Prefetched(token, outcome) => self.prefetched(token, outcome),
+            Command::Back(token, outcome) => self.back(token, outcome),
+        }
+    }
+
+    fn admit(&mut self, running: Running) {
+        let id = running.id;
+        match self.jobs.insert(running) {
+            Ok(token) => {
+                self.tokens.insert(id, token);
+                self.set_timer(token);
+                self.enqueue(token);
             }
-            Command::Back(token, work, outcome) => {
-                if let Some(running) = self.jobs.get_mut(token) {
-                    running.away = false;
-                    running.job.work = *work;
-                    let wanted = !running.cancel.is_requested();
-                    self.after_turn(token, if wanted { outcome } else { Err(aborted()) });
-                }
+            Err(refused) => {
+                refused.notifier.done(Err(Error::new(Code::Limit, "too many transfers at once; wait for some to end")));
             }
         }
     }
 
-    fn admit(&mut self, id: u64, job: Job, cancel: Cancel) {
-        if !job.peer.is_pollable() {
-            return run_on_pool(job, cancel);
+    /// Ends a job at once; one that a pool thread is at, when that comes back or after [`RETURN`].
+    fn stop(&mut self, token: Token, error: Error) {
+        let Some(running) = self.jobs.get_mut(token) else { return };
+        if !matches!(running.place, Place::InPool(_)) {
+            return self.finish(token, Err(error));
         }
-        let now = Instant::now();
-        let timeout = job.timeout;
-        match self.jobs.insert(Running::new(id, job, cancel, now)) {
-            Ok(token) => {
-                self.tokens.insert(id, token);
-                if let Some(timeout) = timeout {
-                    self.timers.set(now + timeout, token);
-                }
+        if running.ending.is_none() {
+            running.ending = Some(error);
+            // Its turn ends with the next system call.
+            running.cancel.request();
+            self.wake_at(token, Instant::now() + RETURN);
+        }
+    }
+
+    fn prefetched(&mut self, token: Token, outcome: Result<Prefetched>) {
+        let Some(running) = self.jobs.get_mut(token) else { return };
+        match (std::mem::replace(&mut running.place, Place::Lost), outcome) {
+            (Place::Prefetching(mut work, _), Ok(prefetched)) => {
+                work.prefetched(prefetched);
+                running.place = Place::Here(work);
                 self.enqueue(token);
             }
-            Err(refused) => {
-                let limit = Error::new(Code::Limit, "too many transfers at once; wait for some to end");
-                refused.job.observer.done(Err(limit));
+            (Place::Prefetching(work, _), Err(error)) => {
+                running.place = Place::Here(work);
+                self.finish(token, Err(error));
             }
+            (place, _) => running.place = place,
+        }
+    }
+
+    fn back(&mut self, token: Token, outcome: Result<InPool>) {
+        let Some(running) = self.jobs.get_mut(token) else { return };
+        let result = match outcome {
+            Ok(InPool { work, outcome }) => {
+                running.place = Place::Here(work);
+                outcome
+            }
+            Err(error) => {
+                running.place = Place::Lost;
+                Err(error)
+            }
+        };
+        match running.ending.take() {
+            // Whole after all.
+            Some(_) if matches!(result, Ok(Progress::Done)) => self.after_turn(token, result),
+            Some(error) => {
+                running.note_progress(Instant::now());
+                self.finish(token, Err(error));
+            }
+            None => self.after_turn(token, result),
         }
     }
 
     fn enqueue(&mut self, token: Token) {
         if let Some(running) = self.jobs.get_mut(token)
             && !running.queued
-            && !running.away
+            && !running.is_away()
         {
             running.queued = true;
             self.turns.push_back(token);
@@ -191,35 +254,59 @@ impl State {
     fn turn(&mut self, token: Token) {
         let Some(running) = self.jobs.get_mut(token) else { return };
         running.queued = false;
+        running.retry_at = None;
         if running.cancel.is_requested() {
             return self.finish(token, Err(aborted()));
         }
         crate::failpoint::failpoint!("reactor::turn");
-        let budget = running.job.chunk.min(SLICE);
-        if let Work::Receive(_) = running.job.work {
-            running.away = true;
-            let work = std::mem::replace(&mut running.job.work, Work::Away);
-            let peer = Some(running.job.peer.clone());
-            let errand = Errand { shared: self.shared.clone(), token, work, peer, outcome: None };
-            return Pool::global().run(move || errand.run(budget));
+        if running.on_pool {
+            return self.turn_on_pool(token);
         }
-        let outcome = running.job.work.advance(&running.job.peer, &mut Budget::new(budget));
+        let mut budget = Budget::new(running.chunk.min(SLICE));
+        let peer = running.peer.clone();
+        let Some(work) = running.work() else { return };
+        let outcome = work.advance(&peer, &mut budget);
         self.after_turn(token, outcome);
     }
 
-    fn after_turn(&mut self, token: Token, outcome: Result<Progress>) {
+    fn turn_on_pool(&mut self, token: Token) {
         let Some(running) = self.jobs.get_mut(token) else { return };
-        running.note_progress(Instant::now());
+        let mut work = match std::mem::replace(&mut running.place, Place::Lost) {
+            Place::Here(work) => work,
+            other => {
+                running.place = other;
+                return;
+            }
+        };
+        let (peer, cancel, chunk) = (running.peer.clone(), running.cancel.clone(), running.chunk.min(PIECE));
+        let volume = work.volume(&peer);
+        let turn = move || {
+            let outcome = work.advance(&peer, &mut Budget::stoppable(chunk, cancel));
+            Ok(InPool { work, outcome })
+        };
+        let shared = self.shared.clone();
+        let answer = move |outcome| shared.send(Command::Back(token, outcome));
+        running.place = Place::InPool(Pool::global().run(Lane::Long, volume, turn, answer));
+    }
+
+    fn after_turn(&mut self, token: Token, outcome: Result<Progress>) {
+        let now = Instant::now();
+        let Some(running) = self.jobs.get_mut(token) else { return };
+        running.note_progress(now);
         match outcome {
             Ok(Progress::Yield) => self.enqueue(token),
+            Ok(Progress::Blocked) if running.fruitless >= MAX_FRUITLESS || !running.peer.is_pollable() => {
+                running.retry_at = Some(now + RETRY);
+                self.set_timer(token);
+            }
             Ok(Progress::Blocked) => {
                 if let Err(errno) = self.wait_for(token) {
                     self.refused_by_epoll(token, errno);
                 }
             }
-            Ok(Progress::Cold) => self.read_ahead(token),
+            Ok(Progress::Cold) => self.prefetch(token),
             Ok(Progress::Done) => {
-                let report = running.job.work.report().ok_or_else(vanished);
+                let report = running.work().map(|work| work.report()).ok_or_else(Error::dropped);
                 self.finish(token, report);
             }
             Err(error) => self.finish(token, Err(error)),
@@ -229,68 +316,108 @@ impl State {
     /// Once per `Blocked`: the entry is armed for one event, so that a job that has its turn elsewhere is not woken.
     fn wait_for(&mut self, token: Token) -> std::result::Result<(), Errno> {
         let Some(running) = self.jobs.get_mut(token) else { return Ok(()) };
-        let mut event = EpollEvent::new(running.job.work.interest() | EpollFlags::EPOLLONESHOT, token);
+        let Some(interest) = running.work().map(|work| work.interest()) else { return Ok(()) };
+        let mut event = EpollEvent::new(interest | EpollFlags::EPOLLONESHOT, token);
         if running.registered {
-            self.shared.epoll.modify(&*running.job.peer, &mut event)
+            self.shared.epoll.modify(&*running.peer, &mut event)
         } else {
-            self.shared.epoll.add(&*running.job.peer, event)?;
+            self.shared.epoll.add(&*running.peer, event)?;
             running.registered = true;
             Ok(())
         }
     }
 
-    /// `EPERM`: a device that is always ready. It may block, so a pool thread drives it.
+    /// `EPERM`: a device that is always ready. It may block, so pool threads drive it.
     fn refused_by_epoll(&mut self, token: Token, errno: Errno) {
-        if errno == Errno::EPERM {
-            if let Some(running) = self.remove(token) {
-                run_on_pool(running.job, running.cancel);
-            }
-        } else {
-            self.finish(token, Err(Error::system("epoll_ctl", errno)));
+        let Some(running) = self.jobs.get_mut(token) else { return };
+        if errno != Errno::EPERM {
+            return self.finish(token, Err(Error::system("epoll_ctl", errno)));
+        }
+        running.move_to_pool();
+        running.retry_at = Some(Instant::now() + RETRY);
+        self.set_timer(token);
+    }
+
+    fn prefetch(&mut self, token: Token) {
+        let Some(running) = self.jobs.get_mut(token) else { return };
+        let Some(prefetch) = running.work().and_then(|work| work.prefetch()) else {
+            return self.finish(token, Err(Error::dropped()));
+        };
+        let shared = self.shared.clone();
+        let task = prefetch.start(move |outcome| shared.send(Command::Prefetched(token, outcome)));
+        running.place = match std::mem::replace(&mut running.place, Place::Lost) {
+            Place::Here(work) => Place::Prefetching(work, task),
+            other => other,
+        };
+    }
+
+    fn set_timer(&mut self, token: Token) {
+        if let Some(deadline) = self.jobs.get_mut(token).and_then(|running| running.deadline()) {
+            self.wake_at(token, deadline);
         }
     }
 
-    fn read_ahead(&mut self, token: Token) {
+    fn wake_at(&mut self, token: Token, deadline: Instant) {
         let Some(running) = self.jobs.get_mut(token) else { return };
-        let Some(range) = running.job.work.read_ahead() else { return };
-        running.away = true;
-        let shared = self.shared.clone();
-        Pool::global().run(move || {
-            let until = range.run();
-            shared.send(Command::Warmed(token, until));
-        });
+        if let Some(before) = running.timer.replace(deadline) {
+            self.timers.cancel(before, token);
+        }
+        self.timers.set(deadline, token);
     }
 
     fn check_deadline(&mut self, token: Token, now: Instant) {
         let Some(running) = self.jobs.get_mut(token) else { return };
-        let Some(timeout) = running.job.timeout else { return };
-        let deadline = running.last_progress + timeout;
-        if deadline > now {
-            self.timers.set(deadline, token);
-        } else if matches!(running.job.work, Work::Away) {
-            // The disk is slow, not the sender.
-            self.timers.set(now + timeout, token);
-        } else {
-            self.finish(token, Err(timed_out(timeout)));
+        running.timer = None;
+        if let Some(error) = running.ending.take() {
+            // It did not come back: its call is left behind, and what that returns is dropped.
+            return self.finish(token, Err(error));
         }
+        if running.retry_at.is_some_and(|at| at <= now) {
+            running.retry_at = None;
+            self.enqueue(token);
+        }
+        if let Some(running) = self.jobs.get_mut(token)
+            && let Some(timeout) = running.timeout
+            && now.duration_since(running.last_progress) >= timeout
+        {
+            let error = running.timed_out(timeout);
+            return self.stop(token, error);
+        }
+        self.set_timer(token);
     }
 
     fn finish(&mut self, token: Token, result: Result<crate::transfer::Report>) {
-        if let Some(running) = self.remove(token) {
-            let Job { observer, peer, work, .. } = running.job;
-            let sent = work.report().map_or(0, |report| report.bytes);
-            // The descriptors first: who hears of the end may count on their modes and numbers being given back.
-            drop((peer, work));
-            observer.done(result.map_err(|error| error.with_bytes(sent)));
+        let Some(running) = self.remove(token) else { return };
+        let Running { notifier, peer, place, reported, receives, .. } = running;
+        let sent = match &place {
+            Place::Here(work) | Place::Prefetching(work, _) => work.report().bytes,
+            Place::InPool(_) | Place::Lost => reported,
+        };
+        if let Place::Prefetching(_, task) | Place::InPool(task) = &place {
+            task.cancel(aborted());
         }
+        if let Err(error) = &result
+            && !receives
+            && peer.is_socket()
+            && error.leaves_body_incomplete()
+        {
+            // A Unix socket has no reset; closing it is all that can be done there.
+            let _ = sys::socket::reset(&*peer);
+        }
+        // The descriptors first: who hears of the end may count on their modes and numbers being given back.
+        drop((peer, place));
+        notifier.done(result.map_err(|error| error.with_bytes(sent)));
     }
 
     fn remove(&mut self, token: Token) -> Option<Running> {
         let running = self.jobs.remove(token)?;
         self.tokens.remove(&running.id);
+        if let Some(deadline) = running.timer {
+            self.timers.cancel(deadline, token);
+        }
         if running.registered {
             // Not left to close(2): the entry lives as long as any duplicate of the descriptor; see epoll(7).
-            let _ = self.shared.epoll.delete(&*running.job.peer);
+            let _ = self.shared.epoll.delete(&*running.peer);
         }
         Some(running)
     }
@@ -298,75 +425,4 @@ impl State {
 
 fn aborted() -> Error {
     Error::new(Code::Aborted, "the transfer was aborted")
-}
-
-fn timed_out(timeout: Duration) -> Error {
-    Error::new(
-        Code::Timeout,
-        format!(
-            "no byte moved for {} ms; the receiver is too slow or gone, or `timeout` too short",
-            timeout.as_millis()
-        ),
-    )
-}
-
-fn vanished() -> Error {
-    Error::new(Code::Internal, "a bug in zerosend was contained, please report it: a turn vanished")
-}
-
-/// A turn on a pool thread. The work comes back whatever happens, so that its end is told.
-struct Errand {
-    shared: Arc<Shared>,
-    token: Token,
-    work: Work,
-    peer: Option<Arc<NonBlocking>>,
-    outcome: Option<Result<Progress>>,
-}
-
-impl Errand {
-    fn run(mut self, budget: u64) {
-        self.outcome = self.peer.as_ref().map(|peer| self.work.advance(peer, &mut Budget::new(budget)));
-    }
-}
-
-impl Drop for Errand {
-    fn drop(&mut self) {
-        // Given back before the word is: the reactor's own is then the last, and its drop restores the descriptor's mode.
-        self.peer = None;
-        let work = Box::new(std::mem::replace(&mut self.work, Work::Away));
-        let outcome = self.outcome.take().unwrap_or_else(|| Err(vanished()));
-        self.shared.send(Command::Back(self.token, work, outcome));
-    }
-}
-
-/// Regular files and devices as peers: always ready, and each write may wait for a disk.
-fn run_on_pool(mut job: Job, cancel: Cancel) {
-    Pool::global().run(move || {
-        if let Work::Send(transfer) = &mut job.work {
-            transfer.set_disk(Disk::MayBlock);
-        }
-        let mut last_report = Instant::now();
-        let report = |job: &Job| job.work.report().unwrap_or_else(|| unreachable!("the work is here"));
-        let result: Result<Report> = loop {
-            if cancel.is_requested() {
-                break Err(aborted());
-            }
-            match job.work.advance(&job.peer, &mut Budget::new(job.chunk.min(SLICE))) {
-                Ok(Progress::Done) => break Ok(report(&job)),
-                Ok(_) => {
-                    if let Some(every) = job.progress
-                        && last_report.elapsed() >= every
-                    {
-                        last_report = Instant::now();
-                        job.observer.progress(report(&job).bytes);
-                    }
-                }
-                Err(error) => break Err(error),
-            }
-        };
-        let sent = report(&job).bytes;
-        let Job { observer, peer, work, .. } = job;
-        drop((peer, work));
-        observer.done(result.map_err(|error| error.with_bytes(sent)));
-    });
 }

@@ -91,15 +91,11 @@ impl Relay {
             let worker = Worker::new(number, shared.clone(), listener, mailbox.clone())?;
             relay.mailboxes.push(mailbox);
             let running = relay.ending.enter();
-            std::thread::Builder::new()
-                .name("zerosend-relay".into())
-                .spawn(move || {
-                    let _running = running;
-                    worker.run();
-                })
-                .map_err(|error| {
-                    Error::system("clone", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN)))
-                })?;
+            crate::thread::spawn("zerosend-relay", move || {
+                let _running = running;
+                worker.run();
+            })
+            .map_err(|error| Error::system("clone", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN))))?;
         }
         Ok(relay)
     }

@@ -19,7 +19,7 @@ use super::pipes::PipePool;
 use super::side::Side;
 use super::worker::Message;
 use crate::pipe::Pipe;
-use crate::pool::Pool;
+use crate::pool::{Lane, Pool, Volume};
 use crate::sys::SysResult;
 use crate::sys::pipe::{SpliceFlags, splice};
 
@@ -209,11 +209,12 @@ impl Tap {
                     *writing = true;
                     let (file, pipe, mailbox) = (file.clone(), pipe.clone(), means.mailbox.clone());
                     let (token, index) = (means.token, self.index);
-                    Pool::global().run(move || {
-                        let (count, result) = file.append(&pipe);
-                        drop(pipe);
+                    let work = move || Ok(file.append(&pipe));
+                    let answer = move |written: crate::Result<(usize, SysResult<()>)>| {
+                        let (count, result) = written.unwrap_or((0, Err(Errno::EIO)));
                         mailbox.send(Message::Written { token, index, count, result });
-                    });
+                    };
+                    Pool::global().run(Lane::Long, Volume::NONE, work, answer).detach();
                 }
             }
         }
@@ -257,10 +258,9 @@ impl Tap {
         match (&self.outlet, &self.pipe) {
             (Outlet::File { file, .. }, Some(pipe)) if self.filled > 0 => {
                 let (file, pipe) = (file.clone(), pipe.clone());
-                Pool::global().run(move || {
-                    // Who would hear of a failure is gone.
-                    let _ = file.append(&pipe);
-                });
+                // Who would hear of a failure is gone.
+                let work = move || Ok(file.append(&pipe));
+                Pool::global().run(Lane::Long, Volume::NONE, work, drop).detach();
                 self.report.bytes += self.filled as u64;
             }
             _ => self.report.dropped += self.filled as u64,

@@ -10,6 +10,7 @@ use crate::files::{Access, Outcome, PathInput, Request, Slice, directory};
 use crate::http::listing::Listing;
 use crate::http::request::{RequestHead, Target, Verb};
 use crate::http::response::{HeadWriter, error_page, reason};
+use crate::pool::Volume;
 use crate::transfer::{Method, Part};
 
 /// What a server of files can be asked for.
@@ -89,6 +90,13 @@ pub(super) fn mount_of<'a>(head: &RequestHead<'_>, options: &'a ServerOptions) -
     }
 }
 
+/// The file system that has to be asked for a request.
+pub(super) fn volume(head: &RequestHead<'_>, shared: &Shared) -> Volume {
+    let Target::Path { path, .. } = head.target else { return Volume::NONE };
+    let Some(mount) = find_mount(&shared.options, path) else { return Volume::NONE };
+    mount.site.volume(&request_of(mount, head, path))
+}
+
 /// Answers a request on a thread that may wait for the disk. `raw` is a head that has been parsed before.
 pub(super) fn ask_disk(raw: &[u8], shared: &Arc<Shared>) -> Answered {
     let Ok(head) = RequestHead::parse(raw, shared.options.limits.headers) else {
@@ -113,14 +121,17 @@ pub(super) fn ask_disk(raw: &[u8], shared: &Arc<Shared>) -> Answered {
 fn ask<'a>(head: &RequestHead<'_>, shared: &'a Shared, access: Access) -> Result<(Option<&'a Mount>, Outcome)> {
     let Target::Path { path, .. } = head.target else { return Ok((None, Outcome::BadPath)) };
     let Some(mount) = find_mount(&shared.options, path) else { return Ok((None, Outcome::NotFound)) };
-    let request = Request {
+    Ok((Some(mount), mount.site.respond(&request_of(mount, head, path), access)?))
+}
+
+fn request_of<'a>(mount: &Mount, head: &'a RequestHead<'_>, path: &'a str) -> Request<'a> {
+    Request {
         head_only: head.verb == Verb::Head,
         path: PathInput::Encoded(&path[mount.prefix.len() - 1..]),
         conditions: head.conditions(),
         root_index: 0,
         slice: Slice::default(),
-    };
-    Ok((Some(mount), mount.site.respond(&request, access)?))
+    }
 }
 
 fn find_mount<'a>(options: &'a ServerOptions, path: &str) -> Option<&'a Mount> {

@@ -84,7 +84,7 @@ impl AccessLog {
             lost: Counter::new(),
             asleep: AtomicBool::new(false),
         });
-        let thread = std::thread::Builder::new().name("zerosend-log".into()).spawn({
+        let thread = crate::thread::spawn("zerosend-log", {
             let shared = shared.clone();
             move || {
                 while let Some(entries) = shared.take() {

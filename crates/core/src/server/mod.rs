@@ -77,16 +77,12 @@ impl Server {
         let server = Self { address, shared, mailboxes, ending: Ending::default() };
         for worker in workers {
             let guard = server.ending.enter();
-            std::thread::Builder::new()
-                .name("zerosend-server".into())
-                .spawn(move || {
-                    let _guard = guard;
-                    worker.run();
-                })
-                // The server is dropped, and with it those workers that run already.
-                .map_err(|error| {
-                    Error::system("clone", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN)))
-                })?;
+            crate::thread::spawn("zerosend-server", move || {
+                let _guard = guard;
+                worker.run();
+            })
+            // The server is dropped, and with it those workers that run already.
+            .map_err(|error| Error::system("clone", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN))))?;
         }
         Ok(server)
     }

@@ -26,6 +26,7 @@ use crate::http::listing::Listing;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::registry::{Registry, Token};
 use crate::reactor::timers::Timers;
+use crate::transfer::Prefetched;
 
 /// Tokens that no registry gives out.
 const WAKER: Token = u64::MAX;
@@ -45,9 +46,15 @@ pub(super) struct Answered {
     pub listing: Option<Listing>,
 }
 
+impl Answered {
+    pub fn failed(error: Error) -> Self {
+        Self { outcome: Err(error), listing: None }
+    }
+}
+
 /// News for a worker.
 pub(super) enum Message {
-    Warmed(Token, u64),
+    Prefetched(Token, Result<Prefetched>),
     Answered(Token, Box<Answered>),
     /// Accept no more, and end at this moment at the latest.
     Drain(Instant),
@@ -431,9 +438,13 @@ impl Worker {
                 }
             }
             Message::Room => self.hand_over_waiting(),
-            Message::Warmed(token, until) => self.step(token, |connection, cx| {
-                connection.warmed(until);
+            Message::Prefetched(token, Ok(prefetched)) => self.step(token, |connection, cx| {
+                connection.prefetched(prefetched);
                 connection.drive(token, cx)
+            }),
+            Message::Prefetched(token, Err(_)) => self.step(token, |_, cx| {
+                cx.stats.failures.add(1);
+                Next::Close
             }),
             Message::Answered(token, answered) => self.step(token, |connection, cx| {
                 connection.answered(*answered, cx);

@@ -7,7 +7,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,6 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::reactor::NonBlocking;
 use crate::sys::io::{Gather, gather_spans};
 use crate::sys::memory::Span;
+use crate::thread;
 use crate::transfer::Target;
 
 /// Milliseconds in which a drain that waits for its target sees that it is cancelled.
@@ -35,17 +35,13 @@ impl Drain {
         let target = NonBlocking::new(target)?;
         let stop = Arc::new(AtomicBool::new(false));
         let drain = Self { ring: ring.clone(), stop: stop.clone() };
-        thread::Builder::new()
-            .name("zerosend-drain".into())
-            .spawn(move || {
-                let mut bytes = 0;
-                let outcome = run(&ring, &target, &stop, &mut bytes);
-                drop((ring, target));
-                done(outcome.map(|()| bytes).map_err(|error| error.with_bytes(bytes)));
-            })
-            .map_err(|error| {
-                Error::new(Code::Limit, format!("no thread could be started to drain the ring: {error}"))
-            })?;
+        thread::spawn("zerosend-drain", move || {
+            let mut bytes = 0;
+            let outcome = run(&ring, &target, &stop, &mut bytes);
+            drop((ring, target));
+            done(outcome.map(|()| bytes).map_err(|error| error.with_bytes(bytes)));
+        })
+        .map_err(|error| Error::new(Code::Limit, format!("no thread could be started to drain the ring: {error}")))?;
         Ok(drain)
     }
 

@@ -6,10 +6,10 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use super::ring::{Ring, Role};
 use crate::error::{Code, Error, Result};
+use crate::thread;
 
 /// Hears once that a side of a ring need wait no longer, or why it waits in vain. Called on another thread; it must not block.
 pub type Ready = Box<dyn FnOnce(Result<()>) + Send>;
@@ -33,15 +33,14 @@ impl Ring {
             Some(sender) => sender,
             None => {
                 let (sender, jobs) = channel::<Job>();
-                let spawned =
-                    thread::Builder::new().name("zerosend-ring".into()).stack_size(128 * 1024).spawn(move || {
-                        for Job { ring, bytes, ready } in jobs {
-                            let outcome = ring.wait(role, bytes, &AtomicBool::new(false));
-                            // Whoever is told may drop the ring's last owner but this.
-                            drop(ring);
-                            ready(outcome);
-                        }
-                    });
+                let spawned = thread::spawn_with_stack("zerosend-ring", 128 * 1024, move || {
+                    for Job { ring, bytes, ready } in jobs {
+                        let outcome = ring.wait(role, bytes, &AtomicBool::new(false));
+                        // Whoever is told may drop the ring's last owner but this.
+                        drop(ring);
+                        ready(outcome);
+                    }
+                });
                 if let Err(error) = spawned {
                     let message = format!("no thread could be started to wait for the ring: {error}");
                     return (job.ready)(Err(Error::new(Code::Limit, message)));

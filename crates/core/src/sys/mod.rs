@@ -5,6 +5,7 @@
 //! transfers make their calls, so that tests can put a hostile kernel in its place.
 #![allow(unsafe_code)]
 
+pub mod device;
 pub mod fd;
 pub mod features;
 pub mod io;
@@ -14,9 +15,15 @@ pub mod pipe;
 pub mod residency;
 pub mod shared;
 pub mod socket;
+pub mod terminal;
 
 pub use io::{Kernel, Linux};
 use nix::errno::Errno;
 
 /// A syscall's result: a value or its errno.
 pub type SysResult<T> = std::result::Result<T, Errno>;
+
+/// The errno of an error of the standard library.
+pub fn errno_of(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}

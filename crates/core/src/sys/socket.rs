@@ -1,7 +1,7 @@
 //! Calls on sockets that nix lacks: some options, `accept4(2)` with the peer's address, the length of the send queue.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
@@ -65,6 +65,18 @@ pub fn accept(listener: BorrowedFd<'_>) -> SysResult<(OwnedFd, Option<SockaddrSt
     // SAFETY: the kernel has filled `length` bytes of it, and the rest is zero.
     let name = unsafe { SockaddrStorage::from_raw(name.as_ptr().cast(), Some(length)) };
     Ok((fd, name))
+}
+
+/// Ends a TCP connection with a reset, whoever else has descriptors of it: `connect(2)` with `AF_UNSPEC` dissolves the
+/// association, and what was not acknowledged is discarded. `EOPNOTSUPP` or `EINVAL` on Unix sockets, which know no reset.
+pub fn reset(socket: impl AsFd) -> SysResult<()> {
+    // SAFETY: sockaddr is plain data, and all zeros is a valid one.
+    let mut address: libc::sockaddr = unsafe { std::mem::zeroed() };
+    address.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the address is live and of the length given.
+    let result = unsafe { libc::connect(socket.as_fd().as_raw_fd(), &raw const address, length) };
+    Errno::result(result).map(drop)
 }
 
 /// Bytes that were sent and that the peer has not acknowledged; see `SIOCOUTQ` in `tcp(7)` and `unix(7)`.

@@ -1,25 +1,33 @@
 //! How much one turn may send, so that one fast receiver cannot starve the others.
 
+use crate::reactor::Cancel;
+
 /// The bytes a turn may still send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Budget {
     left: u64,
+    cancel: Option<Cancel>,
 }
 
 impl Budget {
     /// A budget of `bytes`.
     pub fn new(bytes: u64) -> Self {
-        Self { left: bytes }
+        Self { left: bytes, cancel: None }
+    }
+
+    /// A budget of `bytes` that is spent as soon as `cancel` is requested.
+    pub fn stoppable(bytes: u64, cancel: Cancel) -> Self {
+        Self { left: bytes, cancel: Some(cancel) }
     }
 
     /// No bound: for a thread that serves one transfer only.
     pub fn unlimited() -> Self {
-        Self { left: u64::MAX }
+        Self { left: u64::MAX, cancel: None }
     }
 
     /// Bytes that may still be sent.
     pub fn left(&self) -> u64 {
-        self.left
+        if self.cancel.as_ref().is_some_and(Cancel::is_requested) { 0 } else { self.left }
     }
 
     /// Takes `count` bytes off.

@@ -16,7 +16,7 @@ mod budget;
 mod generated;
 mod method;
 mod mmap;
-mod read_ahead;
+mod prefetch;
 mod read_write;
 mod receive;
 mod resident;
@@ -33,6 +33,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use crate::error::{Code, Error, Result};
+use crate::pool::Volume;
 use crate::sys::io::{Gather, MAX_GATHER};
 use crate::sys::memory::{Mapping, Pages};
 use crate::sys::{Kernel, Linux, SysResult};
@@ -40,11 +41,15 @@ use crate::sys::{Kernel, Linux, SysResult};
 pub use budget::Budget;
 pub use generated::snapshot;
 pub use method::Method;
-pub use read_ahead::ReadAhead;
+pub use prefetch::{Prefetch, Prefetched};
 pub use read_write::DEFAULT_BUFFER;
 pub use receive::Receive;
 
 use method::Mover;
+use resident::Resident;
+
+/// What an interrupted call costs of the budget, so that a storm of signals does not hold up others.
+const INTERRUPTED: usize = 4096;
 
 /// A file that transfers can share: only positional reads are made, so they never disturb each other.
 pub trait FileSource: AsFd + Send + Sync {
@@ -152,12 +157,13 @@ pub enum Progress {
     Blocked,
     /// The budget is spent and the target would take more: let others have their turn first.
     Yield,
-    /// The next bytes are not in the page cache: run [`Transfer::read_ahead`] where waiting is allowed.
+    /// The next bytes are not in the page cache: start [`Transfer::prefetch`], and give what comes of it to
+    /// [`Transfer::prefetched`].
     Cold,
 }
 
 /// What one attempt of a method did.
-pub(crate) enum Moved {
+enum Moved {
     /// This many bytes went, and the target may take more.
     Bytes(usize),
     /// This many bytes went, and the target took less than it was offered.
@@ -170,13 +176,13 @@ pub(crate) enum Moved {
 
 /// Where a part's bytes are.
 #[derive(Clone, Copy)]
-pub(crate) enum Source<'a> {
+enum Source<'a> {
     File(BorrowedFd<'a>, Option<&'a Mapping>),
     Pages(&'a Pages),
 }
 
 /// One attempt's view of the transfer, as the methods get it.
-pub(crate) struct Attempt<'a> {
+struct Attempt<'a> {
     pub out: BorrowedFd<'a>,
     pub target: Target,
     /// Memory that goes first; empty for methods that cannot take it along.
@@ -192,8 +198,8 @@ pub(crate) struct Attempt<'a> {
     /// Bytes of a user-space buffer.
     pub buffer: usize,
     pub disk: Disk,
-    /// The file's bytes below this offset need no question to the page cache.
-    pub warm_until: &'a mut u64,
+    /// What is known of where the file's bytes are.
+    pub resident: &'a mut Resident,
     pub syscalls: &'a mut u64,
 }
 
@@ -228,7 +234,9 @@ pub struct Transfer {
     used: Option<Method>,
     target: Target,
     disk: Disk,
-    warm_until: u64,
+    resident: Resident,
+    /// Bytes of the file part that comes next, and where in the file they begin.
+    chunk: Option<(u64, Vec<u8>)>,
     cork: Cork,
     buffer: usize,
 }
@@ -249,7 +257,8 @@ impl Transfer {
             used: None,
             target,
             disk,
-            warm_until: 0,
+            resident: Resident::default(),
+            chunk: None,
             cork: Cork::Auto,
             buffer: DEFAULT_BUFFER,
         }
@@ -328,6 +337,7 @@ impl Transfer {
     }
 
     fn run<K: Kernel>(&mut self, kernel: &mut K, out: BorrowedFd<'_>, budget: &mut Budget) -> Result<Progress> {
+        self.resident.begin_turn();
         loop {
             if self.remaining == 0 {
                 return Ok(Progress::Done);
@@ -349,7 +359,7 @@ impl Transfer {
                 }
                 Ok(Moved::Cold) => return Ok(Progress::Cold),
                 Ok(Moved::EndOfFile) => return Err(self.truncated()),
-                Err(Errno::EINTR) => {}
+                Err(Errno::EINTR) => budget.spend(INTERRUPTED),
                 Err(Errno::EAGAIN) => return Ok(Progress::Blocked),
                 Err(errno) => {
                     if !self.degrade(errno) {
@@ -399,16 +409,24 @@ impl Transfer {
                 rest[..rest.len().min(max)].to_vec()
             }
             Some(Part::File { file, offset, length }) => {
-                let mut buffer = vec![0; usize::try_from(*length).unwrap_or(max).min(max)];
-                let (offset, warm) = (*offset, *offset < self.warm_until);
-                let syscalls = &mut self.syscalls;
-                let read =
-                    retry(|| read_write::read(kernel, file.as_fd(), &mut buffer, offset, self.disk, warm, syscalls))
-                        .map_err(|errno| Error::system("pread", errno))?;
+                let length = usize::try_from(*length).unwrap_or(max).min(max);
+                if let Some(chunk) = self.chunk_at(*offset) {
+                    if chunk.is_empty() {
+                        return Err(self.truncated());
+                    }
+                    let bytes = chunk[..length.min(chunk.len())].to_vec();
+                    self.consume(bytes.len());
+                    return Ok(Some(bytes));
+                }
+                let mut buffer = vec![0; length];
+                let (syscalls, resident) = (&mut self.syscalls, &mut self.resident);
+                let read = read_write::read(kernel, file.as_fd(), &mut buffer, *offset, self.disk, resident, syscalls);
                 match read {
-                    None => return Ok(None),
-                    Some(0) => return Err(self.truncated()),
-                    Some(count) => buffer.truncate(count),
+                    // Interrupted: the pool reads them.
+                    Ok(None) | Err(Errno::EINTR) => return Ok(None),
+                    Ok(Some(0)) => return Err(self.truncated()),
+                    Ok(Some(count)) => buffer.truncate(count),
+                    Err(errno) => return Err(Error::system("pread", errno)),
                 }
                 buffer
             }
@@ -417,17 +435,42 @@ impl Transfer {
         Ok(Some(taken))
     }
 
-    /// What to read ahead after [`Progress::Cold`]. When it is done, call [`Transfer::warmed`] with its end.
-    pub fn read_ahead(&self) -> Option<ReadAhead> {
+    /// What to prefetch after [`Progress::Cold`].
+    pub fn prefetch(&self) -> Option<Prefetch> {
+        let Resident { wants_bytes, prefetches, .. } = self.resident;
         self.parts.iter().find_map(|part| match part {
-            Part::File { file, offset, length } => Some(ReadAhead::new(file.clone(), *offset, *length)),
+            Part::File { file, offset, length } => {
+                Some(Prefetch::new(file.clone(), *offset, *length, prefetches == 0, wants_bytes))
+            }
             Part::Memory(_) | Part::Block { .. } | Part::Pages { .. } => None,
         })
     }
 
-    /// Notes that the current file's bytes below `until` have been read ahead.
-    pub fn warmed(&mut self, until: u64) {
-        self.warm_until = self.warm_until.max(until);
+    /// Takes what was prefetched.
+    pub fn prefetched(&mut self, prefetched: Prefetched) {
+        self.resident.prefetches = self.resident.prefetches.saturating_add(1);
+        match prefetched {
+            Prefetched::Pages { until } => self.resident.brought(until),
+            Prefetched::Memory => self.resident.found_in_memory(),
+            Prefetched::Bytes { offset, bytes } => self.chunk = Some((offset, bytes)),
+        }
+    }
+
+    /// The file system of the next file.
+    pub fn volume(&self) -> Volume {
+        let file = self.parts.iter().find_map(|part| match part {
+            Part::File { file, .. } => Some(file),
+            Part::Memory(_) | Part::Block { .. } | Part::Pages { .. } => None,
+        });
+        file.map_or(Volume::NONE, |file| Volume::of(file.as_fd()))
+    }
+
+    /// The prefetched bytes of the file from `offset` on, when there are any. Empty: the file has none there.
+    fn chunk_at(&self, offset: u64) -> Option<&[u8]> {
+        let (start, bytes) = self.chunk.as_ref()?;
+        let skip = usize::try_from(offset.checked_sub(*start)?).ok()?;
+        // The end of a chunk is the end of the file only if there was no byte at all.
+        if skip > 0 && skip >= bytes.len() { None } else { bytes.get(skip..) }
     }
 
     fn attempt<K: Kernel>(&mut self, kernel: &mut K, out: BorrowedFd<'_>, budget: u64) -> SysResult<Moved> {
@@ -457,6 +500,21 @@ impl Transfer {
             _ => None,
         };
 
+        if let Some((Source::File(..), offset, left)) = next
+            && head_bytes < budget
+            && let Some(chunk) = self.chunk_at(offset)
+        {
+            if chunk.is_empty() && heads.is_empty() {
+                return Ok(Moved::EndOfFile);
+            }
+            let length = usize::try_from(left.min(budget - head_bytes)).unwrap_or(usize::MAX).min(chunk.len());
+            let more = self.cork != Cork::Off && self.remaining > head_bytes + length as u64;
+            let how = self.target.gather(more);
+            let sent = read_write::send(kernel, out, heads, &chunk[..length], how)?;
+            self.syscalls += 1;
+            self.used = Some(Method::ReadWrite);
+            return Ok(if sent < head_bytes as usize + length { Moved::Short(sent) } else { Moved::Bytes(sent) });
+        }
         if let Some((source, offset, left)) = next
             && head_bytes < budget
         {
@@ -486,7 +544,7 @@ impl Transfer {
                         cork: self.cork,
                         buffer: self.buffer,
                         disk: self.disk,
-                        warm_until: &mut self.warm_until,
+                        resident: &mut self.resident,
                         syscalls: &mut self.syscalls,
                     },
                     source,
@@ -522,9 +580,10 @@ impl Transfer {
                     if *length > 0 {
                         return;
                     }
-                    // What comes next is another file, or another stretch of this one: choose and ask anew.
+                    // What comes next is another file, or another range of this one: choose and ask again.
                     self.mover = None;
-                    self.warm_until = 0;
+                    self.resident = Resident::default();
+                    self.chunk = None;
                 }
             }
             self.parts.pop_front();
@@ -575,14 +634,16 @@ impl Transfer {
     }
 }
 
-/// A read that a signal interrupted is made again: it has taken nothing.
+/// A read that a signal interrupted is made again, for it has taken nothing; but not without end.
 fn retry<T>(mut call: impl FnMut() -> SysResult<T>) -> SysResult<T> {
-    loop {
+    const ATTEMPTS: usize = 100;
+    for _ in 1..ATTEMPTS {
         match call() {
             Err(Errno::EINTR) => {}
             other => return other,
         }
     }
+    call()
 }
 
 impl Target {

@@ -9,7 +9,8 @@ use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
-use super::{Attempt, Disk, MAX_GATHER, Moved, Source};
+use super::{Attempt, Disk, MAX_GATHER, Moved, Resident, Source};
+use crate::sys::io::Gather;
 use crate::sys::{Kernel, SysResult};
 
 /// Bytes read and sent in one attempt, unless the user says otherwise. It stays in a core's second-level cache.
@@ -40,45 +41,63 @@ fn from_file<K: Kernel>(kernel: &mut K, attempt: Attempt<'_>, file: BorrowedFd<'
             scratch.resize(attempt.buffer, 0);
         }
         let wanted = attempt.length.min(attempt.buffer);
-        let warm = attempt.offset < *attempt.warm_until;
         let buffer = &mut scratch[..wanted];
-        let count = match read(kernel, file, buffer, attempt.offset, attempt.disk, warm, attempt.syscalls)? {
+        let Attempt { offset, disk, .. } = attempt;
+        let count = match read(kernel, file, buffer, offset, disk, attempt.resident, attempt.syscalls)? {
             None => return Ok(Moved::Cold),
             Some(0) => return Ok(Moved::EndOfFile),
             Some(count) => count,
         };
-        let mut slices = [IoSlice::new(&[]); MAX_GATHER + 1];
-        slices[..attempt.heads.len()].copy_from_slice(attempt.heads);
-        slices[attempt.heads.len()] = IoSlice::new(&buffer[..count]);
-        let slices = &slices[..=attempt.heads.len()];
-        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-
+        let offered = attempt.heads.iter().map(|head| head.len()).sum::<usize>() + count;
         let how = attempt.target.gather(attempt.followed(count as u64));
         *attempt.syscalls += 1;
-        let sent = kernel.gather(attempt.out, slices, how)?;
+        let sent = send(kernel, attempt.out, attempt.heads, &buffer[..count], how)?;
         Ok(if sent < offered { Moved::Short(sent) } else { Moved::Bytes(sent) })
     })
 }
 
-/// Reads at `offset`: `None` when the disk would have to be waited for and must not be. `warm`: these bytes have been
-/// read ahead already, so that a wait, should they have been evicted since, is the exception.
+/// Sends `heads` and `bytes` in one call.
+pub(super) fn send<K: Kernel>(
+    kernel: &mut K,
+    out: BorrowedFd<'_>,
+    heads: &[IoSlice<'_>],
+    bytes: &[u8],
+    how: Gather,
+) -> SysResult<usize> {
+    let mut slices = [IoSlice::new(&[]); MAX_GATHER + 1];
+    slices[..heads.len()].copy_from_slice(heads);
+    slices[heads.len()] = IoSlice::new(bytes);
+    kernel.gather(out, &slices[..=heads.len()], how)
+}
+
+/// Reads at `offset`: `None` when the disk would have to be waited for and must not be.
 pub(super) fn read<K: Kernel>(
     kernel: &mut K,
     file: BorrowedFd<'_>,
     buffer: &mut [u8],
     offset: u64,
     disk: Disk,
-    warm: bool,
+    resident: &mut Resident,
     syscalls: &mut u64,
 ) -> SysResult<Option<usize>> {
-    if disk == Disk::ResidentOnly {
+    if disk == Disk::ResidentOnly && resident.is_silent() {
+        resident.wants_bytes = true;
+        return Ok(None);
+    }
+    if disk == Disk::ResidentOnly && !resident.is_memory() {
         *syscalls += 1;
         match kernel.pread(file, buffer, offset, true) {
-            Err(Errno::EAGAIN | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM) if warm => {}
-            Err(Errno::EAGAIN | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM) => return Ok(None),
+            Err(errno @ (Errno::EAGAIN | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM)) => {
+                resident.refused(offset, errno != Errno::EAGAIN);
+                return Ok(None);
+            }
             other => return other.map(Some),
         }
     }
     *syscalls += 1;
-    kernel.pread(file, buffer, offset, false).map(Some)
+    match kernel.pread(file, buffer, offset, false) {
+        // Only a FUSE daemon answers so. For the caller EAGAIN means that the target takes no more.
+        Err(Errno::EAGAIN) => Err(Errno::EIO),
+        other => other.map(Some),
+    }
 }

@@ -7,9 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::{Budget, DEFAULT_BUFFER, Method, Progress, Report};
+use super::{Budget, DEFAULT_BUFFER, INTERRUPTED, Method, Progress, Report};
 use crate::error::{Code, Error, Result};
 use crate::pipe::Pooled;
+use crate::pool::Volume;
 use crate::sys::pipe::{SpliceFlags, splice};
 
 /// Bytes on their way from a descriptor into a file.
@@ -44,6 +45,11 @@ impl Receive {
     pub fn after(mut self, bytes: Vec<u8>) -> Self {
         self.before = bytes;
         self
+    }
+
+    /// The file system that it waits for.
+    pub fn volume(&self) -> Volume {
+        Volume::of(&self.file)
     }
 
     /// What has been received so far, and how.
@@ -81,7 +87,7 @@ impl Receive {
                     budget.spend(count);
                 }
                 Err(error) => match (error.errno(), &self.road) {
-                    (Some(Errno::EINTR), _) => {}
+                    (Some(Errno::EINTR), _) => budget.spend(INTERRUPTED),
                     (Some(Errno::EAGAIN), _) => return Ok(Progress::Blocked),
                     (Some(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM), Road::Pipe(pipe)) if pipe.filled() == 0 => {
                         self.road = buffer()

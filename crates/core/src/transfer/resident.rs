@@ -6,9 +6,71 @@ use super::{Attempt, Disk};
 use crate::sys::Kernel;
 use crate::sys::residency::Residency;
 
-/// Bytes asked about at once, when so many are left: a turn of a large file is a part of it, and the answer does for the
-/// turns after it.
+/// Bytes asked about at once, when so many are left: an attempt moves a part of them, and the answer does for those after
+/// it in the same turn.
 const WINDOW: u64 = 8 * 1024 * 1024;
+
+/// What is known of where the bytes of the current file part are.
+#[derive(Debug, Default)]
+pub(super) struct Resident {
+    /// The kernel said in this turn that the bytes below are resident. In the next turn they may have been evicted.
+    until: u64,
+    /// The pool has brought the bytes below into the page cache.
+    prefetched: u64,
+    medium: Medium,
+    /// The next prefetch has to bring the bytes themselves.
+    pub wants_bytes: bool,
+    /// Prefetches so far.
+    pub prefetches: u32,
+}
+
+/// What kind of file system it is, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Medium {
+    /// The kernel says what is resident.
+    #[default]
+    Telling,
+    /// A file system in memory, like `tmpfs`: as resident as this process itself.
+    Memory,
+    /// The kernel does not say.
+    Silent,
+}
+
+impl Resident {
+    /// A turn begins.
+    pub fn begin_turn(&mut self) {
+        self.until = 0;
+    }
+
+    /// The pool has brought what is below `until` into the page cache.
+    pub fn brought(&mut self, until: u64) {
+        self.prefetched = self.prefetched.max(until);
+    }
+
+    /// The bytes at `offset` are not resident, or (`silent`) the kernel does not say.
+    pub fn refused(&mut self, offset: u64, silent: bool) {
+        if silent {
+            self.medium = Medium::Silent;
+        }
+        // Evicted since they were brought in: the same again would not be progress.
+        self.wants_bytes = silent || offset < self.prefetched;
+    }
+
+    /// The file turned out to lie in memory.
+    pub fn found_in_memory(&mut self) {
+        self.medium = Medium::Memory;
+    }
+
+    /// Whether the file lies in memory anyway.
+    pub fn is_memory(&self) -> bool {
+        self.medium == Medium::Memory
+    }
+
+    /// Whether asking the kernel can give an answer.
+    pub fn is_silent(&self) -> bool {
+        self.medium == Medium::Silent
+    }
+}
 
 /// How many of the next `wanted` bytes of `file` may be moved now; `None`: not one.
 ///
@@ -19,24 +81,39 @@ pub(super) fn movable<K: Kernel>(
     file: BorrowedFd<'_>,
     wanted: usize,
 ) -> Option<usize> {
-    let end = attempt.offset + wanted as u64;
-    if attempt.disk == Disk::MayBlock || end <= *attempt.warm_until {
+    let end = attempt.offset.saturating_add(wanted as u64);
+    let resident = &mut *attempt.resident;
+    if attempt.disk == Disk::MayBlock || resident.medium == Medium::Memory || end <= resident.until {
         return Some(wanted);
+    }
+    if resident.is_silent() {
+        resident.wants_bytes = true;
+        return None;
     }
     let window = attempt.left.min(WINDOW);
     if window > wanted as u64 {
         *attempt.syscalls += 1;
         if kernel.resident(file, attempt.offset, window) == Residency::Resident {
-            *attempt.warm_until = attempt.offset + window;
+            resident.until = attempt.offset.saturating_add(window);
             return Some(wanted);
         }
     }
     *attempt.syscalls += 1;
-    match kernel.resident(file, attempt.offset, wanted as u64) {
-        Residency::Resident => Some(wanted),
-        Residency::Cold | Residency::Unknown if attempt.offset < *attempt.warm_until => {
-            Some((*attempt.warm_until - attempt.offset) as usize)
-        }
-        Residency::Cold | Residency::Unknown => None,
+    let answer = kernel.resident(file, attempt.offset, wanted as u64);
+    if answer == Residency::Resident {
+        return Some(wanted);
     }
+    if attempt.offset < resident.until {
+        return Some((resident.until - attempt.offset) as usize);
+    }
+    // What the pool has brought is less than was wanted here, and only that is to be moved.
+    let brought = resident.prefetched.saturating_sub(attempt.offset).min(wanted as u64);
+    if answer == Residency::Cold && 0 < brought && brought < wanted as u64 {
+        *attempt.syscalls += 1;
+        if kernel.resident(file, attempt.offset, brought) == Residency::Resident {
+            return Some(brought as usize);
+        }
+    }
+    resident.refused(attempt.offset, answer == Residency::Unknown);
+    None
 }

@@ -28,12 +28,13 @@ use super::door::{HandedOver, Reason};
 use super::log::Entry;
 use super::stats::Limit;
 use super::worker::{Answered, Context, Message};
+use crate::error::Result;
 use crate::files::Access;
 use crate::http::chunked::ChunkedSkipper;
 use crate::http::request::{BodyLength, HeadError, HeadScanner, RequestHead};
-use crate::pool::Pool;
+use crate::pool::{Lane, Pool};
 use crate::reactor::registry::Token;
-use crate::transfer::Budget;
+use crate::transfer::{Budget, Prefetched};
 use sending::{Sending, TICK};
 
 /// Requests that one connection may have answered before others have their turn.
@@ -176,10 +177,10 @@ impl Connection {
     }
 
     /// A pool thread has read ahead.
-    pub fn warmed(&mut self, until: u64) {
+    pub fn prefetched(&mut self, prefetched: Prefetched) {
         if let State::Sending(sending) = &mut self.state {
             sending.warming = false;
-            sending.transfer.warmed(until);
+            sending.transfer.prefetched(prefetched);
         }
     }
 
@@ -308,10 +309,13 @@ impl Connection {
                 let raw: Arc<[u8]> = raw.into();
                 self.state = State::Away { raw: raw.clone() };
                 let (shared, mailbox) = (cx.shared.clone(), cx.mailbox.clone());
-                Pool::global().run(move || {
-                    let answered = answer::ask_disk(&raw, &shared);
+                let volume = answer::volume(head, &shared);
+                let work = move || Ok(answer::ask_disk(&raw, &shared));
+                let answer = move |answered: Result<Answered>| {
+                    let answered = answered.unwrap_or_else(Answered::failed);
                     mailbox.send(Message::Answered(token, Box::new(answered)));
-                });
+                };
+                Pool::global().run(Lane::Short, volume, work, answer).detach();
             }
         }
         true

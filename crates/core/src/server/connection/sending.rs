@@ -7,7 +7,6 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
 use super::{Body, Connection, Next, State, Step};
-use crate::pool::Pool;
 use crate::reactor::registry::Token;
 use crate::server::answer::Reply;
 use crate::server::log::Entry;
@@ -66,13 +65,10 @@ impl Connection {
                 Step::Then(Next::Wait)
             }
             Ok(Progress::Cold) => {
-                if let Some(range) = sending.transfer.read_ahead() {
+                if let Some(prefetch) = sending.transfer.prefetch() {
                     sending.warming = true;
                     let mailbox = cx.mailbox.clone();
-                    Pool::global().run(move || {
-                        let until = range.run();
-                        mailbox.send(Message::Warmed(token, until));
-                    });
+                    prefetch.start(move |outcome| mailbox.send(Message::Prefetched(token, outcome))).detach();
                 }
                 Step::Then(Next::Wait)
             }
