@@ -2,11 +2,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { HttpArea } from './areas/http.js';
+import { ProxyArea } from './areas/proxy.js';
 import type { Random } from './random.js';
 import type { Report } from './report.js';
 import { World } from './world.js';
 
-export const AREAS = ['http'] as const;
+export const AREAS = ['http', 'proxy'] as const;
 export type AreaName = (typeof AREAS)[number];
 
 /** A part of the product with its processes. */
@@ -21,6 +22,7 @@ export interface Area {
 
 const MAKERS: Record<AreaName, (world: World, report: Report, random: Random) => Area> = {
   http: (world, report, random) => new HttpArea(world, report, random),
+  proxy: (world, report, random) => new ProxyArea(world, report, random),
 };
 
 /** Milliseconds of a round. */

@@ -1,0 +1,285 @@
+/**
+ * Streams through something that is to pass them on: a client and an upstream server that check each other's bytes. A stream begins
+ * with a head of 64 bytes that says what is to come in both directions.
+ */
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { Random } from '../random.js';
+import { make, RECORD, verify } from '../records.js';
+import type { Report } from '../report.js';
+
+export const HEAD = 64;
+
+/** What the two sides do. */
+export interface Plan {
+  /** Records of the way up have the id `2 * id`, those of the way down `2 * id + 1`. */
+  id: number;
+  up: number;
+  down: number;
+  /**
+   * `both`: both at once. `answer`: first all up, then all down. `early`: the upstream reads the head, answers, and closes
+   * with bytes unread. `resetUp`, `resetDown`: the client, the upstream resets after half of what it sends.
+   */
+  mode: 'both' | 'answer' | 'early' | 'resetUp' | 'resetDown';
+  /** Pauses of the reading sides. */
+  slowClient: boolean;
+  slowUpstream: boolean;
+}
+
+/** How a side saw the other one end. */
+type Ended = 'end' | 'reset' | undefined;
+
+/** What one side has received. */
+interface Side {
+  received: number;
+  ended: Ended;
+  bad: string | undefined;
+}
+
+export interface Stream {
+  plan: Plan;
+  client: Side;
+  upstream: Side;
+  /** Both directions went through to the end. */
+  complete: boolean;
+  /** Bytes that the client has written, the head included. */
+  written: number;
+}
+
+let lastStream = 1000;
+
+export function randomPlan(random: Random): Plan {
+  const mode = random.pick(['both', 'both', 'answer', 'answer', 'early', 'resetUp', 'resetDown'] as const);
+  const length = () => random.pick([0, 1, 100, 1000, 16_384, 65_536, 300_000, random.int(1, 2_000_000)]);
+  return {
+    id: ++lastStream,
+    up: mode === 'early' ? random.int(2000, 60_000) : length(),
+    // A reset takes what was not yet acknowledged with it, of more than a little anywhere.
+    down: mode === 'early' ? random.int(1, 1000) : length(),
+    mode,
+    slowClient: random.chance(0.15),
+    slowUpstream: random.chance(0.15),
+  };
+}
+
+const headOf = (plan: Plan) => {
+  const { id, up, down, mode, slowUpstream } = plan;
+  return Buffer.from(`${id} ${up} ${down} ${mode} ${slowUpstream ? 1 : 0}`.padEnd(HEAD - 1).concat('\n'));
+};
+
+/** The server behind. Its port does not change; what it saw is in the stream of that id. */
+export class Upstream {
+  readonly #server: Server;
+  readonly streams = new Map<number, Stream>();
+  readonly #random: Random;
+
+  private constructor(random: Random) {
+    this.#random = random;
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => void this.#serve(socket));
+  }
+
+  static async listen(random: Random, path?: string): Promise<Upstream> {
+    const upstream = new Upstream(random);
+    if (path === undefined) upstream.#server.listen(0, '127.0.0.1');
+    else upstream.#server.listen(path);
+    await once(upstream.#server, 'listening');
+    return upstream;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  close(): void {
+    this.#server.close();
+  }
+
+  async #serve(socket: Socket): Promise<void> {
+    let failed = false;
+    socket.on('error', () => {
+      failed = true;
+    });
+    const head = await readHead(socket);
+    const stream = head === undefined ? undefined : this.streams.get(Number(head.split(' ')[0]));
+    if (stream === undefined) {
+      socket.destroy();
+      return;
+    }
+    const { plan, upstream: side } = stream;
+    if (plan.mode === 'early') {
+      socket.pause();
+      // Bytes arrive meanwhile, that are never read: closing is a reset.
+      await sleep(this.#random.int(0, 30));
+      socket.write(make(plan.id * 2 + 1, 1, plan.down), () => socket.destroy());
+      return;
+    }
+    const receiving = receive(socket, side, plan.id * 2, plan.up, plan.slowUpstream, this.#random);
+    if (plan.mode === 'answer') await receiving;
+    if (failed || socket.destroyed) return void socket.destroy();
+    if (plan.mode === 'resetDown') {
+      await write(socket, make(plan.id * 2 + 1, 1, Math.floor(plan.down / 2)), this.#random);
+      await sleep(this.#random.int(0, 20));
+      socket.resetAndDestroy();
+      return;
+    }
+    await write(socket, make(plan.id * 2 + 1, 1, plan.down), this.#random);
+    socket.end();
+    await receiving;
+    if (failed) socket.destroy();
+  }
+}
+
+async function readHead(socket: Socket): Promise<string | undefined> {
+  while (true) {
+    const head = socket.read(HEAD) as Buffer | null;
+    if (head !== null) return head.length === HEAD ? head.toString('latin1') : undefined;
+    if (socket.readableEnded || socket.destroyed) return undefined;
+    await Promise.race(['readable', 'end', 'close', 'error'].map((event) => onceQuietly(socket, event)));
+  }
+}
+
+const onceQuietly = (socket: Socket, event: string) =>
+  new Promise<void>((resolve) => socket.once(event, () => resolve()));
+
+/**
+ * Whether the end that Node reports was one. libuv reports a reset as an end when it comes together with the last bytes (POLLHUP
+ * after a partial read). A connection that was reset is gone; one that has ended is in CLOSE-WAIT or TIME-WAIT.
+ */
+export function finReceived(socket: Socket): boolean {
+  const hexadecimal = (port: number | undefined) => (port ?? 0).toString(16).toUpperCase().padStart(4, '0');
+  const [local, remote] = [`:${hexadecimal(socket.localPort)}`, `:${hexadecimal(socket.remotePort)}`];
+  return readFileSync('/proc/self/net/tcp', 'utf8')
+    .split('\n')
+    .some((line) => {
+      const [, from = '', to = ''] = line.trim().split(/\s+/);
+      return from.endsWith(local) && to.endsWith(remote);
+    });
+}
+
+/** Reads and checks until the other side ends. */
+function receive(
+  socket: Socket,
+  side: Side,
+  id: number,
+  expected: number,
+  slow: boolean,
+  random: Random,
+): Promise<void> {
+  return new Promise((resolve) => {
+    const end = (how: Ended) => {
+      side.ended ??= how;
+      resolve();
+    };
+    socket.on('data', (chunk: Buffer) => {
+      const { bad } = verify(chunk, id, side.received);
+      if (bad !== undefined) side.bad ??= `at ${bad.offset}: ${bad.got}`;
+      side.received += chunk.length;
+      if (slow) {
+        socket.pause();
+        setTimeout(() => socket.resume(), random.int(1, 15));
+      }
+    });
+    socket.on('end', () => end(side.received < expected && !finReceived(socket) ? 'reset' : 'end'));
+    socket.on('error', () => end('reset'));
+    socket.on('close', () => end('reset'));
+    if (socket.destroyed) end('reset');
+  });
+}
+
+/** Writes in pieces of random length. */
+async function write(socket: Socket, bytes: Buffer, random: Random): Promise<void> {
+  for (let at = 0; at < bytes.length && socket.writable; ) {
+    const piece = bytes.subarray(at, at + random.pick([RECORD, 1000, 65_536, 1 << 20]));
+    at += piece.length;
+    if (!socket.write(piece)) {
+      await Promise.race([onceQuietly(socket, 'drain'), onceQuietly(socket, 'close')]);
+    } else if (random.chance(0.05)) await sleep(random.int(0, 3));
+  }
+}
+
+/** How long a stream may take: nothing stands still for longer than a hang of a disk, which a mirror must not pass on. */
+const PATIENCE = 60_000;
+
+/** One stream through `port` to the upstream, judged. Undefined where no connection could be had. */
+export async function runStream(
+  port: number,
+  upstream: Upstream,
+  plan: Plan,
+  random: Random,
+  report: Report,
+  area: string,
+  excused: () => boolean,
+): Promise<Stream> {
+  const stream: Stream = {
+    plan,
+    client: { received: 0, ended: undefined, bad: undefined },
+    upstream: { received: 0, ended: undefined, bad: undefined },
+    complete: false,
+    written: 0,
+  };
+  upstream.streams.set(plan.id, stream);
+  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  const { client } = stream;
+  const receiving = receive(socket, client, plan.id * 2 + 1, plan.down, plan.slowClient, random);
+  const sent = plan.mode === 'resetUp' ? Math.floor(plan.up / 2) : plan.up;
+  stream.written = HEAD + sent;
+  socket.write(headOf(plan));
+  let timedOut = false;
+  const timer = setTimeout(() => {
+    timedOut = true;
+    socket.destroy();
+  }, PATIENCE);
+  await write(socket, make(plan.id * 2, 1, sent), random);
+  if (plan.mode === 'resetUp') {
+    await sleep(random.int(0, 20));
+    socket.resetAndDestroy();
+  } else {
+    if (plan.mode !== 'early') socket.end();
+    await receiving;
+    // What came back is complete; what went up may still be on its way.
+    const end = performance.now() + 5000;
+    const settled = () => plan.mode === 'early' || stream.upstream.ended !== undefined;
+    while (!settled() && client.ended === 'end' && performance.now() < end) await sleep(5);
+    socket.destroy();
+  }
+  clearTimeout(timer);
+  judge(stream, timedOut, report, area, excused);
+  upstream.streams.delete(plan.id);
+  return stream;
+}
+
+function judge(stream: Stream, timedOut: boolean, report: Report, area: string, excused: () => boolean): void {
+  const { plan, client, upstream } = stream;
+  const describe = () => JSON.stringify({ plan, client, upstream });
+  report.count(area, `streams: ${plan.mode}`);
+  report.count(area, 'bytes verified', client.received + upstream.received);
+  if (client.bad !== undefined || upstream.bad !== undefined) report.fault(area, 'wrong bytes', describe());
+  if (timedOut) {
+    if (!excused()) report.fault(area, 'a stream hangs', describe());
+    return;
+  }
+  if (excused()) return;
+  switch (plan.mode) {
+    case 'both':
+    case 'answer':
+      stream.complete =
+        client.received === plan.down &&
+        client.ended === 'end' &&
+        upstream.received === plan.up &&
+        upstream.ended === 'end';
+      if (!stream.complete) report.fault(area, 'a stream is not complete', describe());
+      break;
+    case 'early':
+      if (client.received !== plan.down) report.fault(area, 'an answer before a reset is lost', describe());
+      break;
+    case 'resetDown':
+      if (client.ended === 'end') report.fault(area, 'a reset of the upstream looks like an end', describe());
+      break;
+    case 'resetUp':
+      if (upstream.ended === 'end') report.fault(area, 'a reset of the client looks like an end', describe());
+      break;
+  }
+}
