@@ -3,11 +3,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { HttpArea } from './areas/http.js';
 import { ProxyArea } from './areas/proxy.js';
+import { RingArea } from './areas/ring.js';
+import { SocketsArea } from './areas/sockets.js';
 import type { Random } from './random.js';
 import type { Report } from './report.js';
 import { World } from './world.js';
 
-export const AREAS = ['http', 'proxy'] as const;
+export const AREAS = ['http', 'proxy', 'sockets', 'ring'] as const;
 export type AreaName = (typeof AREAS)[number];
 
 /** A part of the product with its processes. */
@@ -23,6 +25,8 @@ export interface Area {
 const MAKERS: Record<AreaName, (world: World, report: Report, random: Random) => Area> = {
   http: (world, report, random) => new HttpArea(world, report, random),
   proxy: (world, report, random) => new ProxyArea(world, report, random),
+  sockets: (world, report, random) => new SocketsArea(world, report, random),
+  ring: (_world, report, random) => new RingArea(report, random),
 };
 
 /** Milliseconds of a round. */
