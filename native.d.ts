@@ -177,8 +177,9 @@ export interface DoorLogEntry {
   url: string
   host?: string
   statusCode: number
-  /** Of head and body. */
+  /** Of the body. */
   bytes: number
+  headBytes: number
   /** Milliseconds. */
   responseTime: number
   /** The response was cut off. */
@@ -321,6 +322,7 @@ export interface LimitSettings {
   idleTimeout: number
   sendTimeout: number
   minRate: number
+  diskTimeout: number
 }
 
 /** Makes a pipe with room for `size` bytes; for less where a quota says so. */
@@ -735,7 +737,9 @@ export interface ServerCounters {
   /** Connections handed over to JavaScript. */
   handedOver: number
   requests: number
+  /** Of bodies. */
   bytes: number
+  headBytes: number
   aborted: number
   failures: number
   logLost: number

@@ -24,7 +24,7 @@ export interface FileServerLimits {
   headers?: number | undefined;
   /** Requests on one connection, after which it is closed. Default 0. */
   requestsPerConnection?: number | undefined;
-  /** Bytes of a request's body, which are read and thrown away: 413 beyond. Default 65,536. */
+  /** Bytes of a request's body, which are read and discarded: 413 beyond. Default 65,536. */
   bodyBytes?: number | undefined;
   /** Milliseconds from the first byte of a head to its last, and for a body: 408. Default 15,000. */
   headTimeout?: number | undefined;
@@ -34,6 +34,11 @@ export interface FileServerLimits {
   sendTimeout?: number | undefined;
   /** Bytes per second that a client must take, on average, after the first five seconds of a response: cut. Default 240. */
   minRate?: number | undefined;
+  /**
+   * Milliseconds for opening a file, and for each stretch of it that is read ahead, the wait for a thread included: 503, or a
+   * reset once a part of the response has been sent. Default 30,000.
+   */
+  diskTimeout?: number | undefined;
 }
 
 export interface FileServerOptions extends Omit<SiteOptions, 'conformance' | 'index'> {
@@ -84,8 +89,8 @@ export interface FileServer {
   /** What it has counted; after `close` the last counts. */
   stats(): FileServerStatistics;
   /**
-   * Accepts no more, closes idle connections, lets responses end for `drain` milliseconds (default 10,000), and cuts what is
-   * left. Settles when all is closed; called again with a shorter `drain` it hurries.
+   * Accepts the connections that are in the backlog and no more, closes idle ones, lets responses end for `drain` milliseconds
+   * (default 10,000), and resets what is left. Settles when all is closed; called again with a shorter `drain` it hurries.
    */
   close(options?: { drain?: number | undefined }): Promise<void>;
 }

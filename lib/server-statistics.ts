@@ -14,6 +14,7 @@ export type FileServerLimit =
   | 'idleTimeout'
   | 'sendTimeout'
   | 'minRate'
+  | 'diskTimeout'
   | 'descriptors'
   | 'handOver';
 
@@ -24,11 +25,13 @@ export interface FileServerStatistics {
   /** Connections given to Node by a front door; 0 for others. */
   handedOver: number;
   requests: number;
-  /** Of heads and bodies, handed to the kernel. */
+  /** Bytes of bodies that were handed to the kernel. */
   bytes: number;
+  /** Bytes of heads that were handed to the kernel. */
+  headBytes: number;
   /** Responses whose connection ended before they did. */
   aborted: number;
-  /** Errors of the server itself: files that cannot be read, or became shorter while they were sent. */
+  /** Errors of the server itself: files that cannot be read, or became shorter while they were sent, and contained panics. */
   failures: number;
   /** Lines of the log that were lost because it could not be written fast enough. */
   logLost: number;
@@ -68,6 +71,7 @@ export function noStatistics(cache: FileCache | undefined): FileServerStatistics
     handedOver: 0,
     requests: 0,
     bytes: 0,
+    headBytes: 0,
     aborted: 0,
     failures: 0,
     logLost: 0,

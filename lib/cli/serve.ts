@@ -114,6 +114,8 @@ async function serveNatively(options: FileServerOptions): Promise<void> {
   const address = await server.listen().catch((error: unknown) => {
     throw explain(error, options);
   });
+  // Before the line that says where: a signal may come as soon as that is read.
+  onSignal(() => server.close());
   const where = 'path' in address ? address.path : address.url;
   const workers = options.workers ?? availableParallelism();
   const { connections, headTimeout, idleTimeout } = engine().defaultLimits();
@@ -122,7 +124,6 @@ async function serveNatively(options: FileServerOptions): Promise<void> {
       `method ${options.method}, ${workers} worker${workers === 1 ? '' : 's'}; at most ${connections} connections, ` +
       `${headTimeout / 1000} s for a head, ${idleTimeout / 1000} s idle`,
   );
-  onSignal(() => server.close());
 }
 
 async function serveByFastify(options: FileServerOptions): Promise<void> {
@@ -154,10 +155,10 @@ async function serveByFastify(options: FileServerOptions): Promise<void> {
   const url = await app.listen(where).catch((error: unknown) => {
     throw explain(error, options);
   });
+  onSignal(() => app.close());
   console.error(
     `serving ${options.root} at ${url} by Fastify, ${IS_LINUX ? `method ${method}` : 'through Node streams'}`,
   );
-  onSignal(() => app.close());
 }
 
 /** Errors of listening in one line, with what to do. */

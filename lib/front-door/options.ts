@@ -35,6 +35,11 @@ export interface FrontDoorLimits {
   sendTimeout?: number | undefined;
   /** Bytes per second that a client must take, on average, after the first five seconds of a response: cut. Default 240. */
   minRate?: number | undefined;
+  /**
+   * Milliseconds for opening a file, and for each stretch of it that is read ahead, the wait for a thread included: beyond that
+   * the request is left to Node, or the connection reset once a part of the response has been sent. Default 30,000.
+   */
+  diskTimeout?: number | undefined;
 }
 
 /** One mount, or `mounts`. */
@@ -80,7 +85,7 @@ export interface FrontDoorPlan<Mount extends FrontDoorMount = FrontDoorMount> {
   limits: FrontDoorLimits;
 }
 
-const LIMITS = ['connections', 'connectionsPerAddress', 'sendTimeout', 'minRate'] as const;
+const LIMITS = ['connections', 'connectionsPerAddress', 'sendTimeout', 'minRate', 'diskTimeout'] as const;
 /** Options of the plugin and the handler that only JavaScript could obey. */
 const CALLBACKS = ['setHeaders', 'allowedPath', 'onFile'] as const;
 

@@ -516,7 +516,7 @@ fn metrics_and_the_log() {
     let first = &entries[0];
     assert_eq!((&*first.method, &*first.target, first.status, first.aborted), ("GET", "/a.txt", 200, false));
     assert_eq!((first.user_agent.as_deref(), first.referer.as_deref()), (Some("test"), Some("/r")));
-    assert!(first.bytes > 10 && first.client.is_some());
+    assert!(first.bytes == 10 && first.head_bytes > 100 && first.client.is_some(), "bytes of body and head");
     assert_eq!((&*entries[1].target, entries[1].status), ("/nothing?q", 404));
     assert_eq!(entries[2].status, 400);
 }

@@ -57,8 +57,9 @@ pub struct DoorLogEntry {
     pub url: String,
     pub host: Option<String>,
     pub status_code: u32,
-    /// Of head and body.
+    /// Of the body.
     pub bytes: f64,
+    pub head_bytes: f64,
     /// Milliseconds.
     pub response_time: f64,
     /// The response was cut off.
@@ -264,6 +265,7 @@ fn entries(log: Option<&LogQueue>) -> Vec<DoorLogEntry> {
             host: entry.host,
             status_code: entry.status.into(),
             bytes: entry.bytes as f64,
+            head_bytes: entry.head_bytes as f64,
             response_time: entry.duration.as_secs_f64() * 1000.0,
             aborted: entry.aborted,
         })

@@ -46,6 +46,7 @@ pub struct LimitSettings {
     pub idle_timeout: f64,
     pub send_timeout: f64,
     pub min_rate: f64,
+    pub disk_timeout: f64,
 }
 
 /// What a server is told. Defaults are the caller's matter, save those of the limits.
@@ -90,7 +91,9 @@ pub struct ServerCounters {
     /// Connections handed over to JavaScript.
     pub handed_over: f64,
     pub requests: f64,
+    /// Of bodies.
     pub bytes: f64,
+    pub head_bytes: f64,
     pub aborted: f64,
     pub failures: f64,
     pub log_lost: f64,
@@ -119,6 +122,7 @@ pub fn default_limits() -> LimitSettings {
         idle_timeout: limits.idle_timeout.as_secs_f64() * 1000.0,
         send_timeout: limits.send_timeout.as_secs_f64() * 1000.0,
         min_rate: limits.min_rate as f64,
+        disk_timeout: limits.disk_timeout.as_secs_f64() * 1000.0,
     }
 }
 
@@ -207,6 +211,7 @@ pub fn server_options(engine: &mut Engine, address: Address, settings: ServerSet
             idle_timeout: milliseconds(limits.idle_timeout),
             send_timeout: milliseconds(limits.send_timeout),
             min_rate: limits.min_rate as u64,
+            disk_timeout: milliseconds(limits.disk_timeout),
         },
         log: settings.log_format.map(|format| open_log(&format, settings.log_path)).transpose()?.map(Arc::new),
         announce_keep_alive: false,
@@ -253,6 +258,7 @@ impl From<Snapshot> for ServerCounters {
             handed_over: sum.handed_over as f64,
             requests: sum.requests as f64,
             bytes: sum.bytes as f64,
+            head_bytes: sum.head_bytes as f64,
             aborted: sum.aborted as f64,
             failures: sum.failures as f64,
             log_lost: sum.log_lost as f64,

@@ -48,11 +48,13 @@ pub struct ChunkedSkipper {
     at: At,
     line: usize,
     bytes: u64,
+    /// Bytes with the coding.
+    raw: u64,
 }
 
 impl Default for ChunkedSkipper {
     fn default() -> Self {
-        Self { at: At::Size { value: 0, digits: 0 }, line: 0, bytes: 0 }
+        Self { at: At::Size { value: 0, digits: 0 }, line: 0, bytes: 0, raw: 0 }
     }
 }
 
@@ -60,6 +62,12 @@ impl ChunkedSkipper {
     /// Bytes of the body so far, without the coding.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether the body is longer than `max` bytes, or its coding out of proportion to that: chunks of a byte each take six
+    /// bytes, and extensions any number.
+    pub fn is_over(&self, max: u64) -> bool {
+        self.bytes > max || self.raw > max.saturating_mul(8).saturating_add(16 * 1024)
     }
 
     /// Takes `input`; gives how much of it belongs to the body, and whether that was its end. `Err`: no such coding.
@@ -70,12 +78,14 @@ impl ChunkedSkipper {
                 let step = usize::try_from(left).unwrap_or(usize::MAX).min(input.len() - at);
                 at += step;
                 self.bytes += step as u64;
+                self.raw += step as u64;
                 let left = left - step as u64;
                 self.at = if left == 0 { At::DataEnd } else { At::Data { left } };
                 continue;
             }
             self.at = self.step(input[at])?;
             at += 1;
+            self.raw += 1;
             if self.at == At::End {
                 return Ok((at, true));
             }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::context::{Answered, Context, Shared};
 use super::door;
 use super::options::{ListFormat, Mount, ServerOptions};
-use super::worker::{Answered, Context, Shared};
 use crate::error::Result;
 use crate::files::{Access, Outcome, PathInput, Request, Slice, directory};
 use crate::http::listing::Listing;
@@ -21,14 +21,19 @@ pub(super) struct Reply {
     pub status: u16,
     /// The head, and a body that is not a file's.
     pub head: Vec<u8>,
+    /// Bytes of the head alone.
+    pub head_length: usize,
     /// Stretches of files.
     pub body: Vec<Part>,
     pub method: Method,
 }
 
 impl Reply {
-    pub fn bare(status: u16, head: Vec<u8>) -> Self {
-        Self { status, head, body: Vec::new(), method: Method::Auto }
+    /// One without a file: `body` may be empty.
+    fn bare(status: u16, writer: HeadWriter, body: &str) -> Self {
+        let head = writer.finish(body.as_bytes());
+        let head_length = head.len() - body.len();
+        Self { status, head, head_length, body: Vec::new(), method: Method::Auto }
     }
 }
 
@@ -153,7 +158,7 @@ fn reply(head: &RequestHead<'_>, answered: Answered, keep_alive: bool, cx: &mut 
                 let mut writer = begin(status, head, keep_alive, cx);
                 writer.fields(&response.head.headers);
                 let method = find_mount(&cx.options, path).map_or(Method::Auto, |mount| mount.method);
-                Reply { status, head: writer.finish(&[]), body: response.body.into_parts(), method }
+                Reply { body: response.body.into_parts(), method, ..Reply::bare(status, writer, "") }
             }
         },
         Ok(Outcome::Redirect) => redirect(head, keep_alive, cx),
@@ -218,7 +223,7 @@ fn options(head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context) -> Reply 
         writer.field("access-control-allow-headers", "*, Range, If-None-Match, If-Modified-Since, If-Range");
         writer.field("access-control-max-age", "86400");
     }
-    Reply::bare(204, writer.finish(&[]))
+    Reply::bare(204, writer, "")
 }
 
 /// A page of an error.
@@ -241,15 +246,18 @@ fn with_page(writer: HeadWriter, status: u16, head: &RequestHead<'_>) -> Reply {
     with_text(writer, status, "text/html; charset=utf-8", &error_page(status), head)
 }
 
-/// The answer to bytes that are no request, or none that was waited for.
-pub(super) fn refusal(status: u16, cx: &mut Context) -> Vec<u8> {
+/// Response to malformed or unexpected input, and to a request whose response has failed. The connection is closed after it.
+pub(super) fn refusal(status: u16, cx: &mut Context) -> Reply {
     let page = error_page(status);
     let mut writer = HeadWriter::new(status);
     writer.lines(cx.date.now());
     writer.field("connection", "close");
     writer.field("content-type", "text/html; charset=utf-8");
     writer.field("content-length", &page.len().to_string());
-    writer.finish(page.as_bytes())
+    if status == 503 {
+        writer.field("retry-after", "1");
+    }
+    Reply::bare(status, writer, &page)
 }
 
 /// The lines that every answer has.
@@ -283,5 +291,5 @@ fn with_text(mut writer: HeadWriter, status: u16, kind: &str, text: &str, head: 
     writer.field("content-type", kind);
     writer.field("content-length", &text.len().to_string());
     let body = if head.verb == Verb::Head { "" } else { text };
-    Reply::bare(status, writer.finish(body.as_bytes()))
+    Reply::bare(status, writer, body)
 }

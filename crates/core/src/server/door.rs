@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::context::Message;
 use super::options::{Mount, ServerOptions};
-use super::worker::Message;
 use crate::error::Result;
 use crate::files::Outcome;
 use crate::http::request::{BodyLength, RequestHead, Target, Verb};

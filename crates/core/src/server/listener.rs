@@ -22,6 +22,8 @@ use crate::sys::SysResult;
 /// A socket that listens.
 pub(crate) struct Listener {
     fd: Arc<OwnedFd>,
+    /// Other workers have the same socket.
+    shared: bool,
     /// Removed when the last worker lets go of it.
     _file: Option<Arc<SocketFile>>,
 }
@@ -32,6 +34,13 @@ struct SocketFile(PathBuf);
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// Whether other workers have the same socket.
+    pub fn is_shared(&self) -> bool {
+        self.shared
     }
 }
 
@@ -58,7 +67,8 @@ pub(crate) fn open(
             let file = Arc::new(SocketFile(path.clone()));
             listen(&fd, backlog).map_err(failed("listen"))?;
             let fd = Arc::new(fd);
-            let listeners = (0..count).map(|_| Listener { fd: fd.clone(), _file: Some(file.clone()) }).collect();
+            let listeners =
+                (0..count).map(|_| Listener { fd: fd.clone(), shared: count > 1, _file: Some(file.clone()) }).collect();
             Ok((listeners, address.clone()))
         }
         Address::Tcp(wanted) => {
@@ -73,7 +83,7 @@ pub(crate) fn open(
                 listen(&fd, backlog).map_err(failed("listen"))?;
                 let name: SockaddrStorage = getsockname(fd.as_raw_fd()).map_err(failed("getsockname"))?;
                 bound = to_std(&name).unwrap_or(bound);
-                listeners.push(Listener { fd: Arc::new(fd), _file: None });
+                listeners.push(Listener { fd: Arc::new(fd), shared: false, _file: None });
             }
             Ok((listeners, Address::Tcp(bound)))
         }
@@ -92,7 +102,7 @@ pub(crate) fn adopt(socket: OwnedFd, count: usize, backlog: i32) -> Result<(Vec<
     };
     listen(&socket, self::backlog(backlog)).map_err(failed("listen"))?;
     let fd = Arc::new(socket);
-    Ok(((0..count).map(|_| Listener { fd: fd.clone(), _file: None }).collect(), address))
+    Ok(((0..count).map(|_| Listener { fd: fd.clone(), shared: count > 1, _file: None }).collect(), address))
 }
 
 fn backlog(wanted: i32) -> Backlog {
@@ -127,9 +137,13 @@ pub(crate) fn to_std(name: &SockaddrStorage) -> Option<SocketAddr> {
     name.as_sockaddr_in6().map(|v6| SocketAddr::new(v6.ip().into(), v6.port()))
 }
 
-/// The next connection that waits, in non-blocking mode, and where it comes from.
+/// Connections that died before they were accepted and are passed over in one call.
+const MAX_DEAD: usize = 16;
+
+/// The next connection in the backlog, in non-blocking mode, and where it comes from. `EAGAIN`: there is none. `EINTR`: there may
+/// be more, ask again after others have had their turn.
 pub(crate) fn accept(listener: &Listener) -> SysResult<(OwnedFd, Option<SocketAddr>)> {
-    loop {
+    for _ in 0..MAX_DEAD {
         match crate::sys::socket::accept(listener.as_fd()) {
             // accept(2): errors of the network that a connection died of before it was accepted.
             Err(
@@ -148,4 +162,5 @@ pub(crate) fn accept(listener: &Listener) -> SysResult<(OwnedFd, Option<SocketAd
             Err(errno) => return Err(errno),
         }
     }
+    Err(Errno::EINTR)
 }

@@ -31,8 +31,10 @@ pub struct Entry {
     pub is_http10: bool,
     /// Of the response.
     pub status: u16,
-    /// Bytes of the response that were handed to the kernel.
+    /// Bytes of the response's body that were handed to the kernel.
     pub bytes: u64,
+    /// Bytes of its head that were handed to the kernel.
+    pub head_bytes: u64,
     /// From the head of the request to the last byte.
     pub duration: Duration,
     /// `Referer`.
@@ -162,14 +164,14 @@ impl Shared {
 /// Appends the line of `entry`. Nothing that a client sends can end a line or a quoted string.
 pub fn write_line(text: &mut String, entry: &Entry, format: Format) {
     let client = entry.client.map_or_else(|| "-".to_owned(), |client| client.ip().to_canonical().to_string());
-    let Entry { method, target, status, bytes, .. } = entry;
+    let Entry { method, target, status, bytes, head_bytes, .. } = entry;
     let version = if entry.is_http10 { "1.0" } else { "1.1" };
     if format == Format::Json {
         let optional = |value: &Option<String>| value.as_deref().map_or_else(|| "null".to_owned(), json_string);
         let _ = writeln!(
             text,
             "{{\"time\":\"{}\",\"client\":{},\"method\":{},\"target\":{},\"version\":\"{version}\",\"status\":{status},\
-             \"bytes\":{bytes},\"durationMs\":{:.3},\"referer\":{},\"userAgent\":{},\"aborted\":{}}}",
+             \"bytes\":{bytes},\"headBytes\":{head_bytes},\"durationMs\":{:.3},\"referer\":{},\"userAgent\":{},\"aborted\":{}}}",
             iso_time(entry.time),
             entry.client.map_or_else(|| "null".to_owned(), |_| json_string(&client)),
             json_string(method),
@@ -241,6 +243,7 @@ mod tests {
             is_http10: false,
             status: 200,
             bytes: 12,
+            head_bytes: 180,
             duration: Duration::from_micros(1500),
             referer: None,
             user_agent: Some("curl\n\"x\"".into()),
@@ -262,7 +265,7 @@ mod tests {
         assert_eq!(
             line(Format::Json),
             "{\"time\":\"2024-02-29T12:34:56.789Z\",\"client\":\"10.0.0.1\",\"method\":\"GET\",\"target\":\"/a\\\"b\",\
-             \"version\":\"1.1\",\"status\":200,\"bytes\":12,\"durationMs\":1.500,\"referer\":null,\
+             \"version\":\"1.1\",\"status\":200,\"bytes\":12,\"headBytes\":180,\"durationMs\":1.500,\"referer\":null,\
              \"userAgent\":\"curl\\n\\\"x\\\"\",\"aborted\":false}\n"
         );
     }

@@ -6,6 +6,8 @@
 //! | [`options`] | what a server is told |
 //! | `listener` | sockets that connections come from |
 //! | `worker` | a thread with its epoll, timers and connections |
+//! | `accepting` | how a worker comes by its connections |
+//! | `context` | what workers share, and messages between threads |
 //! | `connection` | one connection, from head to head |
 //! | `answer` | from a request to the bytes of its answer |
 //! | [`door`] | requests that are for the application behind this server |
@@ -14,8 +16,10 @@
 //! A connection belongs to the worker that accepted it. Whatever may wait for a disk is done by the
 //! [`crate::pool`] and comes back as a message; so a worker waits for nothing but news.
 
+mod accepting;
 mod answer;
 mod connection;
+mod context;
 mod date;
 pub mod door;
 pub(crate) mod listener;
@@ -37,9 +41,13 @@ pub use stats::{Limit, Snapshot};
 use crate::error::{Error, Result};
 use crate::reactor::ending::Ending;
 use crate::reactor::mailbox::Mailbox;
+use context::{Message, Shared};
 use listener::Listener;
 pub(crate) use listener::to_std;
-use worker::{Message, Shared, Worker};
+use worker::Worker;
+
+/// A drain without a bound: ten years.
+const MAX_DRAIN: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// A server that runs. Dropping it closes it at once.
 pub struct Server {
@@ -66,13 +74,18 @@ impl Server {
     }
 
     fn run(options: ServerOptions, (listeners, address): (Vec<Listener>, Address)) -> Result<Self> {
-        let shared = Arc::new(Shared::new(options));
+        let is_shared = listeners.len() > 1 && listeners.iter().all(Listener::is_shared);
+        let shared = Arc::new(Shared::new(options, is_shared));
         let mut mailboxes = Vec::new();
+        for _ in &listeners {
+            mailboxes.push(Arc::new(Mailbox::new().map_err(|errno| Error::system("eventfd", errno))?));
+        }
         let mut workers = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
-            let mailbox = Arc::new(Mailbox::new().map_err(|errno| Error::system("eventfd", errno))?);
-            workers.push(Worker::new(shared.clone(), index, listener, mailbox.clone())?);
-            mailboxes.push(mailbox);
+            // A socket that all have is watched by the first, which deals its connections out.
+            let listener = Some(listener).filter(|_| !is_shared || index == 0);
+            let peers = if is_shared && index == 0 { mailboxes[1..].to_vec() } else { Vec::new() };
+            workers.push(Worker::new(shared.clone(), index, listener, mailboxes[index].clone(), peers)?);
         }
         let server = Self { address, shared, mailboxes, ending: Ending::default() };
         for worker in workers {
@@ -102,9 +115,11 @@ impl Server {
         self.ending.when_ended(ended);
     }
 
-    /// Accepts no more, closes idle connections, lets responses end for as long as `drain`, and then cuts.
+    /// Accepts what is in the backlog and no more, closes idle connections, lets responses end for as long as `drain`, and
+    /// resets those that have not.
     pub fn close(&self, drain: Duration) {
-        let end = Instant::now() + drain;
+        // A time that no clock can name is one that never comes.
+        let end = Instant::now().checked_add(drain).unwrap_or_else(|| Instant::now() + MAX_DRAIN);
         self.tell(|| Message::Drain(end));
     }
 

@@ -78,6 +78,9 @@ pub struct Limits {
     /// Bytes per second that the client must take on average after the first five seconds of a response: cut. Default
     /// 240, which is Kestrel's.
     pub min_rate: u64,
+    /// For a thread that may wait for the disk, and then for the disk itself, to open a file and for each stretch that is read
+    /// ahead: 503, or a reset once a part of the response has been sent. Default 30 s.
+    pub disk_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -93,6 +96,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             send_timeout: Duration::from_secs(30),
             min_rate: 240,
+            disk_timeout: Duration::from_secs(30),
         }
     }
 }

@@ -26,6 +26,8 @@ pub enum Limit {
     SendTimeout,
     /// Progress in sending too slow.
     MinRate,
+    /// A file that took too long to open or to read.
+    DiskTimeout,
     /// No descriptor left.
     Descriptors,
     /// The queue of connections that are handed over is full.
@@ -34,7 +36,7 @@ pub enum Limit {
 
 impl Limit {
     /// All of them, in the order of [`Snapshot::limits`].
-    pub const ALL: [Limit; 11] = [
+    pub const ALL: [Limit; 12] = [
         Limit::Connections,
         Limit::ConnectionsPerAddress,
         Limit::Head,
@@ -44,6 +46,7 @@ impl Limit {
         Limit::IdleTimeout,
         Limit::SendTimeout,
         Limit::MinRate,
+        Limit::DiskTimeout,
         Limit::Descriptors,
         Limit::HandOver,
     ];
@@ -60,6 +63,7 @@ impl Limit {
             Self::IdleTimeout => "idleTimeout",
             Self::SendTimeout => "sendTimeout",
             Self::MinRate => "minRate",
+            Self::DiskTimeout => "diskTimeout",
             Self::Descriptors => "descriptors",
             Self::HandOver => "handOver",
         }
@@ -74,11 +78,13 @@ pub(super) struct WorkerStats {
     pub closed: Counter,
     pub handed_over: Counter,
     pub requests: Counter,
-    /// Bytes of heads and bodies handed to the kernel.
+    /// Bytes of bodies handed to the kernel.
     pub bytes: Counter,
+    /// Bytes of heads handed to the kernel.
+    pub head_bytes: Counter,
     /// Responses whose connection ended before they did.
     pub aborted: Counter,
-    /// Errors of the server itself: unreadable files, files that became shorter.
+    /// Errors of the server itself: unreadable files, files that became shorter, panics that were contained.
     pub failures: Counter,
     pub statuses: [Counter; 5],
     pub methods: [Counter; Method::ALL.len()],
@@ -114,8 +120,10 @@ pub struct Snapshot {
     pub handed_over: u64,
     /// Requests answered or being answered.
     pub requests: u64,
-    /// Bytes of heads and bodies handed to the kernel.
+    /// Bytes of bodies handed to the kernel.
     pub bytes: u64,
+    /// Bytes of heads handed to the kernel.
+    pub head_bytes: u64,
     /// Responses whose connection ended before they did.
     pub aborted: u64,
     /// Errors of the server itself.
@@ -140,6 +148,7 @@ impl Snapshot {
             sum.handed_over += stats.handed_over.get();
             sum.requests += stats.requests.get();
             sum.bytes += stats.bytes.get();
+            sum.head_bytes += stats.head_bytes.get();
             sum.aborted += stats.aborted.get();
             sum.failures += stats.failures.get();
             add(&mut sum.statuses, &stats.statuses);
@@ -161,9 +170,10 @@ impl Snapshot {
         single("connections_accepted_total", "counter", "Connections accepted.", self.accepted);
         single("handed_over_total", "counter", "Connections handed over to an application.", self.handed_over);
         single("requests_total", "counter", "Requests.", self.requests);
-        single("sent_bytes_total", "counter", "Bytes handed to the kernel.", self.bytes);
+        single("sent_bytes_total", "counter", "Bytes of bodies handed to the kernel.", self.bytes);
+        single("sent_head_bytes_total", "counter", "Bytes of heads handed to the kernel.", self.head_bytes);
         single("aborted_total", "counter", "Responses whose connection ended before they did.", self.aborted);
-        single("failures_total", "counter", "Errors of the server.", self.failures);
+        single("failures_total", "counter", "Errors of the server, contained panics included.", self.failures);
         single("log_lost_total", "counter", "Lines of the access log that were lost.", self.log_lost);
         let mut family = |name: &str, help: &str, label: &str, values: &mut dyn Iterator<Item = (String, u64)>| {
             let _ = writeln!(text, "# HELP zerosend_{name} {help}\n# TYPE zerosend_{name} counter");

@@ -1,1 +1,5 @@
 //! The native server: connections, heads, budgets, draining.
+
+mod budgets;
+mod closing;
+mod support;

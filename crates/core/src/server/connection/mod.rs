@@ -3,16 +3,19 @@
 //! ```text
 //!          +------------------------- the next request --------------------------+
 //!          v                                                                     |
-//!       Reading --> Away (a pool thread asks the disk) --> Sending --> Skipping the body
+//!       Reading --> InPool (a pool thread opens the file) --> Sending --> Skipping the body
 //!          |                                                  |
-//!          +-- refused: the answer, then Lingering <----------+-- to be closed, bytes still coming
+//!          +-- refused: the answer, then Lingering <----------+-- the last response
 //!          |
 //!          +-- behind a door, not for this server: Leaving
 //! ```
 //!
+//! A turn is bounded in bytes sent, bytes received and requests, so that no connection holds up the others of its worker.
+//!
 //! Between requests it holds no buffer: bytes are read into the worker's, and only what belongs to an unfinished head
 //! or to a later request is kept here.
 
+mod closing;
 mod reading;
 mod sending;
 
@@ -24,21 +27,24 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::epoll::EpollFlags;
 
 use super::answer::{self, Decision, Reply};
+use super::context::{Answered, Context, Message};
 use super::door::{HandedOver, Reason};
 use super::log::Entry;
 use super::stats::Limit;
-use super::worker::{Answered, Context, Message};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::files::Access;
 use crate::http::chunked::ChunkedSkipper;
 use crate::http::request::{BodyLength, HeadError, HeadScanner, RequestHead};
-use crate::pool::{Lane, Pool};
+use crate::pool::{Lane, Pool, Task};
 use crate::reactor::registry::Token;
 use crate::transfer::{Budget, Prefetched};
-use sending::{Sending, TICK};
+use closing::Lingering;
+use sending::Sending;
 
 /// Requests that one connection may have answered before others have their turn.
-const MOST_REQUESTS_PER_TURN: u32 = 32;
+const MAX_REQUESTS_PER_TURN: u32 = 32;
+/// Bytes that one connection may have read before others have their turn.
+const MAX_RECEIVED_PER_TURN: u64 = 256 * 1024;
 /// What becomes of a connection after it was driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
@@ -60,14 +66,15 @@ enum Step {
 enum State {
     Reading,
     /// A pool thread has this request, whose head is `raw`.
-    Away {
+    InPool {
         raw: Arc<[u8]>,
+        task: Task,
     },
     Sending(Box<Sending>),
     /// The body of a request that was answered.
     Skipping(Body),
-    /// Nothing more is sent; what still comes is thrown away.
-    Lingering,
+    /// Nothing more is sent; what still arrives is discarded.
+    Lingering(Box<Lingering>),
     /// It goes over to the application behind the door as soon as there is room.
     Leaving(Reason),
 }
@@ -97,6 +104,8 @@ pub(super) struct Connection {
     keep_alive: bool,
     /// It is in the queue for a turn.
     pub queued: bool,
+    /// It counts towards `limits.connections`.
+    pub counted: bool,
     requests: u32,
     pub deadline: Option<Instant>,
     /// The one entry of the timers that counts.
@@ -120,6 +129,7 @@ impl Connection {
             half_closed: false,
             keep_alive: true,
             queued: false,
+            counted: true,
             requests: 0,
             deadline: None,
             timer: None,
@@ -135,10 +145,10 @@ impl Connection {
         self.client
     }
 
-    /// Since when it has been waiting for a request of which no byte has come; `None` when it is at something.
+    /// Since when it has been waiting for a request of which no byte has come, or has lingered; `None` when it is at something.
     pub fn idle_since(&self) -> Option<Instant> {
         let waiting = matches!(self.state, State::Reading) && self.pending.is_empty();
-        waiting.then_some(self.idle_since)
+        (waiting || matches!(self.state, State::Lingering(_))).then_some(self.idle_since)
     }
 
     /// Takes note of what epoll says. True: drive it.
@@ -146,27 +156,28 @@ impl Connection {
         self.readable |= events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP);
         self.half_closed |= events.contains(EpollFlags::EPOLLRDHUP);
         match self.state {
-            State::Away { .. } => false,
-            State::Sending(ref sending) => !sending.warming,
+            State::InPool { .. } => false,
+            State::Sending(ref sending) => sending.prefetching.is_none(),
             State::Leaving(_) => false,
             _ => true,
         }
     }
 
     pub fn drive(&mut self, token: Token, cx: &mut Context) -> Next {
-        let mut budget = Budget::new(cx.options.chunk);
+        let mut send_budget = Budget::new(cx.options.chunk);
+        let mut receive_budget = Budget::new(MAX_RECEIVED_PER_TURN);
         let mut requests = 0;
         loop {
             let step = match &mut self.state {
-                State::Reading if requests == MOST_REQUESTS_PER_TURN => return Next::Turn,
+                State::Reading if requests == MAX_REQUESTS_PER_TURN => return Next::Turn,
                 State::Reading => {
                     requests += 1;
-                    self.read(token, cx)
+                    self.read(token, cx, &mut receive_budget)
                 }
-                State::Away { .. } => return Next::Wait,
-                State::Sending(_) => self.send(token, cx, &mut budget),
-                State::Skipping(_) => self.skip(cx),
-                State::Lingering => self.linger(cx),
+                State::InPool { .. } => return Next::Wait,
+                State::Sending(_) => self.send(token, cx, &mut send_budget),
+                State::Skipping(_) => self.skip(cx, &mut receive_budget),
+                State::Lingering(_) => self.discard(cx, &mut receive_budget),
                 State::Leaving(_) => return Next::HandOver,
             };
             match step {
@@ -176,28 +187,39 @@ impl Connection {
         }
     }
 
-    /// A pool thread has read ahead.
-    pub fn prefetched(&mut self, prefetched: Prefetched) {
-        if let State::Sending(sending) = &mut self.state {
-            sending.warming = false;
-            sending.transfer.prefetched(prefetched);
+    /// A pool thread has brought the next bytes closer, or has failed to.
+    pub fn prefetched(&mut self, outcome: Result<Prefetched>, cx: &mut Context) {
+        let State::Sending(sending) = &mut self.state else { return };
+        // A response that took the place of one whose time was over.
+        if sending.prefetching.take().is_none() {
+            return;
+        }
+        match outcome {
+            Ok(prefetched) => sending.transfer.prefetched(prefetched),
+            Err(_) => {
+                cx.stats.failures.add(1);
+                // Where that closes the connection, the next tick does.
+                let _ = self.fail_response(500, cx);
+            }
         }
     }
 
     /// A pool thread has the answer.
     pub fn answered(&mut self, answered: Answered, cx: &mut Context) {
-        let State::Away { raw } = &self.state else { return };
+        let State::InPool { raw, .. } = &self.state else { return };
         let raw = raw.clone();
         let Ok(head) = RequestHead::parse(&raw, cx.options.limits.headers) else { return };
         match answer::complete(&head, answered, self.keep_alive, cx) {
             Decision::Reply(reply) => self.begin_reply(reply, &head, cx),
-            _ => {
-                // As if its head had not been read.
-                self.pending.splice(..self.consumed, raw.iter().copied());
-                self.consumed = 0;
-                self.leave(Reason::Request);
-            }
+            _ => self.leave_with(&raw),
         }
+    }
+
+    /// Leaves as if the head `raw` had not been read.
+    fn leave_with(&mut self, raw: &[u8]) {
+        self.pending.splice(..self.consumed, raw.iter().copied());
+        self.consumed = 0;
+        self.leave(Reason::Request);
     }
 
     /// From now on it waits to be handed over, however long that takes.
@@ -216,6 +238,7 @@ impl Connection {
     /// The time that was allowed is over.
     pub fn expired(&mut self, token: Token, cx: &mut Context) -> Next {
         match &mut self.state {
+            State::Reading if cx.draining && !self.heading => self.drive(token, cx),
             State::Reading if cx.options.door.is_some() && (self.heading || self.requests == 0) => {
                 cx.stats.limit(Limit::HeadTimeout);
                 self.leave(Reason::TimedOut);
@@ -227,46 +250,99 @@ impl Connection {
                 self.refuse(408, reply, cx);
                 self.drive(token, cx)
             }
-            State::Reading => {
-                cx.stats.limit(Limit::IdleTimeout);
-                Next::Close
-            }
+            State::Reading => match self.close_idle(cx) {
+                // The request has arrived at the last moment.
+                Step::Again if matches!(self.state, State::Reading) => {
+                    self.arm(cx.options.limits.idle_timeout, cx);
+                    self.drive(token, cx)
+                }
+                step => {
+                    cx.stats.limit(Limit::IdleTimeout);
+                    self.follow(step, token, cx)
+                }
+            },
             State::Skipping(_) => {
                 cx.stats.limit(Limit::HeadTimeout);
-                Next::Close
+                let step = self.linger(cx);
+                self.follow(step, token, cx)
             }
-            State::Lingering => Next::Close,
-            State::Away { .. } | State::Leaving(_) => Next::Wait,
-            State::Sending(sending) if sending.warming => {
-                sending.progressed = cx.now;
-                self.arm(TICK, cx);
-                Next::Wait
+            State::Lingering(_) => self.check_lingering(cx),
+            State::Leaving(_) => Next::Wait,
+            State::InPool { raw, task } => {
+                let raw = raw.clone();
+                task.cancel(given_up());
+                cx.stats.limit(Limit::DiskTimeout);
+                match RequestHead::parse(&raw, cx.options.limits.headers) {
+                    Ok(head) if cx.options.door.is_none() => {
+                        self.keep_alive = false;
+                        let reply = answer::error(503, &head, false, cx);
+                        self.begin_reply(reply, &head, cx);
+                    }
+                    _ => self.leave_with(&raw),
+                }
+                self.drive(token, cx)
             }
-            State::Sending(_) => self.check_progress(cx),
+            State::Sending(_) => {
+                let step = self.check_progress(cx);
+                self.follow(step, token, cx)
+            }
         }
     }
 
-    /// The end, whatever it is at: writes down the response that is cut off.
-    pub fn end(&mut self, cx: &mut Context) {
-        if let State::Sending(sending) = &mut self.state {
-            let bytes = sending.transfer.report().bytes;
-            cx.stats.bytes.add(bytes);
-            cx.stats.aborted.add(1);
-            if let Some(mut entry) = sending.log.take() {
-                entry.bytes = bytes;
-                entry.aborted = true;
-                entry.duration = cx.now.duration_since(sending.started);
-                cx.log.push(entry);
+    fn follow(&mut self, step: Step, token: Token, cx: &mut Context) -> Next {
+        match step {
+            Step::Again => self.drive(token, cx),
+            Step::Then(next) => next,
+        }
+    }
+
+    /// Its turn has ended in a panic. The client gets an error where nothing of a response has been sent, and a reset otherwise.
+    pub fn panicked(&mut self, token: Token, cx: &mut Context) -> Next {
+        let step = match &self.state {
+            State::Reading | State::InPool { .. } => {
+                let reply = answer::refusal(500, cx);
+                self.refuse(500, reply, cx);
+                Step::Again
             }
+            State::Sending(sending) if sending.is_untouched() => self.fail_response(500, cx),
+            State::Skipping(_) => self.linger(cx),
+            State::Sending(_) | State::Lingering(_) | State::Leaving(_) => Step::Then(Next::Close),
+        };
+        self.follow(step, token, cx)
+    }
+
+    /// Closes it if it waits for a request.
+    pub fn close_if_idle(&mut self, token: Token, cx: &mut Context) -> Next {
+        if !matches!(self.state, State::Reading) || self.heading || !self.pending.is_empty() {
+            return Next::Wait;
+        }
+        let step = self.close_idle(cx);
+        self.follow(step, token, cx)
+    }
+
+    /// Answers a new connection with `status` before it has sent anything, and closes it.
+    pub fn turn_away(&mut self, token: Token, status: u16, cx: &mut Context) -> Next {
+        let reply = answer::refusal(status, cx);
+        self.refuse(status, reply, cx);
+        self.drive(token, cx)
+    }
+
+    /// The end, in whatever state: a response that is not whole is counted, and its connection reset.
+    pub fn end(&mut self, cx: &mut Context) {
+        let is_sending = matches!(self.state, State::Sending(_));
+        match &self.state {
+            State::InPool { task, .. } => drop(task.cancel(given_up())),
+            State::Sending(sending) => sending.give_up_prefetch(),
+            _ => {}
+        }
+        self.record_aborted(cx);
+        if is_sending || self.is_aborted() {
+            self.reset_on_close();
         }
     }
 
     fn arm(&mut self, after: Duration, cx: &mut Context) {
         self.deadline = (!after.is_zero()).then(|| cx.now + after);
-    }
-
-    fn unread(&self) -> &[u8] {
-        self.pending.get(self.consumed..).unwrap_or_default()
     }
 
     /// Begins to answer a request. False: it is not for this server, and the connection leaves.
@@ -286,9 +362,10 @@ impl Connection {
             self.keep_alive = false;
         }
         let has_body = head.body != BodyLength::Known(0);
-        let too_long =
-            cx.options.door.is_none() && matches!(head.body, BodyLength::Known(length) if length > limits.body_bytes);
-        // Who waits for a word before it sends its body gets the answer instead, and must not send it then.
+        let too_long = cx.options.door.is_none()
+            && limits.body_bytes > 0
+            && matches!(head.body, BodyLength::Known(length) if length > limits.body_bytes);
+        // A client that sent `Expect: 100-continue` gets the final status instead and must not send its body.
         if too_long || (has_body && head.expects_continue) {
             self.keep_alive = false;
         }
@@ -305,17 +382,20 @@ impl Connection {
                 return false;
             }
             Decision::AskDisk => {
-                self.deadline = None;
+                self.arm(cx.options.limits.disk_timeout, cx);
                 let raw: Arc<[u8]> = raw.into();
-                self.state = State::Away { raw: raw.clone() };
                 let (shared, mailbox) = (cx.shared.clone(), cx.mailbox.clone());
                 let volume = answer::volume(head, &shared);
-                let work = move || Ok(answer::ask_disk(&raw, &shared));
+                let work = {
+                    let raw = raw.clone();
+                    move || Ok(answer::ask_disk(&raw, &shared))
+                };
                 let answer = move |answered: Result<Answered>| {
                     let answered = answered.unwrap_or_else(Answered::failed);
                     mailbox.send(Message::Answered(token, Box::new(answered)));
                 };
-                Pool::global().run(Lane::Short, volume, work, answer).detach();
+                let task = Pool::global().run(Lane::Short, volume, work, answer);
+                self.state = State::InPool { raw, task };
             }
         }
         true
@@ -330,11 +410,9 @@ impl Connection {
         self.refuse(error.status(), reply, cx);
     }
 
-    /// An answer to what was no request.
-    fn refuse(&mut self, status: u16, reply: Vec<u8>, cx: &mut Context) {
+    /// An answer to malformed or unexpected input, after which the connection is closed.
+    fn refuse(&mut self, status: u16, reply: Reply, cx: &mut Context) {
         self.keep_alive = false;
-        // So that the connection lingers: nobody knows what else is under way.
-        let body = Some(Body::Known(u64::MAX));
         let entry = cx.options.log.is_some().then(|| Entry {
             time: SystemTime::now(),
             client: self.client,
@@ -344,13 +422,14 @@ impl Connection {
             is_http10: false,
             status,
             bytes: 0,
+            head_bytes: 0,
             duration: Duration::ZERO,
             referer: None,
             user_agent: None,
             aborted: false,
         });
         cx.stats.status(status);
-        self.start(Reply::bare(status, reply), body, entry, cx);
+        self.start(reply, None, entry, cx);
     }
 
     fn begin_reply(&mut self, reply: Reply, head: &RequestHead<'_>, cx: &mut Context) {
@@ -372,6 +451,7 @@ impl Connection {
             is_http10: head.is_http10,
             status: reply.status,
             bytes: 0,
+            head_bytes: 0,
             duration: Duration::ZERO,
             referer: head.referer.map(str::to_owned),
             user_agent: head.user_agent.map(str::to_owned),
@@ -379,6 +459,11 @@ impl Connection {
         });
         self.start(reply, body, entry, cx);
     }
+}
+
+/// The answer of a disk job that its connection does not wait for any more.
+fn given_up() -> Error {
+    Error::new(Code::Aborted, "the connection does not wait for the disk any more")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What comes in: heads, bodies that nobody wants, and the last words of those who were told to go.
+//! Read side: request heads and discarded bodies.
 
 use std::os::fd::AsRawFd;
 
@@ -6,25 +6,34 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
 use super::{Body, Connection, Next, State, Step};
-use crate::http::request::{HeadScanner, RequestHead};
+use crate::http::request::{HeadError, HeadScanner, RequestHead};
 use crate::reactor::registry::Token;
+use crate::server::context::Context;
 use crate::server::door::{self, Reason};
 use crate::server::stats::Limit;
-use crate::server::worker::Context;
+use crate::transfer::Budget;
 
 impl Connection {
     /// Reads until a request is complete and begun, or there is nothing more to read.
-    pub(super) fn read(&mut self, token: Token, cx: &mut Context) -> Step {
+    pub(super) fn read(&mut self, token: Token, cx: &mut Context, budget: &mut Budget) -> Step {
         let mut pending = std::mem::take(&mut self.pending);
         let used = self.take_request(token, pending.get(self.consumed..).unwrap_or_default(), cx);
         self.consumed += used.unwrap_or(0);
         let mut step = used.map(|_| Step::Again);
         while step.is_none() && self.readable {
+            if budget.left() == 0 {
+                step = Some(Step::Then(Next::Turn));
+                break;
+            }
             let mut buffer = std::mem::take(&mut cx.buffer);
-            match self.receive(&mut buffer) {
+            match self.receive(&mut buffer, budget) {
                 Ok(0) if cx.options.door.is_some() && self.consumed < pending.len() => {
                     // A request that ends in its middle: for the application to say so.
                     self.leave(Reason::Request);
+                    step = Some(Step::Again);
+                }
+                Ok(0) if self.heading => {
+                    self.refuse_head(HeadError::Bad("the client closed before the end of the head"), cx);
                     step = Some(Step::Again);
                 }
                 Ok(0) => step = Some(Step::Then(Next::Close)),
@@ -39,15 +48,16 @@ impl Connection {
             cx.buffer = buffer;
         }
         if self.consumed == pending.len() {
-            // Who waits keeps no memory.
+            // Idle connections release their read buffer.
             pending = Vec::new();
             self.consumed = 0;
         }
         self.pending = pending;
-        step.unwrap_or({
-            let close = cx.draining && !self.heading;
-            Step::Then(if close { Next::Close } else { Next::Wait })
-        })
+        match step {
+            Some(step) => step,
+            None if cx.draining && !self.heading => self.close_drained(cx),
+            None => Step::Then(Next::Wait),
+        }
     }
 
     /// Looks for a request in what is pending and in `received`. What is not used of it becomes pending.
@@ -109,24 +119,36 @@ impl Connection {
         Some(if is_ours { end } else { 0 })
     }
 
-    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
+    pub(super) fn receive(&mut self, buffer: &mut [u8], budget: &mut Budget) -> Result<usize, Errno> {
         let received = recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty());
         match received {
-            // epoll(7): a stream that gave less than it was asked for is drained, unless its end has been announced.
-            Ok(count) if count < buffer.len() && count > 0 => self.readable = self.half_closed,
-            Ok(0) | Err(Errno::EAGAIN) => self.readable = false,
-            _ => {}
+            Ok(0) => {
+                self.readable = false;
+                self.half_closed = true;
+            }
+            Ok(count) => {
+                budget.spend(count);
+                if count < buffer.len() {
+                    // epoll(7): a stream that gave less than it was asked for is drained, unless its end has been announced.
+                    self.readable = self.half_closed;
+                }
+            }
+            Err(Errno::EAGAIN) => self.readable = false,
+            Err(_) => {}
         }
         received
     }
 
-    pub(super) fn skip(&mut self, cx: &mut Context) -> Step {
+    pub(super) fn skip(&mut self, cx: &mut Context, budget: &mut Budget) -> Step {
         if self.consumed == self.pending.len() {
             if !self.readable {
                 return Step::Then(Next::Wait);
             }
+            if budget.left() == 0 {
+                return Step::Then(Next::Turn);
+            }
             let mut buffer = std::mem::take(&mut cx.buffer);
-            let received = self.receive(&mut buffer);
+            let received = self.receive(&mut buffer, budget);
             if let Ok(count) = received {
                 self.pending.clear();
                 self.consumed = 0;
@@ -141,6 +163,7 @@ impl Connection {
         }
         let State::Skipping(body) = &mut self.state else { return Step::Again };
         let input = &self.pending[self.consumed..];
+        let most = cx.options.limits.body_bytes;
         let (count, is_end) = match body {
             Body::Known(left) => {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
@@ -148,13 +171,13 @@ impl Connection {
                 (count, *left == 0)
             }
             Body::Chunked(skipper) => match skipper.skip(input) {
-                Ok(_) if skipper.bytes() > cx.options.limits.body_bytes => {
+                Ok(_) if most > 0 && skipper.is_over(most) => {
                     cx.stats.limit(Limit::Body);
-                    return Step::Then(Next::Close);
+                    return self.linger(cx);
                 }
                 Ok(step) => step,
                 // The answer is out already, so there is nothing left to say.
-                Err(_) => return Step::Then(Next::Close),
+                Err(_) => return self.linger(cx),
             },
         };
         self.consumed += count;
@@ -164,18 +187,5 @@ impl Connection {
             self.arm(cx.options.limits.idle_timeout, cx);
         }
         Step::Again
-    }
-
-    pub(super) fn linger(&mut self, cx: &mut Context) -> Step {
-        if !self.readable {
-            return Step::Then(Next::Wait);
-        }
-        let mut buffer = std::mem::take(&mut cx.buffer);
-        let received = self.receive(&mut buffer);
-        cx.buffer = buffer;
-        match received {
-            Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR) => Step::Again,
-            _ => Step::Then(Next::Close),
-        }
     }
 }

@@ -1,22 +1,21 @@
-//! What goes out: a response, at the pace of the client, unless that is none.
+//! Write side: sends a response; closes clients that are slower than the limits allow.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
-use super::{Body, Connection, Next, State, Step};
+use super::{Body, Connection, Next, State, Step, given_up};
+use crate::pool::Task;
 use crate::reactor::registry::Token;
-use crate::server::answer::Reply;
+use crate::server::answer::{self, Reply};
+use crate::server::context::{Context, Message};
 use crate::server::log::Entry;
+use crate::server::options::Limits;
 use crate::server::stats::Limit;
-use crate::server::worker::{Context, Message};
 use crate::transfer::{Budget, Disk, Part, Progress, Target, Transfer};
 
-/// How long a client may go on sending after it was told that the connection closes.
-const LINGER: Duration = Duration::from_secs(2);
-/// How often the progress of a blocked response is looked at.
+/// How often the progress of a blocked response is checked.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 /// How long a response may be slow before the limit `min_rate` counts.
 const GRACE: Duration = Duration::from_secs(5);
@@ -24,16 +23,86 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A response on its way.
 pub(super) struct Sending {
     pub transfer: Transfer,
-    pub started: Instant,
-    /// Bytes that the client had acknowledged when that was last looked at, and when there were more than before.
-    pub acknowledged: u64,
-    pub progressed: Instant,
-    /// A pool thread reads ahead.
-    pub warming: bool,
+    /// Bytes of the head, which come first.
+    pub head_length: u64,
+    pub pace: Pace,
+    /// Since when a pool thread has been bringing the next bytes closer.
+    pub prefetching: Option<(Instant, Task)>,
     pub body: Option<Body>,
     /// The file's bytes count for a method.
     pub has_file: bool,
     pub log: Option<Entry>,
+}
+
+/// How fast a client takes bytes.
+pub(super) struct Pace {
+    started: Instant,
+    acknowledged: u64,
+    progressed: Instant,
+}
+
+impl Pace {
+    pub fn new(now: Instant) -> Self {
+        Self { started: now, acknowledged: 0, progressed: now }
+    }
+
+    /// Begins the time without progress again, for the client is not the one that is slow.
+    pub fn restart(&mut self, now: Instant) {
+        self.progressed = now;
+    }
+
+    /// Time without a byte that was acknowledged.
+    pub fn stalled(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.progressed)
+    }
+
+    /// Notes how many bytes the client has acknowledged since the start. Returns the limit that it breaks.
+    pub fn check(&mut self, acknowledged: u64, now: Instant, limits: &Limits) -> Option<Limit> {
+        if acknowledged > self.acknowledged {
+            self.acknowledged = acknowledged;
+            self.progressed = now;
+        }
+        let elapsed = now.saturating_duration_since(self.started);
+        if !limits.send_timeout.is_zero() && self.stalled(now) >= limits.send_timeout {
+            Some(Limit::SendTimeout)
+        } else if elapsed > GRACE && (acknowledged as f64) < limits.min_rate as f64 * elapsed.as_secs_f64() {
+            Some(Limit::MinRate)
+        } else {
+            None
+        }
+    }
+}
+
+impl Sending {
+    /// Whether nothing of the response has been sent, so that another one can take its place.
+    pub fn is_untouched(&self) -> bool {
+        self.transfer.report().bytes == 0
+    }
+
+    /// Takes the job out of the pool's queue, or leaves it behind when it runs.
+    pub fn give_up_prefetch(&self) {
+        if let Some((_, task)) = &self.prefetching {
+            task.cancel(given_up());
+        }
+    }
+
+    /// Counts the response and writes it to the log.
+    fn record(&mut self, aborted: bool, cx: &mut Context) {
+        let sent = self.transfer.report().bytes;
+        let head_bytes = sent.min(self.head_length);
+        cx.stats.head_bytes.add(head_bytes);
+        cx.stats.bytes.add(sent - head_bytes);
+        if aborted {
+            cx.stats.aborted.add(1);
+        }
+        if let Some(mut entry) = self.log.take() {
+            entry.bytes = sent - head_bytes;
+            entry.head_bytes = head_bytes;
+            entry.aborted = aborted;
+            entry.duration = self.pace.started.elapsed();
+            cx.log.push(entry);
+        }
+    }
 }
 
 impl Connection {
@@ -42,10 +111,9 @@ impl Connection {
         let parts = std::iter::once(Part::Memory(reply.head)).chain(reply.body);
         self.state = State::Sending(Box::new(Sending {
             transfer: Transfer::new(parts, reply.method, Target::Socket, Disk::ResidentOnly),
-            started: cx.now,
-            acknowledged: 0,
-            progressed: cx.now,
-            warming: false,
+            head_length: reply.head_length as u64,
+            pace: Pace::new(cx.now),
+            prefetching: None,
             body,
             has_file,
             log,
@@ -66,22 +134,23 @@ impl Connection {
             }
             Ok(Progress::Cold) => {
                 if let Some(prefetch) = sending.transfer.prefetch() {
-                    sending.warming = true;
                     let mailbox = cx.mailbox.clone();
-                    prefetch.start(move |outcome| mailbox.send(Message::Prefetched(token, outcome))).detach();
+                    let task = prefetch.start(move |outcome| mailbox.send(Message::Prefetched(token, outcome)));
+                    sending.prefetching = Some((cx.now, task));
                 }
+                let limit = cx.options.limits.disk_timeout;
+                self.arm(if limit.is_zero() { TICK } else { limit.min(TICK) }, cx);
                 Step::Then(Next::Wait)
             }
-            Err(error) => {
-                if !error.is_peer_gone() {
-                    cx.stats.failures.add(1);
-                }
-                Step::Then(Next::Close)
+            Err(error) if error.is_peer_gone() => Step::Then(Next::Close),
+            Err(_) => {
+                cx.stats.failures.add(1);
+                self.fail_response(500, cx)
             }
         }
     }
 
-    /// Asks anew even when it was asked for before: an event that came in between must not be lost, for the socket may have
+    /// Asks again even when it was asked for before: an event that came in between must not be lost, for the socket may have
     /// taken less than all without being full.
     fn wait_for_room(&mut self, token: Token, cx: &mut Context) -> bool {
         let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
@@ -91,69 +160,71 @@ impl Connection {
     /// A response is with the kernel.
     fn sent(&mut self, cx: &mut Context) -> Step {
         let State::Sending(sending) = &mut self.state else { return Step::Again };
-        let report = sending.transfer.report();
-        cx.stats.bytes.add(report.bytes);
+        sending.record(false, cx);
         if sending.has_file {
-            cx.stats.method(report.method);
-        }
-        if let Some(mut entry) = sending.log.take() {
-            entry.bytes = report.bytes;
-            entry.duration = sending.started.elapsed();
-            cx.log.push(entry);
+            cx.stats.method(sending.transfer.report().method);
         }
         let body = sending.body.take();
         self.state = match (self.keep_alive, body) {
             (true, None) => State::Reading,
             (true, Some(body)) => State::Skipping(body),
-            (false, None) if self.unread().is_empty() => return Step::Then(Next::Close),
-            (false, _) => {
-                if shutdown(self.socket.as_raw_fd(), Shutdown::Write).is_err() {
-                    return Step::Then(Next::Close);
-                }
-                self.pending = Vec::new();
-                self.consumed = 0;
-                self.arm(LINGER, cx);
-                State::Lingering
-            }
+            (false, _) => return self.linger(cx),
         };
-        if self.keep_alive {
-            self.idle_since = cx.now;
-            let limits = &cx.options.limits;
-            let after = if let State::Reading = self.state { limits.idle_timeout } else { limits.head_timeout };
-            self.arm(after, cx);
-        }
+        self.idle_since = cx.now;
+        let limits = &cx.options.limits;
+        let after = if let State::Reading = self.state { limits.idle_timeout } else { limits.head_timeout };
+        self.arm(after, cx);
         Step::Again
     }
 
-    pub(super) fn check_progress(&mut self, cx: &mut Context) -> Next {
-        let State::Sending(sending) = &mut self.state else { return Next::Wait };
+    /// A response that cannot be completed: an error takes its place while nothing of it is sent; after that the connection ends in
+    /// a reset.
+    pub(super) fn fail_response(&mut self, status: u16, cx: &mut Context) -> Step {
+        let State::Sending(sending) = &mut self.state else { return Step::Again };
+        if !sending.is_untouched() {
+            self.record_aborted(cx);
+            return self.abort(cx);
+        }
+        let mut log = sending.log.take();
+        if let Some(entry) = &mut log {
+            entry.status = status;
+        }
+        self.keep_alive = false;
+        cx.stats.status(status);
+        let reply = answer::refusal(status, cx);
+        self.start(reply, None, log, cx);
+        Step::Again
+    }
+
+    /// Counts a response whose connection ends before it does.
+    pub(super) fn record_aborted(&mut self, cx: &mut Context) {
+        if let State::Sending(sending) = &mut self.state {
+            sending.record(true, cx);
+        }
+    }
+
+    pub(super) fn check_progress(&mut self, cx: &mut Context) -> Step {
+        let State::Sending(sending) = &mut self.state else { return Step::Again };
         let limits = &cx.options.limits;
-        let queued = crate::sys::socket::unacknowledged(self.socket.as_fd()).unwrap_or(0);
-        let acknowledged = sending.transfer.report().bytes.saturating_sub(queued);
-        if acknowledged > sending.acknowledged {
-            sending.acknowledged = acknowledged;
-            sending.progressed = cx.now;
-        }
-        let elapsed = cx.now.duration_since(sending.started);
-        let stalled = cx.now.duration_since(sending.progressed);
-        let met = if !limits.send_timeout.is_zero() && stalled >= limits.send_timeout {
-            Some(Limit::SendTimeout)
-        } else if elapsed > GRACE && (acknowledged as f64) < limits.min_rate as f64 * elapsed.as_secs_f64() {
-            Some(Limit::MinRate)
+        if let Some((since, _)) = sending.prefetching {
+            if !limits.disk_timeout.is_zero() && cx.now.saturating_duration_since(since) >= limits.disk_timeout {
+                sending.give_up_prefetch();
+                cx.stats.limit(Limit::DiskTimeout);
+                return self.fail_response(503, cx);
+            }
+            // The disk is slow, not the client.
+            sending.pace.restart(cx.now);
         } else {
-            None
-        };
-        match met {
-            Some(limit) => {
+            let queued = crate::sys::socket::unacknowledged(self.socket.as_fd()).unwrap_or(0);
+            let acknowledged = sending.transfer.report().bytes.saturating_sub(queued);
+            if let Some(limit) = sending.pace.check(acknowledged, cx.now, limits) {
                 cx.stats.limit(limit);
-                // A reset: what is in the send buffer must not stay there for a client that does not take it.
-                let _ = setsockopt(&self.socket, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
-                Next::Close
-            }
-            None => {
-                self.arm(TICK, cx);
-                Next::Wait
+                // What is in the send buffer must not stay there for a client that does not take it: the end is a reset, see
+                // `Connection::end`.
+                return Step::Then(Next::Close);
             }
         }
+        self.arm(TICK, cx);
+        Step::Then(Next::Wait)
     }
 }

@@ -1,0 +1,102 @@
+//! A server over a directory of its own, and clients on raw sockets.
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use zerosend_core::files::{Site, SiteOptions};
+use zerosend_core::http::Conformance;
+use zerosend_core::http::path::PathRules;
+use zerosend_core::server::{Address, Mount, Server, ServerOptions};
+
+pub const MIB: usize = 1024 * 1024;
+
+pub struct Running {
+    pub server: Server,
+    pub root: TempDir,
+}
+
+impl Running {
+    /// One worker, `a.txt` (10 bytes), `mib.bin` (1 MiB) and `big.bin` (12 MiB).
+    pub fn new(change: impl FnOnce(&mut ServerOptions, &mut SiteOptions)) -> Self {
+        let root = TempDir::new().expect("a directory");
+        fs::write(root.path().join("a.txt"), b"0123456789").expect("a file");
+        fs::write(root.path().join("mib.bin"), pattern(MIB)).expect("a file");
+        fs::write(root.path().join("big.bin"), pattern(12 * MIB)).expect("a file");
+        let mut site = SiteOptions {
+            conformance: Conformance::Rfc9110,
+            path_rules: PathRules::Full,
+            redirect: true,
+            ..SiteOptions::default()
+        };
+        let mut options = ServerOptions::new(Address::Tcp(([127, 0, 0, 1], 0).into()), Vec::new());
+        options.workers = 1;
+        change(&mut options, &mut site);
+        let site = Arc::new(Site::new(vec![root.path().into()], site).expect("a site"));
+        options.mounts.push(Mount::new("/", site));
+        Self { server: Server::start(options).expect("a server"), root }
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let Address::Tcp(address) = self.server.address() else { panic!("a TCP server") };
+        let stream = TcpStream::connect(address).expect("connected");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        stream
+    }
+}
+
+/// Bytes in which every 4-byte word is its own position.
+pub fn pattern(length: usize) -> Vec<u8> {
+    (0..length.div_ceil(4) as u32).flat_map(|word| word.wrapping_mul(0x9E37_79B9).to_le_bytes()).take(length).collect()
+}
+
+pub fn request(target: &str, fields: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n")
+}
+
+/// Everything up to a clean end of the stream.
+pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut bytes) {
+        panic!("{error} after {} bytes", bytes.len());
+    }
+    bytes
+}
+
+/// One response by its Content-Length: the status and the body.
+pub fn read_response(stream: &mut TcpStream) -> (u16, Vec<u8>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap_or_else(|error| panic!("{error} in the head, after {head:?}"));
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+    let mut body = vec![0; length.parse().expect("a number")];
+    let mut read = 0;
+    while read < body.len() {
+        match stream.read(&mut body[read..]) {
+            Ok(0) => panic!("the body ends after {read} of {} bytes", body.len()),
+            Ok(count) => read += count,
+            Err(error) => panic!("{error} after {read} of {} bytes", body.len()),
+        }
+    }
+    (head[9..12].parse().expect("a status"), body)
+}
+
+pub fn status(response: &str) -> u16 {
+    response.get(9..12).and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+pub fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}: it did not happen within 20 s");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
