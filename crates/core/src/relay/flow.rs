@@ -23,15 +23,19 @@ pub(super) enum Progress {
     Blocked,
     /// It has had its share of the turn.
     Yield,
-    /// All is through, and the target has been told of the end.
-    Done,
+    /// It moves no more bytes; see [`Flow::over`].
+    Over,
 }
 
-/// Which side an error belongs to.
+/// Why a flow moves no more bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
-    Source(Errno),
-    Target(Errno),
+pub(super) enum Over {
+    /// The source has ended, and so was the direction towards the target.
+    Ended,
+    /// The source has failed. What it sent before has been written to the target.
+    SourceFailed(Errno),
+    /// The target accepts no more bytes.
+    TargetFailed(Errno),
 }
 
 /// What a pump may use of its worker.
@@ -54,7 +58,7 @@ pub(super) struct Flow {
     pub load: Load,
     pub taps: Vec<Tap>,
     ended: bool,
-    pub done: bool,
+    pub over: Option<Over>,
     /// Bytes given to the target.
     pub bytes: u64,
     /// Its target has refused bytes in the last pump: epoll has to be asked anew. A socket may take less than all without
@@ -68,71 +72,88 @@ impl Flow {
         Self { load: Load::of(bytes), ..Self::default() }
     }
 
+    /// A flow that has nothing to move.
+    pub fn absent() -> Self {
+        Self { over: Some(Over::Ended), ..Self::default() }
+    }
+
     /// Gives this before anything else.
     pub fn introduce(&mut self, preface: Vec<u8>) {
         self.preface = preface;
     }
 
-    /// Moves what can be moved. What epoll has said of the sides is taken back at `EAGAIN`. `ends`: the end of the source
-    /// is passed on.
-    pub fn pump(&mut self, from: &Side, to: &Side, ends: bool, means: &mut Means<'_>) -> Result<Progress, Fault> {
+    /// Moves what can be moved. Readiness is withdrawn at `EAGAIN`. `ends`: the end of the source is passed on.
+    pub fn pump(&mut self, from: &Side, to: &Side, ends: bool, means: &mut Means<'_>) -> Progress {
         let end = self.bytes + means.budget;
         self.refused = false;
         loop {
-            if self.done {
-                return Ok(Progress::Done);
+            if self.over.is_some() {
+                return Progress::Over;
+            }
+            if let Some(errno) = to.broken() {
+                self.stop(Over::TargetFailed(errno), means);
+                continue;
             }
             if !self.preface.is_empty() || !self.load.is_empty() {
                 let most = self.offer(means);
                 if most == 0 || !to.writable.get() {
-                    return Ok(Progress::Blocked);
+                    return Progress::Blocked;
                 }
-                match self.give(to, most) {
-                    Ok(()) | Err(Errno::EINTR) => {}
-                    Err(Errno::EAGAIN) => {
-                        to.writable.set(false);
-                        self.refused = true;
-                    }
-                    Err(errno) => return Err(Fault::Target(errno)),
-                }
+                let given = self.give(to, most);
+                self.note_given(to, given);
                 continue;
             }
             if self.bytes >= end {
                 self.load.release(means.pipes);
-                return Ok(Progress::Yield);
+                return Progress::Yield;
             }
             if self.ended {
-                self.load.release(means.pipes);
-                self.done = true;
-                if ends {
-                    to.end().map_err(Fault::Target)?;
+                self.stop(Over::Ended, means);
+                if ends && let Err(errno) = to.end() {
+                    to.fail(errno);
+                    self.over = Some(Over::TargetFailed(errno));
                 }
                 continue;
             }
             if !from.readable.get() {
                 self.load.release(means.pipes);
-                return Ok(Progress::Blocked);
+                return Progress::Blocked;
             }
             let straight = self.taps.is_empty().then_some(to);
             match self.load.take(from, straight, means.method, means.pipes, means.buffer) {
-                Ok(Taken { count: 0, .. }) => self.ended = true,
-                Ok(Taken { given, .. }) => match given {
-                    Ok(count) => self.bytes += count as u64,
-                    Err(Errno::EINTR) => {}
-                    Err(Errno::EAGAIN) => {
-                        to.writable.set(false);
-                        self.refused = true;
-                    }
-                    Err(errno) => return Err(Fault::Target(errno)),
+                Ok(Taken { count: 0, .. }) => match from.lost() {
+                    Some(errno) => self.stop(Over::SourceFailed(errno), means),
+                    None => self.ended = true,
                 },
+                Ok(Taken { given, .. }) => {
+                    let given = given.map(|count| self.bytes += count as u64);
+                    self.note_given(to, given);
+                }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => from.readable.set(false),
                 Err(errno) => {
-                    self.load.release(means.pipes);
-                    return Err(Fault::Source(errno));
+                    from.fail(errno);
+                    self.stop(Over::SourceFailed(errno), means);
                 }
             }
         }
+    }
+
+    /// A write to the target has returned this.
+    fn note_given(&mut self, to: &Side, given: Result<(), Errno>) {
+        match given {
+            Ok(()) | Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                to.writable.set(false);
+                self.refused = true;
+            }
+            Err(errno) => to.fail(errno),
+        }
+    }
+
+    fn stop(&mut self, over: Over, means: &mut Means<'_>) {
+        self.over = Some(over);
+        self.load.release(means.pipes);
     }
 
     fn give(&mut self, to: &Side, most: usize) -> Result<(), Errno> {

@@ -1,12 +1,12 @@
 //! A client and its target: two sides and a flow in each direction, with their taps.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
-use super::flow::{Fault, Flow, Means, Progress};
+use super::flow::{Flow, Means, Over, Progress};
 use super::introduction::introduction;
 use super::join::{Ended, LinkReport, Outcome, Party};
 use super::options::ProxyProtocol;
@@ -22,6 +22,21 @@ pub(super) enum State {
         attempts: u32,
     },
     Joined,
+    /// It is over because of a failure. Its sides are reset when their peers have acknowledged what was sent to them, for
+    /// a reset discards the rest.
+    Closing(Closing),
+}
+
+/// How far a link that is reset has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Closing {
+    pub outcome: Outcome,
+    /// Bytes that were not acknowledged when last looked at.
+    pub at_risk: u64,
+    /// When that was less than before.
+    pub progressed: Instant,
+    /// Until the next look: the kernel has no event for acknowledgements.
+    pub pause: Duration,
 }
 
 /// Which end of a link an event is of: the number that epoll gives back with it.
@@ -65,10 +80,14 @@ pub(super) struct Link {
     /// To the target, and from it.
     pub flows: [Flow; 2],
     echo: bool,
+    /// The first failure of a side.
+    failure: Option<(Party, Errno)>,
     /// Whether the end of one side is passed on to the other.
     ends: bool,
     pub queued: bool,
     pub progressed: Instant,
+    /// Bytes in flight when the idle timeout was last checked; see [`Link::is_moving`].
+    in_flight: Option<u64>,
     pub deadline: Option<Instant>,
     pub timer: Option<Instant>,
     /// What the relay's counters know of already.
@@ -88,11 +107,13 @@ impl Link {
             target: None,
             target_index: None,
             state,
-            flows: [Flow::default(), Flow::default()],
+            flows: [Flow::default(), if echo { Flow::absent() } else { Flow::default() }],
             echo,
+            failure: None,
             ends: true,
             queued: false,
             progressed: now,
+            in_flight: None,
             deadline: None,
             timer: None,
             counted: [0; 5],
@@ -122,17 +143,23 @@ impl Link {
         self.flows.iter_mut().flat_map(|flow| &mut flow.taps)
     }
 
-    /// Takes note of what epoll says of one side. `Some`: a failure, the link is over.
-    pub fn note(&mut self, end: End, events: EpollFlags) -> Option<Errno> {
-        let side = match end {
-            End::Client => &self.client,
-            End::Target => self.target.as_ref()?,
-            End::Tap(at) => {
-                self.taps_mut().nth(at)?.note(events);
-                return None;
-            }
+    /// Records the readiness that epoll reports for one end.
+    pub fn note(&mut self, end: End, events: EpollFlags) {
+        let (side, incoming) = match (end, &self.target) {
+            (End::Client, _) => (&self.client, &self.flows[0]),
+            (End::Target, Some(target)) => (target, &self.flows[1]),
+            (End::Target, None) => return,
+            (End::Tap(at), _) => return self.taps_mut().nth(at).map_or((), |tap| tap.note(events)),
         };
-        if side.note(events) { Some(side.failure().err().unwrap_or(Errno::ECONNRESET)) } else { None }
+        let is_read = match self.state {
+            State::Connecting { .. } => true,
+            State::Joined => incoming.over.is_none(),
+            State::Closing(_) => false,
+        };
+        // Where bytes are still read, the error is found behind them.
+        if side.note(events) && !is_read {
+            side.fail(side.failure().err().unwrap_or(Errno::ECONNRESET));
+        }
     }
 
     /// Moves what can be moved in both directions. `Ok(true)`: there is more to do at once.
@@ -143,37 +170,71 @@ impl Link {
         }
         let [up, down] = &mut self.flows;
         let client = &self.client;
-        let outcomes = match &self.target {
-            None if self.echo => [up.pump(client, client, self.ends, means), Ok(Progress::Done)],
+        let progress = match &self.target {
+            None if self.echo => [up.pump(client, client, self.ends, means), Progress::Over],
             None => return Ok(false),
-            Some(target) => [up.pump(client, target, self.ends, means), down.pump(target, client, self.ends, means)],
+            Some(target) => {
+                let mut upwards = up.pump(client, target, self.ends, means);
+                let downwards = down.pump(target, client, self.ends, means);
+                if target.broken().is_some() {
+                    upwards = up.pump(client, target, self.ends, means);
+                }
+                [upwards, downwards]
+            }
         };
+        self.note_failures();
         if self.moved() > before {
             self.progressed = Instant::now();
+            self.in_flight = None;
         }
         if let Some((at, errno)) = self.taps().enumerate().find_map(|(at, tap)| Some((at, tap.broken()?))) {
-            return Err(self.fail(Party::Tap(at), errno));
+            return Err(Outcome::Failed(Party::Tap(at), errno));
         }
-        match outcomes {
-            [Err(Fault::Source(errno)), _] | [_, Err(Fault::Target(errno))] => Err(self.fail(Party::Client, errno)),
-            [Err(Fault::Target(errno)), _] | [_, Err(Fault::Source(errno))] => Err(self.fail(Party::Target, errno)),
-            [Ok(Progress::Done), Ok(Progress::Done)] => {
-                // A tap that still has bytes keeps the link.
-                let unfinished = self.taps_mut().map(Tap::finish).filter(|finished| !finished).count();
-                if unfinished == 0 { Err(Outcome::Complete) } else { Ok(false) }
-            }
-            [Ok(up), Ok(down)] => Ok(up == Progress::Yield || down == Progress::Yield),
+        if progress == [Progress::Over; 2] {
+            // A tap that still has bytes keeps the link.
+            let failed = self.failure.is_some();
+            let settled = |tap: &mut Tap| if failed { tap.may_miss() || tap.is_drained() } else { tap.finish() };
+            let unsettled = self.taps_mut().map(settled).filter(|settled| !settled).count();
+            return if unsettled == 0 { Err(self.outcome()) } else { Ok(false) };
         }
+        Ok(progress.contains(&Progress::Yield))
+    }
+
+    /// The side whose failure has stopped the first of the flows. What can be read after a failed write says more.
+    fn note_failures(&mut self) {
+        let [up, down] = [&self.flows[0], &self.flows[1]].map(|flow| flow.over);
+        let failures = [
+            if let Some(Over::SourceFailed(errno)) = up { Some((Party::Client, errno)) } else { None },
+            if let Some(Over::SourceFailed(errno)) = down { Some((Party::Target, errno)) } else { None },
+            if let Some(Over::TargetFailed(errno)) = up { Some((Party::Target, errno)) } else { None },
+            if let Some(Over::TargetFailed(errno)) = down { Some((Party::Client, errno)) } else { None },
+        ];
+        let first = self.failure.map(|(party, _)| party);
+        let latest = failures.into_iter().flatten().find(|(party, _)| first.is_none_or(|first| first == *party));
+        self.failure = latest.or(self.failure);
+    }
+
+    /// How a link whose flows are over has ended.
+    pub fn outcome(&self) -> Outcome {
+        self.failure.map_or(Outcome::Complete, |(party, errno)| Outcome::Failed(party, errno))
     }
 
     /// Whether only taps are left.
     pub fn is_lingering(&self) -> bool {
-        matches!(self.state, State::Joined) && (self.echo || self.flows[1].done) && self.flows[0].done
+        matches!(self.state, State::Joined) && self.flows.iter().all(|flow| flow.over.is_some())
     }
 
     /// Whether all that is left may be missed.
     pub fn may_miss(&self) -> bool {
         self.is_lingering() && self.taps().all(|tap| tap.may_miss())
+    }
+
+    /// Whether peers have taken bytes since this was last asked, which needs no help of the relay's: up to the size of a send
+    /// buffer is on its way after the last write.
+    pub fn is_moving(&mut self) -> bool {
+        let now = self.client.in_flight() + self.target.as_ref().map_or(0, Side::in_flight);
+        let before = self.in_flight.replace(now).unwrap_or(0);
+        now != before
     }
 
     fn moved(&self) -> u64 {
@@ -193,15 +254,10 @@ impl Link {
         sides.into_iter().flatten().chain(taps)
     }
 
-    /// The other sides learn that bytes may be missing.
-    fn fail(&self, party: Party, errno: Errno) -> Outcome {
-        if party != Party::Client {
-            self.client.reset();
-        }
-        if let Some(target) = self.target.as_ref().filter(|_| party != Party::Target) {
-            target.reset();
-        }
-        Outcome::Failed(party, errno)
+    /// Bytes that a reset now would take from the peers.
+    pub fn at_risk(&self) -> u64 {
+        let sides = self.target.iter().chain(self.taps().filter_map(Tap::own_side));
+        self.client.at_risk() + sides.map(Side::at_risk).sum::<u64>()
     }
 
     /// Resets both sides.
@@ -209,6 +265,24 @@ impl Link {
         self.client.reset();
         if let Some(target) = &self.target {
             target.reset();
+        }
+        self.taps().filter_map(Tap::own_side).for_each(Side::reset);
+    }
+
+    /// Resets the sides that have not got all of their stream: closing them would look like its end.
+    pub fn reset_incomplete(&self) {
+        let [up, down] = &self.flows;
+        if down.over != Some(Over::Ended) || self.echo && up.over != Some(Over::Ended) {
+            self.client.reset();
+        }
+        if up.over != Some(Over::Ended) {
+            if let Some(target) = &self.target {
+                target.reset();
+            }
+            up.taps.iter().filter_map(Tap::own_side).for_each(Side::reset);
+        }
+        if down.over != Some(Over::Ended) {
+            down.taps.iter().filter_map(Tap::own_side).for_each(Side::reset);
         }
     }
 

@@ -73,6 +73,10 @@ impl Load {
             match splice(from.as_fd(), None, pipe.write_end(), None, pipe.capacity(), SpliceFlags::default()) {
                 // A socket of a kind that cannot be spliced, or a sandbox that forbids it.
                 Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => (self.degraded, self.refused) = (true, true),
+                // At urgent data splice(2) says that there is nothing, or that this is the end, however much follows
+                // (`tcp_read_sock` in the kernel's net/ipv4/tcp.c). recv(2) reads past it.
+                Ok(0) if from.is_socket() => {}
+                Err(Errno::EAGAIN) if from.is_urgent() => {}
                 result => {
                     *filled += result?;
                     self.bulk = *filled >= MESSAGE;
@@ -81,10 +85,9 @@ impl Load {
             }
         }
         let most = if auto && !wanted { MESSAGE.min(buffer.len()) } else { buffer.len() };
+        // A short count does not say that the socket is empty: recv(2) also stops at descriptors (`SCM_RIGHTS`) and at
+        // urgent data. Only EAGAIN does.
         let count = from.read(&mut buffer[..most])?;
-        if count < most {
-            from.drained();
-        }
         self.bulk = count >= MESSAGE;
         let given = match straight {
             Some(to) if count > 0 && to.writable.get() => to.write(&buffer[..count]),

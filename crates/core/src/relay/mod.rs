@@ -13,6 +13,7 @@
 //! | `append` | the file that a tap writes to |
 //! | `pipes` | the pipes of a worker |
 //! | `targets` | which target is next, which are down |
+//! | `tuning` | options of sockets |
 //! | `introduction` | the PROXY protocol |
 
 mod append;
@@ -27,6 +28,7 @@ mod side;
 mod stats;
 mod tap;
 mod targets;
+mod tuning;
 mod worker;
 
 use std::sync::Arc;
@@ -74,6 +76,9 @@ impl Relay {
         let (listeners, address) = match &options.address {
             Some(address) => {
                 let (listeners, address) = listener::open(address, workers, options.backlog, false)?;
+                for listener in &listeners {
+                    tuning::prepare(listener, options.keep_alive);
+                }
                 (listeners.into_iter().map(Some).collect(), Some(address))
             }
             None => ((0..workers).map(|_| None).collect::<Vec<_>>(), None),
@@ -158,6 +163,7 @@ impl Relay {
             bytes_down: stats.down.get(),
             mirrored: stats.mirrored.get(),
             dropped: stats.dropped.get(),
+            panics: stats.panics.get(),
         }
     }
 

@@ -146,6 +146,9 @@ pub struct RelayOptions {
     pub connect_timeout: Duration,
     /// Without a byte in either direction. Default 0.
     pub idle_timeout: Duration,
+    /// Without a segment from a TCP peer: it is probed, and its connection fails with `ETIMEDOUT` when it does not answer for
+    /// the same time again. Zero: no probes. Default 60 s.
+    pub keep_alive: Duration,
     /// Targets that are tried after the first one has failed. Default 2.
     pub retries: u32,
     /// How long a target that failed is left alone while there are others. Default 5 s.
@@ -179,6 +182,7 @@ impl RelayOptions {
             connections: 65_536,
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::ZERO,
+            keep_alive: Duration::from_secs(60),
             retries: 2,
             down_time: Duration::from_secs(5),
             proxy_protocol: None,

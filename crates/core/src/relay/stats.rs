@@ -25,6 +25,7 @@ pub(super) struct RelayStats {
     pub down: Counter,
     pub mirrored: Counter,
     pub dropped: Counter,
+    pub panics: Counter,
 }
 
 impl RelayStats {
@@ -46,7 +47,7 @@ impl RelayStats {
     /// Counts how a link has ended.
     pub fn end(&self, link: &Link, outcome: Outcome) {
         self.mirror_failures.add(link.taps().filter(|tap| tap.report.failure.is_some()).count() as u64);
-        let joined = matches!(link.state, State::Joined);
+        let joined = matches!(link.state, State::Joined | State::Closing(_));
         match outcome {
             // Those that never came to be are counted as refused or unreachable.
             Outcome::Failed(Party::Client, Errno::EMFILE | Errno::ENFILE) if !joined => {}
@@ -92,4 +93,6 @@ pub struct RelaySnapshot {
     pub mirrored: u64,
     /// Bytes that mirrors missed.
     pub dropped: u64,
+    /// Connections that were ended by an internal error.
+    pub panics: u64,
 }

@@ -253,6 +253,20 @@ impl Tap {
         self.finished && (self.closed || !matches!(self.outlet, Outlet::Stream { own: true, .. }))
     }
 
+    /// Whether nothing is on its way to the outlet.
+    pub fn is_drained(&self) -> bool {
+        let writing = matches!(self.outlet, Outlet::File { writing: true, .. });
+        self.report.failure.is_some() || self.filled == 0 && self.connecting().is_none() && !writing
+    }
+
+    /// The outlet's connection, when it is the link's alone.
+    pub fn own_side(&self) -> Option<&Side> {
+        match &self.outlet {
+            Outlet::Stream { side, own: true, .. } if self.report.failure.is_none() => Some(side),
+            _ => None,
+        }
+    }
+
     /// The link is over. What is for a file is still written; all else is missed.
     pub fn abandon(&mut self, pipes: &mut PipePool) {
         match (&self.outlet, &self.pipe) {

@@ -86,7 +86,7 @@ impl Targets {
 }
 
 /// Begins to connect: the socket becomes writable when that is decided.
-pub(super) fn connect_to(address: &Address) -> SysResult<OwnedFd> {
+pub(super) fn connect_to(address: &Address, keep_alive: Duration) -> SysResult<OwnedFd> {
     let (family, name): (_, Box<dyn SockaddrLike>) = match address {
         Address::Tcp(std::net::SocketAddr::V4(address)) => (AddressFamily::Inet, Box::new(SockaddrIn::from(*address))),
         Address::Tcp(std::net::SocketAddr::V6(address)) => {
@@ -95,6 +95,7 @@ pub(super) fn connect_to(address: &Address) -> SysResult<OwnedFd> {
         Address::Unix(path) => (AddressFamily::Unix, Box::new(UnixAddr::new(path)?)),
     };
     let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    super::tuning::prepare(&fd, keep_alive);
     match connect(fd.as_raw_fd(), name.as_ref()) {
         Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(fd),
         Err(errno) => Err(errno),

@@ -12,15 +12,16 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::append::AppendedFile;
-use super::flow::{Flow, Means};
+use super::flow::{Flow, Means, Over};
 use super::join::{Join, Outcome, Party, Sink};
-use super::link::{END_BITS, End, Link, State};
+use super::link::{Closing, END_BITS, End, Link, State};
 use super::options::{Destination, Direction, Mirror, MirrorTo, Question, QuestionId, RelayOptions};
 use super::pipes::PipePool;
 use super::side::Side;
 use super::stats::RelayStats;
 use super::tap::{Outlet, Tap};
 use super::targets::{self, Targets};
+use super::tuning;
 use crate::error::{Error, Result};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::registry::{Registry, Token};
@@ -42,8 +43,15 @@ const PAUSE: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_secs(5);
 /// Bytes of the pipe of a mirror, at least. More than a main pipe's: it makes up for mirrors that are slow for a moment.
 const TAP_PIPE: usize = 256 * 1024;
-const EVENTS: EpollFlags =
-    EpollFlags::EPOLLIN.union(EpollFlags::EPOLLOUT).union(EpollFlags::EPOLLRDHUP).union(EpollFlags::EPOLLET);
+/// How long a side that is reset may acknowledge nothing of what was sent to it before.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two looks at what such a side has acknowledged: at first, doubled each time, and at most.
+const CLOSE_PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(50)];
+const EVENTS: EpollFlags = EpollFlags::EPOLLIN
+    .union(EpollFlags::EPOLLPRI)
+    .union(EpollFlags::EPOLLOUT)
+    .union(EpollFlags::EPOLLRDHUP)
+    .union(EpollFlags::EPOLLET);
 
 /// News for a worker.
 pub(super) enum Message {
@@ -136,19 +144,25 @@ impl Worker {
             for event in &events[..count] {
                 match event.data() {
                     WAKER => self.mailbox.waker().clear(),
-                    LISTENER => self.accept(),
-                    data => self.wake(data >> END_BITS, End::from_number(data), event.events()),
+                    LISTENER => self.contain(None, Self::accept),
+                    data => {
+                        let token = data >> END_BITS;
+                        self.contain(Some(token), |worker| worker.wake(token, End::from_number(data), event.events()));
+                    }
                 }
             }
             for message in self.mailbox.take() {
-                self.receive(message);
+                if let Message::Drain(end) = message {
+                    self.end = Some(self.end.map_or(end, |earlier| earlier.min(end)));
+                }
+                self.contain(self.token_of(&message), |worker| worker.receive(message));
             }
             for _ in 0..self.turns.len() {
                 if let Some(token) = self.turns.pop_front() {
                     if let Some(link) = self.links.get_mut(token) {
                         link.queued = false;
                     }
-                    self.drive(token);
+                    self.contain(Some(token), |worker| worker.drive(token));
                 }
             }
             self.check_timers();
@@ -157,19 +171,43 @@ impl Worker {
             }
         }
         for token in self.links.tokens().collect::<Vec<_>>() {
-            self.shared.stats.cut.add(1);
-            self.close(token, Outcome::Cut, true);
+            self.contain(None, |worker| {
+                worker.shared.stats.cut.add(1);
+                worker.close(token, Outcome::Cut, true);
+            });
+        }
+    }
+
+    /// Runs one turn. A panic ends the link that it was for, and is counted; no other link notices.
+    fn contain(&mut self, token: Option<Token>, turn: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| turn(self))).is_ok() {
+            return;
+        }
+        self.shared.stats.panics.add(1);
+        let Some(token) = token else { return };
+        let close = || self.close(token, Outcome::Failed(Party::Client, Errno::EIO), true);
+        if catch_unwind(AssertUnwindSafe(close)).is_err() {
+            self.shared.stats.panics.add(1);
+        }
+    }
+
+    /// The link that a message is for.
+    fn token_of(&self, message: &Message) -> Option<Token> {
+        match message {
+            Message::Drain(_) | Message::Join(..) => None,
+            Message::Cancel(name) => self.joined.get(name).copied(),
+            Message::Answer(id, _) => Some(id.link),
+            Message::Written { token, .. } => Some(*token),
         }
     }
 
     fn receive(&mut self, message: Message) {
         crate::failpoint::failpoint!("relay::message");
         match message {
-            Message::Drain(end) => {
+            Message::Drain(_) => {
                 self.accept();
                 self.listener = None;
                 self.paused = None;
-                self.end = Some(end);
             }
             Message::Join(name, join) => self.join(name, *join),
             Message::Cancel(name) => {
@@ -231,12 +269,14 @@ impl Worker {
         let mut link = Link::accepted(client, peer, echo, Instant::now());
         self.mirror(&mut link);
         let Some(token) = self.insert(link) else { return };
-        if echo {
-            self.arm(token);
-            self.drive(token);
-        } else {
-            self.connect(token);
-        }
+        self.contain(Some(token), |worker| {
+            if echo {
+                worker.arm(token);
+                worker.drive(token);
+            } else {
+                worker.connect(token);
+            }
+        });
     }
 
     /// Gives a link its mirrors.
@@ -251,11 +291,13 @@ impl Worker {
                     let number = self.shared.stats.accepted.get().to_string();
                     Ok(file(Arc::new(AppendedFile::at(path.replace("{n}", &number).as_ref()))))
                 }
-                MirrorTo::Connection(address) => targets::connect_to(address).map(|socket| Outlet::Stream {
-                    side: Side::socket(socket),
-                    connecting: Some(Instant::now()),
-                    own: true,
-                }),
+                MirrorTo::Connection(address) => {
+                    targets::connect_to(address, self.shared.options.keep_alive).map(|socket| Outlet::Stream {
+                        side: Side::socket(socket),
+                        connecting: Some(Instant::now()),
+                        own: true,
+                    })
+                }
             };
             let tap = match outlet {
                 Ok(outlet) => Tap::new(outlet, *policy, index),
@@ -269,7 +311,7 @@ impl Worker {
         let Join { client, target, first, one_way, sinks, policy, ended } = join;
         let Some(target) = target else { return };
         let [mut up, mut down] = first.map(Flow::after);
-        down.done = one_way;
+        down.over = one_way.then_some(Over::Ended);
         up.taps = sinks
             .into_iter()
             .enumerate()
@@ -281,6 +323,9 @@ impl Worker {
                 Tap::new(outlet, policy, index)
             })
             .collect();
+        let keep_alive = self.shared.options.keep_alive;
+        tuning::prepare_joined(&client, keep_alive);
+        tuning::prepare_joined(&target, keep_alive);
         let mut link = Link::joined(Side::new(client), Side::new(target), [up, down], !one_way, ended);
         link.name = Some(name);
         let Some(token) = self.insert(link) else { return };
@@ -334,7 +379,7 @@ impl Worker {
             let Some((targets, index)) = picked else { return self.unreachable(token) };
             shared.stats.retries.add(u64::from(attempt > 0));
             tried.push(index);
-            match targets::connect_to(targets.address(index)) {
+            match targets::connect_to(targets.address(index), shared.options.keep_alive) {
                 Ok(socket) => {
                     link.target_index = Some(index);
                     return self.connecting(token, socket);
@@ -374,7 +419,8 @@ impl Worker {
             State::Connecting { attempts, .. } if *attempts == id.attempt + 1 && link.target.is_none() => {}
             _ => return,
         }
-        match address.as_ref().map(targets::connect_to) {
+        let keep_alive = self.shared.options.keep_alive;
+        match address.as_ref().map(|address| targets::connect_to(address, keep_alive)) {
             None => self.unreachable(id.link),
             Some(Ok(socket)) => self.connecting(id.link, socket),
             Some(Err(_)) => self.refused(id.link),
@@ -394,43 +440,50 @@ impl Worker {
 
     fn wake(&mut self, token: Token, end: End, events: EpollFlags) {
         let Some(link) = self.links.get_mut(token) else { return };
-        let failed = link.note(end, events);
+        link.note(end, events);
         match &link.state {
             State::Connecting { .. } if end == End::Target => {
                 let Some(target) = &link.target else { return };
-                // A socket that has not begun to connect says HUP as well; only the answer counts.
-                match failed.map_or_else(|| target.failure(), Err) {
-                    Ok(()) if events.contains(EpollFlags::EPOLLOUT) => {
-                        link.state = State::Joined;
-                        target.set_no_delay();
-                        if let (Some(targets), Some(index)) = (&self.shared.targets, link.target_index) {
-                            targets.succeed(index);
-                        }
-                        if let Some(protocol) = self.shared.options.proxy_protocol {
-                            link.introduce(protocol);
-                        }
-                        link.progressed = Instant::now();
-                        link.deadline = None;
-                        self.arm(token);
-                        self.drive(token);
+                match target.failure() {
+                    // A socket that has not begun to connect says HUP as well; only the answer counts.
+                    Ok(()) if events.contains(EpollFlags::EPOLLOUT) && !events.contains(EpollFlags::EPOLLERR) => {
+                        self.connected(token);
                     }
+                    Ok(()) if events.contains(EpollFlags::EPOLLERR) => self.refused(token),
                     Ok(()) => {}
                     Err(_) => self.refused(token),
                 }
             }
-            // A client that is gone before its target has answered.
+            // What a client has sent before it was reset is for the target.
             State::Connecting { .. } => {
-                if let Some(errno) = failed {
-                    self.close(token, Outcome::Failed(Party::Client, errno), true);
+                let failed = end == End::Client && events.contains(EpollFlags::EPOLLERR);
+                if failed && !link.client.has_unread() {
+                    self.close(token, Outcome::Failed(Party::Client, Errno::ECONNRESET), true);
                 }
             }
-            State::Joined => match failed {
-                // What is still in a receive buffer goes with it, as in a connection without a relay.
-                Some(errno) => self.close(token, Outcome::Failed(party(end), errno), true),
-                None if !link.queued => self.drive(token),
-                None => {}
-            },
+            State::Joined if link.queued => {}
+            State::Joined => self.drive(token),
+            State::Closing(_) => self.check_closing(token),
         }
+    }
+
+    /// The target has answered.
+    fn connected(&mut self, token: Token) {
+        let Some(link) = self.links.get_mut(token) else { return };
+        link.state = State::Joined;
+        if let Some(target) = &link.target {
+            target.set_no_delay();
+        }
+        if let (Some(targets), Some(index)) = (&self.shared.targets, link.target_index) {
+            targets.succeed(index);
+        }
+        if let Some(protocol) = self.shared.options.proxy_protocol {
+            link.introduce(protocol);
+        }
+        link.progressed = Instant::now();
+        link.deadline = None;
+        self.arm(token);
+        self.drive(token);
     }
 
     fn drive(&mut self, token: Token) {
@@ -438,6 +491,7 @@ impl Worker {
         if !matches!(link.state, State::Joined) {
             return;
         }
+        crate::failpoint::failpoint!("relay::turn");
         let mut means = Means {
             pipes: &mut self.pipes,
             tap_pipes: &mut self.tap_pipes,
@@ -447,10 +501,7 @@ impl Worker {
             token,
             mailbox: &self.mailbox,
         };
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            crate::failpoint::failpoint!("relay::turn");
-            link.pump(&mut means)
-        }));
+        let outcome = link.pump(&mut means);
         self.shared.stats.count(link);
         let asked = link.refusing().try_for_each(|(side, end)| {
             if !side.is_pollable() {
@@ -459,8 +510,8 @@ impl Worker {
             self.epoll.modify(side, &mut EpollEvent::new(EVENTS, token << END_BITS | end.number()))
         });
         match (outcome, asked) {
-            (Ok(Ok(_)), Err(errno)) => self.close(token, Outcome::Failed(Party::Client, errno), true),
-            (Ok(Ok(more)), Ok(())) => {
+            (Ok(_), Err(errno)) => self.close(token, Outcome::Failed(Party::Client, errno), true),
+            (Ok(more), Ok(())) => {
                 if more && !link.queued {
                     link.queued = true;
                     self.turns.push_back(token);
@@ -469,8 +520,38 @@ impl Worker {
                     self.arm(token);
                 }
             }
-            (Ok(Err(outcome)), _) => self.close(token, outcome, false),
-            (Err(_), _) => self.close(token, Outcome::Failed(Party::Client, Errno::EIO), true),
+            (Err(outcome), _) => self.finish(token, outcome),
+        }
+    }
+
+    /// The link is over. After a failure its sides are reset, once their peers have what was sent to them.
+    fn finish(&mut self, token: Token, outcome: Outcome) {
+        let Some(link) = self.links.get_mut(token) else { return };
+        if outcome == Outcome::Complete {
+            return self.close(token, outcome, false);
+        }
+        let closing = Closing { outcome, at_risk: link.at_risk(), progressed: Instant::now(), pause: CLOSE_PAUSES[0] };
+        link.state = State::Closing(closing);
+        self.shared.stats.count(link);
+        for flow in &mut link.flows {
+            flow.load.release(&mut self.pipes);
+        }
+        self.check_closing(token);
+    }
+
+    fn check_closing(&mut self, token: Token) {
+        let Some(link) = self.links.get_mut(token) else { return };
+        let at_risk = link.at_risk();
+        let State::Closing(closing) = &mut link.state else { return };
+        let now = Instant::now();
+        if at_risk < closing.at_risk {
+            (closing.at_risk, closing.progressed) = (at_risk, now);
+        }
+        let outcome = closing.outcome;
+        if at_risk == 0 || now >= closing.progressed + CLOSE_TIMEOUT {
+            self.close(token, outcome, true);
+        } else {
+            self.arm(token);
         }
     }
 
@@ -483,6 +564,7 @@ impl Worker {
             State::Connecting { since, .. } => bound(*since, options.connect_timeout),
             State::Joined if link.may_miss() => bound(link.progressed, LINGER),
             State::Joined => bound(link.progressed, options.idle_timeout),
+            State::Closing(closing) => Some(Instant::now() + closing.pause),
         };
         let mirrors = link.taps().filter_map(|tap| bound(tap.connecting()?, options.connect_timeout));
         link.deadline = mirrors.chain(own).min();
@@ -502,40 +584,60 @@ impl Worker {
                 continue;
             }
             link.timer = None;
-            self.arm(token);
-            let Some(link) = self.links.get_mut(token) else { continue };
-            if link.deadline.is_none_or(|deadline| deadline > now) {
-                continue;
-            }
-            let limit = self.shared.options.connect_timeout;
-            let mut late = false;
-            for tap in link.taps_mut() {
-                if !limit.is_zero() && tap.connecting().is_some_and(|since| since + limit <= now) {
-                    tap.fail(Errno::ETIMEDOUT);
-                    late = true;
-                }
-            }
-            match link.state {
-                _ if late => {
-                    self.arm(token);
-                    self.drive(token);
-                }
-                State::Connecting { .. } => {
-                    self.shared.stats.connect_timeouts.add(1);
-                    self.refused(token);
-                }
-                State::Joined if link.may_miss() => self.close(token, Outcome::Complete, false),
-                State::Joined => {
-                    self.shared.stats.idle_timeouts.add(1);
-                    self.close(token, Outcome::Idle, false);
-                }
-            }
+            self.contain(Some(token), |worker| worker.check_deadline(token, now));
         }
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
             if let Some(listener) = &self.listener {
                 let _ = self.epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER));
             }
+        }
+    }
+
+    fn check_deadline(&mut self, token: Token, now: Instant) {
+        let Some(link) = self.links.get_mut(token) else { return };
+        if link.deadline.is_some_and(|deadline| deadline <= now)
+            && let State::Closing(closing) = &mut link.state
+        {
+            closing.pause = (closing.pause * 2).min(CLOSE_PAUSES[1]);
+            return self.check_closing(token);
+        }
+        self.arm(token);
+        let Some(link) = self.links.get_mut(token) else { return };
+        if link.deadline.is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let limit = self.shared.options.connect_timeout;
+        let mut late = false;
+        for tap in link.taps_mut() {
+            if !limit.is_zero() && tap.connecting().is_some_and(|since| since + limit <= now) {
+                tap.fail(Errno::ETIMEDOUT);
+                late = true;
+            }
+        }
+        match link.state {
+            _ if late => {
+                self.arm(token);
+                self.drive(token);
+            }
+            State::Connecting { .. } => {
+                self.shared.stats.connect_timeouts.add(1);
+                self.refused(token);
+            }
+            State::Joined if link.may_miss() => {
+                let outcome = link.outcome();
+                self.finish(token, outcome);
+            }
+            State::Joined => {
+                if link.is_moving() {
+                    link.progressed = now;
+                    return self.arm(token);
+                }
+                link.reset_incomplete();
+                self.shared.stats.idle_timeouts.add(1);
+                self.close(token, Outcome::Idle, false);
+            }
+            State::Closing(_) => {}
         }
     }
 
