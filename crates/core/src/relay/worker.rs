@@ -571,7 +571,9 @@ impl Worker {
         if let Some(deadline) = link.deadline
             && link.timer.is_none_or(|timer| deadline < timer)
         {
-            link.timer = Some(deadline);
+            if let Some(later) = link.timer.replace(deadline) {
+                self.timers.cancel(later, token);
+            }
             self.timers.set(deadline, token);
         }
     }
@@ -643,6 +645,9 @@ impl Worker {
 
     fn close(&mut self, token: Token, outcome: Outcome, reset: bool) {
         if let Some(link) = self.links.remove(token) {
+            if let Some(timer) = link.timer {
+                self.timers.cancel(timer, token);
+            }
             self.end(link, outcome, reset);
         }
     }
@@ -692,5 +697,39 @@ fn party(end: End) -> Party {
         End::Client => Party::Client,
         End::Target => Party::Target,
         End::Tap(at) => Party::Tap(at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_ends_leaves_no_timer() {
+        let mut options = RelayOptions::joining();
+        options.idle_timeout = Duration::from_secs(60);
+        let mailbox = Arc::new(Mailbox::new().expect("a mailbox"));
+        let mut worker = Worker::new(0, Arc::new(Shared::new(options)), None, mailbox).expect("a worker");
+        for name in 0..100 {
+            let side = || {
+                let (one, _) = std::os::unix::net::UnixStream::pair().expect("a pair");
+                crate::reactor::NonBlocking::new(one.into()).expect("a socket")
+            };
+            // Their peers are gone: both flows end in the first turn.
+            worker.join(
+                name,
+                Join {
+                    client: side(),
+                    target: Some(side()),
+                    first: [Vec::new(), Vec::new()],
+                    one_way: false,
+                    sinks: Vec::new(),
+                    policy: super::super::options::Policy::Block,
+                    ended: Box::new(|_| {}),
+                },
+            );
+        }
+        assert!(worker.links.is_empty());
+        assert!(worker.timers.is_empty(), "{} entries", worker.timers.len());
     }
 }
