@@ -640,7 +640,10 @@ export declare function remaining(token: number): number
 /** What the transfer has done so far. */
 export declare function report(token: number): TransferReport
 
-/** The request headers that decide, where they were sent. */
+/**
+ * What one request is decided by: its headers, where they were sent, and what its response has in place of the options of
+ * the site.
+ */
 export interface RequestConditions {
   ifMatch?: string
   ifNoneMatch?: string
@@ -650,16 +653,18 @@ export interface RequestConditions {
   range?: string
   cacheControl?: string
   acceptEncoding?: string
-}
-
-/** The part of the file that a request is for, as if it were the whole. Checked by the caller: integers from 0 up. */
-export interface RequestSlice {
-  /** First byte. */
-  start: number
-  /** Last byte; absent: to the end. */
+  /** First byte of the stretch of the file that is served as if it were the whole. Default 0. */
+  start?: number
+  /** Its last byte. Default: the end of the file. */
   last?: number
-  /** The longest answer to a single range, in bytes; absent: no limit. */
+  /** The longest answer to a single range, in bytes. Default: no limit. */
   maxRangeLength?: number
+  /** `max-age` in seconds. */
+  maxAge?: number
+  /** The entity tag that the response has, with its quotes. */
+  etag?: string
+  /** `Last-Modified` that the response has. */
+  lastModified?: string
 }
 
 /** Asks for another size; returns what it is then. */
@@ -670,13 +675,13 @@ export declare function resizePipe(token: number, size: number): number
  * disk, ask `respondLater`. Else the answer is the current one until the next call: 0 is an answer like no other, and
  * every other number is the same answer each time, so that `describeCurrent` need be asked for it only once.
  */
-export declare function respond(site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null, slice?: RequestSlice | undefined | null): number
+export declare function respond(site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null): number
 
 /**
  * Answers a request on a thread that may wait for the disk: the event of `request` has the `answer`, and the `token` of
  * its transfer if it has one.
  */
-export declare function respondLater(request: number, site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null, slice?: RequestSlice | undefined | null): void
+export declare function respondLater(request: number, site: number, path: string, encoded: boolean, headOnly: boolean, rootIndex: number, conditions?: RequestConditions | undefined | null): void
 
 /** Connections that were taken have ended. */
 export declare function returnConnections(token: number, count: number): void

@@ -10,8 +10,17 @@ import { invalid, type ZerosendError } from './errors.js';
 import { cacheOption } from './file-cache.js';
 import { keepHalfOpen } from './half-open.js';
 import { isPlainResponse } from './internals.js';
+import type { RequestConditions } from './native.js';
 import { sendBody } from './response.js';
-import { type Answer, conditionsOf, DEFAULT_CACHE, Site, type SiteOptions, varyWithEncoding } from './site.js';
+import {
+  type Answer,
+  conditionsOf,
+  DEFAULT_CACHE,
+  Site,
+  type SiteOptions,
+  unconditional,
+  varyWithEncoding,
+} from './site.js';
 import { otherNames } from './static/names.js';
 import { rootPath } from './static/options.js';
 import { decodePath, withSlash } from './static/paths.js';
@@ -19,11 +28,15 @@ import { type Road, type StaticStatistics, Statistics } from './static/statistic
 
 export interface StaticHandlerOptions extends SiteOptions {
   /**
-   * False makes it a miss. Asked for the path of the request (decoded, below the mount), and again for that of the file
-   * when it is another (an index, an extension, a fallback). Default: all are allowed.
+   * False makes it a miss; a promise is awaited. Asked for the path of the request (decoded, below the mount), and again for
+   * that of the file when it is another (an index, an extension, a fallback). Default: all are allowed.
    */
-  allowedPath?: ((path: string, request: IncomingMessage) => boolean) | undefined;
-  /** Has the last word on the headers, for every response that has a file: 200, 206, 304. */
+  allowedPath?: ((path: string, request: IncomingMessage) => boolean | Promise<boolean>) | undefined;
+  /**
+   * Has the last word on the headers, for every response that has a file: 200, 206, 304. What was set on the response before
+   * stays, but for the length, range and coding of what is sent; preconditions are compared with an `ETag` or
+   * `Last-Modified` that was set, and are heeded, as ranges are, where the status is 200.
+   */
   setHeaders?: ((response: ServerResponse, path: string, stat: Stats) => void) | undefined;
   /** Called with the file before it is sent, and awaited; what it throws goes to `next`, or is a 500. */
   onFile?: ((path: string, stat: Stats) => void | Promise<void>) | undefined;
@@ -33,7 +46,8 @@ export interface StaticHandlerOptions extends SiteOptions {
 export interface StaticHandler {
   /**
    * Answers GET and HEAD of files. With `next`, everything that is no file is left to it: other methods, names that are
-   * missing or refused; it is called with an error when the disk fails. Without, they are 404, 403, 405 and 500.
+   * missing or refused; it is called with an error when the disk fails. It is called once, and what it throws is thrown to
+   * the caller, or is an uncaught exception where the disk was asked first. Without, they are 404, 403, 405 and 500.
    */
   (request: IncomingMessage, response: ServerResponse, next?: (error?: unknown) => void): void;
   /** Counts since it was made, as a copy. */
@@ -41,6 +55,9 @@ export interface StaticHandler {
   /** Lets go of what it holds. Responses under way still end; later requests are misses. */
   close(): void;
 }
+
+/** What describes the content that a 304 does not have, as `send` removes it. */
+const CONTENT_FIELDS = ['content-encoding', 'content-language', 'content-length', 'content-range', 'content-type'];
 
 /** What is decided about a request without a file. */
 const REFUSALS: Partial<Record<Answer['kind'], number>> = { forbidden: 403, 'bad-path': 400, directory: 404 };
@@ -68,7 +85,7 @@ export function createStaticHandler(
   const handler = (request: IncomingMessage, response: ServerResponse, next?: (error?: unknown) => void): void => {
     const exchange = new Exchange(site, options, statistics, request, response, next);
     if (closed) exchange.miss(404);
-    else void exchange.run();
+    else exchange.run();
   };
   return Object.assign(handler, {
     stats: () => statistics.read(),
@@ -111,38 +128,63 @@ class Exchange {
     this.#next = next;
   }
 
-  async run(): Promise<void> {
+  run(): void {
     const { method, url = '/' } = this.#request;
     if (method !== 'GET' && method !== 'HEAD') {
       this.miss(405);
       return;
     }
-    // A client that half-closes while the disk or a callback is asked still wants its answer.
+    const query = url.indexOf('?');
+    const pathname = query === -1 ? url : url.slice(0, query);
+    const { allowedPath, onFile } = this.#options;
+    if (allowedPath === undefined && onFile === undefined) {
+      let answer: Answer | undefined;
+      try {
+        answer = this.#site.respond(pathname, true, method === 'HEAD', this.#conditions());
+      } catch (error) {
+        this.#fail(error);
+        return;
+      }
+      if (answer !== undefined) {
+        this.#finish(answer, staticEngine().holdCurrent(), undefined);
+        return;
+      }
+    }
+    void this.#runLater(pathname, method === 'HEAD');
+  }
+
+  /** As `run`, where a disk or a callback takes its time. */
+  async #runLater(pathname: string, headOnly: boolean): Promise<void> {
+    // A client that half-closes meanwhile still wants its answer.
     const release = keepHalfOpen(this.#response, 'lookups');
+    let finish: () => void;
     let token = 0;
     try {
-      const query = url.indexOf('?');
-      const pathname = query === -1 ? url : url.slice(0, query);
-      const conditions = conditionsOf(this.#request.headers, this.#site.negotiates);
-      let answer = this.#site.respond(pathname, true, method === 'HEAD', conditions);
+      const conditions = this.#conditions();
+      let answer = this.#site.respond(pathname, true, headOnly, conditions);
       if (answer !== undefined) token = staticEngine().holdCurrent();
-      else ({ answer, token } = await this.#site.respondLater(pathname, true, method === 'HEAD', conditions));
-      if (!this.#isAllowed(pathname, answer)) {
-        this.miss(404);
-      } else if (answer.kind === 'response') {
-        const stats = await this.#show(answer);
+      else ({ answer, token } = await this.#site.respondLater(pathname, true, headOnly, conditions));
+      const found = answer;
+      if (await this.#isAllowed(pathname, found)) {
+        const stats = found.kind === 'response' ? await this.#show(found) : undefined;
         const owned = token;
         token = 0;
-        this.#send(answer, owned, stats);
-      } else if (answer.kind === 'redirect') {
-        this.#redirect();
+        finish = () => this.#finish(found, owned, stats);
       } else {
-        this.miss(REFUSALS[answer.kind] ?? 404);
+        finish = () => this.miss(404);
       }
     } catch (error) {
-      this.#fail(error);
+      finish = () => this.#fail(error);
+    }
+    if (token !== 0) staticEngine().release(token);
+    try {
+      finish();
+    } catch (error) {
+      // What a middleware behind this one throws is for whoever hears of uncaught exceptions, and no rejection of ours.
+      queueMicrotask(() => {
+        throw error;
+      });
     } finally {
-      if (token !== 0) staticEngine().release(token);
       release();
     }
   }
@@ -153,14 +195,44 @@ class Exchange {
     else this.#say(status, status === 405 ? { allow: 'GET, HEAD' } : {});
   }
 
-  #isAllowed(pathname: string, answer: Answer): boolean {
+  /** RFC 9110 sections 13.2.1 and 14.2: preconditions and ranges are about a response that would be 200. */
+  #conditions(): RequestConditions | undefined {
+    const { headers } = this.#request;
+    const { negotiates } = this.#site;
+    if (this.#response.statusCode !== 200) return unconditional(headers, negotiates);
+    const conditions = conditionsOf(headers, negotiates);
+    if (conditions === undefined) return undefined;
+    const etag = this.#response.getHeader('etag');
+    const lastModified = this.#response.getHeader('last-modified');
+    if (etag !== undefined) conditions.etag = String(etag);
+    if (lastModified !== undefined) conditions.lastModified = String(lastModified);
+    return conditions;
+  }
+
+  /** Answers, or leaves it to others; whatever `next` throws is the caller's. */
+  #finish(answer: Answer, token: number, stats: Stats | undefined): void {
+    if (answer.kind !== 'response' && answer.kind !== 'redirect') {
+      this.miss(REFUSALS[answer.kind] ?? 404);
+      return;
+    }
+    try {
+      if (answer.kind === 'response') this.#send(answer, token, stats);
+      else this.#redirect();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  async #isAllowed(pathname: string, answer: Answer): Promise<boolean> {
     const { allowedPath } = this.#options;
     if (allowedPath === undefined || answer.kind === 'forbidden' || answer.kind === 'bad-path') return true;
     const name = decodePath(pathname);
-    if (name === undefined || !allowedPath(name, this.#request)) return false;
-    return (
-      answer.kind !== 'response' || otherNames(name, answer, true).every((other) => allowedPath(other, this.#request))
-    );
+    if (name === undefined || !(await allowedPath(name, this.#request))) return false;
+    if (answer.kind !== 'response') return true;
+    for (const other of otherNames(name, answer, true)) {
+      if (!(await allowedPath(other, this.#request))) return false;
+    }
+    return true;
   }
 
   async #show({ file }: Answer): Promise<Stats | undefined> {
@@ -180,7 +252,10 @@ class Exchange {
     }
     try {
       if (response.statusCode === 200) response.statusCode = status;
-      for (const [name, value] of pairs(headers)) response.setHeader(name, value);
+      if (status === 304) for (const name of CONTENT_FIELDS) response.removeHeader(name);
+      for (const [name, value] of pairs(headers)) {
+        if (describesBytes(name, value, answer) || !response.hasHeader(name)) response.setHeader(name, value);
+      }
       this.#options.setHeaders?.(response, file, stats ?? statSync(file));
       if (answer.varies) response.setHeader('vary', varyWithEncoding(response.getHeader('vary')));
     } catch (error) {
@@ -220,6 +295,21 @@ class Exchange {
     for (const name of ['content-encoding', 'content-length', 'content-type']) this.#response.removeHeader(name);
     const text = { 'content-type': 'text/plain; charset=utf-8', 'content-length': String(Buffer.byteLength(body)) };
     this.#response.writeHead(status, { ...headers, ...text }).end(body);
+  }
+}
+
+/** Whether a field is about the very bytes that are sent, so that one that was set before cannot be meant. */
+function describesBytes(name: string, value: string, { encoding }: Answer): boolean {
+  switch (name) {
+    case 'content-length':
+    case 'content-range':
+      return true;
+    case 'content-encoding':
+      return encoding !== undefined;
+    case 'content-type':
+      return value.startsWith('multipart/byteranges');
+    default:
+      return false;
   }
 }
 

@@ -20,7 +20,6 @@ export type SendingOptions = Native.SendingOptions;
 export type SiteSettings = Native.SiteSettings;
 export type SiteAnswer = Native.SiteAnswer;
 export type RequestConditions = Native.RequestConditions;
-export type RequestSlice = Native.RequestSlice;
 export type LimitSettings = Native.LimitSettings;
 export type MountSettings = Native.MountSettings;
 export type ServerSettings = Native.ServerSettings;

@@ -7,7 +7,7 @@ import { parse as parseDuration } from '@lukeed/ms';
 import { ask, staticEngine } from './engine.js';
 import { invalid } from './errors.js';
 import { FileCache, type FileCacheOptions, tokenOf } from './file-cache.js';
-import type { RequestConditions, RequestSlice, SiteAnswer, SiteSettings } from './native.js';
+import type { RequestConditions, SiteAnswer, SiteSettings } from './native.js';
 import type { Method } from './send-file.js';
 
 /** A coding that a file may be stored in beside the plain one, with the suffix `.zst`, `.br`, `.gz`, `.deflate`. */
@@ -83,7 +83,7 @@ export interface SiteOptions {
   symlinks?: 'follow' | 'beneath' | 'deny' | undefined;
 }
 
-/** What one response can have besides: see `reply.sendFile`. */
+/** What a single response can have besides, with another value each time: see `reply.sendFile`. */
 export interface SliceOptions {
   /** First byte of the file; ranges count from here. Default 0. */
   start?: number | undefined;
@@ -151,17 +151,31 @@ export function siteSettings(roots: string[], options: SiteOptions, listing: boo
   return settings;
 }
 
-/** The part of a file that these options ask for; `undefined` for all of it. Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. */
-export function readSlice(options: SliceOptions): RequestSlice | undefined {
-  const start = bytes('start', options.start) ?? 0;
+/** What one response has in place of the options of its site. */
+export type Overrides = Pick<RequestConditions, 'start' | 'last' | 'maxRangeLength' | 'maxAge'>;
+
+/**
+ * The parameters of one response among its `options`; `undefined` without any. `defaults`: where it leaves `maxAge` to those.
+ * Throws `ERR_ZEROSEND_INVALID_ARGUMENT`.
+ */
+export function overridesOf(
+  options: SliceOptions & Pick<SiteOptions, 'maxAge' | 'maxage'>,
+  defaults: Pick<SiteOptions, 'maxAge' | 'maxage'>,
+): Overrides | undefined {
+  const overrides: Overrides = {};
+  const start = bytes('start', options.start);
   const last = bytes('end', options.end);
-  // As @fastify/send: 0 is no limit.
   const longest = bytes('maxContentRangeChunkSize', options.maxContentRangeChunkSize);
-  if (start === 0 && last === undefined && !longest) return undefined;
-  const slice: RequestSlice = { start };
-  if (last !== undefined) slice.last = last;
-  if (longest) slice.maxRangeLength = longest;
-  return slice;
+  if (start) overrides.start = start;
+  if (last !== undefined) overrides.last = last;
+  // As @fastify/send: 0 is no limit.
+  if (longest) overrides.maxRangeLength = longest;
+  if ('maxAge' in options || 'maxage' in options) {
+    const { maxAge, maxage } = { ...defaults, ...options };
+    overrides.maxAge = maxAgeSeconds(maxAge ?? maxage);
+  }
+  for (const _ in overrides) return overrides;
+  return undefined;
 }
 
 function bytes(name: string, value: number | undefined): number | undefined {
@@ -217,42 +231,68 @@ export class Site {
   static readonly #MOST = 4096;
   readonly token: number;
   readonly roots: readonly string[];
-  readonly options: SiteOptions & SliceOptions;
+  readonly options: SiteOptions;
   /** Its answers depend on `Accept-Encoding`. */
   readonly negotiates: boolean;
   readonly #answers = new Map<number, Answer>();
-  readonly #slice: RequestSlice | undefined;
+  readonly #listing: boolean;
+  #parts: Site[] | undefined;
+  #users = 0;
+  #closed = false;
 
   /** @param listing directories are to be listed: without a slash they are found as directories, whatever index they have. */
-  constructor(roots: string[], options: SiteOptions & SliceOptions, listing = false) {
+  constructor(roots: string[], options: SiteOptions, listing = false) {
     const settings = siteSettings(roots, options, listing);
-    this.#slice = readSlice(options);
     this.roots = roots;
     this.options = options;
+    this.#listing = listing;
     this.negotiates = settings.preCompressed.length > 0;
     this.token = staticEngine().openSite(settings);
     abandoned.register(this, this.token, this);
   }
 
-  /** Lets it go; requests under way still end. */
+  /** Closes it when nobody uses it any more; requests under way still end. */
   close(): void {
+    this.#closed = true;
+    if (this.#users === 0) this.#release();
+  }
+
+  /** Keeps it open, though it is closed meanwhile, until the returned function is called once. */
+  use(): () => void {
+    this.#users += 1;
+    return () => {
+      this.#users -= 1;
+      if (this.#closed && this.#users === 0) this.#release();
+    };
+  }
+
+  /**
+   * A site for each of its roots, in order and without the fallback, which is no root's own; then itself if it has one. They
+   * close with it.
+   */
+  parts(): readonly Site[] {
+    const { fallback, ...options } = this.options;
+    this.#parts ??= this.roots.map((root) => new Site([root], options, this.#listing));
+    return fallback === undefined ? this.#parts : [...this.#parts, this];
+  }
+
+  #release(): void {
     abandoned.unregister(this);
     staticEngine().release(this.token);
+    for (const part of this.#parts ?? []) part.close();
   }
 
   /**
    * The answer to a request, at once, or `undefined` when the disk must be asked first: see {@link Site.respondLater}. Its
-   * transfer, if it has bytes to send, is the engine's current one: hold it before anything else is asked. `slice`: the part
-   * of the file to serve; default: that of the site's options.
+   * transfer, if it has bytes to send, is the engine's current one: hold it before anything else is asked.
    */
   respond(
     path: string,
     encoded: boolean,
     headOnly: boolean,
     conditions: RequestConditions | undefined,
-    slice: RequestSlice | undefined = this.#slice,
   ): Answer | undefined {
-    const id = staticEngine().respond(this.token, path, encoded, headOnly, 0, conditions, slice);
+    const id = staticEngine().respond(this.token, path, encoded, headOnly, 0, conditions);
     if (id < 0) return undefined;
     if (id === 0) return this.#complete(staticEngine().describeCurrent());
     let answer = this.#answers.get(id);
@@ -270,10 +310,9 @@ export class Site {
     encoded: boolean,
     headOnly: boolean,
     conditions: RequestConditions | undefined,
-    slice: RequestSlice | undefined = this.#slice,
   ): Promise<{ answer: Answer; token: number }> {
     const event = await ask((number) =>
-      staticEngine().respondLater(number, this.token, path, encoded, headOnly, 0, conditions, slice),
+      staticEngine().respondLater(number, this.token, path, encoded, headOnly, 0, conditions),
     );
     return { answer: this.#complete(event.answer as SiteAnswer), token: event.token ?? 0 };
   }
@@ -297,8 +336,26 @@ export function varyWithEncoding(current: unknown): string {
   return staticEngine().mergeVary(value) ?? (value as string);
 }
 
-/** The request headers that decide, or `undefined` when there are none. `negotiates`: the coding is one of them. */
-export function conditionsOf(headers: IncomingHttpHeaders, negotiates: boolean): RequestConditions | undefined {
+/** What decides about a file whose response is not the 200 that preconditions and ranges are about. */
+export function unconditional(
+  headers: IncomingHttpHeaders,
+  negotiates: boolean,
+  overrides?: Overrides,
+): RequestConditions | undefined {
+  const acceptEncoding = negotiates ? headers['accept-encoding'] : undefined;
+  if (acceptEncoding === undefined) return overrides;
+  return { ...overrides, acceptEncoding: acceptEncoding as string };
+}
+
+/**
+ * The request headers that decide, and the overrides, or `undefined` when there are none. `negotiates`: the coding is one of
+ * them.
+ */
+export function conditionsOf(
+  headers: IncomingHttpHeaders,
+  negotiates: boolean,
+  overrides?: Overrides,
+): RequestConditions | undefined {
   const acceptEncoding = negotiates ? headers['accept-encoding'] : undefined;
   const range = headers.range;
   const ifNoneMatch = headers['if-none-match'];
@@ -313,9 +370,9 @@ export function conditionsOf(headers: IncomingHttpHeaders, negotiates: boolean):
     ifUnmodifiedSince === undefined &&
     acceptEncoding === undefined
   ) {
-    return undefined;
+    return overrides;
   }
-  const conditions: RequestConditions = {};
+  const conditions: RequestConditions = { ...overrides };
   if (acceptEncoding !== undefined) conditions.acceptEncoding = acceptEncoding as string;
   if (range !== undefined) conditions.range = range;
   if (ifNoneMatch !== undefined) conditions.ifNoneMatch = ifNoneMatch;

@@ -1,6 +1,10 @@
 /** Functions of the application that stand behind ours: what they return, throw and call is what it is without us. */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+
 import test, { type ExecutionContext } from 'ava';
 import fastify, { type FastifyInstance } from 'fastify';
+import { createStaticHandler } from 'zerosend';
 import fastifyStatic, { type FastifyStaticOptions, frontDoor } from 'zerosend/fastify';
 
 import { patternFile, scratch, until } from '../support/files.js';
@@ -115,3 +119,86 @@ test('the front door asks for request ids as the application does', async (t) =>
   t.is(owners.length, 2);
   t.is(owners[0], owners[1]);
 });
+
+for (const front of ['plugin', 'handler'] as const) {
+  test(`${front}: an async allowedPath is awaited`, async (t) => {
+    const allowedPath = async (path: string) => {
+      await null;
+      return !path.endsWith('a.txt');
+    };
+    const root = scratch(t);
+    patternFile(root, 'a.txt', 10);
+    patternFile(root, 'b.txt', 10);
+    const app = fastify();
+    t.teardown(() => app.close());
+    if (front === 'plugin') {
+      await app.register(fastifyStatic, { root, allowedPath, extensions: ['txt'] });
+    } else {
+      const handler = createStaticHandler(root, { allowedPath, extensions: ['txt'] });
+      app.get('/*', (request, reply) => {
+        reply.hijack();
+        handler(request.raw, reply.raw);
+      });
+    }
+    const statuses = ['/a.txt', '/a', '/b.txt', '/b'].map(async (url) => (await app.inject(url)).statusCode);
+    t.deepEqual(await Promise.all(statuses), [404, 404, 200, 200]);
+  });
+}
+
+/** What a process sees whose application throws, with our functions before it or without. */
+const SCRIPT = `
+import http from 'node:http';
+import { createStaticHandler, frontDoor } from 'zerosend';
+const [front, how, root, path, headers] = process.argv.slice(1);
+const seen = [];
+const say = (what) => (error) => seen.push(what + ': ' + error.message);
+process.on('uncaughtException', (error, origin) => say(origin)(error));
+const fail = () => { throw new Error('of the application'); };
+const application = how === 'throws' ? fail : async () => fail();
+let calls = 0;
+const listener = (request, response) => {
+  calls += 1;
+  setTimeout(() => response.end('application'), 100);
+  return application(request, response);
+};
+let server = http.createServer(front === 'capture' ? { captureRejections: true } : {});
+if (front.startsWith('handler')) {
+  const options = front === 'handler with a callback' ? { onFile: async () => {} } : {};
+  const handler = createStaticHandler(root, options);
+  // As a router would, which does not look at what next() returns.
+  server.on('request', (request, response) => handler(request, response, () => listener(request, response)));
+} else {
+  if (front === 'door') frontDoor(server, { root });
+  server.on('request', listener);
+}
+server.listen(0, '127.0.0.1', async () => {
+  const response = await fetch('http://127.0.0.1:' + server.address().port + path, JSON.parse(headers));
+  const text = await response.text();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  console.log(JSON.stringify({ calls, seen, status: response.status, text }));
+  process.exit();
+});
+`;
+
+for (const how of ['throws', 'rejects'] as const) {
+  test(`an application that ${how} behind a static handler is called once, and its error is uncaught`, async (t) => {
+    const root = scratch(t);
+    patternFile(root, 'a.txt', 10);
+    const run = promisify(execFile);
+    const requests: [path: string, init: RequestInit][] = [
+      ['/missing', {}],
+      ['/a.txt', { method: 'POST', body: 'body' }],
+    ];
+    for (const [path, init] of requests) {
+      const results = ['none', 'handler', 'handler with a callback', 'door'].map(async (front) => {
+        const args = ['--input-type=module', '-e', SCRIPT, '--', front, how, root, path, JSON.stringify(init)];
+        const { stdout } = await run(process.execPath, args);
+        return JSON.parse(stdout);
+      });
+      const [without, ...others] = await Promise.all(results);
+      t.is(without.calls, 1);
+      t.is(without.seen.length, 1);
+      for (const other of others) t.deepEqual(other, without, path);
+    }
+  });
+}

@@ -1,6 +1,6 @@
 /** The native engine and the portable one side by side, asked the same. */
 import { ask, engine, type StaticEngine } from '../../dist/lib/engine.js';
-import type { NativeEvent, RequestConditions, RequestSlice, SiteAnswer, SiteSettings } from '../../dist/lib/native.js';
+import type { NativeEvent, RequestConditions, SiteAnswer, SiteSettings } from '../../dist/lib/native.js';
 import { PortableEngine } from '../../dist/lib/portable/engine.js';
 
 export interface Question {
@@ -10,8 +10,6 @@ export interface Question {
   headOnly?: boolean;
   /** `ETAG` and `DATE` in a value stand for what the engine itself says of the file, `OPAQUE` for the tag without `W/`. */
   conditions?: RequestConditions;
-  /** Default: that of the site. */
-  slice?: RequestSlice | undefined;
 }
 
 type Comparable = Omit<SiteAnswer, 'headers'> & { headers: string };
@@ -51,18 +49,19 @@ const portable: Asking = {
 /** One site in both engines. */
 export class Both {
   readonly #sites: [number, number];
+  readonly #overrides: RequestConditions | undefined;
 
-  readonly #slice: RequestSlice | undefined;
-
-  constructor(settings: SiteSettings, slice?: RequestSlice) {
-    this.#slice = slice;
+  /** @param overrides what every question has besides its own conditions. */
+  constructor(settings: SiteSettings, overrides?: RequestConditions) {
+    this.#overrides = overrides;
     this.#sites = [native.engine.openSite(settings), portable.engine.openSite(settings)];
   }
 
   /** What the native engine says, and what the portable one does. */
   async ask(question: Question): Promise<[Said, Said]> {
-    const sliced = { slice: this.#slice, ...question };
-    return await Promise.all([say(native, this.#sites[0], sliced), say(portable, this.#sites[1], sliced)]);
+    const conditions = { ...this.#overrides, ...question.conditions };
+    const whole = { ...question, conditions };
+    return await Promise.all([say(native, this.#sites[0], whole), say(portable, this.#sites[1], whole)]);
   }
 
   close(): void {
@@ -106,15 +105,11 @@ async function say(asking: Asking, site: number, question: Question): Promise<Sa
 async function fill(asking: Asking, site: number, question: Question): Promise<RequestConditions> {
   const { conditions = {}, path, encoded } = question;
   if (!/ETAG|OPAQUE|DATE/.test(JSON.stringify(conditions))) return conditions;
-  const { acceptEncoding } = conditions;
-  const plain = acceptEncoding === undefined ? {} : { acceptEncoding };
-  const whole = {
-    path,
-    headOnly: true,
-    conditions: plain,
-    slice: question.slice,
-    ...(encoded === undefined ? {} : { encoded }),
-  };
+  const { acceptEncoding, start, last, maxRangeLength, maxAge, etag: tag, lastModified } = conditions;
+  const overrides = { acceptEncoding, start, last, maxRangeLength, maxAge, etag: tag, lastModified };
+  const given = Object.entries(overrides).filter(([, value]) => value !== undefined);
+  const plain: RequestConditions = Object.fromEntries(given);
+  const whole = { path, headOnly: true, conditions: plain, ...(encoded === undefined ? {} : { encoded }) };
   const key = JSON.stringify([site, whole]);
   // No file changes while questions are asked.
   let validators = asking.validators.get(key);
@@ -125,9 +120,11 @@ async function fill(asking: Asking, site: number, question: Question): Promise<R
     asking.validators.set(key, validators);
   }
   const { etag, date } = validators;
-  const filled = Object.entries(conditions).map(([name, text]) => [
+  const fillIn = (text: string) =>
+    text.replaceAll('ETAG', etag).replaceAll('OPAQUE', etag.replace('W/', '')).replaceAll('DATE', date);
+  const filled = Object.entries(conditions).map(([name, value]) => [
     name,
-    (text as string).replaceAll('ETAG', etag).replaceAll('OPAQUE', etag.replace('W/', '')).replaceAll('DATE', date),
+    typeof value === 'string' ? fillIn(value) : value,
   ]);
   return Object.fromEntries(filled);
 }
@@ -135,9 +132,9 @@ async function fill(asking: Asking, site: number, question: Question): Promise<R
 async function answerOf(
   { engine, ask }: Asking,
   site: number,
-  { path, encoded = true, headOnly = false, conditions, slice }: Question,
+  { path, encoded = true, headOnly = false, conditions }: Question,
 ): Promise<{ answer: SiteAnswer; token: number }> {
-  const event = await ask((number) => engine.respondLater(number, site, path, encoded, headOnly, 0, conditions, slice));
+  const event = await ask((number) => engine.respondLater(number, site, path, encoded, headOnly, 0, conditions));
   return { answer: event.answer as SiteAnswer, token: event.token ?? 0 };
 }
 

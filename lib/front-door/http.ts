@@ -69,9 +69,10 @@ export function frontDoor(server: Server, options: FrontDoorOptions): FrontDoor 
     if (except.length > 0 && engine().matchesRoute(except, pathname)) return next();
     if (mount?.private === true && hasCredentials(request.headers)) return next();
     request.url = url.slice((mount?.prefix.length ?? 1) - 1);
-    Object.assign(request, { originalUrl: url });
+    const mounted = Object.assign(request, { originalUrl: url }) as IncomingMessage & { originalUrl?: string };
     handler(request, response, (error) => {
       request.url = url;
+      delete mounted.originalUrl;
       if (error === undefined) next();
       else fail(response);
     });

@@ -14,8 +14,9 @@ export class CachePolicy {
   /** The first that matches decides; without a value there is no header. */
   readonly #rules: { pattern: Glob; value: string | undefined }[];
   readonly #hashed: boolean;
-  /** For all others; `undefined`: no header. */
-  readonly #otherwise: string | undefined;
+  /** Seconds, for all others; `undefined`: no header. */
+  readonly #maxAge: number | undefined;
+  readonly #immutable: boolean;
 
   /** @param wrong makes the error for a pattern that is none. */
   constructor(
@@ -29,14 +30,17 @@ export class CachePolicy {
       return { pattern: glob, value };
     });
     this.#hashed = settings.immutableHashed;
-    if (maxAge !== undefined) this.#otherwise = `public, max-age=${maxAge}${immutable ? ', immutable' : ''}`;
+    this.#maxAge = maxAge;
+    this.#immutable = immutable;
   }
 
-  /** The value for the file at `path` (relative, without the suffix of a coding). */
-  value(path: string): string | undefined {
+  /** The value for the file at `path` (relative, without the suffix of a coding). `maxAge`: in place of the site's. */
+  value(path: string, maxAge: number | undefined): string | undefined {
     const rule = this.#rules.find(({ pattern }) => pattern.matches(path));
     if (rule !== undefined) return rule.value;
-    return this.#hashed && hasContentHash(path) ? HASHED : this.#otherwise;
+    if (this.#hashed && hasContentHash(path)) return HASHED;
+    if (this.#maxAge === undefined) return undefined;
+    return `public, max-age=${maxAge ?? this.#maxAge}${this.#immutable ? ', immutable' : ''}`;
   }
 }
 

@@ -6,14 +6,12 @@
  */
 import type { StaticEngine } from '../engine.js';
 import { failure } from '../errors.js';
-import type { NativeEvent, RequestConditions, RequestSlice, SiteAnswer, SiteSettings } from '../native.js';
+import type { NativeEvent, RequestConditions, SiteAnswer, SiteSettings } from '../native.js';
 import { mergeVary } from './negotiation.js';
 import { close } from './open-file.js';
 import { lengthOf } from './plan.js';
 import { type Outcome, Site } from './site.js';
 import { Transfer } from './transfer.js';
-
-const WHOLE: RequestSlice = { start: 0 };
 
 export class PortableEngine implements StaticEngine {
   readonly mergeVary: typeof mergeVary = mergeVary;
@@ -51,10 +49,9 @@ export class PortableEngine implements StaticEngine {
     headOnly: boolean,
     rootIndex: number,
     conditions?: RequestConditions | null,
-    slice?: RequestSlice | null,
   ): void {
     this.#site(token)
-      .respond({ path, encoded, headOnly, rootIndex, conditions: conditions ?? {}, slice: slice ?? WHOLE })
+      .respond({ path, encoded, headOnly, rootIndex, conditions: conditions ?? {} })
       .then(
         (outcome) => this.#tell({ request, ...this.#answer(outcome) }),
         (error: NodeJS.ErrnoException) => this.#tell({ request, error }),

@@ -11,7 +11,7 @@
  */
 import { randomBytes } from 'node:crypto';
 
-import type { RequestSlice } from '../native.js';
+import type { RequestConditions } from '../native.js';
 import { evaluate, rangeApplies, type Validators } from './conditional.js';
 import * as date from './date.js';
 import * as etag from './etag.js';
@@ -20,7 +20,6 @@ import { SUFFIXES } from './negotiation.js';
 import type { OpenFile } from './open-file.js';
 import { type ByteRange, decide, type RangeDecision } from './range.js';
 import type { Encoding, SiteOptions } from './settings.js';
-import type { Request } from './site.js';
 
 /** A file that was found. */
 export interface Found {
@@ -44,31 +43,36 @@ export interface Response {
 export function plan(
   { file, path, encoding }: Found,
   contentTag: string | undefined,
-  request: Pick<Request, 'headOnly' | 'conditions' | 'slice'>,
+  headOnly: boolean,
+  conditions: RequestConditions,
   options: SiteOptions,
 ): Response {
-  const { headOnly, conditions, slice } = request;
   const { size, mtimeNs } = file.meta;
   const mtimeMs = etag.nodeMtimeMs(mtimeNs);
   const modified = Math.floor(mtimeMs / 1000);
   const plainPath = encoding === undefined ? path : path.slice(0, -SUFFIXES[encoding].length);
+  const ownTag = options.etag ? (contentTag ?? etag.weak(size, mtimeMs)) : undefined;
+  const ownDate = options.lastModified ? modified : undefined;
+  const given = conditions.lastModified;
   const validators: Validators = {
-    etag: options.etag ? (contentTag ?? etag.weak(size, mtimeMs)) : undefined,
-    lastModified: options.lastModified ? modified : undefined,
+    etag: conditions.etag ?? ownTag,
+    lastModified: given === undefined ? ownDate : date.parse(given),
   };
-  const length = sliceLength(slice, size);
+  const { start = 0 } = conditions;
+  const length = sliceLength(start, conditions.last, size);
   const verdict = evaluate(conditions, validators, options.conformance);
   if (verdict === 'precondition-failed') return { status: 412, headers: [], body: [] };
-  const decision = verdict === 'proceed' ? decideRange(request, options, validators, length) : 'whole';
+  const decision = verdict === 'proceed' ? decideRange(headOnly, conditions, options, validators, length) : 'whole';
   if (decision === 'unsatisfiable') {
     return { status: 416, headers: ['content-range', `bytes */${length}`], body: [] };
   }
 
   const headers: string[] = [];
-  const cacheControl = options.caching.value(plainPath);
+  const cacheControl = options.caching.value(plainPath, conditions.maxAge);
   if (options.acceptRanges) headers.push('accept-ranges', 'bytes');
   if (cacheControl !== undefined) headers.push('cache-control', cacheControl);
-  if (options.lastModified) headers.push('last-modified', date.format(modified));
+  if (given !== undefined) headers.push('last-modified', given);
+  else if (ownDate !== undefined) headers.push('last-modified', date.format(ownDate));
   if (validators.etag !== undefined) headers.push('etag', validators.etag);
   if (options.preCompressed.length > 0) headers.push('vary', 'accept-encoding');
   if (verdict === 'not-modified') return { status: 304, headers, body: [] };
@@ -76,7 +80,7 @@ export function plan(
   if (encoding !== undefined) headers.push('content-encoding', encoding);
   // `@fastify/static` types a compressed variant even with the option off.
   const typed = options.contentType || (encoding !== undefined && options.conformance === 'fastify-static');
-  const body = withBody(decision, slice.start, length, typed ? contentType(plainPath) : undefined, headers);
+  const body = withBody(decision, start, length, typed ? contentType(plainPath) : undefined, headers);
   headers.push('content-length', String(lengthOf(body)));
   return { status: decision === 'whole' ? 200 : 206, headers, body: headOnly ? [] : body };
 }
@@ -87,20 +91,20 @@ export function lengthOf(body: Response['body']): number {
 }
 
 /** How much of a file of `size` bytes is treated as if it were the whole. */
-function sliceLength({ start, last }: RequestSlice, size: number): number {
+function sliceLength(start: number, last: number | undefined, size: number): number {
   const rest = Math.max(0, size - start);
   return last === undefined ? rest : Math.min(rest, Math.max(0, last + 1 - start));
 }
 
 function decideRange(
-  { headOnly, conditions, slice }: Pick<Request, 'headOnly' | 'conditions' | 'slice'>,
+  headOnly: boolean,
+  conditions: RequestConditions,
   options: SiteOptions,
   validators: Validators,
   size: number,
 ): RangeDecision {
-  const { range, ifRange } = conditions;
+  const { range, ifRange, maxRangeLength = Number.POSITIVE_INFINITY } = conditions;
   const { conformance } = options;
-  const { maxRangeLength = Number.POSITIVE_INFINITY } = slice;
   // RFC 9110 section 14.2: a range is defined for GET only. `@fastify/send` heeds it on HEAD too.
   const heeded = options.acceptRanges && (!headOnly || conformance === 'fastify-static');
   if (range === undefined || !heeded || !rangeApplies(ifRange, validators, conformance)) return 'whole';

@@ -9,7 +9,7 @@
  *
  * A root is not held open, so there is no looking whether it was replaced.
  */
-import type { RequestConditions, RequestSlice, SiteSettings } from '../native.js';
+import type { RequestConditions, SiteSettings } from '../native.js';
 import { ContentTags } from './content-tag.js';
 import { preferences, SUFFIXES } from './negotiation.js';
 import { close } from './open-file.js';
@@ -30,8 +30,6 @@ export interface Request {
   /** The root to begin with. */
   rootIndex: number;
   conditions: RequestConditions;
-  /** The part of the file to serve. */
-  slice: RequestSlice;
 }
 
 /** The answer to a request. Of a response the file is open, and whoever has the answer closes it. */
@@ -92,8 +90,9 @@ export class Site {
   async #plan(found: Found, rootIndex: number, request: Request): Promise<Outcome> {
     const { contentTags, etag } = this.#options;
     try {
-      const tag = contentTags && etag ? await this.#tags.of(found.file) : undefined;
-      const response = plan(found, tag, request, this.#options);
+      const tag =
+        contentTags && etag && request.conditions.etag === undefined ? await this.#tags.of(found.file) : undefined;
+      const response = plan(found, tag, request.headOnly, request.conditions, this.#options);
       return { kind: 'response', found, rootIndex, ...response };
     } catch (error) {
       close(found.file.handle);

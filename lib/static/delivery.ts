@@ -18,14 +18,13 @@ import { isPlainResponse } from '../internals.js';
 import type { RequestConditions } from '../native.js';
 import { IS_LINUX } from '../platform.js';
 import { CURRENT, sendBody } from '../response.js';
-import { type Answer, conditionsOf, type Site, varyWithEncoding } from '../site.js';
+import { type Answer, conditionsOf, type Overrides, type Site, unconditional, varyWithEncoding } from '../site.js';
 import { FST_STATIC_FORBIDDEN_PATH, FST_STATIC_INVALID_OPTION_VALUE } from './errors.js';
 import { httpError } from './http-error.js';
 import { asJson, isListName, type ListOptionsJsonFormat, listDirectory, withLinks } from './list.js';
 import { otherNames } from './names.js';
 import type { FastifyStaticOptions, ReplyOptions } from './options.js';
 import { decodePath, withSlash } from './paths.js';
-import type { Sites } from './sites.js';
 import type { Road, Statistics } from './statistics.js';
 
 /** A name that is asked for. */
@@ -39,22 +38,22 @@ export interface Wanted {
   /** Without a root: `pathname` is absolute in the file system. */
   unrooted?: boolean;
   options?: ReplyOptions | undefined;
+  /** What the response has in place of the options of its site. */
+  overrides?: Overrides | undefined;
 }
 
 /** Answers replies for one registration. */
 export class Delivery {
   readonly #options: FastifyStaticOptions;
-  readonly #sites: Sites;
   readonly #statistics: Statistics;
   readonly #prefix: string;
   /** Every response has to be shown to the application before it is sent. */
   readonly #watched: boolean;
   readonly #list: ListOptionsJsonFormat | undefined;
 
-  constructor(options: FastifyStaticOptions, prefix: string, sites: Sites, statistics: Statistics) {
+  constructor(options: FastifyStaticOptions, prefix: string, statistics: Statistics) {
     this.#options = options;
     this.#prefix = prefix;
-    this.#sites = sites;
     this.#statistics = statistics;
     this.#watched = options.allowedPath !== undefined || options.onFile !== undefined;
     // True is a list with the defaults.
@@ -67,7 +66,7 @@ export class Delivery {
       return;
     }
     const { request } = reply;
-    const conditions = conditionsOf(request.headers, site.negotiates);
+    const conditions = conditionsFor(reply, site, wanted);
     const headOnly = request.method === 'HEAD';
     let answer: Answer | undefined;
     try {
@@ -114,8 +113,9 @@ export class Delivery {
       reply.callNotFound();
       return;
     }
-    const parts = allowedPath !== undefined && site.roots.length > 1 ? this.#sites.parts(site) : [site];
+    const parts = allowedPath !== undefined && site.roots.length > 1 ? site.parts() : [site];
     const release = keepHalfOpen(reply.raw, 'lookups');
+    const leaveSite = site.use();
     let held = 0;
     try {
       for (const part of parts) {
@@ -126,10 +126,11 @@ export class Delivery {
         if (!misspelt && allowedPath !== undefined) {
           const roots = part.roots.length > 1 ? part.roots : [part.roots[0] as string];
           const root = wanted.unrooted ? undefined : (wanted.root ?? roots[answer.rootIndex]);
-          const allowed = (asked: string) => allowedPath(asked, root, request);
           // What falls back has been asked for in every root before.
-          const asked = part.roots.length > 1 || allowed(name);
-          if (!asked || (kind === 'response' && !otherNames(name, answer, name.startsWith('/')).every(allowed))) {
+          const names = part.roots.length > 1 ? [] : [name];
+          if (kind === 'response') names.push(...otherNames(name, answer, name.startsWith('/')));
+          for (const asked of names) {
+            if (await allowedPath(asked, root, request)) continue;
             reply.callNotFound();
             return;
           }
@@ -150,19 +151,16 @@ export class Delivery {
       else throw error;
     } finally {
       if (held !== 0) staticEngine().release(held);
+      leaveSite();
       release();
     }
   }
 
   /** The answer and the token of its transfer, at once where the disk need not be asked. */
-  async #ask(
-    reply: FastifyReply,
-    site: Site,
-    { pathname, encoded }: Wanted,
-  ): Promise<{ answer: Answer; token: number }> {
-    const { request } = reply;
-    const conditions = conditionsOf(request.headers, site.negotiates);
-    const headOnly = request.method === 'HEAD';
+  async #ask(reply: FastifyReply, site: Site, wanted: Wanted): Promise<{ answer: Answer; token: number }> {
+    const { pathname, encoded } = wanted;
+    const conditions = conditionsFor(reply, site, wanted);
+    const headOnly = reply.request.method === 'HEAD';
     const answer = site.respond(pathname, encoded, headOnly, conditions);
     if (answer !== undefined) return { answer, token: staticEngine().holdCurrent() };
     return await site.respondLater(pathname, encoded, headOnly, conditions);
@@ -191,9 +189,14 @@ export class Delivery {
         reply.send(httpError(400));
         return;
       default:
-        if (this.#list !== undefined)
-          void this.#sendList(reply, site, wanted, answer).catch((error) => reply.send(error));
-        else this.#missing(reply, answer);
+        if (this.#list === undefined) {
+          this.#missing(reply, answer);
+        } else {
+          const leaveSite = site.use();
+          void this.#sendList(reply, site, wanted, answer)
+            .catch((error) => reply.send(error))
+            .finally(leaveSite);
+        }
     }
   }
 
@@ -343,6 +346,17 @@ export class Delivery {
     // The message of the system names a path of the server, which is nobody's business.
     reply.send(httpError(500, undefined, error));
   }
+}
+
+/**
+ * What decides about a request. `@fastify/static` heeds preconditions and ranges whatever status was set before; of those,
+ * an error's page is sent whole (RFC 9110 sections 13.2.1 and 14.2).
+ */
+function conditionsFor(reply: FastifyReply, site: Site, { overrides }: Wanted): RequestConditions | undefined {
+  const { statusCode } = reply;
+  const last = site.options.conformance === 'rfc9110' ? 200 : 299;
+  const decide = statusCode >= 200 && statusCode <= last ? conditionsOf : unconditional;
+  return decide(reply.request.headers, site.negotiates, overrides);
 }
 
 /** What `@fastify/static` leaves to send, which has no code for it. */

@@ -61,10 +61,12 @@ export interface FastifyStaticOptions
   /** Answer for directories with a list of what is in them. Not with several roots. Default false. */
   list?: boolean | ListOptionsJsonFormat | ListOptionsHtmlFormat | undefined;
   /**
-   * False makes it 404. Asked for the path of the request, and again for the path of the file when that is another (an
-   * index, an extension, a fallback); of several roots, for each in turn.
+   * False makes it 404; a promise is awaited. Asked for the path of the request, and again for the path of the file when that
+   * is another (an index, an extension, a fallback); of several roots, for each in turn.
    */
-  allowedPath?: ((pathName: string, root: string | undefined, request: FastifyRequest) => boolean) | undefined;
+  allowedPath?:
+    | ((pathName: string, root: string | undefined, request: FastifyRequest) => boolean | Promise<boolean>)
+    | undefined;
   /** No warning about a root that does not exist. Default false. */
   suppressWarning?: boolean | undefined;
   constraints?: RouteOptions['constraints'] | undefined;

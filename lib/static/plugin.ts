@@ -8,7 +8,7 @@ import { create as contentDisposition } from 'content-disposition';
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, RouteOptions } from 'fastify';
 
 import { passErrorsBeyond } from '../fastify-internals.js';
-import type { Site } from '../site.js';
+import type { Overrides, Site } from '../site.js';
 import { Delivery } from './delivery.js';
 import * as errors from './errors.js';
 import { fileRoutes } from './files.js';
@@ -55,7 +55,7 @@ export const plugin: FastifyPluginAsync<FastifyStaticOptions> = async (fastify, 
   fastify.addHook('onClose', async () => sites.close());
   const statistics = statisticsOf(fastify);
   statistics.watch(sites.cache);
-  const delivery = new Delivery(options, prefix, sites, statistics);
+  const delivery = new Delivery(options, prefix, statistics);
 
   if (options.decorateReply !== false) decorate(fastify, sites, delivery);
   if (options.serve === false) return;
@@ -88,7 +88,9 @@ function decorate(fastify: FastifyInstance, sites: Sites, delivery: Delivery): v
   ): void => {
     let site: Site | undefined;
     let unrooted = false;
+    let overrides: Overrides | undefined;
     try {
+      overrides = sites.overrides(own);
       site = sites.for(root, own);
       if (site === undefined && path.isAbsolute(pathname)) {
         ({ site, pathname } = sites.unrooted(pathname, own));
@@ -99,7 +101,7 @@ function decorate(fastify: FastifyInstance, sites: Sites, delivery: Delivery): v
       return;
     }
     if (site === undefined) reply.callNotFound();
-    else delivery.answer(reply, site, { pathname, encoded: false, unrooted, options: own });
+    else delivery.answer(reply, site, { pathname, encoded: false, unrooted, options: own, overrides });
   };
 
   type Second = string | ReplyOptions | undefined;

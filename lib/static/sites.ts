@@ -2,13 +2,16 @@
 import { parse, resolve, sep } from 'node:path';
 
 import { cacheOption, FileCache } from '../file-cache.js';
-import { DEFAULT_CACHE, Site, type SiteOptions, type SliceOptions } from '../site.js';
+import { DEFAULT_CACHE, type Overrides, overridesOf, Site, type SiteOptions } from '../site.js';
 import { type FastifyStaticOptions, type ReplyOptions, rootPath } from './options.js';
 
-/** Kept at most, besides the registration's own. */
-const MOST = 64;
+/** Sites of other roots and options that a registration keeps open. */
+const MAX_SITES = 64;
 
-/** The options that a single response can change; the others are the registration's alone. */
+/**
+ * The options that a single response can change and that a site is made with; the others are the registration's alone, or
+ * parameters of the request.
+ */
 const OWN = [
   'acceptRanges',
   'cacheControl',
@@ -20,14 +23,9 @@ const OWN = [
   'immutable',
   'index',
   'lastModified',
-  'maxAge',
-  'maxage',
   'method',
   'multipart',
   'symlinks',
-  'start',
-  'end',
-  'maxContentRangeChunkSize',
 ] as const satisfies readonly (keyof ReplyOptions)[];
 
 export class Sites {
@@ -38,7 +36,6 @@ export class Sites {
   readonly #options: FastifyStaticOptions;
   readonly #roots: readonly string[] | undefined;
   readonly #others = new Map<string, Site>();
-  readonly #parts = new WeakMap<Site, Site[]>();
 
   constructor(roots: string[] | undefined, given: FastifyStaticOptions) {
     this.cache = cacheOption(given.cache, DEFAULT_CACHE);
@@ -59,23 +56,16 @@ export class Sites {
     return roots === undefined ? undefined : this.#with(roots, options);
   }
 
+  /** What a response with these options asks its site for. Throws for options that are wrong. */
+  overrides(options: ReplyOptions | undefined): Overrides | undefined {
+    return options === undefined ? undefined : overridesOf(options, this.#options);
+  }
+
   /** The site for an absolute path of the file system itself, and the path below that site's root. */
   unrooted(file: string, options: ReplyOptions | undefined): { site: Site; pathname: string } {
     // On Windows each drive is one.
     const { root } = parse(file);
     return { site: this.#with([root], options), pathname: `/${file.slice(root.length).split(sep).join('/')}` };
-  }
-
-  /** A site for each root of `site`, in order and without the fallback, which is no root's own; then `site` itself if it has one. */
-  parts(site: Site): readonly Site[] {
-    let parts = this.#parts.get(site);
-    if (parts === undefined) {
-      const { fallback, ...options } = site.options;
-      parts = site.roots.map((root) => new Site([root], options, Boolean(this.#options.list)));
-      if (fallback !== undefined) parts.push(site);
-      this.#parts.set(site, parts);
-    }
-    return parts;
   }
 
   close(): void {
@@ -89,23 +79,23 @@ export class Sites {
     const own: Record<string, unknown> = {};
     // Own but undefined is the default, not the registration's, as with Object.assign.
     for (const name of OWN) if (options !== undefined && name in options) own[name] = options[name] ?? null;
+    const isRegistered = this.own !== undefined && roots === this.#roots && Object.keys(own).length === 0;
+    if (isRegistered) return this.own as Site;
     const key = JSON.stringify([roots, own]);
     const known = this.#others.get(key);
     if (known !== undefined) {
-      // To the end of the order in which they are let go.
+      // To the end of the order in which they are closed.
       this.#others.delete(key);
       this.#others.set(key, known);
       return known;
     }
     for (const name of Object.keys(own)) own[name] ??= undefined;
-    const site = new Site(
-      [...roots],
-      { ...this.#options, ...own } as SiteOptions & SliceOptions,
-      Boolean(this.#options.list),
-    );
-    const [oldest] = this.#others.keys();
-    // Not closed: a request may still be about to ask it. It goes when the last of them has let go of it.
-    if (oldest !== undefined && this.#others.size >= MOST) this.#others.delete(oldest);
+    const site = new Site([...roots], { ...this.#options, ...own } as SiteOptions, Boolean(this.#options.list));
+    const [oldest] = this.#others;
+    if (oldest !== undefined && this.#others.size >= MAX_SITES) {
+      this.#others.delete(oldest[0]);
+      oldest[1].close();
+    }
     this.#others.set(key, site);
     return site;
   }

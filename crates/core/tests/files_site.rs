@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use tempfile::TempDir;
 use zerosend_core::Code;
 use zerosend_core::files::{
-    Access, Body, Dotfiles, Outcome, PathInput, Request, Response, Site, SiteOptions, Slice, Source, Symlinks,
+    Access, Body, Dotfiles, Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Source, Symlinks,
 };
 use zerosend_core::http::Conformance::{FastifyStatic, Rfc9110};
 use zerosend_core::http::caching::CachePolicy;
@@ -64,8 +64,8 @@ fn get<'a>(path: &'a str) -> Request<'a> {
         head_only: false,
         path: PathInput::Encoded(path),
         conditions: Conditions::default(),
+        overrides: Overrides::default(),
         root_index: 0,
-        slice: Slice::default(),
     }
 }
 

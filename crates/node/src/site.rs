@@ -6,7 +6,7 @@ use std::sync::Arc;
 use napi::Env;
 use napi_derive::napi;
 use zerosend_core::files::{
-    Access, Dotfiles, Outcome, PathInput, Request, Response, Site, SiteOptions, Slice, Symlinks,
+    Access, Dotfiles, Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Slice, Symlinks,
 };
 use zerosend_core::http::Conformance;
 use zerosend_core::http::caching::{CachePolicy, CacheRule};
@@ -74,7 +74,8 @@ pub struct CacheRuleSetting {
     pub value: Option<String>,
 }
 
-/// The request headers that decide, where they were sent.
+/// What one request is decided by: its headers, where they were sent, and what its response has in place of the options of
+/// the site.
 #[napi(object)]
 #[derive(Default)]
 pub struct RequestConditions {
@@ -86,17 +87,18 @@ pub struct RequestConditions {
     pub range: Option<String>,
     pub cache_control: Option<String>,
     pub accept_encoding: Option<String>,
-}
-
-/// The part of the file that a request is for, as if it were the whole. Checked by the caller: integers from 0 up.
-#[napi(object)]
-pub struct RequestSlice {
-    /// First byte.
-    pub start: f64,
-    /// Last byte; absent: to the end.
+    /// First byte of the stretch of the file that is served as if it were the whole. Default 0.
+    pub start: Option<f64>,
+    /// Its last byte. Default: the end of the file.
     pub last: Option<f64>,
-    /// The longest answer to a single range, in bytes; absent: no limit.
+    /// The longest answer to a single range, in bytes. Default: no limit.
     pub max_range_length: Option<f64>,
+    /// `max-age` in seconds.
+    pub max_age: Option<f64>,
+    /// The entity tag that the response has, with its quotes.
+    pub etag: Option<String>,
+    /// `Last-Modified` that the response has.
+    pub last_modified: Option<String>,
 }
 
 /// The answer to a request.
@@ -132,7 +134,6 @@ struct Asked {
     head_only: bool,
     root_index: u32,
     conditions: RequestConditions,
-    slice: Slice,
 }
 
 /// Makes a site and returns its token.
@@ -157,11 +158,9 @@ pub fn respond(
     head_only: bool,
     root_index: u32,
     conditions: Option<RequestConditions>,
-    slice: Option<RequestSlice>,
 ) -> napi::Result<f64> {
     with(env, |engine| {
-        let (conditions, slice) = (conditions.unwrap_or_default(), read_slice(slice));
-        let asked = Asked { path, encoded, head_only, root_index, conditions, slice };
+        let asked = Asked { path, encoded, head_only, root_index, conditions: conditions.unwrap_or_default() };
         let site = engine.site(site)?;
         engine.current = None;
         match site.respond(&asked, Access::CachedOnly)? {
@@ -207,11 +206,9 @@ pub fn respond_later(
     head_only: bool,
     root_index: u32,
     conditions: Option<RequestConditions>,
-    slice: Option<RequestSlice>,
 ) -> napi::Result<()> {
     with(env, |engine| {
-        let (conditions, slice) = (conditions.unwrap_or_default(), read_slice(slice));
-        let asked = Asked { path, encoded, head_only, root_index, conditions, slice };
+        let asked = Asked { path, encoded, head_only, root_index, conditions: conditions.unwrap_or_default() };
         let site = engine.site(site)?;
         let volume = site.site.volume(&asked.request());
         engine.run(Lane::Short, volume, request, move || {
@@ -370,18 +367,19 @@ impl Asked {
                 cache_control: conditions.cache_control.as_deref(),
                 accept_encoding: conditions.accept_encoding.as_deref(),
             },
+            overrides: Overrides {
+                slice: Slice {
+                    start: conditions.start.unwrap_or(0.0) as u64,
+                    last: conditions.last.map(|byte| byte as u64),
+                },
+                max_range_length: conditions.max_range_length.map(|bytes| bytes as u64),
+                max_age: conditions.max_age.map(|seconds| seconds as u64),
+                etag: conditions.etag.as_deref(),
+                last_modified: conditions.last_modified.as_deref(),
+            },
             root_index: self.root_index as usize,
-            slice: self.slice,
         }
     }
-}
-
-fn read_slice(slice: Option<RequestSlice>) -> Slice {
-    slice.map_or_else(Slice::default, |slice| Slice {
-        start: slice.start as u64,
-        last: slice.last.map(|byte| byte as u64),
-        max_range_length: slice.max_range_length.map(|bytes| bytes as u64),
-    })
 }
 
 fn cache_rule(rule: CacheRuleSetting) -> Result<CacheRule> {

@@ -8,6 +8,7 @@
 //! | [`site`] | roots and options: which file answers a request |
 //! | [`directory`] | what is in a directory, for a list |
 //! | `content_tag` | strong entity tags |
+//! | [`overrides`] | what one response has in place of the options of its site |
 //! | [`plan`] | status, headers and body for a file that was found |
 //!
 //! Bytes are not read here and nothing is sent.
@@ -17,12 +18,14 @@ pub mod directory;
 mod memo;
 pub mod meta;
 pub mod open_file;
+pub mod overrides;
 pub mod plan;
 pub mod root;
 pub mod site;
 
 pub use meta::FileMeta;
 pub use open_file::OpenFile;
-pub use plan::{Body, Head, Part, Response, Slice, Source};
+pub use overrides::{Overrides, Slice};
+pub use plan::{Body, Head, Part, Response, Source};
 pub use root::{Access, Lookup, OpenSupport, Root, Symlinks};
 pub use site::{Directory, Dotfiles, Outcome, PathInput, Request, Site, SiteOptions};

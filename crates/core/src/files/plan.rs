@@ -154,30 +154,6 @@ pub(super) struct Found {
     pub content_tag: Option<String>,
 }
 
-/// The part of a file that a request is for, treated as if it were the whole: ranges and lengths count from its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Slice {
-    /// First byte.
-    pub start: u64,
-    /// Last byte; `None`: to the end.
-    pub last: Option<u64>,
-    /// The longest answer to a single range, in bytes; the client has to request the rest. `None`: no limit.
-    pub max_range_length: Option<u64>,
-}
-
-impl Slice {
-    /// True for the whole file.
-    pub(super) fn is_whole(self) -> bool {
-        self.start == 0 && self.last.is_none()
-    }
-
-    /// How much of a file of `size` bytes it is.
-    pub(super) fn length(self, size: u64) -> u64 {
-        let rest = size.saturating_sub(self.start);
-        self.last.map_or(rest, |last| rest.min(last.saturating_add(1).saturating_sub(self.start)))
-    }
-}
-
 impl Found {
     /// The path that names the type: without the coding's suffix.
     fn plain_path(&self) -> &str {
@@ -191,16 +167,22 @@ pub(super) fn plan(found: Found, root_index: usize, request: &Request<'_>, optio
     let meta = *found.file.meta();
     let mtime_ms = etag::node_mtime_ms(meta.mtime_ns);
     let modified = mtime_ms.div_euclid(1000);
-    let tag = match found.content_tag {
-        Some(ref tag) if options.etag => Some(tag.clone()),
+    let overrides = &request.overrides;
+    let tag = match (overrides.etag, &found.content_tag) {
+        (Some(tag), _) => Some(tag.to_owned()),
+        (None, Some(tag)) if options.etag => Some(tag.clone()),
         _ => options.etag.then(|| etag::weak(meta.size, mtime_ms)),
     };
-    let length = request.slice.length(meta.size);
+    let last_modified = match overrides.last_modified {
+        Some(text) => date::parse(text),
+        None => options.last_modified.then_some(modified),
+    };
+    let length = overrides.slice.length(meta.size);
     // `@fastify/static` types a compressed variant even with the option off.
     let typed = options.content_type || (found.encoding.is_some() && options.conformance == Conformance::FastifyStatic);
     let content_type = typed.then(|| mime::content_type(found.plain_path()));
 
-    let validators = Validators { etag: tag.as_deref(), last_modified: options.last_modified.then_some(modified) };
+    let validators = Validators { etag: tag.as_deref(), last_modified };
     let conditions = &request.conditions;
     let verdict = conditional::evaluate(conditions, &validators, options.conformance);
     let decision = match verdict {
@@ -217,10 +199,12 @@ pub(super) fn plan(found: Found, root_index: usize, request: &Request<'_>, optio
             if options.accept_ranges {
                 headers.push(("accept-ranges", Cow::Borrowed("bytes")));
             }
-            if let Some(cache_control) = options.caching.value(found.plain_path()) {
+            if let Some(cache_control) = options.caching.value(found.plain_path(), overrides.max_age) {
                 headers.push(("cache-control", cache_control));
             }
-            if options.last_modified {
+            if let Some(text) = overrides.last_modified {
+                headers.push(("last-modified", Cow::Owned(text.to_owned())));
+            } else if options.last_modified {
                 headers.push(("last-modified", Cow::Owned(date::format(modified))));
             }
             if let Some(tag) = tag {
@@ -236,7 +220,7 @@ pub(super) fn plan(found: Found, root_index: usize, request: &Request<'_>, optio
                     headers.push(("content-encoding", Cow::Borrowed(encoding.as_str())));
                 }
                 let file = found.file;
-                let whole = (request.slice.start, length);
+                let whole = (overrides.slice.start, length);
                 let (status, body, length) = with_body(file, decision, whole, content_type, &mut headers);
                 headers.push(("content-length", Cow::Owned(length.to_string())));
                 (status, headers, if request.head_only { Body::Empty } else { body })
@@ -255,7 +239,7 @@ fn decide_range(request: &Request<'_>, options: &SiteOptions, validators: &Valid
             let SiteOptions { max_ranges, multipart, conformance, .. } = *options;
             match range::decide(header, size, &RangePolicy { max_ranges, multipart, conformance }) {
                 RangeDecision::Single(ByteRange { start, end_exclusive }) => {
-                    let most = request.slice.max_range_length.unwrap_or(u64::MAX);
+                    let most = request.overrides.max_range_length.unwrap_or(u64::MAX);
                     let end_exclusive = end_exclusive.min(start.saturating_add(most));
                     RangeDecision::Single(ByteRange { start, end_exclusive })
                 }

@@ -19,7 +19,8 @@ use std::sync::Arc;
 
 use super::content_tag::{ContentTag, ContentTags};
 use super::memo::Memo;
-use super::plan::{Body, Found, Response, Slice, Source, plan};
+use super::overrides::Overrides;
+use super::plan::{Body, Found, Response, Source, plan};
 use super::root::{Access, Lookup, Refresh, Root, Symlinks};
 use crate::cache::{Fetched, FileCache};
 use crate::error::{Code, Error, Result};
@@ -129,10 +130,10 @@ pub struct Request<'a> {
     pub path: PathInput<'a>,
     /// The headers that decide.
     pub conditions: Conditions<'a>,
+    /// What its response has in place of the site's options.
+    pub overrides: Overrides<'a>,
     /// The root to begin with.
     pub root_index: usize,
-    /// The part of the file to serve.
-    pub slice: Slice,
 }
 
 /// The answer to a request.
@@ -305,16 +306,17 @@ impl Site {
         Ok(Outcome::Directory(Directory { path: path.relative().to_owned(), root_index, status }))
     }
 
-    /// The whole file for a request without conditions says the same each time, so it is worked out once per version.
+    /// The whole file for a request without conditions and overrides says the same each time, so it is worked out once per version.
     fn plan(&self, mut found: Found, root_index: usize, request: &Request<'_>, access: Access) -> Result<Outcome> {
         let meta = *found.file.meta();
-        let plain = !request.head_only && request.conditions.is_plain() && request.slice.is_whole();
+        let overridden = request.overrides != Overrides::default();
+        let plain = !request.head_only && !overridden && request.conditions.is_plain();
         if plain && let Some(head) = self.memo.get(&found.path, root_index, found.encoding, &meta) {
             let body = Body::File { file: found.file, offset: 0, length: meta.size };
             return Ok(Outcome::Response(Response { status: 200, head, body, meta }));
         }
         let mut settled = true;
-        if self.options.content_tags && self.options.etag {
+        if self.options.content_tags && self.options.etag && request.overrides.etag.is_none() {
             match self.tags.of(&found.file, access)? {
                 ContentTag::Known(tag) => found.content_tag = Some(tag),
                 ContentTag::Unsettled => settled = false,

@@ -35,15 +35,19 @@ impl Default for CachePolicy {
 }
 
 impl CachePolicy {
-    /// The value for the file at `path` (relative, without the suffix of a coding).
-    pub fn value(&self, path: &str) -> Option<Cow<'static, str>> {
+    /// The value for the file at `path` (relative, without the suffix of a coding). `max_age`: in place of that of
+    /// [`CachePolicy::otherwise`].
+    pub fn value(&self, path: &str, max_age: Option<u64>) -> Option<Cow<'static, str>> {
         if let Some(rule) = self.rules.iter().find(|rule| rule.pattern.matches(path)) {
             return rule.value.clone().map(Cow::Owned);
         }
         if self.hashed && has_content_hash(path) {
             return Some(Cow::Borrowed(HASHED));
         }
-        self.otherwise.map(CacheControl::value)
+        self.otherwise.map(|otherwise| {
+            let max_age_secs = max_age.unwrap_or(otherwise.max_age_secs);
+            CacheControl { max_age_secs, ..otherwise }.value()
+        })
     }
 }
 
@@ -129,11 +133,13 @@ mod tests {
         };
         let rules = vec![rule("*.html", Some("no-cache")), rule("*.tmp", None), rule("**", Some("private"))];
         let policy = CachePolicy { rules, hashed: true, ..CachePolicy::default() };
-        assert_eq!(policy.value("a/b.html").as_deref(), Some("no-cache"));
-        assert_eq!(policy.value("b.tmp"), None);
-        assert_eq!(policy.value("main.8f3a0c1d.css").as_deref(), Some("private"));
+        assert_eq!(policy.value("a/b.html", None).as_deref(), Some("no-cache"));
+        assert_eq!(policy.value("b.tmp", None), None);
+        assert_eq!(policy.value("b.tmp", Some(60)), None);
+        assert_eq!(policy.value("main.8f3a0c1d.css", None).as_deref(), Some("private"));
         let policy = CachePolicy { hashed: true, ..CachePolicy::default() };
-        assert_eq!(policy.value("main.8f3a0c1d.css").as_deref(), Some("public, max-age=31536000, immutable"));
-        assert_eq!(policy.value("main.css").as_deref(), Some("public, max-age=0"));
+        assert_eq!(policy.value("main.8f3a0c1d.css", None).as_deref(), Some("public, max-age=31536000, immutable"));
+        assert_eq!(policy.value("main.css", None).as_deref(), Some("public, max-age=0"));
+        assert_eq!(policy.value("main.css", Some(60)).as_deref(), Some("public, max-age=60"));
     }
 }

@@ -6,7 +6,7 @@ use super::context::{Answered, Context, Shared};
 use super::door;
 use super::options::{ListFormat, Mount, ServerOptions};
 use crate::error::Result;
-use crate::files::{Access, Outcome, PathInput, Request, Slice, directory};
+use crate::files::{Access, Outcome, Overrides, PathInput, Request, directory};
 use crate::http::listing::Listing;
 use crate::http::request::{RequestHead, Target, Verb};
 use crate::http::response::{HeadWriter, error_page, reason};
@@ -134,8 +134,8 @@ fn request_of<'a>(mount: &Mount, head: &'a RequestHead<'_>, path: &'a str) -> Re
         head_only: head.verb == Verb::Head,
         path: PathInput::Encoded(&path[mount.prefix.len() - 1..]),
         conditions: head.conditions(),
+        overrides: Overrides::default(),
         root_index: 0,
-        slice: Slice::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 use zerosend_core::cache::{CacheOptions, FileCache};
-use zerosend_core::files::{Access, Outcome, PathInput, Request, Response, Site, SiteOptions, Slice};
+use zerosend_core::files::{Access, Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Slice};
 use zerosend_core::http::conditional::Conditions;
 
 /// Waits until files written before are old enough to be kept.
@@ -30,8 +30,8 @@ fn respond(site: &Site, path: &str, conditions: Conditions<'_>) -> Outcome {
         head_only: false,
         path: PathInput::Encoded(path),
         conditions,
+        overrides: Overrides::default(),
         root_index: 0,
-        slice: Slice::default(),
     };
     site.respond(&request, Access::MayBlock).unwrap()
 }
@@ -117,19 +117,51 @@ fn a_slice_belongs_to_the_request_and_not_to_the_site() {
     settle();
     let cache = Arc::new(FileCache::new(CacheOptions::default()).unwrap());
     let site = Site::new(vec![directory.path().into()], SiteOptions::default()).unwrap().with_cache(cache.clone());
-    let ask = |slice, range| {
+    let ask = |overrides, range| {
         let conditions = Conditions { range, ..Conditions::default() };
-        let request = Request { head_only: false, path: PathInput::Decoded("/a"), conditions, root_index: 0, slice };
+        let request =
+            Request { head_only: false, path: PathInput::Decoded("/a"), conditions, overrides, root_index: 0 };
         let Outcome::Response(response) = site.respond(&request, Access::MayBlock).unwrap() else { panic!() };
         let range = header(&response, "content-range").map(str::to_owned);
         (String::from_utf8(body(response)).unwrap(), range)
     };
     for start in 0..=10 {
-        let slice = Slice { start, last: Some(start + 2), max_range_length: None };
-        assert_eq!(ask(slice, None).0, &"0123456789"[start as usize..10.min(start as usize + 3)]);
-        assert_eq!(ask(Slice::default(), None).0, "0123456789");
+        let slice = Slice { start, last: Some(start + 2) };
+        let overrides = Overrides { slice, ..Overrides::default() };
+        assert_eq!(ask(overrides, None).0, &"0123456789"[start as usize..10.min(start as usize + 3)]);
+        assert_eq!(ask(Overrides::default(), None).0, "0123456789");
     }
-    let slice = Slice { start: 2, last: Some(u64::MAX), max_range_length: Some(3) };
-    assert_eq!(ask(slice, Some("bytes=1-")), ("345".to_owned(), Some("bytes 1-3/8".to_owned())));
+    let slice = Slice { start: 2, last: Some(u64::MAX) };
+    let overrides = Overrides { slice, max_range_length: Some(3), ..Overrides::default() };
+    assert_eq!(ask(overrides, Some("bytes=1-")), ("345".to_owned(), Some("bytes 1-3/8".to_owned())));
     assert_eq!((cache.stats().files, cache.stats().misses), (1, 1), "one entry for all slices");
+}
+
+#[test]
+fn what_a_response_has_in_place_of_its_site_s_options() {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("a"), "0123456789").unwrap();
+    let site = Site::new(vec![directory.path().into()], SiteOptions::default()).unwrap();
+    let ask = |overrides, conditions| {
+        let request =
+            Request { head_only: false, path: PathInput::Decoded("/a"), conditions, overrides, root_index: 0 };
+        let Outcome::Response(response) = site.respond(&request, Access::MayBlock).unwrap() else { panic!() };
+        response
+    };
+    let none = Conditions::default;
+    for max_age in [0, 7, 8] {
+        let response = ask(Overrides { max_age: Some(max_age), ..Overrides::default() }, none());
+        assert_eq!(header(&response, "cache-control"), Some(&*format!("public, max-age={max_age}")));
+        assert_eq!(header(&ask(Overrides::default(), none()), "cache-control"), Some("public, max-age=0"));
+    }
+    let own_tag = Overrides { etag: Some("\"own\""), ..Overrides::default() };
+    assert_eq!(ask(own_tag, Conditions { if_none_match: Some("\"own\""), ..none() }).status, 304);
+    assert_eq!(ask(Overrides::default(), Conditions { if_none_match: Some("\"own\""), ..none() }).status, 200);
+    let date = "Sat, 01 Jan 2022 00:00:00 GMT";
+    let own_date = Overrides { last_modified: Some(date), ..Overrides::default() };
+    assert_eq!(ask(own_date, Conditions { if_modified_since: Some(date), ..none() }).status, 304);
+    assert_eq!(ask(Overrides::default(), Conditions { if_modified_since: Some(date), ..none() }).status, 200);
+    let no_date = Overrides { last_modified: Some("soon"), ..Overrides::default() };
+    let response = ask(no_date, Conditions { if_modified_since: Some(date), ..none() });
+    assert_eq!((response.status, header(&response, "last-modified")), (200, Some("soon")));
 }
