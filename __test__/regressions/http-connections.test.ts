@@ -133,7 +133,7 @@ const cases: Record<string, Case> = {
   },
   'before an upgrade that is refused': {
     text: get('/app/never') + file + get('/up', 'Connection: upgrade\r\nUpgrade: x\r\n'),
-    prepare: (server) => server.on('upgrade', (_request, socket) => socket.end(badRequest)),
+    prepare: (server) => server.on('upgrade', (_request, socket) => socket.on('error', () => {}).end(badRequest)),
   },
   'when the server times out': {
     text: get('/app/never') + file,
