@@ -266,6 +266,8 @@ impl State {
         let peer = running.peer.clone();
         let Some(work) = running.work() else { return };
         let outcome = work.advance(&peer, &mut budget);
+        // `finish` lets go of the last one before it reports.
+        drop(peer);
         self.after_turn(token, outcome);
     }
 

@@ -33,10 +33,12 @@ static NO_CACHESTAT: AtomicBool = AtomicBool::new(false);
 
 /// Asks whether `length` bytes of `file` from `offset` on are in the page cache.
 pub fn residency(file: BorrowedFd<'_>, offset: u64, length: u64) -> Residency {
-    if length == 0 {
+    // Files end at i64::MAX at the latest. Past the end nothing has to be waited for.
+    const LAST: u64 = i64::MAX as u64;
+    if length == 0 || offset > LAST {
         return Residency::Resident;
     }
-    let last = offset + length - 1;
+    let last = offset.saturating_add(length - 1).min(LAST);
     if !NO_CACHESTAT.load(Ordering::Relaxed) {
         let page = page_size();
         let first_page = offset / page * page;
@@ -50,7 +52,7 @@ pub fn residency(file: BorrowedFd<'_>, offset: u64, length: u64) -> Residency {
     let mut position = offset;
     while position < last {
         match probe(file, position) {
-            Residency::Resident => position += PROBE_STRIDE,
+            Residency::Resident => position = position.saturating_add(PROBE_STRIDE),
             other => return other,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! The mapping slides over the file in windows, so that a file of 5 GiB costs no 5 GiB of address space and page tables.
 //! Mapped pages are never read by user space (there is no type here that could): a file truncated underneath is `EFAULT`
-//! to `sendmsg`, not a signal. Truncation within a page reads as zeros instead, so the size is asked after each call.
+//! to `sendmsg`, not a signal. What a truncation cuts off within a page reads as zeros instead, so the size is asked
+//! before and after each call.
 
 use std::os::fd::BorrowedFd;
 
@@ -70,12 +71,19 @@ pub(super) fn attempt<K: Kernel>(
     kept: Option<&Mapping>,
 ) -> SysResult<Moved> {
     let wanted = attempt.length;
+    resident::check_mappable(kernel, &mut attempt, file)?;
     let Some(length) = resident::movable(kernel, &mut attempt, file, wanted) else { return Ok(Moved::Cold) };
     let reach = usize::try_from(attempt.left).unwrap_or(usize::MAX);
     let span = match kept.filter(|mapping| attempt.offset < mapping.len() as u64) {
         Some(mapping) => mapping.span(attempt.offset as usize, reach),
         None => window.span(kernel, file, attempt.offset, reach, attempt.syscalls)?,
     };
+    // Before the call, so that no byte beyond the end goes out; and after it, for what changed in between. Behind the mapping:
+    // a file that cannot be mapped may have a size that means nothing.
+    let length = length.min(splice::left_of(kernel, &mut attempt, file)?);
+    if length == 0 {
+        return Ok(Moved::EndOfFile);
+    }
     let span = span.first(length);
     let heads: usize = attempt.heads.iter().map(|head| head.len()).sum();
     let offered = heads + span.len();

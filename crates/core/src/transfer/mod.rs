@@ -245,7 +245,8 @@ impl Transfer {
     /// A transfer of `parts` in order by `method` to a descriptor of kind `target`.
     pub fn new(parts: impl IntoIterator<Item = Part>, method: Method, target: Target, disk: Disk) -> Self {
         let parts: VecDeque<Part> = parts.into_iter().filter(|part| part.len() > 0).collect();
-        let remaining = parts.iter().map(Part::len).sum();
+        // Sparse files may have lengths whose sum is beyond all bounds.
+        let remaining = parts.iter().map(Part::len).fold(0, u64::saturating_add);
         Self {
             parts,
             front_sent: 0,
@@ -268,7 +269,7 @@ impl Transfer {
     pub fn prepend(&mut self, head: Vec<u8>) {
         debug_assert!(self.sent == 0 && self.front_sent == 0);
         if !head.is_empty() {
-            self.remaining += head.len() as u64;
+            self.remaining = self.remaining.saturating_add(head.len() as u64);
             self.parts.push_front(Part::Memory(head));
         }
     }

@@ -11,9 +11,9 @@ use std::sync::OnceLock;
 use std::sync::mpsc::channel;
 
 use nix::errno::Errno;
-use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 
 use super::SharedFile;
+use super::resident::is_in_memory;
 use crate::error::{Error, Result};
 use crate::pool::{Lane, Pool, Task, Volume};
 
@@ -24,10 +24,6 @@ const WINDOW: u64 = 4 * 1024 * 1024;
 const STEP: u64 = 1024 * 1024;
 /// Bytes read into memory at once: each transfer has as much at most.
 const CHUNK: u64 = 256 * 1024;
-
-/// File systems whose pages are as resident as this process itself, and which do not support `RWF_NOWAIT`: `tmpfs`
-/// (memfd too), and `ramfs` by its number in `<linux/magic.h>`.
-const IN_MEMORY: [FsType; 2] = [TMPFS_MAGIC, FsType(0x8584_58f6)];
 
 /// What to prefetch: see [`super::Transfer::prefetch`].
 pub struct Prefetch {
@@ -103,7 +99,7 @@ impl Prefetch {
 
     fn read(self) -> Result<Prefetched> {
         // Here and not where the question comes up: a FUSE file system is asked for the answer.
-        if fstatfs(self.file.as_fd()).is_ok_and(|file_system| IN_MEMORY.contains(&file_system.filesystem_type())) {
+        if is_in_memory(self.file.as_fd()) {
             return Ok(Prefetched::Memory);
         }
         let mut bytes = vec![0; (self.end - self.offset) as usize];

@@ -2,13 +2,20 @@
 
 use std::os::fd::BorrowedFd;
 
+use nix::errno::Errno;
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
+
 use super::{Attempt, Disk};
-use crate::sys::Kernel;
 use crate::sys::residency::Residency;
+use crate::sys::{Kernel, SysResult};
 
 /// Bytes asked about at once, when so many are left: an attempt moves a part of them, and the answer does for those after
 /// it in the same turn.
 const WINDOW: u64 = 8 * 1024 * 1024;
+
+/// File systems whose pages are as resident as this process itself, and which do not support `RWF_NOWAIT`: `tmpfs`
+/// (memfd too), and `ramfs` by its number in `<linux/magic.h>`.
+const IN_MEMORY: [FsType; 2] = [TMPFS_MAGIC, FsType(0x8584_58f6)];
 
 /// What is known of where the bytes of the current file part are.
 #[derive(Debug, Default)]
@@ -70,6 +77,29 @@ impl Resident {
     pub fn is_silent(&self) -> bool {
         self.medium == Medium::Silent
     }
+}
+
+/// `ENODEV` for a file whose pages a mapping must not be sent from: on a file system that does not say what is resident
+/// (FUSE), the size in the kernel may be an old one until a page has been read, and what is beyond the end of the file
+/// reads as zeros up to that size.
+pub(super) fn check_mappable<K: Kernel>(
+    kernel: &mut K,
+    attempt: &mut Attempt<'_>,
+    file: BorrowedFd<'_>,
+) -> SysResult<()> {
+    if attempt.disk == Disk::MayBlock && attempt.resident.medium == Medium::Telling {
+        *attempt.syscalls += 1;
+        if kernel.resident(file, attempt.offset, 1) == Residency::Unknown {
+            attempt.resident.medium = if is_in_memory(file) { Medium::Memory } else { Medium::Silent };
+        }
+    }
+    let silent = attempt.disk == Disk::MayBlock && attempt.resident.is_silent();
+    if silent { Err(Errno::ENODEV) } else { Ok(()) }
+}
+
+/// Whether the file system keeps its files in memory. May wait for a FUSE daemon.
+pub(super) fn is_in_memory(file: BorrowedFd<'_>) -> bool {
+    fstatfs(file).is_ok_and(|file_system| IN_MEMORY.contains(&file_system.filesystem_type()))
 }
 
 /// How many of the next `wanted` bytes of `file` may be moved now; `None`: not one.

@@ -46,12 +46,12 @@ impl Splice {
                 count => pipe.add(count),
             }
         }
-        drain(kernel, attempt, pipe)
+        drain(kernel, &mut attempt, pipe)
     }
 }
 
 /// From the pipe to the target, once.
-pub(super) fn drain<K: Kernel>(kernel: &mut K, attempt: Attempt<'_>, pipe: &mut Pooled) -> SysResult<Moved> {
+pub(super) fn drain<K: Kernel>(kernel: &mut K, attempt: &mut Attempt<'_>, pipe: &mut Pooled) -> SysResult<Moved> {
     let length = attempt.length.min(pipe.filled());
     let more = attempt.followed(length as u64);
     *attempt.syscalls += 1;
@@ -66,6 +66,12 @@ pub(super) fn drain<K: Kernel>(kernel: &mut K, attempt: Attempt<'_>, pipe: &mut 
     }
 }
 
+/// Bytes that the file has from here on, as far as `usize` counts.
+pub(super) fn left_of<K: Kernel>(kernel: &mut K, attempt: &mut Attempt<'_>, file: BorrowedFd<'_>) -> SysResult<usize> {
+    *attempt.syscalls += 1;
+    Ok(usize::try_from(kernel.size(file)?.saturating_sub(attempt.offset)).unwrap_or(usize::MAX))
+}
+
 /// Whether the file still has the next `count` bytes, which were looked at some time ago. Of a page that is in a pipe or
 /// mapped, what a truncation cuts off reads as zeros, and zeros must not pass for the file's bytes.
 pub(super) fn still_there<K: Kernel>(
@@ -74,6 +80,5 @@ pub(super) fn still_there<K: Kernel>(
     file: BorrowedFd<'_>,
     count: usize,
 ) -> SysResult<bool> {
-    *attempt.syscalls += 1;
-    Ok(kernel.size(file)? >= attempt.offset + count as u64)
+    Ok(left_of(kernel, attempt, file)? >= count)
 }

@@ -50,9 +50,14 @@ impl Vmsplice {
                 if !splice::still_there(kernel, &mut attempt, file, pipe.filled())? {
                     return Ok(Moved::EndOfFile);
                 }
+                let filled = pipe.filled();
+                let moved = splice::drain(kernel, &mut attempt, pipe)?;
+                let sent = filled - pipe.filled();
+                let whole = splice::still_there(kernel, &mut attempt, file, sent)?;
+                return Ok(if whole { moved } else { Moved::EndOfFile });
             }
         }
-        splice::drain(kernel, attempt, pipe)
+        splice::drain(kernel, &mut attempt, pipe)
     }
 }
 
@@ -65,6 +70,7 @@ fn fill<K: Kernel>(
     window: &mut Window,
 ) -> SysResult<Option<Moved>> {
     let wanted = attempt.length.min(pipe.capacity());
+    resident::check_mappable(kernel, attempt, file)?;
     let Some(length) = resident::movable(kernel, attempt, file, wanted) else { return Ok(Some(Moved::Cold)) };
     let reach = usize::try_from(attempt.left).unwrap_or(usize::MAX);
     let span = window.span(kernel, file, attempt.offset, reach, attempt.syscalls)?.first(length);

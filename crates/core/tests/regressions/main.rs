@@ -3,6 +3,8 @@
 
 mod files;
 mod mirrors;
+mod pool;
+mod reactor;
 mod relay;
 mod server;
 mod shm;
