@@ -667,6 +667,9 @@ export interface RequestConditions {
   lastModified?: string
 }
 
+/** Makes closing the socket `fd` a reset. Does nothing for what cannot be reset. */
+export declare function resetOnClose(fd: number): void
+
 /** Asks for another size; returns what it is then. */
 export declare function resizePipe(token: number, size: number): number
 

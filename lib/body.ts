@@ -88,9 +88,10 @@ export class FileBody extends Readable {
     try {
       const bytes = staticEngine().take(this.#token, this.readableHighWaterMark);
       if (bytes === null) {
-        this.#reading = request(() => {
+        this.#reading = request((event) => {
           this.#reading = 0;
-          this.#next();
+          if (event.error !== undefined) this.destroy(event.error);
+          else this.#next();
         });
         staticEngine().warm(this.#token, this.#reading);
       } else {

@@ -1,10 +1,11 @@
 /** Delivering a transfer: one after the other to each target, by the pump or by the reactor, with progress and cancel. */
 import { Socket } from 'node:net';
 
-import { engine, forget, request } from './engine.js';
+import { type Bounds, timedOut, within } from './bounds.js';
+import { engine, forget, type Opening, request } from './engine.js';
 import { aborted, failure, invalid, type ZerosendError } from './errors.js';
 import { hold } from './hold.js';
-import { isPlainSocket } from './internals.js';
+import { isPlainSocket, reset } from './internals.js';
 import type { DriveOptions, TransferReport } from './native.js';
 import { isDescriptor } from './options.js';
 import { Pump } from './pump.js';
@@ -14,9 +15,13 @@ export type SendTarget = Socket | number;
 
 /** How bytes are delivered, wherever they come from. */
 export interface DeliveryOptions {
-  /** Milliseconds without a byte moved until it fails with `ERR_ZEROSEND_TIMEOUT`. Default 0: no limit. */
+  /**
+   * Milliseconds without a byte moved until it fails with `ERR_ZEROSEND_TIMEOUT`, whatever it waits for: the file to be opened or
+   * read, the receiver, or the transfer before it on the same target (then: without a byte of that one). The message says
+   * which. Default 0: no limit.
+   */
   timeout?: number | undefined;
-  /** Cancels at once. Bytes that were sent stay sent; `error.bytes` says how many. */
+  /** Cancels at once, in every phase. Bytes that were sent stay sent; `error.bytes` says how many. */
   signal?: AbortSignal | undefined;
   /** Called with the bytes sent so far (head included), at most every 50 ms, and once at the end. */
   onProgress?: ((bytes: number) => void) | undefined;
@@ -46,14 +51,25 @@ export interface TransferResult {
   durationMs: number;
 }
 
+const SLOW_RECEIVER = 'the receiver is too slow or gone';
+const SLOW_SOURCE = "the source file's storage is too slow or hangs";
 const PROGRESS_INTERVAL_MS = 50;
 /** Bytes a turn moves at most, unless the user says otherwise. */
 const CHUNK = 1024 * 1024;
 
-/** What is on its way: a second transfer to (or from) the same end waits for the first. */
-type Queues = Map<Socket | number, Promise<unknown>>;
+/** What is on its way to (or from) one end: the last transfer of the queue, and when a byte last moved. */
+interface Queue {
+  last: Promise<unknown>;
+  progress: number;
+}
+
+/** A second transfer to (or from) the same end waits for the first. */
+export type Queues = Map<Socket | number, Queue>;
 
 const outgoing: Queues = new Map();
+
+const WAITING = 'the transfer before it on the same target does not move';
+const OPENING = 'the source file is not opened: its storage is too slow or hangs';
 
 /** Checks everything about a target and a delivery that can be checked without the kernel. */
 export function checkDelivery(target: SendTarget, options: DeliveryOptions): void {
@@ -104,26 +120,32 @@ export function checkOptions(options: DeliveryOptions): void {
 export async function deliver(
   target: SendTarget,
   options: DeliveryOptions,
-  open: () => number | Promise<number>,
+  open: () => number | Opening,
 ): Promise<TransferResult> {
-  const { signal } = options;
+  const { signal, timeout } = options;
   if (signal?.aborted) throw aborted(signal);
 
   // What is named by a number is duplicated now, before anything is waited for: later the number may be another file's.
   const out = typeof target === 'number' ? engine().holdTarget(target) : undefined;
   const release = target instanceof Socket ? hold(target) : undefined;
   try {
-    const opening = open();
-    return await inOrder(outgoing, target, signal, async () => {
-      const token = await opening;
-      try {
-        if (signal?.aborted) throw aborted(signal);
-        return target instanceof Socket
-          ? await toSocket(target, token, options)
-          : await toDescriptor(out as number, token, options);
-      } finally {
-        engine().release(token);
-      }
+    const opened = open();
+    const opening: Opening = typeof opened === 'number' ? { token: Promise.resolve(opened), giveUp: () => {} } : opened;
+    const socket = target instanceof Socket ? { name: 'target', socket: target } : undefined;
+    const bounds = { signal, timeout, socket };
+    return await inOrder(outgoing, target, { ...bounds, reason: WAITING }, async (moved) => {
+      const token = await within(opening.token, { ...bounds, reason: OPENING }, opening.giveUp);
+      if (signal?.aborted) throw aborted(signal);
+      return target instanceof Socket
+        ? await toSocket(target, token, options, moved)
+        : await toDescriptor(out as number, token, options, moved);
+    }).finally(() => {
+      // Given up before it was opened, or before its turn: what comes later is closed.
+      opening.giveUp();
+      opening.token.then(
+        (token) => engine().release(token),
+        () => {},
+      );
     });
   } finally {
     if (out !== undefined) engine().release(out);
@@ -131,37 +153,42 @@ export async function deliver(
   }
 }
 
-/** Runs `task` when the tasks given before it for the same end have ended, however they ended. */
-export function inOrder<T>(
+/**
+ * Runs `task` when the tasks given before it for the same end have ended, however they ended. While it waits, `bounds` hold;
+ * one that they end is not run. The task reports that a byte has moved by calling its argument.
+ */
+export async function inOrder<T>(
   queues: Queues,
   end: Socket | number,
-  signal: AbortSignal | undefined,
-  task: () => Promise<T>,
+  bounds: Bounds,
+  task: (moved: () => void) => Promise<T>,
 ): Promise<T> {
-  let started = false;
-  const begin = () => {
-    started = true;
-    return task();
-  };
-  const before = queues.get(end);
-  const result = before === undefined ? begin() : before.then(begin, begin);
-  queues.set(end, result);
-  const leave = () => {
-    if (queues.get(end) === result) queues.delete(end);
-  };
-  result.then(leave, leave);
-  if (started || signal === undefined) return result;
-  // Cancelled while it waits: told at once. The task finds the signal aborted when its turn comes.
-  return new Promise((resolve, reject) => {
-    const onAbort = () => {
-      if (!started) reject(aborted(signal));
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
-    result.finally(() => signal.removeEventListener('abort', onAbort)).then(resolve, reject);
+  const queue = queues.get(end) ?? { last: Promise.resolve(), progress: 0 };
+  const waits = queues.has(end);
+  queues.set(end, queue);
+  let leave = () => {};
+  const before = queue.last;
+  const place = new Promise<void>((resolve) => {
+    leave = resolve;
   });
+  // The one behind waits for all before it, also when this one gives up its place.
+  const last = before.then(() => place);
+  queue.last = last;
+  try {
+    if (waits) await within(before, { ...bounds, lastProgress: () => queue.progress }, () => {});
+    queue.progress = performance.now();
+    return await task(() => {
+      queue.progress = performance.now();
+    });
+  } finally {
+    leave();
+    last.then(() => {
+      if (queue.last === last) queues.delete(end);
+    });
+  }
 }
 
-function toSocket(socket: Socket, token: number, options: DeliveryOptions): Promise<TransferResult> {
+function toSocket(socket: Socket, token: number, options: DeliveryOptions, moved: () => void): Promise<TransferResult> {
   const { signal, timeout, noDelay, chunkSize = CHUNK } = options;
   return new Promise((resolve, reject) => {
     if (socket.destroyed || socket.writableEnded) {
@@ -173,6 +200,7 @@ function toSocket(socket: Socket, token: number, options: DeliveryOptions): Prom
       chunk: chunkSize,
       onProgress: (bytes) => {
         timer?.refresh();
+        moved();
         progress.report(bytes);
       },
       done: (error, report) => {
@@ -180,19 +208,31 @@ function toSocket(socket: Socket, token: number, options: DeliveryOptions): Prom
         signal?.removeEventListener('abort', onAbort);
         if (error === undefined) return resolve(progress.finish(report));
         // A part of the bytes is out and no more will come: only the end of the connection can tell the receiver.
-        if (error.code === 'ERR_ZEROSEND_TRUNCATED' || error.syscall !== undefined) socket.destroy();
+        if (isIncomplete(error)) reset(socket);
         reject(Object.assign(error, { bytes: report.bytes }));
       },
     });
     const onAbort = () => pump.stop(aborted(signal as AbortSignal));
     signal?.addEventListener('abort', onAbort, { once: true });
-    const timer = timeout ? setTimeout(() => pump.stop(timedOut(timeout)), timeout) : undefined;
+    const timer = timeout
+      ? setTimeout(() => pump.stop(timedOut(timeout, pump.waitsForFile ? SLOW_SOURCE : SLOW_RECEIVER)), timeout)
+      : undefined;
     pump.start();
   });
 }
 
-function toDescriptor(out: number, token: number, options: DeliveryOptions): Promise<TransferResult> {
-  return driven(options, (number, drive) => {
+/** True for a failure of the source or the engine, and not for what the caller decided. */
+function isIncomplete({ code, syscall }: ZerosendError): boolean {
+  return code === 'ERR_ZEROSEND_TRUNCATED' || code === 'ERR_ZEROSEND_INTERNAL' || syscall !== undefined;
+}
+
+function toDescriptor(
+  out: number,
+  token: number,
+  options: DeliveryOptions,
+  moved: () => void,
+): Promise<TransferResult> {
+  return driven(options, moved, (number, drive) => {
     if (options.noDelay !== undefined) drive.noDelay = options.noDelay;
     engine().drive(token, out, number, drive);
   });
@@ -201,6 +241,7 @@ function toDescriptor(out: number, token: number, options: DeliveryOptions): Pro
 /** Lets the reactor do what `start` asks of it, and tells how that goes. */
 export async function driven(
   options: DeliveryOptions,
+  moved: () => void,
   start: (number: number, drive: DriveOptions) => void,
   cancel?: (cancel: () => void) => void,
 ): Promise<TransferResult> {
@@ -210,16 +251,17 @@ export async function driven(
   try {
     const report = await new Promise<TransferReport>((resolve, reject) => {
       const number = request((event) => {
-        if (event.progress !== undefined) progress.report(event.progress);
-        else if (event.error !== undefined) reject(event.error);
+        if (event.progress !== undefined) {
+          moved();
+          progress.report(event.progress);
+        } else if (event.error !== undefined) reject(event.error);
         else resolve(event.report as TransferReport);
       });
       onAbort = () => engine().cancel(number);
       signal?.addEventListener('abort', onAbort, { once: true });
       cancel?.(onAbort);
-      const drive: DriveOptions = { chunk: options.chunkSize ?? CHUNK };
+      const drive: DriveOptions = { chunk: options.chunkSize ?? CHUNK, progress: PROGRESS_INTERVAL_MS };
       if (timeout) drive.timeout = timeout;
-      if (options.onProgress !== undefined) drive.progress = PROGRESS_INTERVAL_MS;
       try {
         start(number, drive);
       } catch (error) {
@@ -236,13 +278,6 @@ export async function driven(
   } finally {
     signal?.removeEventListener('abort', onAbort);
   }
-}
-
-function timedOut(timeout: number): ZerosendError {
-  return failure(
-    'ERR_ZEROSEND_TIMEOUT',
-    `no byte moved for ${timeout} ms; the receiver is too slow or gone, or \`timeout\` too short`,
-  );
 }
 
 /** Measures a transfer and tells of its progress, not too often. */

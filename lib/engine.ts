@@ -106,6 +106,37 @@ function tell(event: NativeEvent, from: Pick<Binding, 'release'>): void {
   }
 }
 
+/** A request whose answer is a token, and that can be given up. */
+export interface Opening {
+  /** Rejects with `ABORT_ERR` when it was given up. */
+  token: Promise<number>;
+  /** Gives it up: what is opened later is closed. Afterwards it does nothing. */
+  giveUp(): void;
+}
+
+/** Asks for something that has a token: see {@link ask}. */
+export function openToken(start: (number: number) => void): Opening {
+  let asked = 0;
+  let given = false;
+  const token = ask((number) => {
+    asked = number;
+    start(number);
+  }).then((event) => {
+    const opened = event.token as number;
+    if (given) engine().release(opened);
+    return opened;
+  });
+  // Its failure is reported when its turn comes.
+  token.catch(() => {});
+  return {
+    token,
+    giveUp: () => {
+      given = true;
+      engine().cancel(asked);
+    },
+  };
+}
+
 /** Asks once: `start` is given the request's number, the answer settles the promise. `progress` hears of what comes before. */
 export function ask(start: (number: number) => void, progress?: (value: number) => void): Promise<NativeEvent> {
   return new Promise((resolve, reject) => {

@@ -10,6 +10,7 @@ import { type IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { types } from 'node:util';
 
+import { engine } from './engine.js';
 import { isHeld } from './hold.js';
 
 interface Handle {
@@ -41,6 +42,17 @@ const internals = (res: ServerResponse): ResponseInternals => res as unknown as 
 export function descriptor(socket: Socket): number {
   const handle = (socket as SocketInternals)._handle;
   return typeof handle?.fd === 'number' ? handle.fd : -1;
+}
+
+/**
+ * Ends the connection of a plain socket so that the other side can tell it from an orderly end: with a TCP reset. A Unix
+ * socket has none, and is closed.
+ */
+export function reset(socket: Socket): void {
+  // Not `resetAndDestroy()`: libuv refuses that while a shutdown is under way, and Node then emits an error.
+  const fd = descriptor(socket);
+  if (fd >= 0) engine().resetOnClose(fd);
+  socket.destroy();
 }
 
 /**

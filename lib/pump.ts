@@ -60,6 +60,11 @@ export class Pump {
     this.#after(turn);
   }
 
+  /** True while the next bytes are read from a file. */
+  get waitsForFile(): boolean {
+    return this.#reading !== 0;
+  }
+
   /** Ends it at once. */
   stop(error: ZerosendError): void {
     this.#end(error);
@@ -132,7 +137,10 @@ export class Pump {
   #end(error: ZerosendError | undefined): void {
     if (this.#ended) return;
     this.#ended = true;
-    if (this.#reading !== 0) forget(this.#reading);
+    if (this.#reading !== 0) {
+      engine().cancel(this.#reading);
+      forget(this.#reading);
+    }
     this.#socket.removeListener('close', this.#onClose);
     this.#socket.removeListener('connect', this.#turn);
     const report = engine().report(this.#token);

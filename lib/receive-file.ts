@@ -1,8 +1,9 @@
 /** `receiveFile`: from a socket or pipe into a file, without a trip through user space. */
 import type { Socket } from 'node:net';
 
-import { checkOptions, checkPeer, driven, inOrder, type TransferResult } from './deliver.js';
-import { ask, engine } from './engine.js';
+import { within } from './bounds.js';
+import { checkOptions, checkPeer, driven, inOrder, type Queues, type TransferResult } from './deliver.js';
+import { engine, openToken } from './engine.js';
 import { aborted, failure, type ZerosendError } from './errors.js';
 import { descriptor, takeReading } from './internals.js';
 import { checkBytes, type FileSource, nameFile } from './options.js';
@@ -13,7 +14,10 @@ export type ReceiveSource = Socket | number;
 export interface ReceiveFileOptions {
   /** Number of bytes. Default: all until the source ends. */
   length?: number | undefined;
-  /** Milliseconds without a byte received until it fails with `ERR_ZEROSEND_TIMEOUT`. Default 0: no limit. */
+  /**
+   * Milliseconds without a byte received until it fails with `ERR_ZEROSEND_TIMEOUT`, whatever it waits for: the file to be opened
+   * or written, the sender, or the transfer before it from the same source. Default 0: no limit.
+   */
   timeout?: number | undefined;
   /** Cancels at once. Bytes that were received stay in the file; `error.bytes` says how many. */
   signal?: AbortSignal | undefined;
@@ -23,7 +27,10 @@ export interface ReceiveFileOptions {
   chunkSize?: number | undefined;
 }
 
-const incoming = new Map<Socket | number, Promise<unknown>>();
+const incoming: Queues = new Map();
+
+const WAITING = 'the transfer before it from the same source does not move';
+const OPENING = 'the target file is not opened: its storage is too slow or hangs';
 
 /**
  * Receives into a file, through a pipe: splice(2) twice. A path is made or emptied; a descriptor or `FileHandle` is
@@ -53,22 +60,25 @@ export async function receiveFile(
   // Numbers are duplicated now, before anything is waited for.
   const from = typeof source === 'number' ? engine().holdTarget(source) : undefined;
   try {
-    const opening = ask((number) => engine().openSink(number, path, fd));
-    // Its failure is told when its turn comes.
-    opening.catch(() => {});
-    return await inOrder(incoming, source, signal, async () => {
+    const opening = openToken((number) => engine().openSink(number, path, fd));
+    const socket = typeof source === 'number' ? undefined : { name: 'source', socket: source };
+    const bounds = { signal, timeout: options.timeout, socket };
+    return await inOrder(incoming, source, { ...bounds, reason: WAITING }, async (moved) => {
       if (signal?.aborted) throw aborted(signal);
-      if (from !== undefined) {
-        const sink = (await opening).token as number;
-        return await driven(options, (number, drive) => engine().receive(sink, from, number, length, undefined, drive));
-      }
-      return await fromSocket(source as Socket, opening, options);
-    }).finally(() =>
-      opening.then(
-        ({ token }) => engine().release(token as number),
+      const sink = () => within(opening.token, { ...bounds, reason: OPENING }, opening.giveUp);
+      if (from === undefined) return await fromSocket(source as Socket, sink, options, moved);
+      const opened = await sink();
+      return await driven(options, moved, (number, drive) =>
+        engine().receive(opened, from, number, length, undefined, drive),
+      );
+    }).finally(() => {
+      // Given up before it was opened, or before its turn: what comes later is closed.
+      opening.giveUp();
+      opening.token.then(
+        (token) => engine().release(token),
         () => {},
-      ),
-    );
+      );
+    });
   } finally {
     if (from !== undefined) engine().release(from);
   }
@@ -76,8 +86,9 @@ export async function receiveFile(
 
 async function fromSocket(
   socket: Socket,
-  opening: Promise<{ token?: number }>,
+  opened: () => Promise<number>,
   options: ReceiveFileOptions,
+  moved: () => void,
 ): Promise<TransferResult> {
   const closed = () => failure('ERR_ZEROSEND_CLOSED', 'the source socket was closed before all was received');
   if (socket.destroyed) throw closed();
@@ -85,11 +96,12 @@ async function fromSocket(
   let gone = false;
   let onClose = () => {};
   try {
-    const sink = (await opening).token as number;
+    const sink = await opened();
     if (socket.destroyed) throw closed();
     const from = engine().holdTarget(descriptor(socket));
     return await driven(
       options,
+      moved,
       (number, drive) => engine().receive(sink, from, number, options.length, before, drive),
       (cancel) => {
         onClose = () => {

@@ -10,7 +10,7 @@ import { engine } from './engine.js';
 import { failure, type ZerosendError } from './errors.js';
 import { keepHalfOpen, watchEnd } from './half-open.js';
 import { hold } from './hold.js';
-import { descriptor, hasQueuedBytes, isPlainResponse, isPlainSocket, takeHead } from './internals.js';
+import { descriptor, hasQueuedBytes, isPlainResponse, isPlainSocket, reset, takeHead } from './internals.js';
 import { requireNative, type TransferReport } from './native.js';
 import { IS_LINUX } from './platform.js';
 import { Pump } from './pump.js';
@@ -99,7 +99,7 @@ function start(res: ServerResponse, token: number, head: string, done: Done): vo
     }
   } catch (error) {
     if (token !== CURRENT) engine().release(token);
-    socket.destroy();
+    reset(socket);
     done(error as ZerosendError);
     return;
   }
@@ -111,8 +111,8 @@ function start(res: ServerResponse, token: number, head: string, done: Done): vo
       release();
       done(error, report.method);
       if (error === undefined) res.end();
-      // The client has a part of what was announced: only the end of the connection tells it so.
-      else socket.destroy();
+      // The client has a part of what was announced: only a reset tells it so.
+      else reset(socket);
       endClaim();
     },
   });

@@ -1,6 +1,6 @@
 /** `sendFile` and `sendFiles`: files, parts of files and bytes to a socket or a descriptor, in one transfer. */
 import { checkDelivery, type DeliveryOptions, deliver, type SendTarget, type TransferResult } from './deliver.js';
-import { ask, engine } from './engine.js';
+import { engine, type Opening, openToken } from './engine.js';
 import { failure, invalid } from './errors.js';
 import { CachedFile, tokenOf } from './file-cache.js';
 import type { PartOptions, SendingOptions } from './native.js';
@@ -137,8 +137,8 @@ export function sliceRanges(size: number, count: number): Array<{ offset: number
   }));
 }
 
-async function open(parts: PartOptions[], sending: SendingOptions): Promise<number> {
-  return (await ask((number) => engine().open(number, parts, sending))).token as number;
+function open(parts: PartOptions[], sending: SendingOptions): Opening {
+  return openToken((number) => engine().open(number, parts, sending));
 }
 
 function checkSending(options: SendFilesOptions): SendingOptions {

@@ -33,6 +33,19 @@ export async function readAll(socket: NodeJS.ReadableStream): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
+/** Everything until the connection ends, and whether that was by a reset. */
+export function readToClose(socket: Socket): Promise<{ bytes: Buffer; reset: boolean }> {
+  const chunks: Buffer[] = [];
+  let reset = false;
+  return new Promise((resolve) => {
+    socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      reset = error.code === 'ECONNRESET';
+    });
+    socket.on('close', () => resolve({ bytes: Buffer.concat(chunks), reset }));
+  });
+}
+
 /** Exactly `length` bytes, or fewer when the connection closes before. */
 export function readExactly(socket: Socket, length: number): Promise<Buffer> {
   return new Promise((resolve) => {

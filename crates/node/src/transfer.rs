@@ -82,6 +82,16 @@ pub fn advance(env: &Env, token: f64, fd: i32, budget: f64) -> napi::Result<Turn
     with(env, |engine| turn(engine.transfer(token)?, fd, budget))
 }
 
+/// Makes closing the socket `fd` a reset. Does nothing for what cannot be reset.
+#[napi]
+pub fn reset_on_close(env: &Env, fd: i32) -> napi::Result<()> {
+    with(env, |_| {
+        // A socket that is closed or of another kind needs none.
+        let _ = sys::fd::during_call(fd, sys::socket::reset_on_close);
+        Ok(())
+    })
+}
+
 /// The names of the methods, in the order in which `startCurrent` counts them.
 #[napi(ts_return_type = "Array<TransferReport['method'] | 'auto'>")]
 pub fn method_names() -> Vec<&'static str> {

@@ -67,6 +67,13 @@ pub fn accept(listener: BorrowedFd<'_>) -> SysResult<(OwnedFd, Option<SockaddrSt
     Ok((fd, name))
 }
 
+/// Makes close(2) of a TCP socket a reset that discards what was not sent; see `SO_LINGER` in `socket(7)`. On a Unix socket
+/// it has no effect.
+pub fn reset_on_close(socket: BorrowedFd<'_>) -> SysResult<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Linger, &linger)
+}
+
 /// Ends a TCP connection with a reset, whoever else has descriptors of it: `connect(2)` with `AF_UNSPEC` dissolves the
 /// association, and what was not acknowledged is discarded. `EOPNOTSUPP` or `EINVAL` on Unix sockets, which know no reset.
 pub fn reset(socket: impl AsFd) -> SysResult<()> {
