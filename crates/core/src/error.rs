@@ -96,6 +96,13 @@ impl Error {
         }
     }
 
+    /// The same error with a reason that says more than the name of the errno, and what to do next.
+    #[must_use]
+    pub fn explained(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.message = message.into();
+        self
+    }
+
     /// The same error, naming the path it is about.
     #[must_use]
     pub fn with_path(mut self, path: impl AsRef<Path>) -> Self {

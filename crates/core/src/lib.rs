@@ -13,6 +13,7 @@
 //! | [`relay`] | bytes from socket to socket: proxy, echo |
 //! | [`server`] | HTTP/1.1 on epoll threads of its own |
 //! | [`shm`] | memory that processes share, and rings in it |
+//! | [`output`] | files, FIFOs and terminals that logs and mirrors are written to |
 //! | [`inspect`] | what the kernel can do, and what is in the page cache |
 //! | [`bench`] | the comparison of methods that `zerosend bench` prints |
 //! | [`pipe`] | pipes, sized, pooled and bounded |
@@ -34,6 +35,7 @@ pub mod files;
 pub mod http;
 pub mod inspect;
 pub mod mapped_file;
+pub mod output;
 pub mod pipe;
 pub mod pool;
 pub mod raw;
