@@ -20,6 +20,7 @@ export {
   type FileServerAddress,
   type FileServerLimits,
   type FileServerOptions,
+  type LogFormat,
 } from './lib/file-server.js';
 export { type FrontDoor, frontDoor } from './lib/front-door/http.js';
 export type {

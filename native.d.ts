@@ -292,7 +292,7 @@ export interface JoinReport {
   sinks: Array<SinkReport>
 }
 
-/** What is to be joined: tokens of `holdTarget` and `openSink`, which are used up. */
+/** What is to be joined: tokens of `holdTarget`, `openSink` and `openOutput`, which are used up. */
 export interface JoinSettings {
   client: number
   /** Absent: the sinks get all. */
@@ -386,10 +386,10 @@ export declare function mergeVary(existing?: string | undefined | null): string 
 /** The names of the methods, in the order in which `startCurrent` counts them. */
 export declare function methodNames(): Array<TransferReport['method'] | 'auto'>
 
-/** Who else gets the bytes of a direction: a file, files (`{n}` is the number of the connection), or a server. */
+/** Who else gets the bytes of a direction: files, or a server. */
 export interface MirrorSettings {
-  file?: string
-  files?: string
+  /** The token of a mirror, which is used up. */
+  file?: number
   connect?: AddressSettings
   direction: 'up' | 'down'
   policy: 'block' | 'drop'
@@ -440,8 +440,20 @@ export declare function openGift(buffer: ArrayBuffer, offset: number, length: nu
 /** Opens a thread for joins. `request` is answered when it has ended. */
 export declare function openJoiner(request: number, settings: JoinerSettings): number
 
+/** Opens an access log: the file at `path`, made with `mode`, or the standard output. The answer to `request` is its token. */
+export declare function openLog(request: number, format: 'common' | 'combined' | 'json', path: string | undefined | null, mode: number): void
+
 /** Opens and maps a file: the event of `request` has its `token`. */
 export declare function openMapped(request: number, path: string, settings: MapSettings): void
+
+/**
+ * Opens the file of a mirror, or prepares files for each connection where the name has variables. The answer to `request` is
+ * its token.
+ */
+export declare function openMirror(request: number, name: string, mode: number): void
+
+/** Opens a file, FIFO or terminal; a file is emptied, or made with `mode`. The answer to `request` is its token. */
+export declare function openOutput(request: number, path: string, mode: number): void
 
 /** Opens a relay. `request` makes progress when there are questions to be taken, and is answered when it has ended. */
 export declare function openRelay(request: number, settings: RelaySettings): OpenedServer
@@ -637,6 +649,15 @@ export declare function release(token: number): void
 /** Bytes that have not been handed to the kernel; 0 for a transfer that has ended. */
 export declare function remaining(token: number): number
 
+/** Opens the access log of a server by its name again. `request` is answered when that is done. */
+export declare function reopenLog(token: number, request: number): void
+
+/**
+ * Opens the mirrors of a relay by their names again, all that can be. `request` is answered when that is done, with the first
+ * failure.
+ */
+export declare function reopenMirrors(token: number, request: number): void
+
 /** What the transfer has done so far. */
 export declare function report(token: number): TransferReport
 
@@ -779,9 +800,8 @@ export interface ServerSettings {
   metrics?: string
   chunk: number
   limits: LimitSettings
-  logFormat?: 'common' | 'combined' | 'json'
-  /** The file that the log is appended to; absent: the standard output. */
-  logPath?: string
+  /** The token of a log, which is used up. */
+  log?: number
 }
 
 /** Puts `head` (latin1) before a transfer that has not begun. */

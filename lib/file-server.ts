@@ -8,6 +8,7 @@ import { ask, engine } from './engine.js';
 import { failure, invalid } from './errors.js';
 import { cacheOption, type FileCache } from './file-cache.js';
 import type { MountSettings, ServerSettings } from './native.js';
+import { checkMode, checkName, open } from './output.js';
 import { checkInteger, checkPrefix, headerPairs, type Roots, readLimits, rootPaths } from './server-options.js';
 import { type FileServerStatistics, noStatistics, readStatistics } from './server-statistics.js';
 import { DEFAULT_CACHE, type SiteOptions, siteSettings } from './site.js';
@@ -66,14 +67,21 @@ export interface FileServerOptions extends Omit<SiteOptions, 'conformance' | 'in
   headers?: Readonly<Record<string, string>> | undefined;
   /** `Access-Control-Allow-Origin: *` in every response, and an answer to preflight requests. Default false. */
   cors?: boolean | undefined;
-  /** Write down each request: its form, or form and file (appended to). Default false; without a file it is the standard output. */
-  log?: false | 'common' | 'combined' | 'json' | { format: 'common' | 'combined' | 'json'; path?: string } | undefined;
+  /**
+   * Write down each request: the form of a line, or form and file, which is appended to. Default false; without a file it is the
+   * standard output. `path` may name a FIFO that has a reader. `mode` is the permission bits of a file that is made, less the
+   * umask, by default `0o644`. Lines that cannot be written in time are lost and counted as `logLost`.
+   */
+  log?: false | LogFormat | { format: LogFormat; path?: string | undefined; mode?: number | undefined } | undefined;
   /** The path of the counters in Prometheus' text form, such as `'/metrics'`. Default false: none. */
   metrics?: false | string | undefined;
   /** The most bytes that one connection may send before others have their turn. Default 1 MiB. */
   chunkSize?: number | undefined;
   limits?: FileServerLimits | undefined;
 }
+
+/** The form of a line of the access log: those of Apache, or a JSON object. */
+export type LogFormat = 'common' | 'combined' | 'json';
 
 /** Where a server listens. */
 export type FileServerAddress = { host: string; port: number; url: string } | { path: string };
@@ -89,8 +97,14 @@ export interface FileServer {
   /** What it has counted; after `close` the last counts. */
   stats(): FileServerStatistics;
   /**
+   * Opens the log by its name again, after it was renamed or deleted. Rejects with the errno's name when it cannot be opened, and goes
+   * on with the file it has.
+   */
+  reopen(): Promise<void>;
+  /**
    * Accepts the connections that are in the backlog and no more, closes idle ones, lets responses end for `drain` milliseconds
-   * (default 10,000), and resets what is left. Settles when all is closed; called again with a shorter `drain` it hurries.
+   * (default 10,000), and resets what is left. Settles when all is closed and the log is written; lines that cannot be written
+   * within `drain` (at least 500 ms) are counted in `logLost`. Called again with a shorter `drain` it hurries.
    */
   close(options?: { drain?: number | undefined }): Promise<void>;
 }
@@ -106,6 +120,7 @@ const FORMATS = ['common', 'combined', 'json'];
 export function createFileServer(options: FileServerOptions): FileServer {
   const cache = cacheOption(options?.cache, DEFAULT_CACHE);
   const settings = readOptions({ ...options, cache }, cache);
+  const logging = readLog(options.log);
   let state: 'new' | 'opening' | 'open' | 'closed' = 'new';
   let token = 0;
   let address: FileServerAddress | undefined;
@@ -121,13 +136,21 @@ export function createFileServer(options: FileServerOptions): FileServer {
         if (settings.path === undefined) settings.host = await resolveHost(options.host ?? '127.0.0.1');
         // It may have been closed while the name was looked up.
         if ((state as string) === 'closed') throw failure('ERR_ZEROSEND_CLOSED', 'the file server was closed');
+        const log = await openLog(logging);
+        if ((state as string) === 'closed') {
+          if (log !== undefined) engine().release(log);
+          throw failure('ERR_ZEROSEND_CLOSED', 'the file server was closed');
+        }
         ended = ask((number) => {
-          const opened = engine().openServer(number, settings);
+          const opened = engine().openServer(number, log === undefined ? settings : { ...settings, log });
           token = opened.token;
           address = addressOf(settings, opened);
         });
         // A refusal is thrown at once; the end comes later and is nobody's failure.
-        if (token === 0) await ended;
+        if (token === 0) {
+          if (log !== undefined) engine().release(log);
+          await ended;
+        }
       } catch (error) {
         state = 'closed';
         throw error;
@@ -139,6 +162,10 @@ export function createFileServer(options: FileServerOptions): FileServer {
       return address;
     },
     stats: read,
+    async reopen() {
+      if (token === 0) throw failure('ERR_ZEROSEND_CLOSED', 'the file server does not listen');
+      await ask((number) => engine().reopenLog(token, number));
+    },
     async close({ drain = 10_000 } = {}) {
       if (typeof drain !== 'number' || !(drain >= 0)) throw invalid('drain', drain, 'milliseconds from 0 up');
       state = 'closed';
@@ -158,7 +185,7 @@ export function createFileServer(options: FileServerOptions): FileServer {
 
 function readOptions(options: FileServerOptions, cache: FileCache | undefined): ServerSettings {
   const { port = 0, workers = availableParallelism(), backlog = 4096, prefix = '/', list = false } = options;
-  const { log = false, metrics = false, headers = {}, chunkSize = 1024 * 1024 } = options;
+  const { metrics = false, headers = {}, chunkSize = 1024 * 1024 } = options;
   checkInteger('port', port, 0, 65_535);
   checkInteger('workers', workers, 1, 1024);
   checkInteger('backlog', backlog, 1, 65_535);
@@ -197,13 +224,28 @@ function readOptions(options: FileServerOptions, cache: FileCache | undefined): 
     settings.path = options.path;
   }
   if (metrics !== false) settings.metrics = metrics;
-  if (log !== false) {
-    const format = typeof log === 'string' ? log : log?.format;
-    if (!FORMATS.includes(format)) throw invalid('log', format, "false, 'common', 'combined' or 'json'");
-    settings.logFormat = format;
-    if (typeof log !== 'string' && log.path !== undefined) settings.logPath = path.resolve(log.path);
-  }
   return settings;
+}
+
+interface Logging {
+  format: LogFormat;
+  path: string | undefined;
+  mode: number;
+}
+
+function readLog(log: FileServerOptions['log'] = false): Logging | undefined {
+  if (log === false) return undefined;
+  const { format, path: name, mode = 0o644 } = typeof log === 'string' ? { format: log } : { ...log };
+  if (!FORMATS.includes(format)) throw invalid('log', format ?? log, "false, 'common', 'combined' or 'json'");
+  if (name !== undefined) checkName('log.path', name);
+  checkMode('log.mode', mode);
+  return { format, path: name === undefined ? undefined : path.resolve(name), mode };
+}
+
+async function openLog(logging: Logging | undefined): Promise<number | undefined> {
+  if (logging === undefined) return undefined;
+  const { format, path: name, mode } = logging;
+  return open((request) => engine().openLog(request, format, name, mode));
 }
 
 async function resolveHost(host: string): Promise<string> {

@@ -3,9 +3,10 @@ import { availableParallelism } from 'node:os';
 
 import { type BoundAddress, readAddress, resolveAddress, type SocketAddress } from './address.js';
 import { ask, engine } from './engine.js';
-import { invalid, type ZerosendError } from './errors.js';
+import { failure, invalid, type ZerosendError } from './errors.js';
 import type { AddressSettings, MirrorSettings, RelayQuestion, RelaySettings } from './native.js';
 import { oneOf } from './options.js';
+import { checkMode, checkName, openAll, open as openFile } from './output.js';
 import { checkInteger } from './server-options.js';
 
 export interface RelayOptions {
@@ -46,11 +47,18 @@ export type ProxyTarget = (client: ProxyClient) => SocketAddress | undefined | P
 export type ProxyMirror = (
   | {
       /**
-       * They are appended to this file, which is made if it is missing. The streams of connections that are open at once
-       * mix in it, stretch by stretch, unless the path contains `{n}`: it becomes the number of the connection, from 1 up,
-       * so that each has a file of its own.
+       * They are appended to this file, which is made if it is missing, or written to this FIFO or terminal. The streams of
+       * connections that are open at once mix in it, piece by piece, and so do several mirrors with the same file, of one
+       * or several proxies or processes; each piece is written once and whole.
+       *
+       * With variables in its name, each connection has a file: `{n}` is the number of the connection, from 1 up or from
+       * the first number that no file has; `{time}` is when it was accepted (`20261126T185441.123Z`, UTC); `{client}` is its
+       * address (`192.0.2.1_40000`, `unix`); `{id}` is an id that no other connection has, whichever proxy or process has
+       * accepted it. A file with `{n}` in its name is always a new one; otherwise bytes are appended to what is there.
        */
       file: string;
+      /** Permission bits of files that are made, less the umask. Default `0o600`. */
+      mode?: number | undefined;
     }
   | {
       /** They go to a server too, over a connection for each. What it answers is read and forgotten. */
@@ -60,9 +68,9 @@ export type ProxyMirror = (
   /** From clients to targets, or back. Default `'up'`. */
   direction?: 'up' | 'down' | undefined;
   /**
-   * What becomes of bytes that the mirror does not take in time, beyond the 256 KiB of its pipe. `'drop'`, the default:
-   * it misses them, and they are counted; the connection itself is never harmed. `'block'`: the connection waits, and is
-   * reset when the mirror fails.
+   * What becomes of bytes that the mirror does not take in time, beyond the 256 KiB of its pipe (512 KiB for a file).
+   * `'drop'`, the default: it misses them, and they are counted; the connection itself is never harmed, and bytes that the
+   * mirror takes again later are written. `'block'`: the connection waits, and is reset when the mirror fails.
    */
   policy?: 'block' | 'drop' | undefined;
 };
@@ -128,6 +136,11 @@ export interface Relay {
   readonly address: BoundAddress;
   /** What it has counted; after `close` the last counts. */
   stats(): RelayStatistics;
+  /**
+   * Opens the files of mirrors by their names again, after they were renamed or deleted. Rejects with the errno's name when one
+   * cannot be opened, which goes on with the file it has.
+   */
+  reopen(): Promise<void>;
   /** Accepts no more, lets connections end for `drain` milliseconds (default 10,000), and resets what is left. */
   close(options?: { drain?: number | undefined }): Promise<void>;
 }
@@ -145,22 +158,27 @@ export async function createProxy(options: ProxyOptions): Promise<Relay> {
   if (!Array.isArray(mirror)) throw invalid('mirror', mirror, 'an array of { file } and { connect }');
   if (mirror.length > MOST_MIRRORS) throw invalid('mirror', mirror, `at most ${MOST_MIRRORS} entries`);
   const settings = readOptions(options);
-  const mirrors = await Promise.all(mirror.map((one: ProxyMirror, at) => readMirror(`mirror[${at}]`, one)));
+  const wanted = await Promise.all(mirror.map((one: ProxyMirror, at) => readMirror(`mirror[${at}]`, one)));
   if (typeof target === 'function') {
-    return open({ ...settings, mirrors, targets: [] }, options.listen, new Asked(target, onError));
+    return open({ ...settings, targets: [] }, options.listen, wanted, new Asked(target, onError));
   }
   const list = (Array.isArray(target) ? target : [target]) as readonly SocketAddress[];
   if (list.length === 0) throw invalid('target', target, 'at least one address');
   const targets = await Promise.all(list.map((one) => resolveTarget('target', one)));
-  return open({ ...settings, mirrors, targets }, options.listen);
+  return open({ ...settings, targets }, options.listen, wanted);
 }
 
 /** Gives back to each client what it sends: the smallest relay. Rejects as {@link createProxy} does. */
 export async function createEchoServer(options: RelayOptions = {}): Promise<Relay> {
-  return open({ ...readOptions(options), mirrors: [] }, options.listen);
+  return open(readOptions(options), options.listen);
 }
 
-type Settings = Omit<RelaySettings, 'listen'>;
+type Settings = Omit<RelaySettings, 'listen' | 'mirrors'>;
+
+/** A mirror whose options are checked; a file is not opened yet. */
+interface Wanted extends Omit<MirrorSettings, 'file'> {
+  file?: { name: string; mode: number };
+}
 
 const MOST_MIRRORS = 14;
 
@@ -171,14 +189,16 @@ function resolveTarget(name: string, address: SocketAddress): Promise<AddressSet
   return resolveAddress(name, address);
 }
 
-async function readMirror(name: string, mirror: ProxyMirror): Promise<MirrorSettings> {
-  const { direction = 'up', policy = 'drop', file, connect } = { file: undefined, connect: undefined, ...mirror };
+async function readMirror(name: string, mirror: ProxyMirror): Promise<Wanted> {
+  const defaults = { file: undefined, connect: undefined, mode: undefined };
+  const { direction = 'up', policy = 'drop', file, connect, mode = 0o600 } = { ...defaults, ...mirror };
   oneOf(`${name}.direction`, direction, ['up', 'down']);
   oneOf(`${name}.policy`, policy, ['block', 'drop']);
   if ((file === undefined) === (connect === undefined)) throw invalid(name, mirror, '{ file } or { connect }');
   if (connect !== undefined) return { direction, policy, connect: await resolveTarget(`${name}.connect`, connect) };
-  if (typeof file !== 'string' || file === '' || file.includes('\0')) throw invalid(`${name}.file`, file, 'a path');
-  return { direction, policy, ...(file.includes('{n}') ? { files: file } : { file }) };
+  checkName(`${name}.file`, file);
+  checkMode(`${name}.mode`, mode);
+  return { direction, policy, file: { name: file as string, mode } };
 }
 
 /** Asks the user's function where connections go to. */
@@ -213,7 +233,7 @@ class Asked {
   }
 }
 
-function readOptions(options: Partial<ProxyOptions>): Omit<Settings, 'mirrors' | 'targets'> {
+function readOptions(options: Partial<ProxyOptions>): Omit<Settings, 'targets'> {
   const { method = 'auto', balance = 'round-robin', proxyProtocol } = options;
   const { pipeSize = 262_144, workers = availableParallelism(), backlog = 4096, maxConnections = 65_536 } = options;
   const { idleTimeout = 0, connectTimeout = 5000, retries = 2, downTime = 5000 } = options;
@@ -227,7 +247,7 @@ function readOptions(options: Partial<ProxyOptions>): Omit<Settings, 'mirrors' |
   checkInteger('retries', retries, 0, 1000);
   const times = { idleTimeout, connectTimeout, downTime };
   for (const [name, value] of Object.entries(times)) checkInteger(name, value, 0, 2 ** 31);
-  const settings: Omit<Settings, 'mirrors' | 'targets'> = {
+  const settings: Omit<Settings, 'targets'> = {
     method,
     balance,
     pipeSize,
@@ -241,14 +261,28 @@ function readOptions(options: Partial<ProxyOptions>): Omit<Settings, 'mirrors' |
   return settings;
 }
 
-async function open(settings: Settings, listen: SocketAddress = 0, asked?: Asked): Promise<Relay> {
+async function open(
+  settings: Settings,
+  listen: SocketAddress = 0,
+  wanted: readonly Wanted[] = [],
+  asked?: Asked,
+): Promise<Relay> {
   const place = await resolveAddress('listen', listen);
+  const files = await openAll(
+    wanted.map(async ({ file }) => {
+      if (file !== undefined) return openFile((request) => engine().openMirror(request, file.name, file.mode));
+    }),
+  );
+  const mirrors = wanted.map(({ file: _, ...mirror }, at): MirrorSettings => {
+    const file = files[at];
+    return file === undefined ? mirror : { ...mirror, file };
+  });
   let token = 0;
   let address: BoundAddress | undefined;
   let last: RelayStatistics | undefined;
   const ended = ask(
     (number) => {
-      const opened = engine().openRelay(number, { ...settings, listen: place });
+      const opened = engine().openRelay(number, { ...settings, mirrors, listen: place });
       token = opened.token;
       address = opened.host === undefined ? { path: place.path as string } : { host: opened.host, port: opened.port };
     },
@@ -256,6 +290,7 @@ async function open(settings: Settings, listen: SocketAddress = 0, asked?: Asked
   );
   // A refusal is thrown at once; the end comes later and is nobody's failure.
   if (address === undefined) {
+    for (const file of files) if (file !== undefined) engine().release(file);
     await ended;
     throw new Error('unreachable');
   }
@@ -263,6 +298,10 @@ async function open(settings: Settings, listen: SocketAddress = 0, asked?: Asked
   return {
     address: bound,
     stats: () => last ?? engine().relayCounters(token),
+    async reopen() {
+      if (last !== undefined) throw failure('ERR_ZEROSEND_CLOSED', 'the proxy is closed');
+      await ask((number) => engine().reopenMirrors(token, number));
+    },
     async close({ drain = 10_000 } = {}) {
       if (typeof drain !== 'number' || !(drain >= 0)) throw invalid('drain', drain, 'milliseconds from 0 up');
       if (last !== undefined) return;

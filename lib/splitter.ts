@@ -1,25 +1,29 @@
 /** `createSplitter`: one source, several sinks, by tee(2). */
 import type { Socket } from 'node:net';
 
-import { ask, engine } from './engine.js';
+import { engine } from './engine.js';
 import { aborted, failure, invalid, type ZerosendError } from './errors.js';
 import { End, failureOf, type JoinOptions, join, readJoinOptions, systemError, type Taken } from './joiner.js';
 import type { JoinReport } from './native.js';
 import { type FileSource, nameFile, oneOf } from './options.js';
+import { open, openAll } from './output.js';
 import { Pipe } from './pipe.js';
 import { sendFile } from './send-file.js';
 
 /** A plain `net.Socket`, a {@link Pipe}, a descriptor of a socket or pipe, or a file. */
 export type SplitSource = Socket | Pipe | number | { file: FileSource };
 
-/** A plain `net.Socket`, a {@link Pipe}, a descriptor of a socket or pipe, or a file: a path is made or emptied. */
+/**
+ * A plain `net.Socket`, a {@link Pipe}, a descriptor of a socket or pipe, or a file: a path is made or emptied and then appended
+ * to; a FIFO is written to, and must have a reader; a descriptor is written from its position on.
+ */
 export type SplitSink = Socket | Pipe | number | { file: FileSource };
 
 export interface SplitterOptions extends JoinOptions {
   /**
-   * What becomes of bytes that a sink does not take in time, beyond the 256 KiB of its pipe. `'block'`, the default: all
-   * wait for the slowest, and when one fails, it is over. `'drop'`: it misses them, which is counted, and those that fail
-   * are left behind.
+   * What becomes of bytes that a sink does not take in time, beyond the 256 KiB of its pipe (512 KiB for a file).
+   * `'block'`, the default: all wait for the slowest, and when one fails, it is over. `'drop'`: it misses them, which is
+   * counted; a socket or pipe that fails is left behind, a file gets what it takes again later.
    */
   policy?: 'block' | 'drop' | undefined;
   /** Whether sockets and {@link Pipe}s among the sinks are ended at the end. Default true. */
@@ -29,7 +33,10 @@ export interface SplitterOptions extends JoinOptions {
 export interface SplitterResult {
   /** Bytes that came. */
   bytes: number;
-  /** Of each sink: bytes that it got, bytes that it missed, and why it got no more. */
+  /**
+   * Of each sink: bytes that it got, bytes that it missed (with those that were being written to a file when it ended), and
+   * the last failure.
+   */
   sinks: Array<{ bytes: number; dropped: number; error?: ZerosendError }>;
   /** Wall time in milliseconds. */
   durationMs: number;
@@ -88,20 +95,20 @@ export async function createSplitter(
     } else {
       ends.push(new End('source', source instanceof Pipe ? source.readFd : (source as Socket | number), true, false));
     }
-    const opened = await Promise.all(
-      sinks.map(async (sink: SplitSink, at): Promise<number | End> => {
-        if (isFile(sink)) {
-          const name = nameFile(`sinks[${at}].file`, sink.file);
-          const [path, fd] = 'path' in name ? [name.path, undefined] : [undefined, name.fd];
-          const token = (await ask((number) => engine().openSink(number, path, fd))).token as number;
-          files.push(token);
-          return token;
-        }
-        const one = new End(`sinks[${at}]`, sink instanceof Pipe ? sink.writeFd : sink, false, true);
-        ends.push(one);
-        return one;
-      }),
-    );
+    const named = sinks.map((sink: SplitSink, at) => {
+      if (isFile(sink)) return nameFile(`sinks[${at}].file`, sink.file);
+      const one = new End(`sinks[${at}]`, sink instanceof Pipe ? sink.writeFd : sink, false, true);
+      ends.push(one);
+      return one;
+    });
+    const opening = named.map(async (name) => {
+      if (name instanceof End) return undefined;
+      if ('path' in name) return open((request) => engine().openOutput(request, name.path, 0o666));
+      return open((request) => engine().openSink(request, undefined, name.fd));
+    });
+    const tokensOfFiles = await openAll(opening);
+    files.push(...tokensOfFiles.filter((token) => token !== undefined));
+    const opened = named.map((name, at) => (name instanceof End ? name : (tokensOfFiles[at] as number)));
     const taking = [ends[0] as End, ...opened].map(
       async (one): Promise<Taken> => (one instanceof End ? one.take() : { token: one, before: undefined }),
     );

@@ -1,7 +1,8 @@
 /** `zerosend proxy`: connections from here to there. */
 import { readAddress } from '../address.js';
 import { createProxy, type ProxyMirror, type ProxyOptions, type Relay } from '../relay.js';
-import { integer, parse, UsageError, word } from './usage.js';
+import { onHangUp } from './signals.js';
+import { integer, parse, permissions, UsageError, word } from './usage.js';
 
 const HELP = `usage: zerosend proxy --listen <address> --to <address>[,<address>...] [options]
 
@@ -12,14 +13,18 @@ const HELP = `usage: zerosend proxy --listen <address> --to <address>[,<address>
       --idle-timeout <ms>     without a byte in either direction (default 0: none)
       --retries <n>           further targets to try (default 2)
       --proxy-protocol <v>    v1 or v2: tell targets the client's address first
-      --mirror <where>        a copy of what clients send: a file, file-{n} (one for each
-                              connection), or tcp:<address>; may be given several times
+      --mirror <where>        a copy of what clients send: a file or FIFO, a name with {n}, {time},
+                              {client} or {id} (one file for each connection), or
+                              tcp:<address>; may be given several times
       --mirror-policy <p>     block or drop: what becomes of copies that are not taken in
                               time (default drop)
+      --mirror-mode <octal>   permissions of files that are made (default 600)
       --method <name>         splice or read-write (default auto)
       --pipe-size <bytes>     of a pipe (default 262144)
       --workers <n>           threads (default: one for each core)
   -h, --help
+
+SIGHUP opens the files of mirrors by their names again, after they were renamed.
 
 examples:
   zerosend proxy --listen 8080 --to 127.0.0.1:3000
@@ -40,6 +45,7 @@ export async function proxy(args: string[]): Promise<void> {
       'proxy-protocol': { type: 'string' },
       mirror: { type: 'string', multiple: true },
       'mirror-policy': { type: 'string' },
+      'mirror-mode': { type: 'string' },
       method: { type: 'string' },
       'pipe-size': { type: 'string' },
       workers: { type: 'string' },
@@ -54,9 +60,10 @@ export async function proxy(args: string[]): Promise<void> {
   if (values.to === undefined) throw new UsageError('--to is missing: host:port, or several with commas between');
   const most = 2 ** 31;
   const policy = word('--mirror-policy', values['mirror-policy'], ['block', 'drop']);
+  const mode = permissions('--mirror-mode', values['mirror-mode']);
   const mirror = (values.mirror ?? []).map((one): ProxyMirror => {
     if (one.startsWith('tcp:')) return { connect: address('--mirror', one.slice(4)), policy };
-    return one.startsWith('unix:') ? { connect: address('--mirror', one), policy } : { file: one, policy };
+    return one.startsWith('unix:') ? { connect: address('--mirror', one), policy } : { file: one, policy, mode };
   });
   const options: ProxyOptions = {
     listen: address('--listen', values.listen),
@@ -72,6 +79,7 @@ export async function proxy(args: string[]): Promise<void> {
     workers: integer('--workers', values.workers, 1, 1024),
   };
   const relay = await createProxy(options);
+  if (mirror.some((one) => 'file' in one)) onHangUp(() => relay.reopen());
   console.log(`listening on ${show(relay)}, to ${values.to}`);
   let asked = 0;
   const stop = () => {

@@ -4,11 +4,12 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 
 import { engine } from '../engine.js';
-import { createFileServer, type FileServerOptions } from '../file-server.js';
+import { createFileServer, type FileServerOptions, type LogFormat } from '../file-server.js';
 import { IS_LINUX } from '../platform.js';
 import type { Method } from '../send-file.js';
 import { DEFAULT_CACHE } from '../site.js';
-import { integer, parse, UsageError, word } from './usage.js';
+import { onHangUp } from './signals.js';
+import { integer, parse, permissions, UsageError, word } from './usage.js';
 
 const HELP = `usage: zerosend serve [directory] [options]
 
@@ -28,6 +29,9 @@ const HELP = `usage: zerosend serve [directory] [options]
       --dotfiles <how> allow, deny or ignore names that begin with a dot (default ignore)
       --links <how>    follow, beneath or deny symbolic links (default beneath)
       --log <form>     write each request to the standard output: common, combined or json
+      --log-file <path> write it to this file or FIFO instead (default form combined); SIGHUP opens
+                       the file by its name again, after it was renamed
+      --log-mode <octal> permissions of the file when it is made (default 644)
       --metrics <path> counters for Prometheus at this path
       --fastify        serve by Fastify and the plugin instead of the native server
   -h, --help
@@ -61,6 +65,8 @@ export async function serve(args: string[]): Promise<void> {
       dotfiles: { type: 'string' },
       links: { type: 'string' },
       log: { type: 'string' },
+      'log-file': { type: 'string' },
+      'log-mode': { type: 'string' },
       metrics: { type: 'string' },
       fastify: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
@@ -95,10 +101,19 @@ export async function serve(args: string[]): Promise<void> {
     preCompressed: values.compressed ?? false,
     dotfiles: word('--dotfiles', values.dotfiles, ['allow', 'deny', 'ignore']) ?? 'ignore',
     symlinks: word('--links', values.links, ['follow', 'beneath', 'deny']) ?? 'beneath',
-    log: word<'common' | 'combined' | 'json'>('--log', values.log, ['common', 'combined', 'json']) ?? false,
+    log: readLog(values.log, values['log-file'], values['log-mode']),
     metrics: values.metrics ?? false,
   };
   await (values.fastify ? serveByFastify(options) : serveNatively(options));
+}
+
+function readLog(form?: string, file?: string, mode?: string): FileServerOptions['log'] {
+  const format = word<LogFormat>('--log', form, ['common', 'combined', 'json']);
+  if (file === undefined) {
+    if (mode !== undefined) throw new UsageError('--log-mode needs --log-file');
+    return format ?? false;
+  }
+  return { format: format ?? 'combined', path: file, mode: permissions('--log-mode', mode) };
 }
 
 function readCache(value: string | undefined): FileServerOptions['cache'] {
@@ -124,6 +139,7 @@ async function serveNatively(options: FileServerOptions): Promise<void> {
       `method ${options.method}, ${workers} worker${workers === 1 ? '' : 's'}; at most ${connections} connections, ` +
       `${headTimeout / 1000} s for a head, ${idleTimeout / 1000} s idle`,
   );
+  if (typeof options.log === 'object') onHangUp(() => server.reopen());
 }
 
 async function serveByFastify(options: FileServerOptions): Promise<void> {
@@ -134,6 +150,7 @@ async function serveByFastify(options: FileServerOptions): Promise<void> {
   for (const flag of ['list', 'metrics', 'cors'] as const) {
     if (options[flag]) throw new UsageError(`--${flag} is not for --fastify`);
   }
+  if (typeof options.log === 'object') throw new UsageError('--log-file cannot be used with --fastify');
   const app = fastify({ logger: Boolean(options.log) });
   const { method, cache, maxAge, immutable, preCompressed, dotfiles, symlinks, fallback } = options;
   await app.register(fastifyStatic, {

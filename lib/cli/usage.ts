@@ -22,6 +22,13 @@ export function integer(flag: string, value: string | undefined, least: number, 
   throw new UsageError(`${flag} is '${value}', but must be an integer from ${least} to ${most}`);
 }
 
+/** Permission bits that a flag has, in octal. */
+export function permissions(flag: string, value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  if (/^0?[0-7]{3}$/.test(value)) return Number.parseInt(value, 8);
+  throw new UsageError(`${flag} is '${value}', but must be three octal digits, such as 600`);
+}
+
 /** One of several words that a flag has. */
 export function word<T extends string>(flag: string, value: string | undefined, words: readonly T[]): T | undefined {
   if (value === undefined || words.includes(value as T)) return value as T | undefined;

@@ -6,7 +6,6 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -14,10 +13,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 use proptest::prelude::*;
 use relay_support::{bytes, closed_port, connect, descriptors, receive, relay_to, send, settled, target};
+use zerosend_core::output::{self, FileWriter};
 use zerosend_core::reactor::NonBlocking;
 use zerosend_core::relay::{
-    AppendedFile, Direction, Join, LinkReport, Mirror, MirrorTo, Outcome, Party, Policy, Relay, RelayMethod,
-    RelayOptions, Sink,
+    Direction, Join, LinkReport, Mirror, MirrorTo, Outcome, Party, Policy, Relay, RelayMethod, RelayOptions, Sink,
 };
 use zerosend_core::server::Address;
 
@@ -162,7 +161,7 @@ proptest! {
             join.target = sinks.pop();
         }
         join.sinks = sinks.into_iter().map(Sink::Stream).collect();
-        join.sinks.push(Sink::File(AppendedFile::at(&path)));
+        join.sinks.push(Sink::File(FileWriter::shared(output::open(&path, 0o600).expect("opened"))));
         relay.join(join).expect("joined");
         thread::scope(|scope| {
             let threads: Vec<_> = readers
@@ -272,12 +271,12 @@ fn mirrors_of_both_directions_in_files_and_on_a_server() {
     let (mirror, mirror_address) = target();
     let (relay, listener) = mirrored(vec![
         Mirror {
-            to: MirrorTo::Files(directory.path().join("down-{n}").to_str().expect("text").into()),
+            to: MirrorTo::file(directory.path().join("down-{n}").to_str().expect("text"), 0o600).expect("a name"),
             direction: Direction::Down,
             policy: Policy::Block,
         },
         Mirror {
-            to: MirrorTo::File(Arc::new(AppendedFile::at(&audit))),
+            to: MirrorTo::file(audit.to_str().expect("text"), 0o600).expect("opened"),
             direction: Direction::Up,
             policy: Policy::Block,
         },
@@ -324,7 +323,11 @@ fn a_mirror_that_is_down_or_hangs_harms_nobody_under_drop() {
         drop_to(closed_port()),
         drop_to(hanging_address),
         drop_to(Address::Unix("/nowhere/at/all".into())),
-        Mirror { to: MirrorTo::Files("/nowhere/at/all-{n}".into()), direction: Direction::Down, policy: Policy::Drop },
+        Mirror {
+            to: MirrorTo::file("/nowhere/at/all-{n}", 0o600).expect("a name"),
+            direction: Direction::Down,
+            policy: Policy::Drop,
+        },
     ]);
     let (up, down) = (bytes(2_000_000, 1), bytes(1_000_000, 2));
     exchange(&relay, &listener, &up, &down);
@@ -353,7 +356,7 @@ fn a_mirror_that_is_down_ends_the_connection_under_block() {
 fn idle_mirrors_hold_no_pipes() {
     let directory = tempfile::tempdir().expect("a directory");
     let (relay, listener) = mirrored(vec![Mirror {
-        to: MirrorTo::File(Arc::new(AppendedFile::at(&directory.path().join("audit")))),
+        to: MirrorTo::file(directory.path().join("audit").to_str().expect("text"), 0o600).expect("opened"),
         direction: Direction::Up,
         policy: Policy::Block,
     }]);

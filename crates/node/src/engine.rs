@@ -14,11 +14,13 @@ use napi::bindgen_prelude::{Buffer, Function, JsObjectValue, Object};
 use napi_derive::napi;
 use zerosend_core::cache::{CachedFile, FileCache};
 use zerosend_core::mapped_file::MappedFile;
+use zerosend_core::output::Output;
 use zerosend_core::pool::{Lane, Pool, Task, Volume};
 use zerosend_core::reactor::registry::{Registry, Token};
 use zerosend_core::reactor::{JobHandle, Reactor};
-use zerosend_core::relay::Relay;
+use zerosend_core::relay::{MirrorTo, Relay};
 use zerosend_core::server::Server;
+use zerosend_core::server::log::AccessLog;
 use zerosend_core::shm::{Drain, Ring, SharedBuffer};
 use zerosend_core::transfer::Transfer;
 use zerosend_core::{Code, Error, Result};
@@ -46,6 +48,10 @@ pub enum Held {
     Target(OwnedFd),
     /// A file that bytes will be received into.
     Sink(OwnedFd),
+    /// A file, FIFO or terminal that is open for output.
+    Output(Output),
+    Mirror(MirrorTo),
+    Log(AccessLog),
     Pipe(Ends),
     Server(Server),
     Door(Box<HeldDoor>),
@@ -229,6 +235,9 @@ impl Engine {
             }
             Ok(Answer::Transfer(transfer)) => Some(Held::Transfer(transfer)),
             Ok(Answer::Sink(file)) => Some(Held::Sink(file)),
+            Ok(Answer::Output(output)) => Some(Held::Output(output)),
+            Ok(Answer::Mirror(mirror)) => Some(Held::Mirror(mirror)),
+            Ok(Answer::Log(log)) => Some(Held::Log(log)),
             Ok(Answer::Outcome(site, outcome)) => {
                 let current = Current::new(&site, *outcome);
                 object.set_named_property("answer", current.describe())?;

@@ -12,8 +12,10 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use zerosend_core::cache::CachedFile;
 use zerosend_core::files::Outcome;
 use zerosend_core::mapped_file::MappedFile;
+use zerosend_core::output::Output;
 use zerosend_core::reactor::registry::Token;
-use zerosend_core::relay::LinkReport;
+use zerosend_core::relay::{LinkReport, MirrorTo};
+use zerosend_core::server::log::AccessLog;
 use zerosend_core::shm::{Ring, SharedBuffer};
 use zerosend_core::transfer::{Prefetched, Report, Transfer};
 use zerosend_core::{Error, Result};
@@ -36,6 +38,12 @@ pub enum Answer {
     Transfer(Box<Transfer>),
     /// A file to receive into was opened.
     Sink(OwnedFd),
+    /// A file, FIFO or terminal was opened for output.
+    Output(Output),
+    /// A mirror was opened.
+    Mirror(MirrorTo),
+    /// An access log was opened.
+    Log(AccessLog),
     /// What a site answers.
     Outcome(Arc<HeldSite>, Box<Outcome>),
     /// Bytes so far; the request goes on.

@@ -1,12 +1,15 @@
 //! Joining sockets and pipes that JavaScript has: relays of two, and splitters.
 
+use std::sync::Arc;
+
 use napi::Env;
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
 use nix::errno::Errno;
+use zerosend_core::output::FileWriter;
 use zerosend_core::reactor::NonBlocking;
 use zerosend_core::reactor::registry::Token;
-use zerosend_core::relay::{AppendedFile, Join, LinkReport, Outcome, Party, Relay, RelayOptions, Sink, TapReport};
+use zerosend_core::relay::{Join, LinkReport, Outcome, Party, Relay, RelayOptions, Sink, TapReport};
 use zerosend_core::{Code, Error, Result};
 
 use crate::engine::{Engine, Held, with};
@@ -24,7 +27,7 @@ pub struct JoinerSettings {
     pub idle_timeout: f64,
 }
 
-/// What is to be joined: tokens of `holdTarget` and `openSink`, which are used up.
+/// What is to be joined: tokens of `holdTarget`, `openSink` and `openOutput`, which are used up.
 #[napi(object)]
 pub struct JoinSettings {
     pub client: f64,
@@ -112,7 +115,9 @@ impl Engine {
     fn sink(&mut self, token: f64) -> Result<Sink> {
         match self.held.remove(token as Token) {
             Some(Held::Target(fd)) => Ok(Sink::Stream(NonBlocking::new(fd)?)),
-            Some(Held::Sink(file)) => Ok(Sink::File(AppendedFile::open_from(file)?)),
+            Some(Held::Sink(file)) => Ok(Sink::File(Arc::new(FileWriter::from_position(file)?))),
+            Some(Held::Output(output)) if output.is_stream() => Ok(Sink::Stream(NonBlocking::new(output.into_fd())?)),
+            Some(Held::Output(output)) => Ok(Sink::File(FileWriter::shared(output))),
             _ => Err(closed()),
         }
     }

@@ -13,6 +13,7 @@ mod events;
 mod inspect;
 mod join;
 mod mapped_file;
+mod output;
 mod pages;
 mod raw;
 mod receive;

@@ -6,8 +6,8 @@ use napi::Env;
 use napi_derive::napi;
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::relay::{
-    AppendedFile, Balance, Destination, Direction, Mirror, MirrorTo, Policy, ProxyProtocol, Question, QuestionId,
-    Relay, RelayMethod, RelayOptions, RelaySnapshot,
+    Balance, Destination, Direction, Mirror, MirrorTo, Policy, ProxyProtocol, Question, QuestionId, Relay, RelayMethod,
+    RelayOptions, RelaySnapshot,
 };
 use zerosend_core::server::Address;
 use zerosend_core::{Code, Error, Result};
@@ -26,11 +26,11 @@ pub struct AddressSettings {
     pub path: Option<String>,
 }
 
-/// Who else gets the bytes of a direction: a file, files (`{n}` is the number of the connection), or a server.
+/// Who else gets the bytes of a direction: files, or a server.
 #[napi(object)]
 pub struct MirrorSettings {
-    pub file: Option<String>,
-    pub files: Option<String>,
+    /// The token of a mirror, which is used up.
+    pub file: Option<f64>,
     pub connect: Option<AddressSettings>,
     #[napi(ts_type = "'up' | 'down'")]
     pub direction: String,
@@ -97,7 +97,7 @@ pub struct RelayQuestion {
 
 /// A relay, and what it asks.
 pub struct HeldRelay {
-    relay: Relay,
+    pub relay: Relay,
     questions: Questions,
 }
 
@@ -128,7 +128,7 @@ pub fn open_relay(env: &Env, request: f64, settings: RelaySettings) -> napi::Res
             let (questions, events) = (questions.clone(), engine.events.clone());
             move |question| questions.add(question, &events, request)
         };
-        let relay = Relay::start(options(settings, ask)?)?;
+        let relay = Relay::start(options(engine, settings, ask)?)?;
         let (host, port) = match relay.address() {
             Some(Address::Tcp(address)) => (Some(address.ip().to_string()), address.port()),
             _ => (None, 0),
@@ -195,7 +195,7 @@ pub fn close_relay(env: &Env, token: f64, drain: f64) -> napi::Result<()> {
 }
 
 impl Engine {
-    fn relay(&mut self, token: f64) -> Result<&HeldRelay> {
+    pub fn relay(&mut self, token: f64) -> Result<&HeldRelay> {
         match self.held.get_mut(token as Token) {
             Some(Held::Relay(relay)) => Ok(relay),
             _ => Err(Error::new(Code::Closed, "the relay is closed")),
@@ -203,7 +203,11 @@ impl Engine {
     }
 }
 
-fn options(settings: RelaySettings, ask: impl Fn(Question) + Send + Sync + 'static) -> Result<RelayOptions> {
+fn options(
+    engine: &mut Engine,
+    settings: RelaySettings,
+    ask: impl Fn(Question) + Send + Sync + 'static,
+) -> Result<RelayOptions> {
     let destination = match settings.targets {
         None => Destination::Echo,
         Some(targets) if targets.is_empty() => Destination::Asked(Arc::new(ask)),
@@ -224,15 +228,17 @@ fn options(settings: RelaySettings, ask: impl Fn(Question) + Send + Sync + 'stat
     options.down_time = milliseconds(settings.down_time);
     options.proxy_protocol =
         settings.proxy_protocol.map(|name| one_of("proxyProtocol", &name, PROTOCOLS)).transpose()?;
-    options.mirrors = settings.mirrors.into_iter().map(mirror).collect::<Result<_>>()?;
+    options.mirrors = settings.mirrors.into_iter().map(|settings| mirror(engine, settings)).collect::<Result<_>>()?;
     Ok(options)
 }
 
-fn mirror(settings: MirrorSettings) -> Result<Mirror> {
+fn mirror(engine: &mut Engine, settings: MirrorSettings) -> Result<Mirror> {
     let to = match settings {
         MirrorSettings { connect: Some(place), .. } => MirrorTo::Connection(address(place)?),
-        MirrorSettings { files: Some(path), .. } => MirrorTo::Files(path),
-        MirrorSettings { file, .. } => MirrorTo::File(Arc::new(AppendedFile::at(file.unwrap_or_default().as_ref()))),
+        MirrorSettings { file, .. } => match engine.held.remove(file.unwrap_or_default() as Token) {
+            Some(Held::Mirror(mirror)) => mirror,
+            _ => return Err(Error::new(Code::Closed, "the mirror is closed")),
+        },
     };
     let direction = one_of("direction", &settings.direction, DIRECTIONS)?;
     Ok(Mirror { to, direction, policy: one_of("policy", &settings.policy, POLICIES)? })

@@ -1,14 +1,12 @@
 //! The native server of files.
 
-use std::fs::OpenOptions;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use napi::Env;
 use napi_derive::napi;
 use zerosend_core::reactor::registry::Token;
-use zerosend_core::server::log::{AccessLog, Format};
+use zerosend_core::server::log::AccessLog;
 use zerosend_core::server::{Address, Limit, Limits, ListFormat, Mount, Server, ServerOptions, Snapshot};
 use zerosend_core::transfer::Method;
 use zerosend_core::{Code, Error, Result};
@@ -68,10 +66,8 @@ pub struct ServerSettings {
     pub metrics: Option<String>,
     pub chunk: f64,
     pub limits: LimitSettings,
-    #[napi(ts_type = "'common' | 'combined' | 'json'")]
-    pub log_format: Option<String>,
-    /// The file that the log is appended to; absent: the standard output.
-    pub log_path: Option<String>,
+    /// The token of a log, which is used up.
+    pub log: Option<f64>,
 }
 
 /// A server that listens.
@@ -164,7 +160,14 @@ pub fn close_server(env: &Env, token: f64, drain: f64) -> napi::Result<()> {
 }
 
 impl Engine {
-    fn server(&mut self, token: f64) -> Result<&Server> {
+    fn log(&mut self, token: f64) -> Result<AccessLog> {
+        match self.held.remove(token as Token) {
+            Some(Held::Log(log)) => Ok(log),
+            _ => Err(Error::new(Code::Closed, "the log is closed")),
+        }
+    }
+
+    pub fn server(&mut self, token: f64) -> Result<&Server> {
         match self.held.get_mut(token as Token) {
             Some(Held::Server(server)) => Ok(server),
             Some(Held::Door(door)) => Ok(&door.server),
@@ -213,7 +216,7 @@ pub fn server_options(engine: &mut Engine, address: Address, settings: ServerSet
             min_rate: limits.min_rate as u64,
             disk_timeout: milliseconds(limits.disk_timeout),
         },
-        log: settings.log_format.map(|format| open_log(&format, settings.log_path)).transpose()?.map(Arc::new),
+        log: settings.log.map(|token| engine.log(token)).transpose()?.map(Arc::new),
         announce_keep_alive: false,
         door: None,
     })
@@ -226,28 +229,7 @@ fn mount(engine: &mut Engine, settings: MountSettings) -> Result<Mount> {
     Ok(Mount { prefix, site: Arc::new(site), method, list, private, answers_missing })
 }
 
-fn open_log(format: &str, path: Option<String>) -> Result<AccessLog> {
-    let format = one_of("log", format, FORMATS)?;
-    let io = |syscall: &'static str, error: std::io::Error| {
-        Error::system(
-            syscall,
-            nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(nix::errno::Errno::EIO as i32)),
-        )
-    };
-    let out = match &path {
-        Some(path) => OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .map_err(|error| io("open", error).with_path(path))?,
-        None => std::io::stdout().as_fd().try_clone_to_owned().map_err(|error| io("dup", error))?.into(),
-    };
-    AccessLog::lines(format, out).map_err(|error| io("clone", error))
-}
-
 const LISTS: &[(&str, ListFormat)] = &[("html", ListFormat::Html), ("json", ListFormat::Json)];
-const FORMATS: &[(&str, Format)] =
-    &[("common", Format::Common), ("combined", Format::Combined), ("json", Format::Json)];
 
 impl From<Snapshot> for ServerCounters {
     fn from(sum: Snapshot) -> Self {

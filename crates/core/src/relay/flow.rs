@@ -3,17 +3,14 @@
 //! At most one pipe or one buffer is full at a time, so a reader that is slow holds back its sender and nothing else. A
 //! flow holds a pipe only while bytes are in it.
 
-use std::sync::Arc;
-
 use nix::errno::Errno;
 
 use super::load::{Load, Taken};
 use super::options::RelayMethod;
+use super::piece::Receipts;
 use super::pipes::PipePool;
 use super::side::Side;
 use super::tap::Tap;
-use super::worker::Message;
-use crate::reactor::mailbox::Mailbox;
 use crate::reactor::registry::Token;
 
 /// What became of a flow when it was pumped.
@@ -46,9 +43,9 @@ pub(super) struct Means<'a> {
     pub method: RelayMethod,
     /// Bytes of one turn.
     pub budget: u64,
-    /// Whose turn it is, and where word about it goes.
+    /// Whose turn it is.
     pub token: Token,
-    pub mailbox: &'a Arc<Mailbox<Message>>,
+    pub receipts: &'a Receipts,
 }
 
 #[derive(Default)]

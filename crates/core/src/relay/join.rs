@@ -1,10 +1,12 @@
 //! Joining what is open already, and what becomes of links.
 
+use std::sync::Arc;
+
 use nix::errno::Errno;
 
-use super::append::AppendedFile;
 use super::options::Policy;
 use super::tap::TapReport;
+use crate::output::FileWriter;
 use crate::reactor::NonBlocking;
 
 /// Two sides to be joined, or one source and its sinks.
@@ -30,7 +32,7 @@ pub enum Sink {
     /// A socket or pipe.
     Stream(NonBlocking),
     /// A regular file.
-    File(AppendedFile),
+    File(Arc<FileWriter>),
 }
 
 /// Told what became of a link.

@@ -193,7 +193,11 @@ impl Link {
         if progress == [Progress::Over; 2] {
             // A tap that still has bytes keeps the link.
             let failed = self.failure.is_some();
-            let settled = |tap: &mut Tap| if failed { tap.may_miss() || tap.is_drained() } else { tap.finish() };
+            // The report of a join waits for what its files are still to get.
+            let joined = self.ended.is_some();
+            let settled = |tap: &mut Tap| {
+                if failed { tap.is_drained() || tap.may_miss() && !(joined && tap.owes_file()) } else { tap.finish() }
+            };
             let unsettled = self.taps_mut().map(settled).filter(|settled| !settled).count();
             return if unsettled == 0 { Err(self.outcome()) } else { Ok(false) };
         }
@@ -299,7 +303,12 @@ impl Link {
 
     pub fn report(&self, outcome: Outcome) -> LinkReport {
         let [up, down] = &self.flows;
-        LinkReport { up: up.bytes, down: down.bytes, taps: self.taps().map(|tap| tap.report).collect(), outcome }
+        let taps = self.taps().map(|tap| {
+            let mut report = tap.report;
+            report.dropped += tap.unconfirmed();
+            report
+        });
+        LinkReport { up: up.bytes, down: down.bytes, taps: taps.collect(), outcome }
     }
 }
 

@@ -10,24 +10,27 @@
 //! | `flow` | one direction: socket, pipe, socket |
 //! | `load` | what a flow has taken and not yet given |
 //! | `tap` | a copy of a flow, by `tee(2)` |
-//! | `append` | the file that a tap writes to |
+//! | `piece` | bytes on their way from a tap to its file |
+//! | `mirror_file`, `template` | files of mirrors, and their names |
 //! | `pipes` | the pipes of a worker |
 //! | `targets` | which target is next, which are down |
 //! | `tuning` | options of sockets |
 //! | `introduction` | the PROXY protocol |
 
-mod append;
 mod flow;
 mod introduction;
 pub mod join;
 mod link;
 mod load;
+mod mirror_file;
 pub mod options;
+mod piece;
 mod pipes;
 mod side;
 mod stats;
 mod tap;
 mod targets;
+mod template;
 mod tuning;
 mod worker;
 
@@ -37,9 +40,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-pub use append::AppendedFile;
 pub use join::{Join, LinkReport, Outcome, Party, Sink};
 pub use link::MOST_TAPS;
+pub use mirror_file::{MirrorFile, MirrorFiles};
 pub use options::{
     Balance, Destination, Direction, Mirror, MirrorTo, Policy, ProxyProtocol, Question, QuestionId, RelayMethod,
     RelayOptions,
@@ -67,11 +70,6 @@ impl Relay {
     /// Listens and relays.
     pub fn start(options: RelayOptions) -> Result<Self> {
         options.check()?;
-        for mirror in &options.mirrors {
-            if let MirrorTo::File(file) = &mirror.to {
-                file.open()?;
-            }
-        }
         let workers = options.workers;
         let (listeners, address) = match &options.address {
             Some(address) => {
@@ -141,6 +139,11 @@ impl Relay {
         if let Some(mailbox) = self.mailboxes.get(id.worker) {
             mailbox.send(Message::Answer(id, address));
         }
+    }
+
+    /// Its mirrors, to be reopened by name: [`MirrorTo::reopen`].
+    pub fn mirrors(&self) -> Vec<MirrorTo> {
+        self.shared.options.mirrors.iter().map(|mirror| mirror.to.clone()).collect()
     }
 
     /// What it has counted so far.

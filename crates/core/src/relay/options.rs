@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::append::AppendedFile;
 use super::link::MOST_TAPS;
+use super::mirror_file::{MirrorFile, MirrorFiles};
+use super::template::Template;
 use crate::error::{Code, Error, Result};
 use crate::reactor::registry::Token;
 use crate::server::Address;
@@ -104,12 +105,40 @@ pub enum Policy {
 /// Where copies of a direction go.
 #[derive(Clone)]
 pub enum MirrorTo {
-    /// Appended to this file; the streams of connections that are open at once mix in it.
-    File(Arc<AppendedFile>),
-    /// Appended to a file for each connection: `{n}` in the path becomes the number of the connection, from 1 up.
-    Files(String),
+    /// Appended to this file, or written to this FIFO; the streams of connections that are open at once mix in it.
+    File(Arc<MirrorFile>),
+    /// A file for each connection.
+    Files(Arc<MirrorFiles>),
     /// To a server. What it answers is read and forgotten.
     Connection(Address),
+}
+
+impl MirrorTo {
+    /// The file `name`, or files for each connection when the name has variables: `{n}`, the number of the connection, from 1
+    /// up, or from the first that no file has; `{time}`, when it was accepted; `{client}`, its address; `{id}`, which no
+    /// other connection of this or another relay has. Files that are made get `mode`, less the umask.
+    ///
+    /// A single file is opened at once. May wait for a disk.
+    pub fn file(name: &str, mode: u32) -> Result<Self> {
+        let template = Template::parse(name)?;
+        Ok(match template.plain() {
+            Some(path) => Self::File(Arc::new(MirrorFile::open(path.as_ref(), mode)?)),
+            None => Self::Files(Arc::new(MirrorFiles::new(template, mode))),
+        })
+    }
+
+    /// Opens files by their names again, after they were renamed. A file that cannot be opened keeps what it has. May wait for
+    /// a disk.
+    pub fn reopen(&self) -> Result<()> {
+        match self {
+            Self::File(file) => file.reopen(),
+            Self::Files(files) => {
+                files.reopen();
+                Ok(())
+            }
+            Self::Connection(_) => Ok(()),
+        }
+    }
 }
 
 /// A mirror of all connections of a relay.

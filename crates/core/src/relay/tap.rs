@@ -5,21 +5,19 @@
 //! only when that is 0, and the flow gives no byte that a tap does not have, or has missed for good.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
-use super::append::AppendedFile;
 use super::flow::Means;
 use super::load::Load;
 use super::options::Policy;
+use super::piece::{FileOutlet, Piece, Receipt, Receipts};
 use super::pipes::PipePool;
 use super::side::Side;
-use super::worker::Message;
 use crate::pipe::Pipe;
-use crate::pool::{Lane, Pool, Volume};
+use crate::reactor::registry::Token;
 use crate::sys::SysResult;
 use crate::sys::pipe::{SpliceFlags, splice};
 
@@ -31,8 +29,8 @@ pub(super) enum Outlet {
     /// To a socket or pipe, once it is connected. `own`: it is the link's alone, is told of the end, and what comes from it
     /// interests nobody.
     Stream { side: Side, connecting: Option<Instant>, own: bool },
-    /// To a file, on a thread that may wait for the disk.
-    File { file: Arc<AppendedFile>, writing: bool },
+    /// To a file, on a thread that may wait for the disk; `writing`: bytes that the thread has.
+    File { file: FileOutlet, writing: usize },
     /// There was nothing to be had.
     Nowhere,
 }
@@ -42,11 +40,12 @@ pub(super) struct Tap {
     policy: Policy,
     /// Which of the link's it is.
     index: usize,
-    /// Shared with the thread that writes the file.
-    pipe: Option<Arc<Pipe>>,
+    pipe: Option<Pipe>,
     filled: usize,
     ahead: usize,
     pub report: TapReport,
+    /// It gets no more bytes: it failed for good.
+    over: bool,
     /// All has gone on, and the outlet has been told of the end.
     finished: bool,
     /// What came from the outlet has ended too.
@@ -62,7 +61,7 @@ pub struct TapReport {
     pub bytes: u64,
     /// Bytes it missed.
     pub dropped: u64,
-    /// Why it got no more.
+    /// Why it missed bytes, or got no more: the last failure.
     pub failure: Option<Errno>,
 }
 
@@ -76,6 +75,7 @@ impl Tap {
             filled: 0,
             ahead: 0,
             report: TapReport::default(),
+            over: false,
             finished: false,
             closed: false,
             refused: false,
@@ -85,7 +85,7 @@ impl Tap {
     /// One that has failed before it began.
     pub fn failed(errno: Errno, policy: Policy, index: usize) -> Self {
         let report = TapReport { failure: Some(errno), ..TapReport::default() };
-        Self { report, ..Self::new(Outlet::Nowhere, policy, index) }
+        Self { report, over: true, ..Self::new(Outlet::Nowhere, policy, index) }
     }
 
     /// What epoll has to wait for.
@@ -99,7 +99,7 @@ impl Tap {
     /// Since when it has been connecting.
     pub fn connecting(&self) -> Option<Instant> {
         match &self.outlet {
-            Outlet::Stream { connecting, .. } if self.report.failure.is_none() => *connecting,
+            Outlet::Stream { connecting, .. } if !self.over => *connecting,
             _ => None,
         }
     }
@@ -126,7 +126,8 @@ impl Tap {
 
     /// It gets no more.
     pub fn fail(&mut self, errno: Errno) {
-        if self.report.failure.is_none() {
+        if !self.over {
+            self.over = true;
             self.report.failure = Some(errno);
             self.report.dropped += self.filled as u64;
             self.filled = 0;
@@ -148,6 +149,10 @@ impl Tap {
                 }
                 Err(Errno::EAGAIN) if self.policy == Policy::Block => return 0,
                 Err(Errno::EAGAIN) => {}
+                // More pipes than there may be, or than there are descriptors for.
+                Err(errno @ Errno::EMFILE) if self.policy == Policy::Drop => self.report.failure = Some(errno),
+                // The pipe that is being written comes back.
+                Err(Errno::EMFILE) if self.is_writing() => return 0,
                 Err(errno) => self.fail(errno),
             }
             if self.ahead == 0 {
@@ -159,11 +164,11 @@ impl Tap {
     }
 
     fn copy(&mut self, load: &Load, pipes: &mut PipePool) -> SysResult<usize> {
-        if let Some(errno) = self.report.failure {
-            return Err(errno);
+        if self.over {
+            return Err(self.report.failure.unwrap_or(Errno::EPIPE));
         }
         if self.pipe.is_none() {
-            self.pipe = Some(Arc::new(pipes.take().ok_or(Errno::EMFILE)?));
+            self.pipe = Some(pipes.take().ok_or(Errno::EMFILE)?);
         }
         match &self.pipe {
             Some(pipe) => load.copy(pipe),
@@ -179,7 +184,7 @@ impl Tap {
     /// Moves on what it has.
     pub fn drain(&mut self, means: &mut Means<'_>) {
         self.refused = false;
-        if self.report.failure.is_some() {
+        if self.over {
             return self.release(means.tap_pipes);
         }
         match &mut self.outlet {
@@ -205,32 +210,56 @@ impl Tap {
                 }
             }
             Outlet::File { file, writing } => {
-                if let (Some(pipe), true, false) = (&self.pipe, self.filled > 0, *writing) {
-                    *writing = true;
-                    let (file, pipe, mailbox) = (file.clone(), pipe.clone(), means.mailbox.clone());
-                    let (token, index) = (means.token, self.index);
-                    let work = move || Ok(file.append(&pipe));
-                    let answer = move |written: crate::Result<(usize, SysResult<()>)>| {
-                        let (count, result) = written.unwrap_or((0, Err(Errno::EIO)));
-                        mailbox.send(Message::Written { token, index, count, result });
-                    };
-                    Pool::global().run(Lane::Long, Volume::NONE, work, answer).detach();
+                if self.filled > 0 && self.policy == Policy::Drop && file.is_overdue() {
+                    self.pipe = None;
+                    self.report.dropped += std::mem::take(&mut self.filled) as u64;
+                    means.tap_pipes.lose();
+                } else if self.filled > 0
+                    && *writing == 0
+                    && let Some(pipe) = self.pipe.take()
+                {
+                    *writing = std::mem::take(&mut self.filled);
+                    Piece::new(pipe, *writing, means.token, self.index, means.receipts).send_to(file);
                 }
             }
         }
         self.release(means.tap_pipes);
     }
 
-    /// Word from the thread that writes the file.
-    pub fn written(&mut self, count: usize, result: SysResult<()>) {
-        self.report.bytes += count as u64;
-        self.filled = self.filled.saturating_sub(count);
+    /// Takes the result of a file write.
+    pub fn written(&mut self, receipt: Receipt, pipes: &mut PipePool) {
+        let Receipt { pipe, written, lost, failure } = receipt;
+        self.report.bytes += written as u64;
+        self.report.dropped += lost as u64;
         if let Outlet::File { writing, .. } = &mut self.outlet {
-            *writing = false;
+            *writing = 0;
         }
-        if let Err(errno) = result {
-            self.fail(errno);
+        match pipe {
+            Some(pipe) => pipes.put(pipe),
+            None => pipes.lose(),
         }
+        match failure {
+            Some(errno) if self.policy == Policy::Block => self.fail(errno),
+            // What comes later may find room on the disk again.
+            Some(errno) => self.report.failure = Some(errno),
+            None => {}
+        }
+    }
+
+    /// Whether a thread writes bytes of it to a file.
+    pub fn is_writing(&self) -> bool {
+        matches!(self.outlet, Outlet::File { writing: 1.., .. })
+    }
+
+    /// Whether bytes of it are still to be written to a file.
+    pub fn owes_file(&self) -> bool {
+        matches!(self.outlet, Outlet::File { .. }) && self.unconfirmed() > 0
+    }
+
+    /// Bytes that nothing is known of yet: those in a pipe, and those that a thread writes to a file.
+    pub fn unconfirmed(&self) -> u64 {
+        let writing = if let Outlet::File { writing, .. } = &self.outlet { *writing } else { 0 };
+        (self.filled + writing) as u64
     }
 
     /// Whether what it has may be missed.
@@ -240,10 +269,10 @@ impl Tap {
 
     /// The flow is at its end: true when nothing is left to do here.
     pub fn finish(&mut self) -> bool {
-        if self.report.failure.is_some() {
-            return true;
+        if self.over {
+            return !self.is_writing();
         }
-        if !self.finished && self.filled == 0 && self.connecting().is_none() {
+        if !self.finished && self.unconfirmed() == 0 && self.connecting().is_none() {
             self.finished = true;
             if let Outlet::Stream { side, own: true, .. } = &self.outlet {
                 let _ = side.end();
@@ -255,47 +284,47 @@ impl Tap {
 
     /// Whether nothing is on its way to the outlet.
     pub fn is_drained(&self) -> bool {
-        let writing = matches!(self.outlet, Outlet::File { writing: true, .. });
-        self.report.failure.is_some() || self.filled == 0 && self.connecting().is_none() && !writing
+        !self.is_writing() && (self.over || self.filled == 0 && self.connecting().is_none())
     }
 
     /// The outlet's connection, when it is the link's alone.
     pub fn own_side(&self) -> Option<&Side> {
         match &self.outlet {
-            Outlet::Stream { side, own: true, .. } if self.report.failure.is_none() => Some(side),
+            Outlet::Stream { side, own: true, .. } if !self.over => Some(side),
             _ => None,
         }
     }
 
-    /// The link is over. What is for a file is still written; all else is missed.
-    pub fn abandon(&mut self, pipes: &mut PipePool) {
-        match (&self.outlet, &self.pipe) {
-            (Outlet::File { file, .. }, Some(pipe)) if self.filled > 0 => {
-                let (file, pipe) = (file.clone(), pipe.clone());
-                // Who would hear of a failure is gone.
-                let work = move || Ok(file.append(&pipe));
-                Pool::global().run(Lane::Long, Volume::NONE, work, drop).detach();
-                self.report.bytes += self.filled as u64;
+    /// The link has ended. With `receipts`, what is for a file is still written, after what is being written; all else is
+    /// missed.
+    pub fn abandon(&mut self, pipes: &mut PipePool, receipts: Option<&Receipts>) {
+        let Some(pipe) = self.pipe.take() else { return };
+        match (&self.outlet, receipts) {
+            (Outlet::File { file, .. }, Some(receipts)) if self.filled > 0 && !file.is_overdue() => {
+                let length = std::mem::take(&mut self.filled);
+                Piece::new(pipe, length, ABANDONED, self.index, receipts).send_to(file);
             }
-            _ => self.report.dropped += self.filled as u64,
-        }
-        self.filled = 0;
-        if self.pipe.take().is_some() {
-            pipes.lose();
+            _ => {
+                self.report.dropped += std::mem::take(&mut self.filled) as u64;
+                pipes.lose();
+            }
         }
     }
 
     fn release(&mut self, pipes: &mut PipePool) {
-        if self.filled > 0 || matches!(self.outlet, Outlet::File { writing: true, .. }) {
+        if self.filled > 0 {
             return;
         }
-        match self.pipe.take().map(Arc::try_unwrap) {
-            Some(Ok(pipe)) if self.report.failure.is_none() => pipes.put(pipe),
+        match self.pipe.take() {
+            Some(pipe) if !self.over => pipes.put(pipe),
             Some(_) => pipes.lose(),
             None => {}
         }
     }
 }
+
+/// The token of pieces whose link has ended; no registry gives it out.
+const ABANDONED: Token = Token::MAX;
 
 /// Reads and forgets; true at the end.
 fn discard(side: &Side, buffer: &mut [u8]) -> bool {

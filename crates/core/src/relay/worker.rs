@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::append::AppendedFile;
 use super::flow::{Flow, Means, Over};
 use super::join::{Join, Outcome, Party, Sink};
 use super::link::{Closing, END_BITS, End, Link, State};
+use super::mirror_file::{LinkFile, LinkName, MirrorFiles, Numbers};
 use super::options::{Destination, Direction, Mirror, MirrorTo, Question, QuestionId, RelayOptions};
+use super::piece::{FileOutlet, Receipt, Receipts};
 use super::pipes::PipePool;
 use super::side::Side;
 use super::stats::RelayStats;
@@ -23,6 +24,7 @@ use super::tap::{Outlet, Tap};
 use super::targets::{self, Targets};
 use super::tuning;
 use crate::error::{Error, Result};
+use crate::reactor::NonBlocking;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::registry::{Registry, Token};
 use crate::reactor::timers::Timers;
@@ -41,6 +43,8 @@ const MOST_ACCEPTS: usize = 64;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long mirrors that may miss bytes have for the last of them.
 const LINGER: Duration = Duration::from_secs(5);
+/// How long a worker that ends waits for files of mirrors at least.
+const LAST_WRITES: Duration = Duration::from_secs(1);
 /// Bytes of the pipe of a mirror, at least. More than a main pipe's: it makes up for mirrors that are slow for a moment.
 const TAP_PIPE: usize = 256 * 1024;
 /// How long a side that is reset may acknowledge nothing of what was sent to it before.
@@ -63,8 +67,8 @@ pub(super) enum Message {
     Cancel(u64),
     /// The address that a connection goes to; none: nowhere.
     Answer(QuestionId, Option<Address>),
-    /// What a thread has written to the file of a tap.
-    Written { token: Token, index: usize, count: usize, result: SysResult<()> },
+    /// A piece of a tap was written to its file, or lost.
+    Written { token: Token, index: usize, receipt: Receipt },
 }
 
 /// What the workers of a relay share.
@@ -73,15 +77,27 @@ pub(super) struct Shared {
     pub targets: Option<Targets>,
     pub stats: RelayStats,
     pub connections: AtomicUsize,
+    /// For the names of mirrors.
+    numbers: Arc<Numbers>,
 }
 
 impl Shared {
-    pub fn new(options: RelayOptions) -> Self {
+    pub fn new(mut options: RelayOptions) -> Self {
+        let mut files = Vec::new();
+        for mirror in &mut options.mirrors {
+            let MirrorTo::Files(to) = &mut mirror.to else { continue };
+            // Directions that go to the same files share them.
+            match files.iter().find(|other: &&Arc<MirrorFiles>| other.is_same_as(to)) {
+                Some(other) => *to = other.clone(),
+                None => files.push(to.clone()),
+            }
+        }
+        let numbers = Arc::new(Numbers::from(files.iter().map(|files| files.first_free()).max().unwrap_or(1)));
         let targets = match &options.destination {
             Destination::Targets(list, balance) => Some(Targets::new(list, *balance, options.down_time)),
             Destination::Echo | Destination::Asked(_) | Destination::Given => None,
         };
-        Self { options, targets, stats: RelayStats::default(), connections: AtomicUsize::new(0) }
+        Self { options, targets, stats: RelayStats::default(), connections: AtomicUsize::new(0), numbers }
     }
 }
 
@@ -98,6 +114,9 @@ pub(super) struct Worker {
     timers: Timers,
     pipes: PipePool,
     tap_pipes: PipePool,
+    receipts: Receipts,
+    /// Bytes of pieces whose outcome is known.
+    settled: u64,
     buffer: Vec<u8>,
     paused: Option<Instant>,
     end: Option<Instant>,
@@ -121,6 +140,8 @@ impl Worker {
         Ok(Self {
             number,
             shared,
+            receipts: Receipts { mailbox: mailbox.clone(), issued: Arc::default() },
+            settled: 0,
             mailbox,
             epoll,
             listener,
@@ -155,6 +176,7 @@ impl Worker {
                 if let Message::Drain(end) = message {
                     self.end = Some(self.end.map_or(end, |earlier| earlier.min(end)));
                 }
+                self.note_settled(&message);
                 self.contain(self.token_of(&message), |worker| worker.receive(message));
             }
             for _ in 0..self.turns.len() {
@@ -176,6 +198,7 @@ impl Worker {
                 worker.close(token, Outcome::Cut, true);
             });
         }
+        self.finish_mirrors();
     }
 
     /// Runs one turn. A panic ends the link that it was for, and is counted; no other link notices.
@@ -201,6 +224,56 @@ impl Worker {
         }
     }
 
+    /// Counts the bytes of a piece whose outcome is known.
+    fn note_settled(&mut self, message: &Message) {
+        if let Message::Written { receipt, .. } = message {
+            self.settled += (receipt.written + receipt.lost) as u64;
+        }
+    }
+
+    /// Waits for the files that still get bytes of links that have ended: until the end of the drain, and not for a disk that hangs.
+    fn finish_mirrors(&mut self) {
+        let start = Instant::now();
+        let end = self.end.unwrap_or(start).max(start + LAST_WRITES);
+        let mut progress = (start, self.settled);
+        loop {
+            self.mailbox.waker().clear();
+            for message in self.mailbox.take() {
+                self.note_settled(&message);
+                if let Message::Written { token, index, receipt } = message {
+                    self.written(token, index, receipt);
+                }
+            }
+            let now = Instant::now();
+            if self.settled > progress.1 {
+                progress = (now, self.settled);
+            }
+            let outstanding = self.receipts.issued.load(Ordering::Relaxed) - self.settled;
+            let left = end.min(progress.0 + LINGER).saturating_duration_since(now);
+            if outstanding == 0 || left.is_zero() {
+                // Whether they are written later is not known: they count as lost.
+                self.shared.stats.dropped.add(outstanding);
+                return;
+            }
+            let wait = EpollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(EpollTimeout::MAX);
+            let _ = self.epoll.wait(&mut [EpollEvent::empty()], wait);
+        }
+    }
+
+    /// A piece was written to a file, or lost.
+    fn written(&mut self, token: Token, index: usize, receipt: Receipt) {
+        if let Some(tap) = self.links.get_mut(token).and_then(|link| link.taps_mut().nth(index)) {
+            tap.written(receipt, &mut self.tap_pipes);
+            return self.drive(token);
+        }
+        self.shared.stats.mirrored.add(receipt.written as u64);
+        self.shared.stats.dropped.add(receipt.lost as u64);
+        match receipt.pipe {
+            Some(pipe) => self.tap_pipes.put(pipe),
+            None => self.tap_pipes.lose(),
+        }
+    }
+
     fn receive(&mut self, message: Message) {
         crate::failpoint::failpoint!("relay::message");
         match message {
@@ -216,12 +289,7 @@ impl Worker {
                 }
             }
             Message::Answer(id, address) => self.answered(id, address),
-            Message::Written { token, index, count, result } => {
-                if let Some(tap) = self.links.get_mut(token).and_then(|link| link.taps_mut().nth(index)) {
-                    tap.written(count, result);
-                    self.drive(token);
-                }
-            }
+            Message::Written { token, index, receipt } => self.written(token, index, receipt),
         }
     }
 
@@ -283,13 +351,20 @@ impl Worker {
     fn mirror(&self, link: &mut Link) {
         let of = |direction| self.shared.options.mirrors.iter().filter(move |mirror| mirror.direction == direction);
         let ordered = of(Direction::Up).chain(of(Direction::Down));
+        let mut name = None;
         for (index, Mirror { to, direction, policy }) in ordered.enumerate() {
-            let file = |file| Outlet::File { file, writing: false };
+            let file = |file| Outlet::File { file, writing: 0 };
             let outlet = match to {
-                MirrorTo::File(shared) => Ok(file(shared.clone())),
-                MirrorTo::Files(path) => {
-                    let number = self.shared.stats.accepted.get().to_string();
-                    Ok(file(Arc::new(AppendedFile::at(path.replace("{n}", &number).as_ref()))))
+                MirrorTo::File(shared) => match shared.stream() {
+                    None => Ok(file(FileOutlet::Shared(shared.clone()))),
+                    Some(fd) => fd
+                        .and_then(|fd| NonBlocking::new(fd).map_err(|error| error.errno().unwrap_or(Errno::EIO)))
+                        .map(|fd| Outlet::Stream { side: Side::new(fd), connecting: None, own: false }),
+                },
+                MirrorTo::Files(files) => {
+                    let name =
+                        name.get_or_insert_with(|| Arc::new(LinkName::new(&self.shared.numbers, link.peer))).clone();
+                    Ok(file(FileOutlet::Own(Arc::new(LinkFile::new(files.clone(), name)))))
                 }
                 MirrorTo::Connection(address) => {
                     targets::connect_to(address, self.shared.options.keep_alive).map(|socket| Outlet::Stream {
@@ -318,7 +393,7 @@ impl Worker {
             .map(|(index, sink)| {
                 let outlet = match sink {
                     Sink::Stream(fd) => Outlet::Stream { side: Side::new(fd), connecting: None, own: false },
-                    Sink::File(file) => Outlet::File { file: Arc::new(file), writing: false },
+                    Sink::File(file) => Outlet::File { file: FileOutlet::Sink(file, Arc::default()), writing: 0 },
                 };
                 Tap::new(outlet, policy, index)
             })
@@ -499,7 +574,7 @@ impl Worker {
             method: self.shared.options.method,
             budget: BUDGET,
             token,
-            mailbox: &self.mailbox,
+            receipts: &self.receipts,
         };
         let outcome = link.pump(&mut means);
         self.shared.stats.count(link);
@@ -659,7 +734,8 @@ impl Worker {
         for flow in &mut link.flows {
             flow.load.release(&mut self.pipes);
             for tap in &mut flow.taps {
-                tap.abandon(&mut self.tap_pipes);
+                // A join says what became of its bytes now, so that none may be written later.
+                tap.abandon(&mut self.tap_pipes, link.name.is_none().then_some(&self.receipts));
             }
         }
         self.shared.stats.count(&mut link);

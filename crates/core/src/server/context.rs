@@ -58,6 +58,8 @@ pub(super) struct Shared {
     /// The lines of a response that leaves its connection open.
     pub keep_alive_lines: Vec<u8>,
     pub stats: Vec<Arc<WorkerStats>>,
+    /// Workers that have not ended.
+    pub(super) running: AtomicUsize,
     connections: AtomicUsize,
     addresses: Mutex<HashMap<IpAddr, usize>>,
     /// One worker accepts for all, and still does.
@@ -72,6 +74,7 @@ impl Shared {
         let keep_alive_lines = keep_alive_lines(&options);
         let stats = (0..options.workers).map(|_| Arc::default()).collect();
         Self {
+            running: AtomicUsize::new(options.workers),
             options,
             header_lines,
             keep_alive_lines,

@@ -1,18 +1,13 @@
-//! The access log. Workers hand over what happened in batches; a thread of its own makes lines of it and writes them, so
-//! that no slow disk or terminal ever holds up a request. When it cannot keep up, lines are lost and counted.
+//! What the access log says of a request, and how.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::http::listing::json_string;
-use crate::stats::Counter;
 
-/// Entries that may wait at once.
-const MOST_WAITING: usize = 65_536;
+pub use super::log_file::LogFile;
+pub use super::log_queue::{AccessLog, Sink};
 
 /// What is written down of a request.
 #[derive(Debug, Clone)]
@@ -54,111 +49,6 @@ pub enum Format {
     Combined,
     /// A JSON object.
     Json,
-}
-
-/// Where entries go to.
-pub type Sink = Box<dyn FnMut(&[Entry]) + Send>;
-
-struct State {
-    waiting: Vec<Entry>,
-    closed: bool,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    wake: Condvar,
-    lost: Counter,
-    asleep: AtomicBool,
-}
-
-/// A log and the thread that writes it.
-pub struct AccessLog {
-    shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl AccessLog {
-    /// A log into `sink`, which is called on the log's own thread.
-    pub fn new(mut sink: Sink) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State { waiting: Vec::new(), closed: false }),
-            wake: Condvar::new(),
-            lost: Counter::new(),
-            asleep: AtomicBool::new(false),
-        });
-        let thread = crate::thread::spawn("zerosend-log", {
-            let shared = shared.clone();
-            move || {
-                while let Some(entries) = shared.take() {
-                    sink(&entries);
-                }
-            }
-        })?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
-    }
-
-    /// A log of lines into `out`.
-    pub fn lines(format: Format, mut out: impl std::io::Write + Send + 'static) -> std::io::Result<Self> {
-        Self::new(Box::new(move |entries| {
-            let text = entries.iter().fold(String::with_capacity(entries.len() * 128), |mut text, entry| {
-                write_line(&mut text, entry, format);
-                text
-            });
-            // A log that cannot be written is no reason to stop serving.
-            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        }))
-    }
-
-    /// Takes over all of `entries`.
-    pub(super) fn add(&self, entries: &mut Vec<Entry>) {
-        let mut state = self.shared.lock();
-        let room = MOST_WAITING.saturating_sub(state.waiting.len());
-        if entries.len() > room {
-            self.shared.lost.add((entries.len() - room) as u64);
-            entries.truncate(room);
-        }
-        state.waiting.append(entries);
-        drop(state);
-        if self.shared.asleep.load(Ordering::Relaxed) {
-            self.shared.wake.notify_one();
-        }
-    }
-
-    /// Entries that were lost.
-    pub fn lost(&self) -> u64 {
-        self.shared.lost.get()
-    }
-}
-
-impl Drop for AccessLog {
-    fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.wake.notify_one();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Shared {
-    /// Waits for entries; `None` when there will be no more.
-    fn take(&self) -> Option<Vec<Entry>> {
-        let mut state = self.lock();
-        while state.waiting.is_empty() {
-            if state.closed {
-                return None;
-            }
-            self.asleep.store(true, Ordering::Relaxed);
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-            self.asleep.store(false, Ordering::Relaxed);
-        }
-        Some(std::mem::take(&mut state.waiting))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Appends the line of `entry`. Nothing that a client sends can end a line or a quoted string.
@@ -215,7 +105,7 @@ fn quotable(value: &str) -> String {
 }
 
 /// `2026-11-23T18:04:05.678Z`.
-fn iso_time(time: SystemTime) -> String {
+pub(crate) fn iso_time(time: SystemTime) -> String {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     let date = httpdate::fmt_http_date(time);
     let month = MONTHS.find(&date[8..11]).unwrap_or(0) / 3 + 1;
@@ -268,20 +158,5 @@ mod tests {
              \"version\":\"1.1\",\"status\":200,\"bytes\":12,\"headBytes\":180,\"durationMs\":1.500,\"referer\":null,\
              \"userAgent\":\"curl\\n\\\"x\\\"\",\"aborted\":false}\n"
         );
-    }
-
-    #[test]
-    fn all_that_was_added_is_written_before_the_log_is_gone() {
-        let written = Arc::new(Mutex::new(0));
-        let log = AccessLog::new(Box::new({
-            let written = written.clone();
-            move |entries| *written.lock().expect("whole") += entries.len()
-        }))
-        .expect("a thread");
-        for _ in 0..100 {
-            log.add(&mut vec![entry(); 10]);
-        }
-        drop(log);
-        assert_eq!(*written.lock().expect("whole"), 1000);
     }
 }

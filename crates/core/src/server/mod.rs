@@ -11,7 +11,8 @@
 //! | `connection` | one connection, from head to head |
 //! | `answer` | from a request to the bytes of its answer |
 //! | [`door`] | requests that are for the application behind this server |
-//! | [`log`], [`stats`] | who was here, and how often |
+//! | [`log`], [`stats`] | access log and counters |
+//! | `log_queue`, `log_file` | entries on their way to the log, and the file it is written to |
 //!
 //! A connection belongs to the worker that accepted it. Whatever may wait for a disk is done by the
 //! [`crate::pool`] and comes back as a message; so a worker waits for nothing but news.
@@ -24,6 +25,8 @@ mod date;
 pub mod door;
 pub(crate) mod listener;
 pub mod log;
+mod log_file;
+mod log_queue;
 pub mod options;
 pub mod stats;
 mod worker;
@@ -108,6 +111,11 @@ impl Server {
     /// What it has counted so far.
     pub fn stats(&self) -> Snapshot {
         self.shared.snapshot()
+    }
+
+    /// The access log.
+    pub fn log(&self) -> Option<&Arc<log::AccessLog>> {
+        self.shared.options.log.as_ref()
     }
 
     /// Calls `ended` when all is closed, on a thread of the server's or at once.

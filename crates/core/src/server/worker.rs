@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -23,6 +24,8 @@ const WAKER: Token = u64::MAX;
 pub(super) const LISTENER: Token = u64::MAX - 1;
 /// The worker's buffer, in bytes: what one `recv` takes at most.
 const BUFFER: usize = 64 * 1024;
+/// How long the last worker waits for the log at least, however short the drain is.
+const LAST_LINES: Duration = Duration::from_millis(500);
 /// Deadlines that are handled before others have their turn.
 const MAX_TIMERS: usize = 256;
 
@@ -169,8 +172,11 @@ impl Worker {
             self.close(token);
         }
         self.stop_listening();
-        if let Some(log) = &self.cx.shared.options.log {
-            log.add(&mut self.cx.log);
+        let Some(log) = &self.cx.shared.options.log else { return };
+        log.add(&mut self.cx.log);
+        if self.cx.shared.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let least = Instant::now() + LAST_LINES;
+            log.finish(self.end.map_or(least, |end| end.max(least)));
         }
     }
 

@@ -1,0 +1,34 @@
+/** Files that logs and mirrors write to: their names, their mode, and opening them. */
+import { ask, engine } from './engine.js';
+import { invalid } from './errors.js';
+
+/** Checks the mode of files that are made. */
+export function checkMode(name: string, mode: unknown): void {
+  if (typeof mode !== 'number' || !Number.isInteger(mode) || mode < 0 || mode > 0o777) {
+    throw invalid(name, mode, 'permission bits, such as 0o600');
+  }
+}
+
+/** Checks the name of a file. */
+export function checkName(name: string, file: unknown): void {
+  if (typeof file !== 'string' || file === '' || file.includes('\0')) throw invalid(name, file, 'a path');
+}
+
+/**
+ * Opens several, and gives their tokens in order; `undefined` where there is none to be opened. When one fails, none stays
+ * open.
+ */
+export async function openAll(opening: ReadonlyArray<Promise<number | undefined>>): Promise<Array<number | undefined>> {
+  const opened = await Promise.allSettled(opening);
+  const failed = opened.find((one) => one.status === 'rejected');
+  if (failed === undefined) return Promise.all(opening);
+  for (const one of opened) {
+    if (one.status === 'fulfilled' && one.value !== undefined) engine().release(one.value);
+  }
+  throw failed.reason;
+}
+
+/** Opens on a thread; resolves with the token of what was opened. */
+export async function open(start: (request: number) => void): Promise<number> {
+  return (await ask(start)).token as number;
+}
