@@ -182,11 +182,14 @@ async function vanish(file: Tracked, random: Random): Promise<void> {
   file.absences += 1;
   unlinkSync(file.path);
   if (random.chance(0.5)) await sleep(random.int(1, 200));
-  writeFileSync(file.path, make(file.id, version, size));
+  // Under another name until it is whole; the inode number is that of the old file where the file system gives it out again.
+  const temporary = `${file.path}.new`;
+  writeFileSync(temporary, make(file.id, version, size));
   if (random.chance(0.5)) {
-    utimesSync(file.path, atimeMs / 1000, mtimeMs / 1000);
+    utimesSync(temporary, atimeMs / 1000, mtimeMs / 1000);
     file.sameTime.add(version);
   }
+  renameSync(temporary, file.path);
   file.absent = false;
   file.end();
 }

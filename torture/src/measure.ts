@@ -54,16 +54,18 @@ export function measure(pid: number): Held | undefined {
 /** Files that caches may hold open: all files of all sites of a process. */
 const CACHED_FILES = 400;
 
+/** What may come after the first round: pools of pipes and threads grow to their bounds when that is needed. */
+const POOLED = { sockets: 0, pipes: 64, other: 0, threads: 8 };
+
 /** What of `now` is more than at `base`, as text; undefined where nothing is. */
 export function excess(base: Held, now: Held): string | undefined {
   const more: string[] = [];
-  for (const key of ['sockets', 'pipes', 'other'] as const) {
-    if (now[key] > base[key]) more.push(`${key} ${base[key]} -> ${now[key]}`);
+  for (const key of ['sockets', 'pipes', 'other', 'threads'] as const) {
+    if (now[key] > base[key] + POOLED[key]) more.push(`${key} ${base[key]} -> ${now[key]}`);
   }
   for (const key of ['files', 'fileMappings'] as const) {
     if (now[key] > Math.max(base[key], CACHED_FILES)) more.push(`${key} ${base[key]} -> ${now[key]}`);
   }
   if (now.closeWait > 0) more.push(`${now.closeWait} sockets in CLOSE-WAIT`);
-  if (now.threads > base.threads) more.push(`threads ${base.threads} -> ${now.threads}`);
   return more.length === 0 ? undefined : more.join(', ');
 }

@@ -215,8 +215,6 @@ export class ProxyArea implements Area {
       await child.call('collect');
       now = measure(child.pid);
       if (now === undefined) return;
-      // Pipes are pooled: as many as were used at once.
-      now.pipes = 0;
       problem = held.base === undefined ? undefined : excess(held.base, now);
       const counts = Object.values(await child.call<Record<string, RelayStatistics>>('stats'));
       const connections = counts.reduce((sum, one) => sum + one.connections, 0);

@@ -176,7 +176,7 @@ export class SocketsArea implements Area {
     const { port } = this.#sink!.address() as AddressInfo;
     try {
       const outcome = await this.#child!.call<TransferOutcome>('send', { ...transfer, port, head: id.padEnd(HEAD) });
-      const end = performance.now() + 5000;
+      const end = performance.now() + 30_000;
       while (arrival.ended === undefined && performance.now() < end && outcome.bytes > 0) await sleep(5);
       return { outcome, arrival };
     } catch {
@@ -263,7 +263,6 @@ export class SocketsArea implements Area {
       await child.call('collect');
       held = measure(child.pid);
       if (held === undefined) return;
-      held.pipes = 0;
       problem =
         this.#base === undefined
           ? held.closeWait > 0

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::options::ProxyProtocol;
 
 /// The header of the PROXY protocol: the client's address and the one that it connected to, where they are known.
-pub(super) fn introduction(protocol: ProxyProtocol, addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+pub fn introduction(protocol: ProxyProtocol, addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
     // One family for both: the listener of `::` names clients of IPv4 in the words of IPv6.
     let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
     let addresses = addresses.map(|(client, own)| (canonical(client), canonical(own)));

@@ -40,6 +40,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+#[doc(hidden)]
+pub use introduction::introduction as proxy_header;
 pub use join::{Join, LinkReport, Outcome, Party, Sink};
 pub use link::MOST_TAPS;
 pub use mirror_file::{MirrorFile, MirrorFiles};
