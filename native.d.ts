@@ -789,6 +789,8 @@ export interface ServerSettings {
   port: number
   /** Of a Unix socket. */
   path?: string
+  /** The mode of its file; absent: what the umask leaves. */
+  socketMode?: number
   backlog: number
   reusePort: boolean
   workers: number

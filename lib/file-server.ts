@@ -51,8 +51,16 @@ export interface FileServerOptions extends Omit<SiteOptions, 'conformance' | 'in
   host?: string | undefined;
   /** Default 0: the kernel chooses. */
   port?: number | undefined;
-  /** The path of a Unix socket to listen on, instead of `host` and `port`. */
+  /**
+   * The path of a Unix socket to listen on, instead of `host` and `port`. A socket that is there and that no process listens on
+   * is replaced; `EADDRINUSE` for everything else.
+   */
   path?: string | undefined;
+  /**
+   * The mode of the file of the Unix socket, such as `0o660`: clients need the right to write. Default: what the umask leaves,
+   * 0o755 as a rule.
+   */
+  socketMode?: number | undefined;
   /** Threads, 1 to 1,024. Default: as many as there are cores for this process. */
   workers?: number | undefined;
   /** Let other processes listen on the same port, such as the workers of `node:cluster`. Default false. */
@@ -218,10 +226,21 @@ function readOptions(options: FileServerOptions, cache: FileCache | undefined): 
   };
   if (options.cors === true) settings.headers.push('access-control-allow-origin', '*');
   if (options.path !== undefined) {
-    if (typeof options.path !== 'string' || options.path === '') {
-      throw invalid('path', options.path, 'the path of a socket');
+    if (typeof options.path !== 'string' || options.path === '' || options.path.includes('\0')) {
+      throw invalid('path', options.path, 'the path of a socket, without NUL bytes');
     }
     settings.path = options.path;
+  }
+  if (options.socketMode !== undefined) {
+    checkMode('socketMode', options.socketMode);
+    if (options.path === undefined) {
+      throw invalid(
+        'socketMode',
+        options.socketMode,
+        'absent without a path: it is the mode of the file of a Unix socket',
+      );
+    }
+    settings.socketMode = options.socketMode;
   }
   if (metrics !== false) settings.metrics = metrics;
   return settings;

@@ -1,11 +1,12 @@
 /** The native server as a process: draining its backlog, accepting with many workers. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
+import { createFileServer, type FileServerOptions } from 'zerosend';
 
 import { scratch, until } from '../support/files.js';
 import { needingSerial } from '../support/tools.js';
@@ -96,4 +97,62 @@ needingSerial('strace')('a Unix socket with 16 workers: each connection is accep
   const counts = [...answers.values()];
   t.is(counts.length, 16, 'every worker answers');
   t.true(Math.max(...counts) - Math.min(...counts) <= 10, `spread evenly: ${counts.join(' ')}`);
+});
+
+test.serial('a socket that no process listens on is replaced, and nothing else', async (t) => {
+  const root = scratch(t);
+  writeFileSync(join(root, 'a.txt'), '0123456789');
+  const path = join(root, 'socket');
+  const start = async (options: Partial<FileServerOptions> = {}) => {
+    const server = createFileServer({ root, path, workers: 1, ...options });
+    await server.listen();
+    t.teardown(() => server.close({ drain: 0 }));
+    return server;
+  };
+  const { child } = await serve(t, [root, '--socket', path, '--workers', '1']);
+  await t.throwsAsync(start(), { code: 'EADDRINUSE' }, 'a live one stays');
+  t.is(
+    parseResponses(await exchange({ path }, `${REQUEST}`.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'))).length,
+    1,
+  );
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  t.true(existsSync(path), 'what was killed leaves its file');
+
+  const server = await start({ socketMode: 0o666 });
+  t.is(statSync(path).mode & 0o777, 0o666, 'whatever the umask is');
+  await server.close();
+  t.false(existsSync(path));
+  for (const mode of [0o600, 0o660, 0o777]) {
+    const other = await start({ socketMode: mode });
+    t.is(statSync(path).mode & 0o777, mode);
+    await other.close();
+  }
+
+  // Not a socket, a link to a stale one, a socket of another type with an owner, one whose backlog is full.
+  writeFileSync(path, 'precious');
+  await t.throwsAsync(start(), { code: 'EADDRINUSE' });
+  t.is(readFileSync(path, 'utf8'), 'precious');
+  rmSync(path);
+  symlinkSync(join(root, 'nothing'), path);
+  await t.throwsAsync(start(), { code: 'EADDRINUSE' });
+  rmSync(path);
+
+  // A server closes its own file only.
+  const first = await start();
+  rmSync(path);
+  const second = await start();
+  await first.close();
+  t.true(existsSync(path), 'the file of another server stays');
+  await second.close();
+});
+
+test('the mode of a socket is checked', (t) => {
+  const root = scratch(t);
+  const wrong = (options: Partial<FileServerOptions>, message: RegExp) =>
+    t.throws(() => createFileServer({ root, ...options }), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT', message });
+  wrong({ path: 'socket', socketMode: 0o1777 }, /socketMode is 1023/);
+  wrong({ path: 'socket', socketMode: 0.5 }, /socketMode is 0.5/);
+  wrong({ socketMode: 0o600 }, /socketMode is 384, but must be absent/);
+  wrong({ path: 'a\0b' }, /path is .*NUL/);
 });

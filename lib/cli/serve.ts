@@ -20,6 +20,7 @@ const HELP = `usage: zerosend serve [directory] [options]
       --workers <n>    threads (default: one for each core)
       --cache <how>    off, or for how many milliseconds files in memory count as fresh (default 0: checked each time)
       --socket <path>  listen on a Unix socket instead
+      --socket-mode <octal>  permissions of its file (default: what the umask leaves)
       --list           list directories that have no index
       --spa            answer paths that name nothing with /index.html
       --cors           let pages of other origins read the files
@@ -56,6 +57,7 @@ export async function serve(args: string[]): Promise<void> {
       workers: { type: 'string' },
       cache: { type: 'string' },
       socket: { type: 'string' },
+      'socket-mode': { type: 'string' },
       list: { type: 'boolean' },
       spa: { type: 'boolean' },
       cors: { type: 'boolean' },
@@ -90,6 +92,7 @@ export async function serve(args: string[]): Promise<void> {
     host: values.host ?? '127.0.0.1',
     port: integer('--port', values.port, 0, 65_535) ?? 8080,
     path: values.socket,
+    socketMode: permissions('--socket-mode', values['socket-mode']),
     workers: integer('--workers', values.workers, 1, 1024),
     method: word('--method', values.method, METHODS) ?? 'auto',
     cache: readCache(values.cache),
@@ -104,6 +107,9 @@ export async function serve(args: string[]): Promise<void> {
     log: readLog(values.log, values['log-file'], values['log-mode']),
     metrics: values.metrics ?? false,
   };
+  if (values['socket-mode'] !== undefined && values.socket === undefined) {
+    throw new UsageError('--socket-mode needs --socket');
+  }
   await (values.fastify ? serveByFastify(options) : serveNatively(options));
 }
 
@@ -151,6 +157,7 @@ async function serveByFastify(options: FileServerOptions): Promise<void> {
     if (options[flag]) throw new UsageError(`--${flag} is not for --fastify`);
   }
   if (typeof options.log === 'object') throw new UsageError('--log-file cannot be used with --fastify');
+  if (options.socketMode !== undefined) throw new UsageError('--socket-mode cannot be used with --fastify');
   const app = fastify({ logger: Boolean(options.log) });
   const { method, cache, maxAge, immutable, preCompressed, dotfiles, symlinks, fallback } = options;
   await app.register(fastifyStatic, {
@@ -182,7 +189,12 @@ async function serveByFastify(options: FileServerOptions): Promise<void> {
 function explain(error: unknown, { path: socket, port, host }: FileServerOptions): unknown {
   const { code } = error as NodeJS.ErrnoException;
   if (code === 'EADDRINUSE' && socket !== undefined) {
-    return new Error(`the socket '${socket}' exists already; remove it, or take another with --socket`);
+    const isSocket = statSync(socket, { throwIfNoEntry: false })?.isSocket();
+    return new Error(
+      isSocket
+        ? `another process listens on the socket '${socket}'; end it, or use another path with --socket`
+        : `'${socket}' exists and is not a socket; use another path with --socket`,
+    );
   }
   if (code === 'EADDRINUSE') return new Error(`port ${port} is taken; take another with --port`);
   if (code === 'EACCES') return new Error(`port ${port} is not for you; take one from 1024 up with --port`);

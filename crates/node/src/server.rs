@@ -55,6 +55,8 @@ pub struct ServerSettings {
     pub port: u32,
     /// Of a Unix socket.
     pub path: Option<String>,
+    /// The mode of its file; absent: what the umask leaves.
+    pub socket_mode: Option<u32>,
     pub backlog: i32,
     pub reuse_port: bool,
     pub workers: u32,
@@ -197,6 +199,7 @@ pub fn server_options(engine: &mut Engine, address: Address, settings: ServerSet
         address,
         backlog: settings.backlog,
         reuse_port: settings.reuse_port,
+        socket_mode: settings.socket_mode,
         workers: settings.workers as usize,
         mounts,
         headers: settings.headers.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect(),

@@ -56,7 +56,8 @@ use crate::error::{Code, Error, Result};
 use crate::reactor::NonBlocking;
 use crate::reactor::ending::Ending;
 use crate::reactor::mailbox::Mailbox;
-use crate::server::{Address, listener};
+use crate::server::Address;
+use crate::server::listener::{self, Listen};
 use worker::{Message, Shared, Worker};
 
 /// A relay that runs. Dropping it closes it at once.
@@ -75,7 +76,8 @@ impl Relay {
         let workers = options.workers;
         let (listeners, address) = match &options.address {
             Some(address) => {
-                let (listeners, address) = listener::open(address, workers, options.backlog, false)?;
+                let listen = Listen { count: workers, backlog: options.backlog, reuse_port: false, socket_mode: None };
+                let (listeners, address) = listener::open(address, &listen)?;
                 for listener in &listeners {
                     tuning::prepare(listener, options.keep_alive);
                 }

@@ -16,6 +16,7 @@ use nix::sys::socket::{
 };
 
 use super::options::Address;
+use super::unix_socket::{self, SocketFile};
 use crate::error::{Error, Result};
 use crate::sys::SysResult;
 
@@ -26,15 +27,6 @@ pub(crate) struct Listener {
     shared: bool,
     /// Removed when the last worker lets go of it.
     _file: Option<Arc<SocketFile>>,
-}
-
-/// The file of a Unix socket.
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 impl Listener {
@@ -50,26 +42,27 @@ impl AsFd for Listener {
     }
 }
 
-/// Opens a listener for each of `count` workers; gives the address that was bound.
-pub(crate) fn open(
-    address: &Address,
-    count: usize,
-    backlog: i32,
-    reuse_port: bool,
-) -> Result<(Vec<Listener>, Address)> {
+/// How listeners are opened.
+pub(crate) struct Listen {
+    /// Listeners to open, one for each worker.
+    pub count: usize,
+    pub backlog: i32,
+    /// TCP: other processes may listen on the address too.
+    pub reuse_port: bool,
+    /// Unix: the mode of the file; `None`: what the umask leaves.
+    pub socket_mode: Option<u32>,
+}
+
+/// Opens a listener for each worker; returns the address that was bound.
+pub(crate) fn open(address: &Address, options: &Listen) -> Result<(Vec<Listener>, Address)> {
+    let &Listen { count, backlog, reuse_port, socket_mode } = options;
     let backlog = self::backlog(backlog);
     match address {
         Address::Unix(path) => {
-            let failed = |syscall| move |errno| Error::system(syscall, errno).with_path(path);
-            let name = UnixAddr::new(path).map_err(failed("bind"))?;
-            let fd = new_socket(AddressFamily::Unix).map_err(failed("socket"))?;
-            bind(fd.as_raw_fd(), &name).map_err(failed("bind"))?;
-            let file = Arc::new(SocketFile(path.clone()));
-            listen(&fd, backlog).map_err(failed("listen"))?;
-            let fd = Arc::new(fd);
-            let listeners =
-                (0..count).map(|_| Listener { fd: fd.clone(), shared: count > 1, _file: Some(file.clone()) }).collect();
-            Ok((listeners, address.clone()))
+            let (fd, file) = unix_socket::listen_at(path, socket_mode, backlog)?;
+            let (fd, file) = (Arc::new(fd), Arc::new(file));
+            let listener = || Listener { fd: fd.clone(), shared: count > 1, _file: Some(file.clone()) };
+            Ok(((0..count).map(|_| listener()).collect(), address.clone()))
         }
         Address::Tcp(wanted) => {
             let failed = |syscall| move |errno| Error::system(syscall, errno).with_path(wanted.to_string());
@@ -109,7 +102,7 @@ fn backlog(wanted: i32) -> Backlog {
     Backlog::new(wanted.clamp(1, i32::from(u16::MAX))).unwrap_or(Backlog::MAXALLOWABLE)
 }
 
-fn new_socket(family: AddressFamily) -> SysResult<OwnedFd> {
+pub(super) fn new_socket(family: AddressFamily) -> SysResult<OwnedFd> {
     socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
 }
 

@@ -4,7 +4,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`options`] | what a server is told |
-//! | `listener` | sockets that connections come from |
+//! | `listener`, `unix_socket` | sockets that connections come from |
 //! | `worker` | a thread with its epoll, timers and connections |
 //! | `accepting` | how a worker comes by its connections |
 //! | `context` | what workers share, and messages between threads |
@@ -29,6 +29,7 @@ mod log_file;
 mod log_queue;
 pub mod options;
 pub mod stats;
+mod unix_socket;
 mod worker;
 
 use std::os::fd::OwnedFd;
@@ -45,8 +46,8 @@ use crate::error::{Error, Result};
 use crate::reactor::ending::Ending;
 use crate::reactor::mailbox::Mailbox;
 use context::{Message, Shared};
-use listener::Listener;
 pub(crate) use listener::to_std;
+use listener::{Listen, Listener};
 use worker::Worker;
 
 /// A drain without a bound: ten years.
@@ -64,7 +65,13 @@ impl Server {
     /// Listens and serves.
     pub fn start(options: ServerOptions) -> Result<Self> {
         options.check()?;
-        let opened = listener::open(&options.address, options.workers, options.backlog, options.reuse_port)?;
+        let listen = Listen {
+            count: options.workers,
+            backlog: options.backlog,
+            reuse_port: options.reuse_port,
+            socket_mode: options.socket_mode,
+        };
+        let opened = listener::open(&options.address, &listen)?;
         Self::run(options, opened)
     }
 

@@ -16,7 +16,7 @@ use crate::transfer::Method;
 pub enum Address {
     /// An IP address and port; port 0 lets the kernel choose.
     Tcp(SocketAddr),
-    /// The path of a Unix socket, which must not exist.
+    /// The path of a Unix socket. A socket there that no process listens on is replaced.
     Unix(PathBuf),
 }
 
@@ -109,6 +109,8 @@ pub struct ServerOptions {
     pub backlog: i32,
     /// Several processes may listen on the address at once, and the kernel spreads connections over them.
     pub reuse_port: bool,
+    /// The mode of the file of a Unix socket, such as 0o660. Default: what the umask leaves.
+    pub socket_mode: Option<u32>,
     /// Threads. Default: one for each core this process may use.
     pub workers: usize,
     /// What is served.
@@ -138,6 +140,7 @@ impl ServerOptions {
             address,
             backlog: 4096,
             reuse_port: false,
+            socket_mode: None,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             mounts,
             headers: Vec::new(),
@@ -175,6 +178,10 @@ impl ServerOptions {
             if !value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte) || byte >= 0x80) {
                 return invalid(format!("headers['{name}'] has control characters, but must be one line of text"));
             }
+        }
+        if self.socket_mode.is_some_and(|mode| mode > 0o777) {
+            let mode = self.socket_mode.unwrap_or_default();
+            return invalid(format!("socketMode is 0o{mode:o}, but must be permissions from 0 to 0o777"));
         }
         if self.workers == 0 || self.workers > 1024 {
             return invalid(format!("workers is {}, but must be from 1 to 1024", self.workers));

@@ -2,4 +2,5 @@
 
 mod budgets;
 mod closing;
+mod sockets;
 mod support;

@@ -1,0 +1,55 @@
+//! The file of a Unix socket.
+
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tempfile::TempDir;
+use zerosend_core::server::{Address, Server, ServerOptions};
+
+fn start(path: &std::path::Path) -> Result<Server, String> {
+    let mut options = ServerOptions::new(Address::Unix(path.into()), Vec::new());
+    options.workers = 1;
+    Server::start(options).map_err(|error| error.to_string())
+}
+
+#[test]
+fn live_sockets_of_every_kind_stay() {
+    let directory = TempDir::new().expect("a directory");
+    let datagram = directory.path().join("datagram");
+    let _owner = UnixDatagram::bind(&datagram).expect("bound");
+    assert!(start(&datagram).is_err_and(|error| error.starts_with("EADDRINUSE")));
+    let full = directory.path().join("full");
+    let owner = UnixListener::bind(&full).expect("bound");
+    nix::sys::socket::listen(&owner, nix::sys::socket::Backlog::new(1).expect("a backlog")).expect("listens");
+    let waiting: Vec<_> = (0..2).map(|_| UnixStream::connect(&full).expect("connected")).collect();
+    assert!(start(&full).is_err_and(|error| error.starts_with("EADDRINUSE")), "with a full backlog too");
+    drop(waiting);
+    drop(owner);
+    assert!(start(&full).is_ok(), "and without its owner it is replaced");
+}
+
+/// Of many that find the same stale file at once, one has it: none replaces what another has just bound.
+#[test]
+fn a_stale_socket_has_one_successor() {
+    for _ in 0..20 {
+        let directory = TempDir::new().expect("a directory");
+        let path = directory.path().join("s");
+        drop(UnixListener::bind(&path).expect("bound"));
+        let started = Arc::new(AtomicUsize::new(0));
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let (path, started) = (path.clone(), started.clone());
+                thread::spawn(move || {
+                    let server = start(&path);
+                    started.fetch_add(usize::from(server.is_ok()), Ordering::Relaxed);
+                    server
+                })
+            })
+            .collect();
+        let servers: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+        assert_eq!(started.load(Ordering::Relaxed), 1, "{:?}", servers.iter().map(Result::is_ok).collect::<Vec<_>>());
+        UnixStream::connect(&path).expect("it listens at the path");
+    }
+}
