@@ -25,7 +25,10 @@ export function format(seconds: number): string {
   return new Date(Math.min(Math.max(0, seconds), LAST_SECOND) * 1000).toUTCString();
 }
 
-/** Reads any of the three forms; `undefined` for everything else. */
+/**
+ * Reads any of the three forms; `undefined` for everything else. A day of the week that the date does not have is overlooked,
+ * as nginx and browsers do: it adds nothing to the date. A leap second reads as the second after the one before.
+ */
 export function parse(text: string): number | undefined {
   const date = trim(text);
   const [, weekday = '', day = '', month = '', year = '', ...time] = FIXDATE.exec(date) ?? [];
@@ -40,7 +43,7 @@ export function parse(text: string): number | undefined {
   return asc === '' ? undefined : seconds(DAYS, asc, ascYear, ascMonth, ascDay, [hour, minute, second]);
 }
 
-/** `undefined` for a date that does not exist, such as the 31st of November or a day of the week that it was not. */
+/** `undefined` for a date that does not exist, such as the 31st of November, and for a day of the week that no language has. */
 function seconds(
   weekdays: string[],
   weekday: string,
@@ -49,7 +52,15 @@ function seconds(
   day: string,
   [hour, minute, second]: string[],
 ): number | undefined {
-  const at = [Number(year), MONTHS.indexOf(month), Number(day), Number(hour), Number(minute), Number(second)] as const;
+  const leap = second === '60' ? 1 : 0;
+  const at = [
+    Number(year),
+    MONTHS.indexOf(month),
+    Number(day),
+    Number(hour),
+    Number(minute),
+    Number(second) - leap,
+  ] as const;
   if (at[0] < 1970 || at[1] < 0) return undefined;
   const date = new Date(Date.UTC(...at));
   const exists =
@@ -58,6 +69,6 @@ function seconds(
     date.getUTCHours() === at[3] &&
     date.getUTCMinutes() === at[4] &&
     date.getUTCSeconds() === at[5] &&
-    weekdays[date.getUTCDay()] === weekday;
-  return exists ? date.getTime() / 1000 : undefined;
+    weekdays.includes(weekday);
+  return exists ? date.getTime() / 1000 + leap : undefined;
 }

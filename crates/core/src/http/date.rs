@@ -10,6 +10,9 @@ use httpdate::HttpDate;
 /// The last second a four-digit year can name: 9999-12-31T23:59:59Z.
 const LAST_SECOND: u64 = 253_402_300_799;
 
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+const LONG_DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+
 /// Writes the IMF-fixdate form. A time before 1970 or after 9999 is written as that bound, since the form has no words
 /// for it.
 pub fn format(seconds: i64) -> String {
@@ -17,8 +20,26 @@ pub fn format(seconds: i64) -> String {
     HttpDate::from(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
 }
 
-/// Reads any of the three forms; `None` for everything else.
+/// Reads any of the three forms; `None` for everything else. A day of the week that the date does not have is overlooked, as nginx
+/// and browsers do: it adds nothing to the date. A leap second reads as the second after the one before.
 pub fn parse(text: &str) -> Option<i64> {
-    let time = SystemTime::from(text.trim().parse::<HttpDate>().ok()?);
-    i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
+    let text = text.trim();
+    match text.replacen(":60 ", ":59 ", 1) {
+        earlier if earlier != text => read(&earlier)?.checked_add(1),
+        _ => read(text),
+    }
+}
+
+fn read(text: &str) -> Option<i64> {
+    let date = text.parse::<HttpDate>().ok().or_else(|| with_other_weekday(text))?;
+    i64::try_from(SystemTime::from(date).duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
+}
+
+/// The date with the one day of the week that it has.
+fn with_other_weekday(text: &str) -> Option<HttpDate> {
+    let (days, rest) = [LONG_DAYS, DAYS].into_iter().find_map(|days| {
+        let rest = days.iter().find_map(|day| text.strip_prefix(day))?;
+        Some((days, rest))
+    })?;
+    days.iter().find_map(|day| format!("{day}{rest}").parse().ok())
 }

@@ -137,6 +137,31 @@ pub fn decode(raw: &str, rules: PathRules) -> Result<RequestPath<'_>, PathError>
     RequestPath::check(Cow::Owned(String::from_utf8(decoded).map_err(|_| PathError::Malformed)?))
 }
 
+/// The percent-encoded path `raw` without empty and `.` segments, which nginx and others merge: `//a/./b` is `/a/b`. `None`: there
+/// are none. `..` stays, for [`decode`] to refuse.
+///
+/// Only for a server without a router in front of it: where one has matched the path as it was sent, a guard of the merged path
+/// would not have been asked.
+pub fn merge(raw: &str) -> Option<String> {
+    // In the common case no slash is followed by any of these.
+    let may_merge = |pair: &[u8]| pair[0] == b'/' && matches!(pair[1], b'/' | b'.' | b'%');
+    if !raw.as_bytes().windows(2).any(may_merge) {
+        return None;
+    }
+    let is_dot = |segment: &str| segment == "." || segment.eq_ignore_ascii_case("%2e");
+    let (kept, last) = raw.rsplit_once('/')?;
+    let mut merged = String::with_capacity(raw.len());
+    for segment in kept.split('/').filter(|segment| !segment.is_empty() && !is_dot(segment)) {
+        merged.push('/');
+        merged.push_str(segment);
+    }
+    merged.push('/');
+    if !is_dot(last) {
+        merged.push_str(last);
+    }
+    (merged != raw).then_some(merged)
+}
+
 /// ECMA-262 `decodeURI`: the escapes of uriReserved and `#` are preserved.
 fn stays_encoded(byte: u8, rules: PathRules) -> bool {
     match rules {

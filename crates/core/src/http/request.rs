@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
 
 use super::conditional::Conditions;
 
@@ -28,7 +29,7 @@ pub enum HeadError {
     TooManyHeaders,
     /// 501: a transfer coding other than `chunked`.
     Coding,
-    /// 505: not HTTP/1.0 or HTTP/1.1.
+    /// 505: another major version than 1.
     Version,
 }
 
@@ -149,7 +150,7 @@ pub struct RequestHead<'a> {
     pub verb: Verb,
     /// The target as sent.
     pub raw_target: &'a str,
-    /// The target.
+    /// The target as sent, see [`RequestHead::path`].
     pub target: Target<'a>,
     /// HTTP/1.0.
     pub is_http10: bool,
@@ -176,6 +177,7 @@ pub struct RequestHead<'a> {
     /// `Origin`.
     pub origin: Option<&'a str>,
     fields: Fields<'a>,
+    merged: Option<String>,
 }
 
 /// Fields that may come in several lines, which then mean one list, RFC 9110 section 5.3.
@@ -228,16 +230,55 @@ impl<'a> RequestHead<'a> {
         let fields = &mut fields[..most_headers.min(MOST_HEADERS)];
         let mut request = httparse::Request::new(&mut []);
         match request.parse_with_uninit_headers(head, fields) {
-            Ok(httparse::Status::Complete(_)) => {}
-            Ok(httparse::Status::Partial) => return Err(HeadError::Bad("malformed request head")),
-            Err(httparse::Error::Version) if !names_http(head) => return Err(HeadError::Bad("malformed request line")),
-            Err(error) => return Err(refuse(error)),
+            Ok(httparse::Status::Complete(_)) => {
+                let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version)
+                else {
+                    return Err(HeadError::Bad("malformed request line"));
+                };
+                Self::read(method, target, version == 0, request.headers)
+            }
+            Ok(httparse::Status::Partial) => Err(HeadError::Bad("malformed request head")),
+            Err(httparse::Error::Version) => Self::parse_later_version(head, most_headers),
+            Err(error) => Err(refuse(error)),
         }
-        let (Some(method), Some(raw_target), Some(version)) = (request.method, request.path, request.version) else {
-            return Err(HeadError::Bad("malformed request line"));
+    }
+
+    /// RFC 9110 section 2.5: a later minor version is read as the latest that is known.
+    fn parse_later_version(head: &'a [u8], most_headers: usize) -> Result<Self, HeadError> {
+        const MALFORMED: HeadError = HeadError::Bad("malformed request line");
+        let start = head.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(head.len());
+        let line_end = memchr::memchr(b'\n', &head[start..]).map_or(head.len(), |found| start + found + 1);
+        let line = std::str::from_utf8(&head[start..line_end]).map_err(|_| MALFORMED)?;
+        let line = line.strip_suffix("\r\n").ok_or(MALFORMED)?;
+        let mut words = line.split(' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(MALFORMED);
         };
+        match version.strip_prefix("HTTP/").map(str::as_bytes) {
+            Some([b'1', b'.', b'2'..=b'9']) => {}
+            Some([b'0'..=b'9', b'.', b'0'..=b'9']) => return Err(HeadError::Version),
+            _ => return Err(MALFORMED),
+        }
+        if !is_token(method) || target.is_empty() {
+            return Err(MALFORMED);
+        }
+        let mut fields = [httparse::EMPTY_HEADER; MOST_HEADERS];
+        match httparse::parse_headers(&head[line_end..], &mut fields[..most_headers.min(MOST_HEADERS)]) {
+            Ok(httparse::Status::Complete((_, headers))) => Self::read(method, target, false, headers),
+            Ok(httparse::Status::Partial) => Err(HeadError::Bad("malformed request head")),
+            Err(error) => Err(refuse(error)),
+        }
+    }
+
+    fn read(
+        method: &'a str,
+        raw_target: &'a str,
+        is_http10: bool,
+        headers: &[httparse::Header<'a>],
+    ) -> Result<Self, HeadError> {
         let (target, authority) = read_target(method, raw_target)?;
-        let is_http10 = version == 0;
         let mut this = Self {
             method,
             verb: read_verb(method),
@@ -256,10 +297,16 @@ impl<'a> RequestHead<'a> {
             accept: None,
             origin: None,
             fields: Fields::default(),
+            merged: None,
         };
         let mut framing = Framing::default();
-        for header in &*request.headers {
+        for header in headers {
             this.read_field(header, &mut framing)?;
+        }
+        if is_http10 {
+            // RFC 9110 section 10.1.1: HTTP/1.0 has no expectations.
+            this.expects_continue = false;
+            this.expects_other = false;
         }
         this.body = framing.length(is_http10)?;
         this.keep_alive = !framing.close && (this.keep_alive || framing.keep_alive);
@@ -270,6 +317,21 @@ impl<'a> RequestHead<'a> {
         // RFC 9112 section 3.2.2: the authority of the target wins over Host.
         this.host = authority.or(this.host);
         Ok(this)
+    }
+
+    /// Merges empty and `.` segments of the path, see [`merge`](super::path::merge).
+    pub fn merge_path(&mut self) {
+        if let Target::Path { path, .. } = self.target {
+            self.merged = super::path::merge(path);
+        }
+    }
+
+    /// The path and the query of the target, the path as [`RequestHead::merge_path`] has left it.
+    pub fn path(&self) -> Option<(&str, Option<&'a str>)> {
+        match self.target {
+            Target::Path { path, query } => Some((self.merged.as_deref().unwrap_or(path), query)),
+            _ => None,
+        }
     }
 
     /// The fields that decide about a file.
@@ -294,7 +356,7 @@ impl<'a> RequestHead<'a> {
         let value = std::str::from_utf8(header.value).ok().map(str::trim_ascii);
         match name.len() {
             4 if is("host") => {
-                let value = value.filter(|value| is_host(value)).ok_or(HeadError::Bad("malformed Host"))?;
+                let value = value.filter(|value| is_authority(value)).ok_or(HeadError::Bad("malformed Host"))?;
                 if self.host.replace(value).is_some() {
                     return Err(HeadError::Bad("more than one Host"));
                 }
@@ -391,11 +453,10 @@ fn refuse(error: httparse::Error) -> HeadError {
     }
 }
 
-/// Whether the request line ends in something that could be a version of HTTP.
-fn names_http(head: &[u8]) -> bool {
-    let mut lines = head.split(|byte| *byte == b'\n').filter(|line| *line != b"\r");
-    let version = lines.next().and_then(|line| line.rsplit(|byte| *byte == b' ').next());
-    version.is_some_and(|version| version.starts_with(b"HTTP/"))
+/// `token` of RFC 9110 section 5.6.2.
+pub(crate) fn is_token(text: &str) -> bool {
+    let is_token_char = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_token_char)
 }
 
 fn read_verb(method: &str) -> Verb {
@@ -418,7 +479,8 @@ fn read_target<'a>(method: &str, raw: &'a str) -> Result<(Target<'a>, Option<&'a
         None => Target::Path { path: text, query: None },
     };
     if method == "CONNECT" {
-        let is_authority = is_host(raw) && raw.contains(':');
+        // RFC 9110 section 9.3.6: with a port.
+        let is_authority = is_authority(raw) && has_port(raw) && !raw.starts_with(':');
         return if is_authority { Ok((Target::Authority, Some(raw))) } else { Err(MALFORMED) };
     }
     if raw.starts_with('/') {
@@ -433,7 +495,8 @@ fn read_target<'a>(method: &str, raw: &'a str) -> Result<(Target<'a>, Option<&'a
     }
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    if authority.is_empty() || !is_host(authority) {
+    // An http URI with an empty host is invalid, RFC 9110 section 4.2.1.
+    if authority.is_empty() || authority.starts_with(':') || !is_authority(authority) {
         return Err(MALFORMED);
     }
     let target = match split(path) {
@@ -444,7 +507,62 @@ fn read_target<'a>(method: &str, raw: &'a str) -> Result<(Target<'a>, Option<&'a
     Ok((target, Some(authority)))
 }
 
-/// `uri-host [ ":" port ]` of RFC 9110 section 7.2, by its characters. Without user information.
-fn is_host(value: &str) -> bool {
-    value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte))
+/// `uri-host [ ":" port ]` of RFC 9110 section 7.2, in the grammar of RFC 3986 section 3.2. Without user information. The host may
+/// be empty in a `Host` field.
+fn is_authority(value: &str) -> bool {
+    let (host, port) = split_port(value);
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && is_16_bits(port);
+    port.is_none_or(is_port) && if host.starts_with('[') { is_ip_literal(host) } else { is_registered_name(host) }
+}
+
+fn has_port(value: &str) -> bool {
+    split_port(value).1.is_some_and(|port| !port.is_empty())
+}
+
+/// The last colon that is not part of an IP literal comes before the port.
+fn split_port(value: &str) -> (&str, Option<&str>) {
+    let host_end = value.rfind(']').map_or(0, |end| end + 1);
+    match value[host_end..].find(':') {
+        Some(colon) => (&value[..host_end + colon], Some(&value[host_end + colon + 1..])),
+        None => (value, None),
+    }
+}
+
+/// Digits, however many zeros they begin with, that name a port; none do so too.
+fn is_16_bits(digits: &str) -> bool {
+    let digits = digits.trim_start_matches('0');
+    digits.is_empty() || digits.parse::<u16>().is_ok()
+}
+
+fn is_ip_literal(host: &str) -> bool {
+    let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) else { return false };
+    address.parse::<Ipv6Addr>().is_ok() || is_later_ip(address)
+}
+
+/// `IPvFuture` of RFC 3986.
+fn is_later_ip(address: &str) -> bool {
+    let Some((version, rest)) = address.strip_prefix(['v', 'V']).and_then(|rest| rest.split_once('.')) else {
+        return false;
+    };
+    let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex(version) && !rest.is_empty() && rest.bytes().all(|byte| byte == b':' || is_name_char(byte))
+}
+
+/// `reg-name` of RFC 3986, and no empty label save one at the end: no host has such a name.
+fn is_registered_name(host: &str) -> bool {
+    let mut bytes = host.bytes();
+    while let Some(byte) = bytes.next() {
+        let is_escape = |bytes: &mut std::str::Bytes<'_>| {
+            (0..2).all(|_| bytes.next().is_some_and(|digit| digit.is_ascii_hexdigit()))
+        };
+        if !(is_name_char(byte) || byte == b'%' && is_escape(&mut bytes)) {
+            return false;
+        }
+    }
+    !host.starts_with('.') && !host.contains("..")
+}
+
+/// `unreserved` and `sub-delims` of RFC 3986.
+fn is_name_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
 }

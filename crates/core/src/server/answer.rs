@@ -8,7 +8,7 @@ use super::options::{ListFormat, Mount, ServerOptions};
 use crate::error::Result;
 use crate::files::{Access, Outcome, Overrides, PathInput, Request, directory};
 use crate::http::listing::Listing;
-use crate::http::request::{RequestHead, Target, Verb};
+use crate::http::request::{HeadError, RequestHead, Verb};
 use crate::http::response::{HeadWriter, error_page, reason};
 use crate::pool::Volume;
 use crate::transfer::{Method, Part};
@@ -47,6 +47,15 @@ pub(super) enum Decision {
     HandOver,
 }
 
+/// Reads a head. Behind a door the path stays as it was sent, for the application's router has not seen it yet.
+pub(super) fn parse<'a>(raw: &'a [u8], options: &ServerOptions) -> std::result::Result<RequestHead<'a>, HeadError> {
+    let mut head = RequestHead::parse(raw, options.limits.headers)?;
+    if options.door.is_none() {
+        head.merge_path();
+    }
+    Ok(head)
+}
+
 /// Answers what can be answered without waiting for a disk.
 pub(super) fn decide(head: &RequestHead<'_>, keep_alive: bool, access: Access, cx: &mut Context) -> Decision {
     if let Some(door) = &cx.options.door
@@ -63,7 +72,7 @@ pub(super) fn decide(head: &RequestHead<'_>, keep_alive: bool, access: Access, c
         Verb::NotAllowed => return Decision::Reply(error(405, head, keep_alive, cx)),
         Verb::Unknown => return Decision::Reply(error(501, head, keep_alive, cx)),
     }
-    let Target::Path { path, .. } = head.target else { return Decision::Reply(error(400, head, keep_alive, cx)) };
+    let Some((path, _)) = head.path() else { return Decision::Reply(error(400, head, keep_alive, cx)) };
     if cx.options.metrics_path.as_deref() == Some(path) {
         let text = cx.shared.snapshot().prometheus();
         let kind = "text/plain; version=0.0.4; charset=utf-8";
@@ -89,22 +98,19 @@ pub(super) fn complete(head: &RequestHead<'_>, answered: Answered, keep_alive: b
 
 /// The mount that a request is about.
 pub(super) fn mount_of<'a>(head: &RequestHead<'_>, options: &'a ServerOptions) -> Option<&'a Mount> {
-    match head.target {
-        Target::Path { path, .. } => find_mount(options, path),
-        _ => None,
-    }
+    head.path().and_then(|(path, _)| find_mount(options, path))
 }
 
 /// The file system that has to be asked for a request.
 pub(super) fn volume(head: &RequestHead<'_>, shared: &Shared) -> Volume {
-    let Target::Path { path, .. } = head.target else { return Volume::NONE };
+    let Some((path, _)) = head.path() else { return Volume::NONE };
     let Some(mount) = find_mount(&shared.options, path) else { return Volume::NONE };
     mount.site.volume(&request_of(mount, head, path))
 }
 
 /// Answers a request on a thread that may wait for the disk. `raw` is a head that has been parsed before.
 pub(super) fn ask_disk(raw: &[u8], shared: &Arc<Shared>) -> Answered {
-    let Ok(head) = RequestHead::parse(raw, shared.options.limits.headers) else {
+    let Ok(head) = parse(raw, &shared.options) else {
         return Answered { outcome: Ok(Outcome::BadPath), listing: None };
     };
     match ask(&head, shared, Access::MayBlock) {
@@ -124,7 +130,7 @@ pub(super) fn ask_disk(raw: &[u8], shared: &Arc<Shared>) -> Answered {
 }
 
 fn ask<'a>(head: &RequestHead<'_>, shared: &'a Shared, access: Access) -> Result<(Option<&'a Mount>, Outcome)> {
-    let Target::Path { path, .. } = head.target else { return Ok((None, Outcome::BadPath)) };
+    let Some((path, _)) = head.path() else { return Ok((None, Outcome::BadPath)) };
     let Some(mount) = find_mount(&shared.options, path) else { return Ok((None, Outcome::NotFound)) };
     Ok((Some(mount), mount.site.respond(&request_of(mount, head, path), access)?))
 }
@@ -146,7 +152,7 @@ fn find_mount<'a>(options: &'a ServerOptions, path: &str) -> Option<&'a Mount> {
 
 /// The answer that an outcome means.
 fn reply(head: &RequestHead<'_>, answered: Answered, keep_alive: bool, cx: &mut Context) -> Reply {
-    let Target::Path { path, .. } = head.target else { return error(400, head, keep_alive, cx) };
+    let Some((path, _)) = head.path() else { return error(400, head, keep_alive, cx) };
     match answered.outcome {
         Ok(Outcome::Response(response)) => match response.status {
             status @ (412 | 416) => {
@@ -182,9 +188,9 @@ fn reply(head: &RequestHead<'_>, answered: Answered, keep_alive: bool, cx: &mut 
     }
 }
 
-/// To the same path with a slash.
+/// To the same path with a slash. The path has been merged, so that it cannot be read as the name of another host (`//name/`).
 fn redirect(head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context) -> Reply {
-    let Target::Path { path, query } = head.target else { return error(400, head, keep_alive, cx) };
+    let Some((path, query)) = head.path() else { return error(400, head, keep_alive, cx) };
     let mut writer = begin(301, head, keep_alive, cx);
     let query = query.map_or(String::new(), |query| format!("?{query}"));
     writer.field("location", &format!("{path}/{query}"));
@@ -192,7 +198,7 @@ fn redirect(head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context) -> Reply
 }
 
 fn list(head: &RequestHead<'_>, listing: &Listing, directory: &str, keep_alive: bool, cx: &mut Context) -> Reply {
-    let Target::Path { path, .. } = head.target else { return error(400, head, keep_alive, cx) };
+    let Some((path, _)) = head.path() else { return error(400, head, keep_alive, cx) };
     if !path.ends_with('/') {
         return redirect(head, keep_alive, cx);
     }
@@ -237,8 +243,9 @@ pub(super) fn error(status: u16, head: &RequestHead<'_>, keep_alive: bool, cx: &
     with_page(writer, status, head)
 }
 
-/// What there is to say about a status that has no file: a page, or JSON for who wants that.
-fn with_page(writer: HeadWriter, status: u16, head: &RequestHead<'_>) -> Reply {
+/// Error body: HTML, or JSON when the client prefers it.
+fn with_page(mut writer: HeadWriter, status: u16, head: &RequestHead<'_>) -> Reply {
+    writer.field("vary", "accept");
     if prefers_json(head.accept) {
         let text = format!("{{\"statusCode\":{status},\"error\":\"{}\"}}", reason(status));
         return with_text(writer, status, "application/json; charset=utf-8", &text, head);

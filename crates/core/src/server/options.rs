@@ -9,6 +9,7 @@ use super::door::Door;
 use super::log::AccessLog;
 use crate::error::{Code, Error, Result};
 use crate::files::Site;
+use crate::http::request::is_token;
 use crate::transfer::Method;
 
 /// Where a server listens.
@@ -168,8 +169,7 @@ impl ServerOptions {
             }
         }
         for (name, value) in &self.headers {
-            let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-            if name.is_empty() || !name.bytes().all(is_token) {
+            if !is_token(name) {
                 return invalid(format!("headers has the name '{name}', but must have names of RFC 9110 section 5.1"));
             }
             if ["content-length", "transfer-encoding", "connection", "date"].contains(&&*name.to_ascii_lowercase()) {

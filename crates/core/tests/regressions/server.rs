@@ -2,5 +2,6 @@
 
 mod budgets;
 mod closing;
+mod requests;
 mod sockets;
 mod support;

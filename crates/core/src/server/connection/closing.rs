@@ -42,6 +42,8 @@ pub(super) struct Lingering {
 impl Connection {
     /// Closes after a whole response.
     pub(super) fn linger(&mut self, cx: &mut Context) -> Step {
+        // Not one in whose middle it ends.
+        self.state = State::Reading;
         self.pending = Vec::new();
         self.consumed = 0;
         // Nothing can arrive any more from a client that has closed its side. ENOTCONN: the client has reset the connection.

@@ -208,7 +208,7 @@ impl Connection {
     pub fn answered(&mut self, answered: Answered, cx: &mut Context) {
         let State::InPool { raw, .. } = &self.state else { return };
         let raw = raw.clone();
-        let Ok(head) = RequestHead::parse(&raw, cx.options.limits.headers) else { return };
+        let Ok(head) = answer::parse(&raw, &cx.options) else { return };
         match answer::complete(&head, answered, self.keep_alive, cx) {
             Decision::Reply(reply) => self.begin_reply(reply, &head, cx),
             _ => self.leave_with(&raw),
@@ -272,7 +272,7 @@ impl Connection {
                 let raw = raw.clone();
                 task.cancel(given_up());
                 cx.stats.limit(Limit::DiskTimeout);
-                match RequestHead::parse(&raw, cx.options.limits.headers) {
+                match answer::parse(&raw, &cx.options) {
                     Ok(head) if cx.options.door.is_none() => {
                         self.keep_alive = false;
                         let reply = answer::error(503, &head, false, cx);

@@ -6,8 +6,9 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
 use super::{Body, Connection, Next, State, Step};
-use crate::http::request::{HeadError, HeadScanner, RequestHead};
+use crate::http::request::{HeadError, HeadScanner};
 use crate::reactor::registry::Token;
+use crate::server::answer;
 use crate::server::context::Context;
 use crate::server::door::{self, Reason};
 use crate::server::stats::Limit;
@@ -105,7 +106,7 @@ impl Connection {
         self.scanner = HeadScanner::default();
         self.heading = false;
         let raw = &input[..end];
-        let is_ours = match RequestHead::parse(raw, cx.options.limits.headers) {
+        let is_ours = match answer::parse(raw, &cx.options) {
             Ok(head) => self.begin(token, &head, raw, cx),
             Err(_) if cx.options.door.is_some() => {
                 self.leave(Reason::Request);

@@ -140,7 +140,7 @@ fn draining_does_not_cut_a_response_either() {
     let mut all = read_to_end(&mut stream);
     while let Some(end) = all.windows(4).position(|four| four == b"\r\n\r\n") {
         let rest = all.split_off(end + 4);
-        assert!(rest[..MIB] == pattern(MIB), "response {whole} is whole");
+        assert!(&rest[..MIB] == pattern(MIB), "response {whole} is whole");
         all = rest[MIB..].to_vec();
         whole += 1;
     }

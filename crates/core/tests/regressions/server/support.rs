@@ -1,9 +1,9 @@
 //! A server over a directory of its own, and clients on raw sockets.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -40,6 +40,13 @@ impl Running {
         Self { server: Server::start(options).expect("a server"), root }
     }
 
+    /// Sends `bytes` and reads up to a clean end.
+    pub fn exchange(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        stream.write_all(bytes).expect("sent");
+        String::from_utf8_lossy(&read_to_end(&mut stream)).into_owned()
+    }
+
     pub fn connect(&self) -> TcpStream {
         let Address::Tcp(address) = self.server.address() else { panic!("a TCP server") };
         let stream = TcpStream::connect(address).expect("connected");
@@ -49,9 +56,16 @@ impl Running {
     }
 }
 
-/// Bytes in which every 4-byte word is its own position.
-pub fn pattern(length: usize) -> Vec<u8> {
-    (0..length.div_ceil(4) as u32).flat_map(|word| word.wrapping_mul(0x9E37_79B9).to_le_bytes()).take(length).collect()
+/// Bytes in which every 4-byte word is its own position; 12 MiB at most.
+pub fn pattern(length: usize) -> &'static [u8] {
+    static ALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut bytes = vec![0; 12 * MIB];
+        for (at, word) in bytes.chunks_exact_mut(4).enumerate() {
+            word.copy_from_slice(&(at as u32).wrapping_mul(0x9E37_79B9).to_le_bytes());
+        }
+        bytes
+    });
+    &ALL[..length]
 }
 
 pub fn request(target: &str, fields: &str) -> String {
@@ -91,6 +105,11 @@ pub fn read_response(stream: &mut TcpStream) -> (u16, Vec<u8>) {
 
 pub fn status(response: &str) -> u16 {
     response.get(9..12).and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+pub fn field<'a>(response: &'a str, name: &str) -> Option<&'a str> {
+    let head = response.split("\r\n\r\n").next()?;
+    head.split("\r\n").find_map(|line| line.split_once(": ").filter(|(key, _)| *key == name)).map(|(_, value)| value)
 }
 
 pub fn wait_for(what: &str, condition: impl Fn() -> bool) {

@@ -1,0 +1,241 @@
+//! Heads of requests that clients really send, and those that are wrong in a way that must be said.
+
+use std::fs;
+use std::io::Write;
+use std::net::Shutdown;
+
+use super::support::{Running, field, read_to_end, request, status};
+
+#[test]
+fn hosts_that_name_none_are_refused() {
+    let running = Running::new(|_, _| {});
+    let ask = |host: &str| {
+        status(
+            &running.exchange(format!("GET /a.txt HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()),
+        )
+    };
+    for host in [
+        "a",
+        "a:80",
+        "a:",
+        "a:65535",
+        "a:0080",
+        "A.example",
+        "a.example.",
+        "a_b.example",
+        "-a",
+        "1.2.3.4:5",
+        "[::1]",
+        "[::1]:80",
+        "[::ffff:1.2.3.4]",
+        "[v1.x:y]",
+        "%61",
+        "a%2Db",
+        "xn--bcher-kva.example",
+        "a~b!$&'()*+,;=",
+        "",
+    ] {
+        assert_eq!(ask(host), 200, "{host:?}");
+    }
+    for host in [
+        "a:1:2",
+        "[::1",
+        "::1",
+        "[::1]x",
+        "[::1]80",
+        "x[::1]",
+        "[]",
+        "[::g]",
+        "[fe80::1%25eth0]",
+        "[1.2.3.4]",
+        "[v.x]",
+        "..a",
+        ".a",
+        "a..b",
+        "..",
+        ".",
+        "a:99999",
+        "a:65536",
+        "a:-1",
+        "a:x",
+        "a:80x",
+        "a:8 0",
+        "u@a",
+        "u:p@a",
+        "a/",
+        "/a",
+        "a?b",
+        "a#b",
+        "a\\b",
+        "<a>",
+        "a%",
+        "a%2",
+        "a%zz",
+        "a,b:80:1",
+        "http://a",
+        "a b",
+        "\"a\"",
+    ] {
+        assert_eq!(ask(host), 400, "{host:?}");
+    }
+    for target in
+        ["http://a:1:2/a.txt", "http://:80/a.txt", "http://[::1/a.txt", "http://u@a/a.txt", "http://a:99999/a.txt"]
+    {
+        assert_eq!(status(&running.exchange(request(target, "Connection: close\r\n").as_bytes())), 400, "{target}");
+    }
+    // The target wins over a Host that names another.
+    assert_eq!(status(&running.exchange(request("http://other:81/a.txt", "Connection: close\r\n").as_bytes())), 200);
+    for target in ["a", "a:", ":1", "a:1:2", "a:99999"] {
+        let connect = format!("CONNECT {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(status(&running.exchange(connect.as_bytes())), 400, "{target}");
+    }
+}
+
+#[test]
+fn a_later_minor_version_is_read_as_the_latest_known() {
+    let running = Running::new(|_, _| {});
+    for version in ["1.2", "1.9"] {
+        let ask = |rest: &str| running.exchange(format!("GET /a.txt HTTP/{version}\r\n{rest}\r\n").as_bytes());
+        let response = ask("Host: x\r\nConnection: close\r\nRange: bytes=2-3\r\n");
+        assert!(response.starts_with("HTTP/1.1 206 ") && response.ends_with("\r\n\r\n23"), "{response}");
+        assert_eq!(status(&ask("")), 400, "with the rules of HTTP/1.1: no Host");
+        assert_eq!(status(&ask("Host: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n")), 400);
+        assert_eq!(status(&ask("Host: x\r\nX : y\r\n")), 400);
+        assert_eq!(status(&ask(&"X: y\r\n".repeat(200))), 431);
+    }
+    let two = format!("GET /a.txt HTTP/1.3\r\nHost: x\r\n\r\n{}", request("/a.txt", "Connection: close\r\n"));
+    assert_eq!(running.exchange(two.as_bytes()).matches("HTTP/1.1 200").count(), 2, "the connection stays");
+    for (line, expected) in [
+        ("GET /a.txt HTTP/2.0", 505),
+        ("GET /a.txt HTTP/0.9", 505),
+        ("GET /a.txt HTTP/1.22", 400),
+        ("GET /a.txt HTTP/1.", 400),
+        ("GET /a.txt HTTP/11", 400),
+        ("GET /a.txt HTTPS/1.2", 400),
+        ("GET  /a.txt HTTP/1.2", 400),
+        ("GET /a b HTTP/1.2", 400),
+        ("G(T /a.txt HTTP/1.2", 400),
+        ("GET /\u{e9} HTTP/1.2", 400),
+    ] {
+        let response = running.exchange(format!("{line}\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes());
+        assert_eq!(status(&response), expected, "{line}");
+    }
+}
+
+#[test]
+fn a_head_that_a_half_close_cuts_off_is_answered() {
+    let running = Running::new(|_, _| {});
+    for (sent, expected) in
+        [("G", 400), ("GET /a.txt HTTP/1.1\r\n", 400), ("GET /a.txt HTTP/1.1\r\nHost: x\r\n", 400), ("\r\n", 0)]
+    {
+        let mut stream = running.connect();
+        stream.write_all(request("/a.txt", "").as_bytes()).expect("sent");
+        stream.write_all(sent.as_bytes()).expect("sent");
+        stream.shutdown(Shutdown::Write).expect("half-closed");
+        let all = String::from_utf8_lossy(&read_to_end(&mut stream)).into_owned();
+        let (first, rest) = all.split_at(all.find("0123456789").expect("the whole response before") + 10);
+        assert_eq!((status(first), status(rest)), (200, expected), "{sent:?}");
+    }
+}
+
+#[test]
+fn expectations_of_http_1_0_are_ignored() {
+    let running = Running::new(|_, _| {});
+    assert_eq!(status(&running.exchange(b"GET /a.txt HTTP/1.0\r\nExpect: the-moon\r\n\r\n")), 200);
+}
+
+#[test]
+fn empty_and_dot_segments_are_merged() {
+    let running = Running::new(|options, _| options.metrics_path = Some("/-/metrics".into()));
+    fs::create_dir_all(running.root.path().join("evil.example/deep")).expect("a directory");
+    fs::write(running.root.path().join("evil.example/deep/.dot"), b"dot").expect("a file");
+    let ask = |target: &str| running.exchange(request(target, "Connection: close\r\n").as_bytes());
+    for target in [
+        "//a.txt",
+        "/./a.txt",
+        "/.//./a.txt",
+        "///a.txt",
+        "/%2e/a.txt",
+        "/%2E//a.txt",
+        "http://x//a.txt",
+        "//a.txt?q=//",
+    ] {
+        let response = ask(target);
+        assert!(status(&response) == 200 && response.ends_with("0123456789"), "{target}: {response}");
+    }
+    assert!(ask("/evil.example//deep/./.dot").ends_with("dot"), "a name that begins with a dot is none");
+    for target in ["/../a.txt", "//../a.txt", "/./../a.txt", "/a/../a.txt", "/%2e%2e/a.txt", "/.%2e/a.txt", "//\\a.txt"]
+    {
+        assert_eq!(status(&ask(target)), 403, "{target}");
+    }
+    assert_eq!(status(&ask("/%2F/a.txt")), 404, "an escaped slash is no separator");
+    assert_eq!(status(&ask("//-/metrics")), 200);
+    // Where to is never another host: a location that begins with two slashes would be one.
+    for target in ["//evil.example", "/.//evil.example", "///evil.example/."] {
+        let response = ask(target);
+        match status(&response) {
+            301 => assert_eq!(field(&response, "location"), Some("/evil.example/"), "{target}"),
+            other => assert_eq!(other, 404, "{target}: with its slash"),
+        }
+    }
+}
+
+#[test]
+fn a_date_with_a_wrong_weekday_is_a_date() {
+    let running = Running::new(|_, _| {});
+    let when = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777);
+    let file = fs::File::options().write(true).open(running.root.path().join("a.txt")).expect("there");
+    file.set_modified(when).expect("set");
+    let ask = |date: &str| {
+        status(
+            &running
+                .exchange(request("/a.txt", &format!("Connection: close\r\nIf-Modified-Since: {date}\r\n")).as_bytes()),
+        )
+    };
+    for date in [
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        "Mon, 06 Nov 1994 08:49:37 GMT",
+        "Sat, 06 Nov 1994 08:49:37 GMT",
+        "Monday, 06-Nov-94 08:49:37 GMT",
+        "Tue Nov  6 08:49:37 1994",
+        "Sun, 06 Nov 1994 08:49:60 GMT",
+    ] {
+        assert_eq!(ask(date), 304, "{date}");
+    }
+    for date in [
+        "Xyz, 06 Nov 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:36 GMT",
+        "Sun, 31 Nov 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:61 GMT",
+        "Sun, 06 Nov 1994 08:60:37 GMT",
+        "06 Nov 1994 08:49:37 GMT",
+        "Monday, 06 Nov 1994 08:49:37 GMT",
+    ] {
+        assert_eq!(ask(date), 200, "{date}");
+    }
+}
+
+#[test]
+fn pages_that_are_negotiated_vary() {
+    let running = Running::new(|options, _| options.limits.body_bytes = 10);
+    fs::create_dir(running.root.path().join("dir")).expect("a directory");
+    for (target, fields, expected) in [
+        ("/nothing", "", 404),
+        ("/../x", "", 403),
+        ("/%zz", "", 400),
+        ("/dir", "", 301),
+        ("/a.txt", "If-Match: \"x\"\r\n", 412),
+        ("/a.txt", "Range: bytes=90-\r\n", 416),
+        ("/a.txt", "Expect: the-moon\r\n", 417),
+        ("/a.txt", "Content-Length: 11\r\n", 413),
+    ] {
+        for accept in ["", "Accept: application/json\r\n"] {
+            let response =
+                running.exchange(request(target, &format!("Connection: close\r\n{accept}{fields}")).as_bytes());
+            assert_eq!((status(&response), field(&response, "vary")), (expected, Some("accept")), "{target} {accept}");
+            let kind = if accept.is_empty() { "text/html; charset=utf-8" } else { "application/json; charset=utf-8" };
+            assert_eq!(field(&response, "content-type"), Some(kind), "{target}");
+        }
+    }
+    assert_eq!(field(&running.exchange(request("/a.txt", "Connection: close\r\n").as_bytes()), "vary"), None);
+}
