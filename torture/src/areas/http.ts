@@ -31,6 +31,7 @@ export class HttpArea implements Area {
   readonly #report: Report;
   readonly #random: Random;
   #servers: Server[] = [];
+  #control: { child: Child; port: number } | undefined;
 
   constructor(world: World, report: Report, random: Random) {
     this.#world = world;
@@ -39,6 +40,9 @@ export class HttpArea implements Area {
   }
 
   async start(): Promise<void> {
+    const child = Child.start(this.#report, 'control', 'serve');
+    const { none } = await child.call<{ none: number }>('start', { kind: 'none', sites: [] });
+    this.#control = { child, port: none };
     this.#servers = await Promise.all(KINDS.map((kind) => this.#startServer(kind, this.#random.fork())));
   }
 
@@ -87,7 +91,7 @@ export class HttpArea implements Area {
     for (let at = 0; at < ABUSERS; at++) actors.push(abuse(endpoints, report, random.fork(), signal));
     for (const { endpoints } of this.#servers) {
       const [main] = endpoints;
-      if (main !== undefined) actors.push(canary(world, main, report, random.fork(), signal));
+      if (main !== undefined) actors.push(canary(world, main, this.#control!.port, report, random.fork(), signal));
     }
     actors.push(changeFiles(world.files, report, random.fork(), signal), release(world, report, random.fork(), signal));
     if (world.fuse !== undefined) {
@@ -130,6 +134,6 @@ export class HttpArea implements Area {
   }
 
   async end(): Promise<void> {
-    await Promise.all(this.#servers.map(({ child }) => child.end()));
+    await Promise.all([...this.#servers, this.#control].map((server) => server?.child.end()));
   }
 }

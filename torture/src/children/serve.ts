@@ -16,7 +16,8 @@ export interface Site {
   requestsPerConnection?: number;
 }
 
-export type ServeKind = 'server' | 'door' | 'plugin' | 'handler';
+/** `none` has no files: what it needs to answer is the machine's doing. */
+export type ServeKind = 'server' | 'door' | 'plugin' | 'handler' | 'none';
 
 const closers: (() => Promise<unknown>)[] = [];
 const portOf = (server: Server) => (server.address() as AddressInfo).port;
@@ -27,6 +28,7 @@ async function start({ kind, sites }: { kind: ServeKind; sites: Site[] }): Promi
     case 'server':
       return Object.fromEntries(await Promise.all(sites.map(native)));
     case 'handler':
+    case 'none':
       return await handlers(sites);
     case 'door': {
       const mounts = sites.map(({ name, root, options: { cache: _, ...options } }) => ({
@@ -87,7 +89,7 @@ async function handlers(sites: Site[]): Promise<Record<string, number>> {
     server.closeIdleConnections();
     for (const { handler } of made) handler.close();
   });
-  return Object.fromEntries(sites.map(({ name }) => [name, portOf(server)]));
+  return Object.fromEntries([...sites.map(({ name }) => name), 'none'].map((name) => [name, portOf(server)]));
 }
 
 async function listen(app: FastifyInstance, sites: Site[]): Promise<Record<string, number>> {
