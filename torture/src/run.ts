@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { HttpArea } from './areas/http.js';
+import { LifecycleArea } from './areas/lifecycle.js';
 import { ProxyArea } from './areas/proxy.js';
 import { RingArea } from './areas/ring.js';
 import { SocketsArea } from './areas/sockets.js';
@@ -9,7 +10,7 @@ import type { Random } from './random.js';
 import type { Report } from './report.js';
 import { World } from './world.js';
 
-export const AREAS = ['http', 'proxy', 'sockets', 'ring'] as const;
+export const AREAS = ['http', 'proxy', 'sockets', 'ring', 'lifecycle'] as const;
 export type AreaName = (typeof AREAS)[number];
 
 /** A part of the product with its processes. */
@@ -27,6 +28,7 @@ const MAKERS: Record<AreaName, (world: World, report: Report, random: Random) =>
   proxy: (world, report, random) => new ProxyArea(world, report, random),
   sockets: (world, report, random) => new SocketsArea(world, report, random),
   ring: (_world, report, random) => new RingArea(report, random),
+  lifecycle: (world, report, random) => new LifecycleArea(world, report, random),
 };
 
 /** Milliseconds of a round. */

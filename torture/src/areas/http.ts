@@ -5,6 +5,7 @@ import { abuse } from '../actors/abuse.js';
 import { canary } from '../actors/canary.js';
 import { changeFiles, disturbFuse, release } from '../actors/disturbances.js';
 import { askForFiles, type Endpoint } from '../actors/http.js';
+import { killClients, stopServers } from '../actors/processes.js';
 import { Child } from '../child.js';
 import type { ServeKind, Site } from '../children/serve.js';
 import { excess, type Held, measure } from '../measure.js';
@@ -93,6 +94,15 @@ export class HttpArea implements Area {
       const [main] = endpoints;
       if (main !== undefined) actors.push(canary(world, main, this.#control!.port, report, random.fork(), signal));
     }
+    actors.push(
+      stopServers(
+        this.#servers.map(({ child }) => child),
+        report,
+        random.fork(),
+        signal,
+      ),
+      killClients(world, endpoints, report, random.fork(), signal),
+    );
     actors.push(changeFiles(world.files, report, random.fork(), signal), release(world, report, random.fork(), signal));
     if (world.fuse !== undefined) {
       actors.push(changeFiles(world.fuse.files, report, random.fork(), signal));
