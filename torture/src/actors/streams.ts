@@ -145,18 +145,24 @@ const onceQuietly = (socket: Socket, event: string) =>
   new Promise<void>((resolve) => socket.once(event, () => resolve()));
 
 /**
- * Whether the end that Node reports was one. libuv reports a reset as an end when it comes together with the last bytes (POLLHUP
- * after a partial read). A connection that was reset is gone; one that has ended is in CLOSE-WAIT or TIME-WAIT.
+ * To be called for a connected socket; then gives the state of the connection (a number of the kernel's, in hexadecimal) when Node
+ * has reported an end; undefined when there was none. libuv reports a reset as an end when it
+ * comes together with the last bytes (POLLHUP after a partial read). A connection that was reset is gone; one that has ended is in
+ * CLOSE-WAIT or TIME-WAIT.
  */
-export function finReceived(socket: Socket): boolean {
-  const hexadecimal = (port: number | undefined) => (port ?? 0).toString(16).toUpperCase().padStart(4, '0');
-  const [local, remote] = [`:${hexadecimal(socket.localPort)}`, `:${hexadecimal(socket.remotePort)}`];
-  return readFileSync('/proc/self/net/tcp', 'utf8')
-    .split('\n')
-    .some((line) => {
-      const [, from = '', to = ''] = line.trim().split(/\s+/);
-      return from.endsWith(local) && to.endsWith(remote);
-    });
+export function watchEnd(socket: Socket): () => string | undefined {
+  // Of a connection that is gone the kernel does not say the other end.
+  const { localPort, remotePort } = socket;
+  return () => {
+    const [local, remote] = [localPort, remotePort].map(
+      (port) => `:${(port ?? 0).toString(16).toUpperCase().padStart(4, '0')}`,
+    ) as [string, string];
+    for (const line of readFileSync('/proc/self/net/tcp', 'utf8').split('\n')) {
+      const [, from = '', to = '', state] = line.trim().split(/\s+/);
+      if (from.endsWith(local) && to.endsWith(remote)) return state;
+    }
+    return undefined;
+  };
 }
 
 /** Reads and checks until the other side ends. */
@@ -182,7 +188,13 @@ function receive(
         setTimeout(() => socket.resume(), random.int(1, 15));
       }
     });
-    socket.on('end', () => end(side.received < expected && !finReceived(socket) ? 'reset' : 'end'));
+    let stateOf: () => string | undefined = () => '';
+    const watch = () => {
+      stateOf = watchEnd(socket);
+    };
+    if (socket.connecting) socket.once('connect', watch);
+    else watch();
+    socket.on('end', () => end(side.received < expected && stateOf() === undefined ? 'reset' : 'end'));
     socket.on('error', () => end('reset'));
     socket.on('close', () => end('reset'));
     if (socket.destroyed) end('reset');

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { PACKAGE_ROOT } from '../../../lib/package.js';
-import { finReceived, randomPlan, runStream, Upstream } from '../actors/streams.js';
+import { randomPlan, runStream, Upstream, watchEnd } from '../actors/streams.js';
 import { Child } from '../child.js';
 import type { Moment, Transfer, TransferOutcome } from '../children/sockets.js';
 import { Tracked } from '../files.js';
@@ -27,6 +27,8 @@ const WORKERS = ['ring', 'ring writer', 'transfer', 'server', 'proxy', 'cache'] 
 interface Arrival {
   chunks: Buffer[];
   ended: 'end' | 'reset' | undefined;
+  /** Of the connection at an end, as the kernel has it. */
+  state: string | undefined;
   slow: boolean;
 }
 
@@ -61,6 +63,7 @@ export class SocketsArea implements Area {
     this.#uploads = await child.call('upload');
     this.#sink = createServer({ allowHalfOpen: true }, (socket) => {
       let arrival: Arrival | undefined;
+      const stateOf = watchEnd(socket);
       let before = Buffer.alloc(0);
       socket.on('data', (chunk: Buffer) => {
         if (arrival === undefined) {
@@ -78,7 +81,11 @@ export class SocketsArea implements Area {
         if (arrival !== undefined) arrival.ended ??= how;
         socket.destroy();
       };
-      socket.on('end', () => end(finReceived(socket) ? 'end' : 'reset'));
+      socket.on('end', () => {
+        const state = stateOf();
+        if (arrival !== undefined) arrival.state = state;
+        end(state === undefined ? 'reset' : 'end');
+      });
       socket.on('error', () => end('reset'));
       socket.on('close', () => end('reset'));
     }).listen(0, '127.0.0.1');
@@ -139,7 +146,8 @@ export class SocketsArea implements Area {
     const begun = performance.now();
     const { outcome, arrival } = await this.#send(transfer, random.chance(0.2));
     const excused = onFuse && fuse.trouble.since(begun, 1000);
-    const describe = () => JSON.stringify({ ...transfer, ...outcome, arrived: sizeOf(arrival), ended: arrival.ended });
+    const describe = () =>
+      JSON.stringify({ ...transfer, ...outcome, arrived: sizeOf(arrival), ended: arrival.ended, state: arrival.state });
     const { bad, min, max } = verify(Buffer.concat(arrival.chunks), file.id, offset);
     this.#report.count('sendFile', 'bytes verified', sizeOf(arrival));
     if (bad !== undefined) this.#report.fault('sendFile', 'wrong bytes', `at ${bad.offset}: ${bad.got}; ${describe()}`);
@@ -171,7 +179,7 @@ export class SocketsArea implements Area {
     slow: boolean,
   ): Promise<{ outcome: TransferOutcome; arrival: Arrival }> {
     const id = `t${++this.#last}`;
-    const arrival: Arrival = { chunks: [], ended: undefined, slow };
+    const arrival: Arrival = { chunks: [], ended: undefined, state: undefined, slow };
     this.#arrivals.set(id, arrival);
     const { port } = this.#sink!.address() as AddressInfo;
     try {
@@ -202,7 +210,14 @@ export class SocketsArea implements Area {
     await sleep(60);
     rmSync(file.path);
     const describe = () =>
-      JSON.stringify({ ...transfer, ...outcome, rest, arrived: sizeOf(arrival), ended: arrival.ended });
+      JSON.stringify({
+        ...transfer,
+        ...outcome,
+        rest,
+        arrived: sizeOf(arrival),
+        ended: arrival.ended,
+        state: arrival.state,
+      });
     const { bad } = verify(Buffer.concat(arrival.chunks), file.id);
     // Pages that the kernel had by reference show what the file has become.
     if (bad !== undefined && (bad.offset < Math.floor(rest / 4096) * 4096 || outcome.error === undefined)) {
