@@ -464,11 +464,8 @@ export declare function openSegment(request: number, source: SegmentSource, ring
 /** Opens a server. `request` is answered when it has ended. */
 export declare function openServer(request: number, settings: ServerSettings): OpenedServer
 
-/**
- * Makes or empties the file at `path`, or duplicates `fd`; the answer to `request` is the token of a file to receive
- * into.
- */
-export declare function openSink(request: number, path?: string | undefined | null, fd?: number | undefined | null): void
+/** Opens the file at `path`, or duplicates `fd`; the answer to `request` is the token of a file to receive into. */
+export declare function openSink(request: number, options: SinkOptions): void
 
 /** Makes a site and returns its token. */
 export declare function openSite(settings: SiteSettings): number
@@ -811,6 +808,16 @@ export declare function setHead(token: number, head: string): void
 
 /** Bounds the connections of door and application together; infinite: no bound. */
 export declare function setMaxConnections(token: number, most: number): void
+
+/** Where to receive into: a path, or a descriptor. Checked by the caller. */
+export interface SinkOptions {
+  path?: string
+  fd?: number
+  /** Where the first byte goes, in bytes from the start of the file. */
+  offset?: number
+  /** The first byte goes to the end of the file. */
+  append: boolean
+}
 
 /** What became of a sink. */
 export interface SinkReport {

@@ -62,3 +62,22 @@ export function within<T>(work: Promise<T>, bounds: Bounds, giveUp: () => void):
     if (signal?.aborted) onAbort();
   });
 }
+
+/** Resolves when a socket is connected; rejects when that fails or the socket is closed before. */
+export function connected(socket: Socket, closed: () => ZerosendError): Promise<void> {
+  if (!socket.connecting) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    const settle = (error?: Error) => {
+      socket.removeListener('connect', onConnect);
+      socket.removeListener('error', settle);
+      socket.removeListener('close', onClose);
+      if (error === undefined) resolve();
+      else reject(error);
+    };
+    const onConnect = () => settle();
+    const onClose = () => settle(closed());
+    socket.once('connect', onConnect);
+    socket.once('error', settle);
+    socket.once('close', onClose);
+  });
+}

@@ -1,14 +1,17 @@
 /** Delivering a transfer: one after the other to each target, by the pump or by the reactor, with progress and cancel. */
+import { AsyncResource } from 'node:async_hooks';
 import { Socket } from 'node:net';
 
 import { type Bounds, timedOut, within } from './bounds.js';
 import { engine, forget, type Opening, request } from './engine.js';
 import { aborted, failure, invalid, type ZerosendError } from './errors.js';
-import { hold } from './hold.js';
-import { isPlainSocket, reset } from './internals.js';
+import { hold, isEndHeld } from './hold.js';
+import { descriptor, hasParser, isPlainSocket, reset } from './internals.js';
 import type { DriveOptions, TransferReport } from './native.js';
 import { isDescriptor } from './options.js';
 import { Pump } from './pump.js';
+import { readingIsTaken } from './reading.js';
+import { continued, resetUnlessContinued } from './reset.js';
 
 /** A plain `net.Socket` (TCP or Unix), or a descriptor of a socket, pipe, file or terminal. */
 export type SendTarget = Socket | number;
@@ -73,10 +76,10 @@ const OPENING = 'the source file is not opened: its storage is too slow or hangs
 
 /** Checks everything about a target and a delivery that can be checked without the kernel. */
 export function checkDelivery(target: SendTarget, options: DeliveryOptions): void {
-  checkPeer('target', target);
-  if (target instanceof Socket && target.writableEnded) {
-    throw failure('ERR_ZEROSEND_CLOSED', 'the target socket was ended; send before you end it');
+  if (target instanceof Socket && target.writableEnded && !target.destroyed) {
+    throw failure('ERR_ZEROSEND_CLOSED', ended(target));
   }
+  checkPeer('target', target);
   checkOptions(options);
 }
 
@@ -86,15 +89,46 @@ export function checkPeer(name: string, peer: Socket | number): void {
     if (!isDescriptor(peer)) throw invalid(name, peer, 'a descriptor (an integer from 0 up) or a net.Socket');
   } else if (!(peer instanceof Socket)) {
     throw invalid(name, peer, 'a net.Socket or a descriptor');
+  } else if (peer.destroyed) {
+    throw failure('ERR_ZEROSEND_CLOSED', `the ${name} socket is closed`);
   } else if (!isPlainSocket(peer)) {
     throw invalid(
       name,
       peer,
       'a plain net.Socket; the bytes of TLS and of wrapped sockets must pass through Node: use stream.pipeline',
     );
-  } else if (peer.destroyed) {
-    throw failure('ERR_ZEROSEND_CLOSED', `the ${name} socket is closed`);
+  } else if (!peer.connecting && descriptor(peer) < 0) {
+    throw failure('ERR_ZEROSEND_CLOSED', `the ${name} socket is not connected; connect it first`);
   }
+}
+
+/** Checks a socket or descriptor that bytes are read from. Nothing has happened to it when this throws. */
+export function checkSource(name: string, source: Socket | number): void {
+  checkPeer(name, source);
+  if (typeof source === 'number') return;
+  if (source.readableEncoding !== null || source.readableObjectMode) {
+    throw invalid(
+      name,
+      source,
+      'a socket that gives bytes: after setEncoding() what Node has read is text; leave it out, or use stream.pipeline',
+    );
+  }
+  if (hasParser(source)) {
+    throw invalid(
+      name,
+      source,
+      "a socket without an HTTP parser, which takes its bytes: wait for 'upgrade' or 'connect', or use stream.pipeline",
+    );
+  }
+  const busy = readingIsTaken(name, source);
+  if (busy !== undefined) throw busy;
+}
+
+/** Why a socket that was ended takes no more bytes. */
+function ended(socket: Socket): string {
+  return socket.readableEnded && !socket.allowHalfOpen
+    ? 'the peer has ended its side, and Node has ended the target socket for it; to go on sending, make it with allowHalfOpen: true'
+    : 'the target socket was ended; send before you end it';
 }
 
 export function checkOptions(options: DeliveryOptions): void {
@@ -195,6 +229,7 @@ function toSocket(socket: Socket, token: number, options: DeliveryOptions, moved
       throw failure('ERR_ZEROSEND_CLOSED', 'the target socket was closed before its turn came');
     }
     if (noDelay !== undefined) socket.setNoDelay(noDelay);
+    continued(socket);
     const progress = new Progress(options.onProgress);
     const pump = new Pump(socket, token, {
       chunk: chunkSize,
@@ -209,6 +244,9 @@ function toSocket(socket: Socket, token: number, options: DeliveryOptions, moved
         if (error === undefined) return resolve(progress.finish(report));
         // A part of the bytes is out and no more will come: only the end of the connection can tell the receiver.
         if (isIncomplete(error)) reset(socket);
+        // The caller may go on. An end that was deferred, or a close instead, would look like the end of the whole.
+        else if (report.bytes > 0 && isEndHeld(socket)) reset(socket);
+        else if (report.bytes > 0) resetUnlessContinued(socket);
         reject(Object.assign(error, { bytes: report.bytes }));
       },
     });
@@ -288,7 +326,8 @@ class Progress {
   #bytes = -1;
 
   constructor(listener: ((bytes: number) => void) | undefined) {
-    this.#listener = listener;
+    // Called from timers and events that belong to other transfers.
+    this.#listener = listener && AsyncResource.bind(listener);
   }
 
   report(bytes: number): void {

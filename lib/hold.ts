@@ -15,6 +15,8 @@ interface Hold {
   holders: number;
   queue: Entry[];
   end: unknown[] | undefined;
+  /** The socket's own `write` and `end`, where it has any: Node's `writeAfterFIN`, set before or during the hold. */
+  own: Record<'write' | 'end', unknown>;
 }
 
 const holds = new WeakMap<Socket, Hold>();
@@ -22,6 +24,11 @@ const holds = new WeakMap<Socket, Hold>();
 /** True for a socket whose methods are replaced by us. */
 export function isHeld(socket: Socket): boolean {
   return holds.has(socket);
+}
+
+/** True for a held socket that is to be ended when nothing holds it any more. */
+export function isEndHeld(socket: Socket): boolean {
+  return holds.get(socket)?.end !== undefined;
 }
 
 /** Holds until the returned function is called (once; later calls do nothing), for a transfer whose bytes go before every later write. */
@@ -46,7 +53,7 @@ export function writeThrough(socket: Socket, bytes: Uint8Array | string, done: (
 }
 
 function install(socket: Socket): Hold {
-  const state: Hold = { holders: 0, queue: [], end: undefined };
+  const state: Hold = { holders: 0, queue: [], end: undefined, own: { write: undefined, end: undefined } };
   holds.set(socket, state);
   const write = (...args: unknown[]): unknown => {
     if (state.queue.length === 0) return apply(socket, 'write', args);
@@ -57,11 +64,22 @@ function install(socket: Socket): Hold {
     state.end ??= args;
     return socket;
   };
-  Object.defineProperties(socket, {
-    write: { value: write, configurable: true, writable: true, enumerable: false },
-    end: { value: end, configurable: true, writable: true, enumerable: false },
-  });
+  replace(socket, state, 'write', write);
+  replace(socket, state, 'end', end);
   return state;
+}
+
+/** An accessor, so that what is assigned during the hold takes effect after it. */
+function replace(socket: Socket, state: Hold, method: 'write' | 'end', replacement: unknown): void {
+  state.own[method] = Object.getOwnPropertyDescriptor(socket, method)?.value;
+  Object.defineProperty(socket, method, {
+    get: () => replacement,
+    set: (value: unknown) => {
+      state.own[method] = value;
+    },
+    configurable: true,
+    enumerable: false,
+  });
 }
 
 function settle(socket: Socket, state: Hold): void {
@@ -69,8 +87,9 @@ function settle(socket: Socket, state: Hold): void {
   for (let entry = state.queue[0]; entry !== undefined; entry = state.queue[0]) {
     if (entry.ticket && !entry.released) break;
     state.queue.shift();
-    if (!entry.ticket && !socket.destroyed) {
+    if (!entry.ticket) {
       wrote = true;
+      // On a destroyed socket too: the callback gets its error from Node.
       apply(socket, 'write', entry.args);
     }
   }
@@ -81,12 +100,11 @@ function settle(socket: Socket, state: Hold): void {
 
 function uninstall(socket: Socket, state: Hold): void {
   holds.delete(socket);
-  // Only what is still ours: Node itself replaces `write` when the other side has closed.
-  const own = socket as unknown as Record<string, unknown>;
-  for (const method of ['write', 'end']) {
-    if (Object.getOwnPropertyDescriptor(own, method)?.enumerable === false) delete own[method];
+  for (const method of ['write', 'end'] as const) {
+    delete (socket as unknown as Record<string, unknown>)[method];
+    if (state.own[method] !== undefined) Object.assign(socket, { [method]: state.own[method] });
   }
-  if (state.end !== undefined && !socket.destroyed) apply(socket, 'end', state.end);
+  if (state.end !== undefined) apply(socket, 'end', state.end);
 }
 
 function apply(socket: Socket, method: 'write' | 'end', args: unknown[]): unknown {

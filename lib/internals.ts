@@ -1,7 +1,8 @@
 /**
  * Every internal of Node that zerosend leans on, in one place.
  *
- * Used: `socket._handle` (`fd`, `writeQueueSize`, `reading`, `readStart()`, `readStop()`), `socket._httpMessage`,
+ * Used: `socket._handle` (`fd`, `writeQueueSize`; for reading see `reading.ts`), the name of `writeAfterFIN`,
+ * `socket.parser`, `socket._httpMessage`,
  * `socket.server`, `server.httpAllowHalfOpen`, `res._header`, `res._headerSent`, `res._hasBody`, `res._contentLength`,
  * `res.chunkedEncoding`, `res.outputData`, `res._implicitHeader()`. Their shape is checked once, when this module is
  * loaded, and each object again before it is used; where it is not what is expected, the ordinary stream road is taken.
@@ -16,9 +17,6 @@ import { isHeld } from './hold.js';
 interface Handle {
   readonly fd: number;
   readonly writeQueueSize: number;
-  reading: boolean;
-  readStart(): number;
-  readStop(): number;
 }
 
 interface SocketInternals {
@@ -64,40 +62,21 @@ export function isPlainSocket(socket: unknown): socket is Socket {
     socket instanceof Socket &&
     !types.isProxy(socket) &&
     Object.getPrototypeOf(socket) === Socket.prototype &&
-    (socket.write === Socket.prototype.write || isHeld(socket))
+    (socket.write === Socket.prototype.write || isHeld(socket) || refusesWrites(socket))
   );
 }
 
 /**
- * Stops a socket's own reading, so that its bytes can be read past it. `before`: up to `length` bytes that Node has read
- * already; `giveBack` lets it go on.
+ * True when Node has replaced `write` because the peer has half-closed and `allowHalfOpen` is false. The socket can still be
+ * written to until Node ends it, which it does after the `end` event.
  */
-export function takeReading(
-  socket: Socket,
-  length: number | undefined,
-): { before: Buffer | undefined; giveBack: () => void } {
-  const handle = (socket as SocketInternals)._handle;
-  const flowing = socket.readableFlowing;
-  socket.pause();
-  handle?.readStop?.();
-  if (handle) handle.reading = false;
-  const buffered = Math.min(socket.readableLength, length ?? Number.POSITIVE_INFINITY);
-  const before: Buffer | undefined = buffered > 0 ? socket.read(buffered) : undefined;
-  // Reading from the stream may have started it again.
-  handle?.readStop?.();
-  return {
-    before: before ?? undefined,
-    giveBack: () => {
-      if (socket.destroyed) return;
-      if (handle) {
-        handle.reading = true;
-        handle.readStart?.();
-      }
-      if (flowing === true) socket.resume();
-      // Who has not said yet how to read has not been paused either.
-      else (socket as { readableFlowing: boolean | null }).readableFlowing = flowing;
-    },
-  };
+function refusesWrites(socket: Socket): boolean {
+  return socket.readableEnded && !socket.allowHalfOpen && socket.write.name === 'writeAfterFIN';
+}
+
+/** True for the socket of an HTTP connection, client's or server's, whose bytes Node's parser takes. */
+export function hasParser(socket: Socket): boolean {
+  return Boolean((socket as { parser?: unknown }).parser);
 }
 
 /** The response whose bytes go out on a server's socket now; those behind it in a pipeline are in turn after it. */

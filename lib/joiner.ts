@@ -1,14 +1,15 @@
 /** Native threads that join sockets and pipes which JavaScript has. */
-import { once } from 'node:events';
 import { Socket } from 'node:net';
 
-import { checkPeer } from './deliver.js';
-import { ask, engine } from './engine.js';
+import { connected } from './bounds.js';
+import { checkPeer, checkSource } from './deliver.js';
+import { ask, engine, forget, request } from './engine.js';
 import { aborted, failure, invalid, type ZerosendError } from './errors.js';
 import { hold, writeThrough } from './hold.js';
-import { descriptor, hasQueuedBytes, takeReading } from './internals.js';
+import { descriptor, hasQueuedBytes } from './internals.js';
 import type { ErrnoName, JoinerSettings, JoinReport, JoinSettings } from './native.js';
 import { oneOf } from './options.js';
+import { StoppedReading } from './reading.js';
 import { checkInteger } from './server-options.js';
 
 export interface JoinOptions {
@@ -42,63 +43,82 @@ export function readJoinOptions(options: JoinOptions): JoinerSettings {
   return { method, pipeSize, idleTimeout };
 }
 
-/** Joins on the thread for such joins, which lives while there are any. `cancel` is given what ends it. */
+/**
+ * Joins on the thread for such joins, which lives while there are any. `what` is called when that is running, in the call of
+ * this function. `cancel` is given what ends it.
+ */
 export async function join(
   settings: JoinerSettings,
-  what: JoinSettings,
+  what: () => JoinSettings,
   cancel: (cancel: () => void) => void,
 ): Promise<JoinReport> {
-  const key = JSON.stringify(settings);
-  let joiner = joiners.get(key);
-  if (joiner === undefined) {
-    let token = 0;
-    ask((number) => {
-      token = engine().openJoiner(number, settings);
-    }).catch(() => {});
-    // Without a token the next call says why.
-    joiner = { token, joins: 0 };
-    joiners.set(key, joiner);
-  }
-  const { token } = joiner;
-  joiner.joins += 1;
+  const { joiner, leave } = enter(settings);
   try {
     let name = 0;
     const joined = ask((number) => {
-      name = engine().join(token, number, what);
+      name = engine().join(joiner, number, what());
     });
-    cancel(() => engine().cancelJoin(token, name));
+    cancel(() => engine().cancelJoin(joiner, name));
     return (await joined).join as JoinReport;
   } finally {
-    joiner.joins -= 1;
-    if (joiner.joins === 0) {
-      joiners.delete(key);
-      engine().closeJoiner(token);
-    }
+    leave();
   }
 }
 
-/** An end that a join has: a duplicate of its descriptor, and what Node had read of it. */
-export interface Taken {
-  token: number;
-  before: Buffer | undefined;
+/** The thread for joins with these settings, started if there is none. Throws what keeps it from starting, such as `EMFILE`. */
+function enter(settings: JoinerSettings): { joiner: number; leave: () => void } {
+  const key = JSON.stringify(settings);
+  const joiner = joiners.get(key) ?? { token: start(settings), joins: 0 };
+  joiners.set(key, joiner);
+  joiner.joins += 1;
+  const leave = () => {
+    joiner.joins -= 1;
+    if (joiner.joins > 0) return;
+    joiners.delete(key);
+    engine().closeJoiner(joiner.token);
+  };
+  return { joiner: joiner.token, leave };
 }
+
+function start(settings: JoinerSettings): number {
+  const number = request(() => {});
+  try {
+    return engine().openJoiner(number, settings);
+  } catch (error) {
+    forget(number);
+    throw error;
+  }
+}
+
+/** What the time until the ends are ready is spent on. */
+export const NOT_READY = 'a socket is not connected, or does not take what was written to it before';
 
 /** A socket or descriptor on its way into a join. */
 export class End {
   readonly name: string;
   readonly socket: Socket | undefined;
+  readonly #reads: boolean;
+  readonly #writes: boolean;
   /** Of a duplicate; a join uses it up. */
   #token: number | undefined;
-  readonly #reading: ReturnType<typeof takeReading> | undefined;
-  readonly #release: (() => void) | undefined;
+  #reading: StoppedReading | undefined;
+  #release: (() => void) | undefined;
   #onClose = () => {};
   /** It was closed from JavaScript meanwhile. */
   closed = false;
 
-  /** Checks it, and stops Node from reading it (`reads`) and writing to it (`writes`). */
+  /**
+   * Checks it and duplicates its descriptor, unless it is still connecting. Nothing has happened to a socket when this throws.
+   *
+   * @param reads the join reads it: Node is to stop, see {@link End.hold}
+   * @param writes the join writes to it
+   */
   constructor(name: string, peer: Socket | number, reads: boolean, writes: boolean) {
-    checkPeer(name, peer);
+    if (reads) checkSource(name, peer);
+    else checkPeer(name, peer);
     this.name = name;
+    this.#reads = reads;
+    this.#writes = writes;
     if (!(peer instanceof Socket)) {
       this.#token = engine().holdTarget(peer);
       return;
@@ -107,46 +127,88 @@ export class End {
     if (writes && peer.writableEnded) {
       throw failure('ERR_ZEROSEND_CLOSED', `the ${name} socket was ended; join it before you end it`);
     }
-    if (reads) this.#reading = takeReading(peer, undefined);
-    if (writes) this.#release = hold(peer);
-    // Node sees no bytes from here on.
-    if (reads && writes) peer.setTimeout(0);
+    if (!peer.connecting) this.#token = engine().holdTarget(descriptor(peer));
   }
 
-  /** Waits until it is connected and Node has nothing more to write, and duplicates its descriptor. */
-  async take(): Promise<Taken> {
+  /** Checks several, and holds all of them or none. */
+  static all(make: Array<() => End>): End[] {
+    const ends: End[] = [];
+    try {
+      for (const one of make) ends.push(one());
+      for (const end of ends) end.hold();
+      return ends;
+    } catch (error) {
+      for (const end of ends) end.giveBack();
+      throw error;
+    }
+  }
+
+  /** Stops Node from reading it and from writing to it. */
+  hold(): this {
     const { socket } = this;
-    if (socket === undefined) return { token: this.#token as number, before: undefined };
-    if (socket.connecting) await once(socket, 'connect');
+    if (socket === undefined) return this;
+    if (this.#reads) this.#reading = new StoppedReading(socket);
+    if (this.#writes) this.#release = hold(socket);
+    // Node sees no bytes from here on.
+    if (this.#reads && this.#writes) socket.setTimeout(0);
+    return this;
+  }
+
+  /** Waits until it is connected and Node has nothing more to write. */
+  async ready(): Promise<void> {
+    const { socket } = this;
+    if (socket === undefined) return;
+    await connected(socket, () => this.gone());
     if (this.#release !== undefined && !socket.destroyed && hasQueuedBytes(socket)) {
       await new Promise<void>((resolve, reject) => {
-        writeThrough(socket, '', (error) => (error ? reject(error) : resolve()));
+        writeThrough(socket, '', (error) => (error ? reject(this.#failureOf(error)) : resolve()));
       });
     }
     if (socket.destroyed) throw this.gone();
-    this.#token = engine().holdTarget(descriptor(socket));
-    return { token: this.#token, before: this.#reading?.before };
+    this.#token ??= engine().holdTarget(descriptor(socket));
+  }
+
+  /** Node has seen the end of it: that it closes the socket then takes no bytes away. */
+  get isOver(): boolean {
+    return this.#reads && this.socket?.readableEnded === true;
+  }
+
+  /** The token of the duplicate. */
+  get token(): number {
+    return this.#token as number;
+  }
+
+  /** Removes what Node has read of it. */
+  takeBuffered(): Buffer | undefined {
+    return this.#reading?.take();
   }
 
   /** Calls `cancel` when it is closed from JavaScript. */
   watch(cancel: () => void): void {
     this.#onClose = () => {
+      if (this.isOver && !this.#writes) return;
       this.closed = true;
       cancel();
     };
     this.socket?.once('close', this.#onClose);
   }
 
-  /** Lets Node have it again. */
-  giveBack(): void {
+  /** Lets Node have it again. `bytes`: what was taken from it and is to be read by Node after all. */
+  giveBack(bytes?: Buffer): void {
     this.socket?.off('close', this.#onClose);
-    this.#reading?.giveBack();
+    this.#reading?.giveBack(bytes);
     this.#release?.();
     if (this.#token !== undefined) engine().release(this.#token);
   }
 
   gone(): ZerosendError {
     const error = failure('ERR_ZEROSEND_CLOSED', `the ${this.name} socket was closed`);
+    return Object.assign(error, { side: this.name });
+  }
+
+  #failureOf(error: Error): Error {
+    const { code } = error as ZerosendError;
+    if (code === 'ERR_STREAM_DESTROYED' || code === 'ECANCELED') return this.gone();
     return Object.assign(error, { side: this.name });
   }
 }

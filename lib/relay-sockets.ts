@@ -1,9 +1,10 @@
 /** `relay`: joins two sockets that exist. */
 import type { Socket } from 'node:net';
 
-import { engine } from './engine.js';
-import { aborted } from './errors.js';
-import { End, failureOf, type JoinOptions, join, readJoinOptions, type Taken } from './joiner.js';
+import { within } from './bounds.js';
+import { aborted, invalid } from './errors.js';
+import { reset } from './internals.js';
+import { End, failureOf, type JoinOptions, join, NOT_READY, readJoinOptions } from './joiner.js';
 
 /** A plain `net.Socket` (TCP or Unix), or the descriptor of a stream socket. */
 export type RelaySocket = Socket | number;
@@ -21,54 +22,65 @@ export interface RelayResult {
  * Joins two sockets on a native thread, in both directions, until both have ended: a half-close ends one direction, a
  * reset both. What Node had read of one goes to the other first; what was written to one before goes out first.
  *
- * A `net.Socket` belongs to the relay from the call on: it is not read, its timeout is taken away, and it is destroyed at
- * the end. Destroying one ends the relay. A descriptor stays the caller's to close.
+ * A `net.Socket` belongs to the relay from the call on, in whatever state it is: no listener gets a byte of it, its timeout is
+ * taken away, and it is destroyed at the end, by a reset unless all bytes were passed on. Destroying one ends the relay. A
+ * descriptor stays the caller's to close.
  *
- * Rejects with the errno's name (`ECONNRESET`, `EPIPE`, ...), `ERR_ZEROSEND_TIMEOUT`, `ERR_ZEROSEND_CLOSED` or
- * `ABORT_ERR`; `error.side` is the one that has failed, `error.aToB` and `error.bToA` say how much went before. Throws
- * `ERR_ZEROSEND_INVALID_ARGUMENT` for sockets of TLS and for wrapped ones: use stream.pipeline there.
+ * Rejects with the errno's name (`ECONNRESET`, `EPIPE`, `EMFILE`, ...), `ERR_ZEROSEND_TIMEOUT`, `ERR_ZEROSEND_CLOSED` or
+ * `ABORT_ERR`; `error.side` is the one that has failed, `error.aToB` and `error.bToA` say how much went before.
+ *
+ * Sockets that it refuses are left as they were: `ERR_ZEROSEND_INVALID_ARGUMENT` for those of TLS, wrapped ones, those that give
+ * text (`setEncoding`) and those of an HTTP request before its `'upgrade'` or `'connect'` (use stream.pipeline there),
+ * `ERR_ZEROSEND_CLOSED` for closed and ended ones, `ERR_ZEROSEND_BUSY` for one that is read already.
  */
 export async function relay(a: RelaySocket, b: RelaySocket, options: JoinOptions = {}): Promise<RelayResult> {
   const settings = readJoinOptions(options);
-  const { signal } = options;
+  const { signal, idleTimeout } = options;
+  if (a === b) throw invalid('b', b, 'another socket than a');
   if (signal?.aborted) throw aborted(signal);
-  // Before anything is done to the sockets.
-  engine();
   const started = performance.now();
-  const ends: End[] = [];
-  let onAbort = () => {};
+  const ends = End.all([() => new End('a', a, true, true), () => new End('b', b, true, true)]);
+  let complete = false;
   try {
-    ends.push(new End('a', a, true, true));
-    ends.push(new End('b', b, true, true));
-    const [client, target] = (await Promise.all(ends.map((end) => end.take()))) as [Taken, Taken];
+    const ready = Promise.all(ends.map((end) => end.ready()));
+    await within(ready, { signal, timeout: idleTimeout, reason: NOT_READY }, () => {});
+    const gone = ends.find((end) => end.socket?.destroyed);
+    if (gone !== undefined) throw gone.gone();
+    const [client, target] = ends as [End, End];
+    let onAbort = () => {};
     const report = await join(
       settings,
-      {
-        client: client.token,
-        target: target.token,
-        oneWay: false,
-        sinks: [],
-        policy: 'block',
-        ...(client.before ? { firstUp: client.before } : {}),
-        ...(target.before ? { firstDown: target.before } : {}),
+      () => {
+        const [firstUp, firstDown] = [client.takeBuffered(), target.takeBuffered()];
+        return {
+          client: client.token,
+          target: target.token,
+          oneWay: false,
+          sinks: [],
+          policy: 'block',
+          ...(firstUp ? { firstUp } : {}),
+          ...(firstDown ? { firstDown } : {}),
+        };
       },
       (cancel) => {
         for (const end of ends) end.watch(cancel);
         onAbort = cancel;
         signal?.addEventListener('abort', cancel, { once: true });
-        if (signal?.aborted) cancel();
       },
-    );
+    ).finally(() => signal?.removeEventListener('abort', onAbort));
     const result = { aToB: report.up, bToA: report.down, durationMs: performance.now() - started };
     const closed = ends.find((end) => end.closed);
     const error = failureOf(report, (party) => (party === -2 ? 'a' : 'b'), options, closed);
     if (error !== undefined) throw Object.assign(error, result);
+    complete = true;
     return result;
+  } catch (error) {
+    throw Object.assign(error as Error, { aToB: 0, bToA: 0, ...(error as Partial<RelayResult>) });
   } finally {
-    signal?.removeEventListener('abort', onAbort);
-    for (const end of ends) {
-      end.socket?.destroy();
-      end.giveBack();
+    for (const { socket } of ends) {
+      if (socket !== undefined && !complete) reset(socket);
+      else socket?.destroy();
     }
+    for (const end of ends) end.giveBack();
   }
 }

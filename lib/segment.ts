@@ -1,6 +1,7 @@
 /** What shared buffers and rings have in common: names, descriptors, and the way to another process. */
 import { Socket } from 'node:net';
 
+import { within } from './bounds.js';
 import { ask, engine } from './engine.js';
 import { aborted, invalid } from './errors.js';
 import { End } from './joiner.js';
@@ -38,10 +39,10 @@ export function unlink(name: string): boolean {
 
 /** Sends a duplicate of the descriptor over a Unix socket, after all that was written to it. */
 export async function send(token: number, socket: Socket): Promise<void> {
-  const end = new End('target', socket, false, true);
+  const end = new End('target', socket, false, true).hold();
   try {
-    const taken = await end.take();
-    engine().sendSegment(token, taken.token);
+    await end.ready();
+    engine().sendSegment(token, end.token);
   } finally {
     end.giveBack();
   }
@@ -51,15 +52,15 @@ export async function send(token: number, socket: Socket): Promise<void> {
 export async function receive(socket: Socket, signal: AbortSignal | undefined): Promise<number> {
   if (!(socket instanceof Socket)) throw invalid('socket', socket, 'a net.Socket');
   if (signal?.aborted) throw aborted(signal);
-  const end = new End('source', socket, true, false);
+  const end = new End('source', socket, true, false).hold();
   try {
-    const { token, before } = await end.take();
-    if (before !== undefined && before.length > 0) {
+    await within(end.ready(), { signal, reason: '' }, () => {});
+    if (socket.readableLength > 0) {
       throw invalid('socket', socket, 'one that nobody has read from: pause it before it is connected');
     }
     let waiting = 0;
     const answer = ask((number) => {
-      waiting = engine().receiveSegment(number, token);
+      waiting = engine().receiveSegment(number, end.token);
     });
     const cancel = () => engine().release(waiting);
     signal?.addEventListener('abort', cancel, { once: true });

@@ -65,8 +65,11 @@ const MAX_FILES = 1024;
  * Rejects, always with a `code`: `ERR_ZEROSEND_INVALID_ARGUMENT`, `ERR_ZEROSEND_OUT_OF_RANGE` (offset or length beyond
  * the file), `ERR_ZEROSEND_NOT_REGULAR_FILE`, the errno's name for a file that cannot be opened or a peer that is gone
  * (`ENOENT`, `EACCES`, `EPIPE`, `ECONNRESET`), `ERR_ZEROSEND_CLOSED`, `ERR_ZEROSEND_TIMEOUT`, `ABORT_ERR`, and
- * `ERR_ZEROSEND_TRUNCATED` when the file got shorter meanwhile; then a socket is destroyed, so that the receiver does not
- * take a part for the whole. `error.bytes` says how much had been sent.
+ * `ERR_ZEROSEND_TRUNCATED` when the file got shorter meanwhile. `error.bytes` says how much had been sent.
+ *
+ * A receiver never takes a part for the whole: when an error leaves a part sent, the socket is reset. After `ABORT_ERR` and
+ * `ERR_ZEROSEND_TIMEOUT` it stays open, so that you can go on from `error.bytes`; if you destroy it instead, it is reset. A Unix
+ * socket cannot be reset: its peer sees the end, so announce the length there.
  */
 export async function sendFile(
   target: SendTarget,

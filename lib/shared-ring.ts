@@ -2,6 +2,7 @@
 import { open } from 'node:fs/promises';
 import { Socket } from 'node:net';
 
+import { within } from './bounds.js';
 import { ask, engine } from './engine.js';
 import { aborted, failure, invalid, type ZerosendError } from './errors.js';
 import { End } from './joiner.js';
@@ -350,13 +351,13 @@ export class SharedRing {
   }
 
   async #drainInto(target: Socket | number, signal: AbortSignal | undefined): Promise<number> {
-    const end = new End('target', target, false, true);
+    const end = new End('target', target, false, true).hold();
     let drain = 0;
     const cancel = () => engine().cancelDrain(drain);
     try {
-      const taken = await end.take();
+      await within(end.ready(), { signal, reason: '' }, () => {});
       const drained = ask((number) => {
-        drain = engine().drainRing(number, this.#open(), taken.token);
+        drain = engine().drainRing(number, this.#open(), end.token);
       });
       signal?.addEventListener('abort', cancel, { once: true });
       // It may have been aborted before there was anything to cancel.

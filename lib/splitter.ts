@@ -1,9 +1,11 @@
 /** `createSplitter`: one source, several sinks, by tee(2). */
 import type { Socket } from 'node:net';
 
+import { within } from './bounds.js';
 import { engine } from './engine.js';
 import { aborted, failure, invalid, type ZerosendError } from './errors.js';
-import { End, failureOf, type JoinOptions, join, readJoinOptions, systemError, type Taken } from './joiner.js';
+import { reset } from './internals.js';
+import { End, failureOf, type JoinOptions, join, NOT_READY, readJoinOptions, systemError } from './joiner.js';
 import type { JoinReport } from './native.js';
 import { type FileSource, nameFile, oneOf } from './options.js';
 import { open, openAll } from './output.js';
@@ -26,7 +28,9 @@ export interface SplitterOptions extends JoinOptions {
    * counted; a socket or pipe that fails is left behind, a file gets what it takes again later.
    */
   policy?: 'block' | 'drop' | undefined;
-  /** Whether sockets and {@link Pipe}s among the sinks are ended at the end. Default true. */
+  /**
+   * Whether sockets and {@link Pipe}s among the sinks are ended at the end; when it fails, sockets are reset instead. Default true.
+   */
   end?: boolean | undefined;
 }
 
@@ -60,8 +64,9 @@ const MOST_SINKS = 14;
  *
  * Node neither reads the source nor writes to the sinks meanwhile; what it had read of the source comes first.
  *
- * Rejects with `ERR_ZEROSEND_INVALID_ARGUMENT` for arguments that are wrong, and with the errno's name for files that
- * cannot be opened.
+ * Rejects with `ERR_ZEROSEND_INVALID_ARGUMENT` for arguments that are wrong (also a source socket that gives text after
+ * `setEncoding`, and that of an HTTP request), `ERR_ZEROSEND_BUSY` for a source that is read already, and with the errno's name
+ * for files that cannot be opened; then Node goes on reading the source as if nothing had been asked.
  */
 export async function createSplitter(
   source: SplitSource,
@@ -77,56 +82,71 @@ export async function createSplitter(
   }
   if (signal?.aborted) throw aborted(signal);
   const started = performance.now();
-  const ends: End[] = [];
-  const files: number[] = [];
+  const named = sinks.map((sink: SplitSink, at) =>
+    isFile(sink) ? nameFile(`sinks[${at}].file`, sink.file) : undefined,
+  );
+  if (isFile(source)) nameFile('source.file', source.file);
+  const feeder = isFile(source) ? new Pipe() : undefined;
   const feeding = new AbortController();
-  let feeder: Pipe | undefined;
-  const giveBack = () => {
-    for (const one of ends) one.giveBack();
-    for (const token of files) engine().release(token);
+  const bounds = { signal, timeout: options.idleTimeout };
+  let ends: End[] = [];
+  let files: Array<number | undefined> = [];
+  const giveBack = (bytes?: Buffer) => {
+    for (const one of ends) one.giveBack(one === ends[0] ? bytes : undefined);
+    for (const token of files) if (token !== undefined) engine().release(token);
     feeder?.close();
   };
   try {
     let fed: Promise<unknown> = Promise.resolve();
-    if (isFile(source)) {
-      nameFile('source.file', source.file);
-      feeder = new Pipe();
-      ends.push(new End('source', feeder.readFd, true, false));
-    } else {
-      ends.push(new End('source', source instanceof Pipe ? source.readFd : (source as Socket | number), true, false));
-    }
-    const named = sinks.map((sink: SplitSink, at) => {
-      if (isFile(sink)) return nameFile(`sinks[${at}].file`, sink.file);
-      const one = new End(`sinks[${at}]`, sink instanceof Pipe ? sink.writeFd : sink, false, true);
-      ends.push(one);
-      return one;
-    });
-    const opening = named.map(async (name) => {
-      if (name instanceof End) return undefined;
-      if ('path' in name) return open((request) => engine().openOutput(request, name.path, 0o666));
-      return open((request) => engine().openSink(request, undefined, name.fd));
-    });
-    const tokensOfFiles = await openAll(opening);
-    files.push(...tokensOfFiles.filter((token) => token !== undefined));
-    const opened = named.map((name, at) => (name instanceof End ? name : (tokensOfFiles[at] as number)));
-    const taking = [ends[0] as End, ...opened].map(
-      async (one): Promise<Taken> => (one instanceof End ? one.take() : { token: one, before: undefined }),
+    const from = feeder?.readFd ?? (source instanceof Pipe ? source.readFd : (source as Socket | number));
+    const streams = sinks.flatMap((sink: SplitSink, at) => (isFile(sink) ? [] : [{ sink, at }]));
+    ends = End.all([
+      () => new End('source', from, true, false),
+      ...streams.map(({ sink, at }) => {
+        const to = sink instanceof Pipe ? sink.writeFd : (sink as Socket | number);
+        return () => new End(`sinks[${at}]`, to, false, true);
+      }),
+    ]);
+    const [sourceEnd, ...sinkEnds] = ends as [End, ...End[]];
+    const opening = openAll(
+      named.map(async (name) => {
+        if (name === undefined) return undefined;
+        if ('path' in name) return open((request) => engine().openOutput(request, name.path, 0o666));
+        return open((request) => engine().openSink(request, { fd: name.fd, append: false }));
+      }),
     );
-    const [first, ...rest] = (await Promise.all(taking)) as [Taken, ...Taken[]];
+    files = await within(
+      opening,
+      { ...bounds, reason: 'a file is not opened: its storage is too slow or hangs' },
+      () => {
+        opening.then(
+          (tokens) => {
+            for (const token of tokens) if (token !== undefined) engine().release(token);
+          },
+          () => {},
+        );
+      },
+    );
+    const ready = Promise.all(ends.map((one) => one.ready()));
+    await within(ready, { ...bounds, reason: NOT_READY }, () => {});
+    const tokens = [...files];
+    for (const [number, { at }] of streams.entries()) tokens[at] = sinkEnds[number]?.token;
     // One that can say itself how much it takes needs no pipe of its own.
-    const last = policy === 'block' ? opened.findLastIndex((one) => one instanceof End) : -1;
-    const order = opened.map((_, at) => at).filter((at) => at !== last);
-    const tokens = rest.map(({ token }) => token);
+    const last = policy === 'block' ? (streams.at(-1)?.at ?? -1) : -1;
+    const order = sinks.map((_, at) => at).filter((at) => at !== last);
     let cancel = () => {};
     const joined = join(
       settings,
-      {
-        client: first.token,
-        ...(last >= 0 ? { target: tokens[last] as number } : {}),
-        ...(first.before ? { firstUp: first.before } : {}),
-        oneWay: true,
-        sinks: order.map((at) => tokens[at] as number),
-        policy,
+      () => {
+        const firstUp = sourceEnd.takeBuffered();
+        return {
+          client: sourceEnd.token,
+          ...(last >= 0 ? { target: tokens[last] as number } : {}),
+          ...(firstUp ? { firstUp } : {}),
+          oneWay: true,
+          sinks: order.map((at) => tokens[at] as number),
+          policy,
+        };
       },
       (stop) => {
         cancel = stop;
@@ -137,15 +157,15 @@ export async function createSplitter(
     );
     let feedingFailed: ZerosendError | undefined;
     if (isFile(source) && feeder !== undefined) {
-      const pipe = feeder;
-      fed = sendFile(pipe.writeFd, source.file, { signal: feeding.signal })
+      fed = sendFile(feeder.writeFd, source.file, { signal: feeding.signal })
         .catch((error: ZerosendError) => {
           feedingFailed = Object.assign(error, { side: 'source' });
           cancel();
         })
-        .finally(() => pipe.close('write'));
+        .finally(() => feeder.close('write'));
     }
     const ended = (async (): Promise<SplitterResult> => {
+      let complete = false;
       try {
         const report = await joined;
         const result = resultOf(report, order, last, performance.now() - started);
@@ -153,11 +173,13 @@ export async function createSplitter(
         const closed = ends.find((one) => one.closed);
         const failed = feedingFailed ?? failureOf(report, side, options, closed);
         if (failed !== undefined) throw Object.assign(failed, { bytes: result.bytes, sinks: result.sinks });
+        complete = true;
         return result;
       } finally {
         signal?.removeEventListener('abort', cancel);
         feeding.abort();
         await fed;
+        if (end && !complete) for (const { socket } of sinkEnds) if (socket !== undefined) reset(socket);
         giveBack();
         if (end) endAll(sinks);
       }

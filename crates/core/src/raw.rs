@@ -4,12 +4,11 @@
 //! was. `Ok(None)` is `EAGAIN`: the source has nothing now, the target takes nothing now, or the bytes of a file are not in
 //! the page cache; then the kernel has been told to read them, and a later call finds them.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, PosixFadviseAdvice, fcntl, posix_fadvise};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use crate::error::{Code, Error, Result};
 use crate::reactor::SharedMode;
@@ -210,28 +209,4 @@ fn outcome(syscall: &'static str, result: SysResult<usize>) -> Result<Option<usi
         Err(Errno::EAGAIN) => Ok(None),
         Err(errno) => Err(Error::system(syscall, errno)),
     }
-}
-
-/// Opens or makes the file at `path` to receive into, empty. Only a regular file: see [`sink`].
-pub fn create_sink(path: &Path) -> Result<OwnedFd> {
-    // O_NONBLOCK: a FIFO is refused instead of waited for. Not O_TRUNC: what is not a regular file stays as it is.
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-    let fd = nix::fcntl::open(path, flags, Mode::from_bits_retain(0o666))
-        .map_err(|errno| Error::system("open", errno).with_path(path))?;
-    let fd = sink(fd).map_err(|error| error.with_path(path))?;
-    nix::unistd::ftruncate(&fd, 0).map_err(|errno| Error::system("ftruncate", errno).with_path(path))?;
-    Ok(fd)
-}
-
-/// Takes a descriptor to receive into: a regular file, open for writing and not for appending.
-pub fn sink(fd: OwnedFd) -> Result<OwnedFd> {
-    let end = End::new("target", fd.as_fd())?;
-    if !end.is_file() {
-        return Err(Error::new(
-            Code::NotRegularFile,
-            format!("`target` is {}, but must be a regular file", end.describe()),
-        ));
-    }
-    end.must_write()?;
-    Ok(fd)
 }

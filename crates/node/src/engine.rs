@@ -22,7 +22,7 @@ use zerosend_core::relay::{MirrorTo, Relay};
 use zerosend_core::server::Server;
 use zerosend_core::server::log::AccessLog;
 use zerosend_core::shm::{Drain, Ring, SharedBuffer};
-use zerosend_core::transfer::Transfer;
+use zerosend_core::transfer::{Sink, Transfer};
 use zerosend_core::{Code, Error, Result};
 
 use crate::cache::CachedFileInfo;
@@ -47,7 +47,7 @@ pub enum Held {
     /// A duplicate of a descriptor that bytes will be sent to, or come from.
     Target(OwnedFd),
     /// A file that bytes will be received into.
-    Sink(OwnedFd),
+    Sink(Sink),
     /// A file, FIFO or terminal that is open for output.
     Output(Output),
     Mirror(MirrorTo),

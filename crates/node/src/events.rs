@@ -17,7 +17,7 @@ use zerosend_core::reactor::registry::Token;
 use zerosend_core::relay::{LinkReport, MirrorTo};
 use zerosend_core::server::log::AccessLog;
 use zerosend_core::shm::{Ring, SharedBuffer};
-use zerosend_core::transfer::{Prefetched, Report, Transfer};
+use zerosend_core::transfer::{Prefetched, Report, Sink, Transfer};
 use zerosend_core::{Error, Result};
 
 use crate::site::HeldSite;
@@ -37,7 +37,7 @@ pub enum Answer {
     /// A transfer was made; it gets its token when JavaScript takes the event.
     Transfer(Box<Transfer>),
     /// A file to receive into was opened.
-    Sink(OwnedFd),
+    Sink(Sink),
     /// A file, FIFO or terminal was opened for output.
     Output(Output),
     /// A mirror was opened.

@@ -115,7 +115,7 @@ impl Engine {
     fn sink(&mut self, token: f64) -> Result<Sink> {
         match self.held.remove(token as Token) {
             Some(Held::Target(fd)) => Ok(Sink::Stream(NonBlocking::new(fd)?)),
-            Some(Held::Sink(file)) => Ok(Sink::File(Arc::new(FileWriter::from_position(file)?))),
+            Some(Held::Sink(file)) => Ok(Sink::File(Arc::new(FileWriter::from_position(file.into_file())?))),
             Some(Held::Output(output)) if output.is_stream() => Ok(Sink::Stream(NonBlocking::new(output.into_fd())?)),
             Some(Held::Output(output)) => Ok(Sink::File(FileWriter::shared(output))),
             _ => Err(closed()),
@@ -124,7 +124,7 @@ impl Engine {
 }
 
 fn closed() -> Error {
-    Error::new(Code::Closed, "what was to be joined is closed")
+    Error::new(Code::Closed, "the socket was closed before the relay started")
 }
 
 /// What became of a join.

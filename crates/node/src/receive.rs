@@ -9,31 +9,47 @@ use napi_derive::napi;
 use zerosend_core::pool::{Lane, Volume};
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::reactor::{Job, NonBlocking, Reactor, Work};
-use zerosend_core::transfer::Receive;
-use zerosend_core::{Error, raw, sys};
+use zerosend_core::transfer::{Receive, Sink, Start};
+use zerosend_core::{Error, sys};
 
 use crate::engine::{Held, Pending, with};
 use crate::events::{Answer, Request};
 use crate::transfer::{DriveOptions, Watch, ended, milliseconds};
 
-/// Makes or empties the file at `path`, or duplicates `fd`; the answer to `request` is the token of a file to receive
-/// into.
+/// Where to receive into: a path, or a descriptor. Checked by the caller.
+#[napi(object)]
+pub struct SinkOptions {
+    pub path: Option<String>,
+    pub fd: Option<i32>,
+    /// Where the first byte goes, in bytes from the start of the file.
+    pub offset: Option<f64>,
+    /// The first byte goes to the end of the file.
+    pub append: bool,
+}
+
+/// Opens the file at `path`, or duplicates `fd`; the answer to `request` is the token of a file to receive into.
 #[napi]
-pub fn open_sink(env: &Env, request: f64, path: Option<String>, fd: Option<i32>) -> napi::Result<()> {
+pub fn open_sink(env: &Env, request: f64, options: SinkOptions) -> napi::Result<()> {
     with(env, |engine| {
+        let SinkOptions { path, fd, offset, append } = options;
         let fd = match fd {
             Some(fd) => Some(sys::fd::duplicate(fd).map_err(|errno| Error::system("dup", errno))?),
             None => None,
         };
         let path = PathBuf::from(path.unwrap_or_default());
+        let start = match offset {
+            Some(offset) => Start::At(offset as u64),
+            None if append => Start::End,
+            None => Start::Default,
+        };
         let volume = match &fd {
             Some(fd) => Volume::of(fd),
             None => Volume::of_path(&path),
         };
         engine.run(Lane::Short, volume, request, move || {
             let sink = match fd {
-                Some(fd) => raw::sink(fd),
-                None => raw::create_sink(&path),
+                Some(fd) => Sink::from_fd(fd, start),
+                None => Sink::open(&path, start),
             };
             sink.map(Answer::Sink)
         });

@@ -21,6 +21,7 @@ mod read_write;
 mod receive;
 mod resident;
 mod sendfile;
+mod sink;
 mod splice;
 mod strategy;
 mod vmsplice;
@@ -44,6 +45,7 @@ pub use method::Method;
 pub use prefetch::{Prefetch, Prefetched};
 pub use read_write::DEFAULT_BUFFER;
 pub use receive::Receive;
+pub use sink::{Sink, Start};
 
 use method::Mover;
 use resident::Resident;

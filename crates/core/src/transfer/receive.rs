@@ -3,11 +3,11 @@
 //! `splice(2)` into the pipe never waits. `splice(2)` into the file may wait for the disk, so the whole belongs on a
 //! thread that may: a reactor only waits for the source, see `Work::Receive` there.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 
-use super::{Budget, DEFAULT_BUFFER, INTERRUPTED, Method, Progress, Report};
+use super::{Budget, DEFAULT_BUFFER, INTERRUPTED, Method, Progress, Report, Sink};
 use crate::error::{Code, Error, Result};
 use crate::pipe::Pooled;
 use crate::pool::Volume;
@@ -15,7 +15,7 @@ use crate::sys::pipe::{SpliceFlags, splice};
 
 /// Bytes on their way from a descriptor into a file.
 pub struct Receive {
-    file: OwnedFd,
+    file: Sink,
     /// `None`: to the end of the source.
     remaining: Option<u64>,
     received: u64,
@@ -34,9 +34,8 @@ enum Road {
 }
 
 impl Receive {
-    /// `length` bytes, or all until the source ends, to the position of `file`, a regular file that is open for writing
-    /// and not for appending.
-    pub fn new(file: OwnedFd, length: Option<u64>) -> Self {
+    /// `length` bytes, or all until the source ends, into `file`.
+    pub fn new(file: Sink, length: Option<u64>) -> Self {
         Self { file, remaining: length, received: 0, syscalls: 0, road: Road::New, before: Vec::new() }
     }
 
@@ -69,8 +68,7 @@ impl Receive {
         }
         if !self.before.is_empty() {
             let before = std::mem::take(&mut self.before);
-            write_all(&self.file, &before, &mut self.syscalls)?;
-            self.count(before.len());
+            self.write_all(&before)?;
         }
         loop {
             if self.remaining == Some(0) {
@@ -82,10 +80,7 @@ impl Receive {
             let wanted = self.remaining.unwrap_or(u64::MAX).min(budget.left());
             match self.attempt(source, usize::try_from(wanted).unwrap_or(usize::MAX)) {
                 Ok(0) => return self.end(),
-                Ok(count) => {
-                    self.count(count);
-                    budget.spend(count);
-                }
+                Ok(count) => budget.spend(count),
                 Err(error) => match (error.errno(), &self.road) {
                     (Some(Errno::EINTR), _) => budget.spend(INTERRUPTED),
                     (Some(Errno::EAGAIN), _) => return Ok(Progress::Blocked),
@@ -99,7 +94,6 @@ impl Receive {
     }
 
     fn attempt(&mut self, source: BorrowedFd<'_>, wanted: usize) -> Result<usize> {
-        let file = self.file.as_fd();
         match &mut self.road {
             Road::New => unreachable!("the road is chosen when it is first taken"),
             Road::Pipe(pipe) => {
@@ -115,20 +109,41 @@ impl Receive {
                 }
                 let flags = SpliceFlags { moving: true, more: false };
                 self.syscalls += 1;
-                let count = splice(pipe.read_end(), None, file, None, pipe.filled(), flags)
+                let count = splice(pipe.read_end(), None, self.file.as_fd(), self.file.offset(), pipe.filled(), flags)
                     .map_err(|errno| Error::system("splice", errno))?;
                 pipe.subtract(count);
+                self.file.advance(count);
+                self.count(count);
                 Ok(count)
             }
             Road::Buffer(buffer) => {
+                let mut buffer = std::mem::take(buffer);
                 let length = wanted.min(buffer.len());
                 self.syscalls += 1;
-                let count =
-                    nix::unistd::read(source, &mut buffer[..length]).map_err(|errno| Error::system("read", errno))?;
-                write_all(&self.file, &buffer[..count], &mut self.syscalls)?;
-                Ok(count)
+                let read =
+                    nix::unistd::read(source, &mut buffer[..length]).map_err(|errno| Error::system("read", errno));
+                let result = read.and_then(|count| self.write_all(&buffer[..count]).map(|()| count));
+                self.road = Road::Buffer(buffer);
+                result
             }
         }
+    }
+
+    /// Counts each part as it is written, so that an error leaves the exact number.
+    fn write_all(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            self.syscalls += 1;
+            match self.file.write(bytes) {
+                Ok(0) => return Err(Error::system("write", Errno::EIO)),
+                Ok(step) => {
+                    self.count(step);
+                    bytes = &bytes[step..];
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::system("write", errno)),
+            }
+        }
+        Ok(())
     }
 
     fn count(&mut self, bytes: usize) {
@@ -147,18 +162,6 @@ impl Receive {
             )),
         }
     }
-}
-
-fn write_all(file: &OwnedFd, mut bytes: &[u8], syscalls: &mut u64) -> Result<()> {
-    while !bytes.is_empty() {
-        *syscalls += 1;
-        match nix::unistd::write(file, bytes) {
-            Ok(step) => bytes = &bytes[step..],
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::system("write", errno)),
-        }
-    }
-    Ok(())
 }
 
 fn buffer() -> Road {

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use zerosend_core::reactor::{Job, NonBlocking, Observer, Reactor, Work};
-use zerosend_core::transfer::{Disk, FileSource, Method, Part, Receive, Report, SharedFile, Target, Transfer};
+use zerosend_core::transfer::{
+    Disk, FileSource, Method, Part, Receive, Report, SharedFile, Sink, Start, Target, Transfer,
+};
 use zerosend_core::{Code, Result, stats};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -147,7 +149,11 @@ impl<T: AsFd> AsFdRead for T {
 fn receiving_from_blocking_descriptors_that_others_use_too() {
     let receive = |length, peer: OwnedFd| {
         let target = tempfile::tempfile().expect("a file");
-        submit(Work::Receive(Receive::new(target.into(), Some(length))), peer, None)
+        submit(
+            Work::Receive(Receive::new(Sink::from_fd(target.into(), Start::Default).unwrap(), Some(length))),
+            peer,
+            None,
+        )
     };
     let all: Vec<_> = (0..5)
         .map(|_| {
