@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 
 import { aborted, failure, type ZerosendError } from './errors.js';
+import { onceClosed } from './socket-close.js';
 
 /** What ends a wait before its time. */
 export interface Bounds {
@@ -14,6 +15,33 @@ export interface Bounds {
   lastProgress?: (() => number) | undefined;
   /** What a timeout says about what was waited for. */
   reason: string;
+}
+
+const abortCallbacks = new WeakMap<AbortSignal, Set<() => void>>();
+
+/**
+ * Calls `callback` once when `signal` aborts, unless the returned function is called before. However many wait for one signal, it
+ * has one listener: Node warns about more than ten.
+ */
+export function onceAborted(signal: AbortSignal, callback: () => void): () => void {
+  let set = abortCallbacks.get(signal);
+  if (set === undefined) {
+    set = new Set();
+    abortCallbacks.set(signal, set);
+  }
+  const callbacks = set;
+  if (callbacks.size === 0) signal.addEventListener('abort', abortAll, { once: true });
+  callbacks.add(callback);
+  return () => {
+    if (callbacks.delete(callback) && callbacks.size === 0) signal.removeEventListener('abort', abortAll);
+  };
+}
+
+function abortAll(this: AbortSignal): void {
+  const callbacks = abortCallbacks.get(this);
+  for (const callback of [...(callbacks ?? [])]) {
+    if (callbacks?.delete(callback)) callback();
+  }
 }
 
 /** The error of an operation that did not move a byte in time. */
@@ -30,8 +58,8 @@ export function within<T>(work: Promise<T>, bounds: Bounds, giveUp: () => void):
     let timer: NodeJS.Timeout | undefined;
     const end = () => {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
-      socket?.socket.removeListener('close', onClose);
+      offAbort?.();
+      offClose?.();
     };
     const stop = (error: ZerosendError) => {
       end();
@@ -46,8 +74,8 @@ export function within<T>(work: Promise<T>, bounds: Bounds, giveUp: () => void):
       if (left > 0) timer = setTimeout(onTime, Math.ceil(left), limit);
       else stop(timedOut(limit, reason));
     };
-    signal?.addEventListener('abort', onAbort, { once: true });
-    socket?.socket.once('close', onClose);
+    const offAbort = signal && onceAborted(signal, onAbort);
+    const offClose = socket && onceClosed(socket.socket, onClose);
     if (timeout) timer = setTimeout(onTime, timeout, timeout);
     work.then(
       (value) => {

@@ -2,7 +2,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { Socket } from 'node:net';
 
-import { type Bounds, timedOut, within } from './bounds.js';
+import { type Bounds, onceAborted, timedOut, within } from './bounds.js';
 import { engine, forget, type Opening, request } from './engine.js';
 import { aborted, failure, invalid, type ZerosendError } from './errors.js';
 import { hold, isEndHeld } from './hold.js';
@@ -240,7 +240,7 @@ function toSocket(socket: Socket, token: number, options: DeliveryOptions, moved
       },
       done: (error, report) => {
         clearTimeout(timer);
-        signal?.removeEventListener('abort', onAbort);
+        offAbort?.();
         if (error === undefined) return resolve(progress.finish(report));
         // A part of the bytes is out and no more will come: only the end of the connection can tell the receiver.
         if (isIncomplete(error)) reset(socket);
@@ -250,8 +250,7 @@ function toSocket(socket: Socket, token: number, options: DeliveryOptions, moved
         reject(Object.assign(error, { bytes: report.bytes }));
       },
     });
-    const onAbort = () => pump.stop(aborted(signal as AbortSignal));
-    signal?.addEventListener('abort', onAbort, { once: true });
+    const offAbort = signal && onceAborted(signal, () => pump.stop(aborted(signal)));
     const timer = timeout
       ? setTimeout(() => pump.stop(timedOut(timeout, pump.waitsForFile ? SLOW_SOURCE : SLOW_RECEIVER)), timeout)
       : undefined;
@@ -285,7 +284,7 @@ export async function driven(
 ): Promise<TransferResult> {
   const { signal, timeout } = options;
   const progress = new Progress(options.onProgress);
-  let onAbort = () => {};
+  let offAbort: (() => void) | undefined;
   try {
     const report = await new Promise<TransferReport>((resolve, reject) => {
       const number = request((event) => {
@@ -295,9 +294,9 @@ export async function driven(
         } else if (event.error !== undefined) reject(event.error);
         else resolve(event.report as TransferReport);
       });
-      onAbort = () => engine().cancel(number);
-      signal?.addEventListener('abort', onAbort, { once: true });
-      cancel?.(onAbort);
+      const stop = () => engine().cancel(number);
+      offAbort = signal && onceAborted(signal, stop);
+      cancel?.(stop);
       const drive: DriveOptions = { chunk: options.chunkSize ?? CHUNK, progress: PROGRESS_INTERVAL_MS };
       if (timeout) drive.timeout = timeout;
       try {
@@ -314,7 +313,7 @@ export async function driven(
     }
     throw error;
   } finally {
-    signal?.removeEventListener('abort', onAbort);
+    offAbort?.();
   }
 }
 

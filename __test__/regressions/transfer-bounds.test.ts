@@ -1,0 +1,253 @@
+/** Bounds of transfers in every phase: opening, queues, turns, slow sources; a hung file system costs its own users only. */
+import { once } from 'node:events';
+import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+
+import test, { type ExecutionContext } from 'ava';
+import { createFileServer, receiveFile, sendFile } from 'zerosend';
+
+import { fuseSerial, mount } from '../support/faultfs.js';
+import { openDescriptors, pattern, patternFile, scratch, until } from '../support/files.js';
+import { get, pair } from '../support/wire.js';
+
+const MiB = 1024 * 1024;
+
+/** Collects what a socket receives; paused when it has what was asked for. */
+class Receiver {
+  readonly #socket: Socket;
+  readonly #chunks: Buffer[] = [];
+  #length = 0;
+  #wanted = 0;
+  #reached = () => {};
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.on('data', (chunk: Buffer) => {
+      this.#chunks.push(chunk);
+      this.#length += chunk.length;
+      if (this.#length >= this.#wanted) {
+        socket.pause();
+        this.#reached();
+      }
+    });
+    socket.pause();
+  }
+
+  /** All bytes so far, once there are `length`. */
+  async reach(length: number): Promise<Buffer> {
+    this.#wanted = length;
+    if (this.#length < length) {
+      await new Promise<void>((resolve) => {
+        this.#reached = resolve;
+        this.#socket.resume();
+      });
+    }
+    return Buffer.concat(this.#chunks);
+  }
+}
+
+type Cause = 'timeout' | 'signal' | 'close';
+
+const CODES = { timeout: 'ERR_ZEROSEND_TIMEOUT', signal: 'ABORT_ERR', close: 'ERR_ZEROSEND_CLOSED' };
+
+/** Starts a transfer that hangs in some phase, and ends it by `cause`. */
+async function ends(
+  t: ExecutionContext,
+  cause: Cause,
+  phase: RegExp,
+  start: (options: { timeout?: number; signal?: AbortSignal }) => Promise<unknown>,
+  close: () => void,
+  hangs: () => Promise<unknown>,
+): Promise<void> {
+  const stop = new AbortController();
+  const options = cause === 'timeout' ? { timeout: 300 } : cause === 'signal' ? { signal: stop.signal } : {};
+  const transfer = t.throwsAsync(start(options));
+  await hangs();
+  if (cause === 'signal') stop.abort();
+  if (cause === 'close') close();
+  const error = await transfer;
+  t.is((error as NodeJS.ErrnoException).code, CODES[cause]);
+  if (cause === 'timeout') t.regex(error?.message ?? '', phase);
+}
+
+for (const operation of ['lookup', 'open'] as const) {
+  fuseSerial(`timeout, signal and close act while ${operation} hangs; what it opens later is closed`, async (t) => {
+    const fs = await mount(t, { entryTimeout: 0 });
+    writeFileSync(join(fs.backing, 'file'), 'bytes');
+    const path = join(fs.path, 'file');
+    for (const cause of ['timeout', 'signal', 'close'] as const) {
+      for (const to of ['socket', 'descriptor', 'file'] as const) {
+        if (to === 'descriptor' && cause === 'close') continue;
+        const { server } = await pair(t);
+        const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
+        await fs.set(operation, { hang: true }, '/file');
+        const phase = to === 'file' ? /target file is not opened/ : /source file is not opened/;
+        await ends(
+          t,
+          cause,
+          phase,
+          (options) =>
+            to === 'file' ? receiveFile(server, path, options) : sendFile(to === 'socket' ? server : fd, path, options),
+          () => server.destroy(),
+          () => fs.held(operation),
+        );
+        await fs.clear();
+        await until(() => !openDescriptors().includes(path), 20_000, 'that the late file is closed');
+        server.destroy();
+      }
+    }
+  });
+}
+
+fuseSerial('a slow source is called one, whoever drives the transfer', async (t) => {
+  const fs = await mount(t);
+  patternFile(fs.backing, 'file', 4 * MiB);
+  for (const to of ['socket', 'descriptor'] as const) {
+    const { server, client } = await pair(t);
+    client.resume();
+    await fs.set('read', { hang: true });
+    const target = to === 'socket' ? server : (server as unknown as { _handle: { fd: number } })._handle.fd;
+    const error = await t.throwsAsync(sendFile(target, join(fs.path, 'file'), { timeout: 500 }));
+    t.is((error as NodeJS.ErrnoException).code, 'ERR_ZEROSEND_TIMEOUT', to);
+    t.regex(error?.message ?? '', /the source file's storage is too slow or hangs/, to);
+    await fs.clear();
+    const sent = await sendFile(target, join(fs.path, 'file'), { offset: 0, length: 10 });
+    t.is(sent.bytes, 10, 'the caller may go on');
+  }
+});
+
+test.serial('a slow receiver is called one; a transfer that waits for its turn has its own bounds', async (t) => {
+  const file = patternFile(scratch(t), 'file', 16 * MiB);
+  for (const to of ['socket', 'descriptor'] as const) {
+    for (const cause of ['timeout', 'signal', 'close'] as const) {
+      if (to === 'descriptor' && cause === 'close') continue;
+      const { server, client } = await pair(t);
+      const target = to === 'socket' ? server : (server as unknown as { _handle: { fd: number } })._handle.fd;
+      const stop = new AbortController();
+      const first = sendFile(target, file, { signal: stop.signal });
+      first.catch(() => {});
+      const phase = /the transfer before it on the same target does not move/;
+      await ends(
+        t,
+        cause,
+        phase,
+        (options) => sendFile(target, file, options),
+        () => server.destroy(),
+        async () => {},
+      );
+      if (cause === 'close') {
+        await t.throwsAsync(first, { code: 'ERR_ZEROSEND_CLOSED' });
+        continue;
+      }
+      const third = sendFile(target, file, { length: 5 });
+      client.resume();
+      t.is((await first).bytes, 16 * MiB, 'the first is not touched');
+      t.is((await third).bytes, 5, 'and the place of the one that gave up is free');
+      const slow = await pair(t);
+      const error = await t.throwsAsync(sendFile(slow.server, file, { timeout: 300 }));
+      t.regex(error?.message ?? '', /the receiver is too slow or gone/);
+    }
+  }
+});
+
+test.serial('a transfer that moves does not let the one behind it time out', async (t) => {
+  const file = patternFile(scratch(t), 'file', 12 * MiB);
+  for (const to of ['socket', 'descriptor'] as const) {
+    const { server, client } = await pair(t);
+    const target = to === 'socket' ? server : (server as unknown as { _handle: { fd: number } })._handle.fd;
+    const first = sendFile(target, file);
+    const second = sendFile(target, file, { length: 7, timeout: 1500 });
+    // Slower than the timeout in sum, and never as slow in between.
+    const receiver = new Receiver(client);
+    for (let part = 1; part < 6; part += 1) {
+      await receiver.reach(part * 2 * MiB);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+    client.resume();
+    t.is((await first).bytes, 12 * MiB);
+    t.is((await second).bytes, 7);
+  }
+});
+
+fuseSerial('a hung file system costs those who use it, and nobody else', async (t) => {
+  const fs = await mount(t, { entryTimeout: 0, attrTimeout: 0 });
+  const root = scratch(t);
+  mkdirSync(join(root, 'site'));
+  for (let at = 0; at < 60; at += 1) writeFileSync(join(fs.backing, `file-${at}`), 'remote');
+  writeFileSync(join(root, 'site', 'file'), 'local');
+  const [local, remote] = await Promise.all(
+    [join(root, 'site'), fs.path].map(async (directory) => {
+      const server = createFileServer({ root: directory, port: 0 });
+      t.teardown(() => server.close());
+      return ((await server.listen()) as { port: number }).port;
+    }),
+  );
+
+  await fs.set('*', { hang: true }, '/file-*');
+  const stop = new AbortController();
+  const sockets = await Promise.all(Array.from({ length: 60 }, () => pair(t)));
+  const hung = sockets.map(({ server: socket }, at) =>
+    sendFile(socket, join(fs.path, `file-${at}`), { signal: stop.signal }),
+  );
+  const gets = Array.from({ length: 60 }, (_, at) => get(remote as number, `/file-${at}`).catch(() => undefined));
+  const settled = Promise.allSettled(hung);
+  await fs.held('lookup', 4);
+
+  for (let turn = 0; turn < 10; turn += 1) {
+    const { server: socket, client } = await pair(t);
+    client.resume();
+    t.is((await sendFile(socket, join(root, 'site', 'file'))).bytes, 5);
+    writeFileSync(join(root, 'site', `new-${turn}`), 'new');
+    t.is((await get(local as number, `/new-${turn}`)).body.toString(), 'new');
+  }
+  stop.abort();
+  for (const { status } of await settled) t.is(status, 'rejected');
+  await fs.clear();
+  await Promise.all(gets);
+});
+
+fuseSerial('a worker thread ends while its files hang', async (t) => {
+  const fs = await mount(t, { entryTimeout: 0 });
+  writeFileSync(join(fs.backing, 'file'), 'bytes');
+  await fs.set('open', { hang: true }, '/file');
+  const code = `
+    const { connect, createServer } = require('node:net');
+    const { parentPort, workerData } = require('node:worker_threads');
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const socket = connect(server.address().port, '127.0.0.1', async () => {
+        const { sendFile } = await import(workerData.module);
+        for (let n = 0; n < 40; n++) sendFile(socket, workerData.path).catch(() => {});
+        parentPort.postMessage('sent');
+      });
+    });`;
+  const module = new URL('../../dist/index.js', import.meta.url).href;
+  const worker = new Worker(code, { eval: true, workerData: { module, path: join(fs.path, 'file') } });
+  await once(worker, 'message');
+  await fs.held('open');
+  t.is(await worker.terminate(), 1);
+  await fs.clear();
+  await until(() => !openDescriptors().includes(join(fs.path, 'file')), 20_000, 'that the late files are closed');
+});
+
+fuseSerial('the JavaScript thread never waits for a file system that does not say what is resident', async (t) => {
+  const fs = await mount(t, { keepCache: false });
+  const file = join(fs.path, 'file');
+  patternFile(fs.backing, 'file', 6 * MiB);
+  for (const method of ['auto', 'sendfile', 'splice', 'mmap', 'vmsplice', 'read-write'] as const) {
+    const { server, client } = await pair(t);
+    const first = sendFile(server, file, { method });
+    const receiver = new Receiver(client);
+    await receiver.reach(MiB);
+    // What was read is resident no longer: opening the file again drops its pages.
+    closeSync(openSync(file, 'r'));
+    await fs.set('read', { hang: true });
+    const all = receiver.reach(6 * MiB);
+    await fs.held('read');
+    // This thread is here to see it.
+    await fs.clear();
+    t.is((await first).bytes, 6 * MiB, method);
+    t.true((await all).equals(pattern(6 * MiB)), method);
+  }
+});
