@@ -8,7 +8,7 @@ import { ask, engine } from './engine.js';
 import { failure, invalid } from './errors.js';
 import { cacheOption, type FileCache } from './file-cache.js';
 import type { MountSettings, ServerSettings } from './native.js';
-import { checkMode, checkName, open } from './output.js';
+import { checkName, open } from './output.js';
 import { checkInteger, checkPrefix, headerPairs, type Roots, readLimits, rootPaths } from './server-options.js';
 import { type FileServerStatistics, noStatistics, readStatistics } from './server-statistics.js';
 import { DEFAULT_CACHE, type SiteOptions, siteSettings } from './site.js';
@@ -232,7 +232,7 @@ function readOptions(options: FileServerOptions, cache: FileCache | undefined): 
     settings.path = options.path;
   }
   if (options.socketMode !== undefined) {
-    checkMode('socketMode', options.socketMode);
+    checkInteger('socketMode', options.socketMode, 0, 0o777);
     if (options.path === undefined) {
       throw invalid(
         'socketMode',
@@ -257,7 +257,7 @@ function readLog(log: FileServerOptions['log'] = false): Logging | undefined {
   const { format, path: name, mode = 0o644 } = typeof log === 'string' ? { format: log } : { ...log };
   if (!FORMATS.includes(format)) throw invalid('log', format ?? log, "false, 'common', 'combined' or 'json'");
   if (name !== undefined) checkName('log.path', name);
-  checkMode('log.mode', mode);
+  checkInteger('log.mode', mode, 0, 0o777);
   return { format, path: name === undefined ? undefined : path.resolve(name), mode };
 }
 

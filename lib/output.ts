@@ -1,13 +1,6 @@
-/** Files that logs and mirrors write to: their names, their mode, and opening them. */
+/** Files that logs and mirrors write to: their names, and opening them. */
 import { ask, engine } from './engine.js';
 import { invalid } from './errors.js';
-
-/** Checks the mode of files that are made. */
-export function checkMode(name: string, mode: unknown): void {
-  if (typeof mode !== 'number' || !Number.isInteger(mode) || mode < 0 || mode > 0o777) {
-    throw invalid(name, mode, 'permission bits, such as 0o600');
-  }
-}
 
 /** Checks the name of a file. */
 export function checkName(name: string, file: unknown): void {

@@ -6,7 +6,7 @@ import { ask, engine } from './engine.js';
 import { failure, invalid, type ZerosendError } from './errors.js';
 import type { AddressSettings, MirrorSettings, RelayQuestion, RelaySettings } from './native.js';
 import { oneOf } from './options.js';
-import { checkMode, checkName, openAll, open as openFile } from './output.js';
+import { checkName, openAll, open as openFile } from './output.js';
 import { checkInteger } from './server-options.js';
 
 export interface RelayOptions {
@@ -197,7 +197,7 @@ async function readMirror(name: string, mirror: ProxyMirror): Promise<Wanted> {
   if ((file === undefined) === (connect === undefined)) throw invalid(name, mirror, '{ file } or { connect }');
   if (connect !== undefined) return { direction, policy, connect: await resolveTarget(`${name}.connect`, connect) };
   checkName(`${name}.file`, file);
-  checkMode(`${name}.mode`, mode);
+  checkInteger(`${name}.mode`, mode, 0, 0o777);
   return { direction, policy, file: { name: file as string, mode } };
 }
 

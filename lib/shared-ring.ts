@@ -1,4 +1,5 @@
 /** `SharedRing`: a queue in shared memory, from one writer to one reader, in this process or in another. */
+import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { Socket } from 'node:net';
 
@@ -313,7 +314,9 @@ export class SharedRing {
     this.#draining = true;
     try {
       if (typeof target !== 'string') return await this.#drainInto(target, signal);
-      const file = await open(target, 'w');
+      // O_NONBLOCK: a FIFO without a reader is ENXIO, instead of a thread of libuv that waits for one.
+      const { O_WRONLY, O_CREAT, O_TRUNC, O_NONBLOCK, O_NOCTTY } = constants;
+      const file = await open(target, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY, 0o666);
       try {
         return await this.#drainInto(file.fd, signal);
       } finally {

@@ -1,6 +1,6 @@
 /** `zerosend bench`: the methods beside each other, on this machine. */
 import { randomFillSync } from 'node:crypto';
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -79,6 +79,8 @@ export async function bench(args: string[]): Promise<void> {
   const stop = new AbortController();
   const interrupt = () => stop.abort();
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+  // Before the measurement: its figures would be lost with a file that cannot be written.
+  const html = values.html === undefined ? undefined : openReport(values.html);
   const made = positionals.length === 0 ? makeFiles(sizes) : undefined;
   const line = new ProgressLine();
   try {
@@ -95,14 +97,24 @@ export async function bench(args: string[]): Promise<void> {
     line.clear();
     const { kernel, machine } = await probe();
     const head: Head = { kernel, machine, cores: availableParallelism(), socket, rounds, least };
-    if (values.html !== undefined) writeFileSync(values.html, report(head, result));
+    if (html !== undefined) writeFileSync(html, report(head, result));
     console.log(values.json ? JSON.stringify({ ...head, ...result }, null, 2) : text(head, result));
     if (values.html !== undefined) console.error(`the report is in ${values.html}`);
   } finally {
     line.clear();
     made?.remove();
+    if (html !== undefined) closeSync(html);
     process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
   }
+}
+
+/** Opens the file of the report, which must be a regular one: a FIFO without a reader would keep the thread. */
+function openReport(path: string): number {
+  const { O_WRONLY, O_CREAT, O_NONBLOCK, O_NOCTTY, O_TRUNC } = constants;
+  const file = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY, 0o666);
+  if (fstatSync(file).isFile()) return file;
+  closeSync(file);
+  throw new Error(`--html is '${path}', which is not a regular file`);
 }
 
 const UNITS: Record<string, number> = { k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };

@@ -1,5 +1,6 @@
 /** `zerosend install`: gets the native part, where the package came without it or with one that does not load. */
 import { createHash } from 'node:crypto';
+import { constants } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 
@@ -76,7 +77,9 @@ async function installReleased(
 ): Promise<boolean> {
   const expected = expectation(name);
   try {
-    const there = await readFile(file).catch(() => undefined);
+    // O_NONBLOCK: a FIFO in its place has no bytes, instead of keeping a thread until there is a writer.
+    const flag = constants.O_RDONLY | constants.O_NONBLOCK;
+    const there = await readFile(file, { flag }).catch(() => undefined);
     if (there !== undefined && sha256(there) === expected.sha256) {
       await prove(file);
       return false;

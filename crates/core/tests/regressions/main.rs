@@ -6,6 +6,8 @@ mod mirrors;
 mod pool;
 mod reactor;
 mod relay;
+#[path = "../relay_support/mod.rs"]
+mod relay_support;
 mod server;
 mod shm;
 mod transfer;

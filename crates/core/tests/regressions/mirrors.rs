@@ -1,1 +1,250 @@
-//! Mirrors of relays, and access logs: files that several writers append to.
+//! Mirrors of relays: files that several writers append to.
+
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use crate::relay_support::{connect, receive, relay_to, send, settled, target};
+use nix::sys::socket::{setsockopt, sockopt};
+use zerosend_core::output::{self, FileWriter};
+use zerosend_core::reactor::NonBlocking;
+use zerosend_core::relay::{Direction, Join, Mirror, MirrorTo, Outcome, Policy, Relay, RelayOptions, Sink};
+
+/// Bytes that say of which stream they are (the upper half, 1 to 15) and follow from their offset (the lower half).
+fn mixable(stream: u8, length: usize) -> Vec<u8> {
+    let mut state = u32::from(stream).wrapping_mul(2_654_435_761);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        stream << 4 | (state >> 28) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// Records of 16 bytes: the stream and the offset.
+fn records(stream: usize, length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 16);
+    while bytes.len() < length {
+        let offset = bytes.len();
+        writeln!(bytes, "{stream:05}:{offset:09x}").expect("memory");
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+fn stream_of(bytes: &[u8]) -> usize {
+    std::str::from_utf8(&bytes[..5]).expect("text").parse().expect("a number")
+}
+
+fn mirror(path: &Path, direction: Direction, policy: Policy) -> Mirror {
+    Mirror { to: MirrorTo::file(path.to_str().expect("text"), 0o600).expect("opened"), direction, policy }
+}
+
+/// A target that reads all of each connection.
+fn swallow(listener: &TcpListener, over: &AtomicBool) {
+    listener.set_nonblocking(true).expect("non-blocking");
+    thread::scope(|scope| {
+        while !over.load(Ordering::Relaxed) {
+            match listener.accept() {
+                Ok((mut stream, _)) => {
+                    stream.set_nonblocking(false).expect("blocking");
+                    scope.spawn(move || {
+                        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+                    });
+                }
+                Err(_) => thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    });
+}
+
+#[test]
+fn every_byte_of_two_directions_and_two_relays_is_once_in_their_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("all");
+    let relays: Vec<_> = (0..2)
+        .map(|_| {
+            let (listener, address) = target();
+            let mirrors = [Direction::Up, Direction::Down].map(|direction| mirror(&path, direction, Policy::Block));
+            (relay_to(vec![address], |options| options.mirrors = mirrors.into()), listener)
+        })
+        .collect();
+    let length = |stream: u8| 400_000 + usize::from(stream) * 50_000;
+    thread::scope(|scope| {
+        for (at, (relay, listener)) in relays.iter().enumerate() {
+            for number in 0..2 {
+                let (up, down) = ((4 * at + 2 * number + 1) as u8, (4 * at + 2 * number + 2) as u8);
+                let client = connect(relay);
+                let (server, _) = listener.accept().expect("a connection");
+                for (socket, stream) in [(&client, up), (&server, down)] {
+                    let (to, from) = (socket.try_clone().expect("a clone"), socket.try_clone().expect("a clone"));
+                    scope.spawn(move || send(to, &mixable(stream, length(stream)), &[7_000, 90_000]));
+                    scope.spawn(move || receive(from));
+                }
+            }
+        }
+        // Another writer, as another process would be.
+        scope.spawn(|| {
+            let mut file = std::fs::File::options().append(true).open(&path).expect("there");
+            for _ in 0..1000 {
+                file.write_all(&[0xf0; 100]).expect("appended");
+            }
+        });
+    });
+    for (relay, _) in &relays {
+        let stats = settled(relay, |stats| stats.connections == 0);
+        assert_eq!((stats.dropped, stats.mirror_failures), (0, 0));
+    }
+    let written = std::fs::read(&path).expect("a file");
+    for stream in 1..=8 {
+        let bytes: Vec<_> = written.iter().copied().filter(|byte| byte >> 4 == stream).collect();
+        assert!(bytes == mixable(stream, length(stream)), "stream {stream}");
+    }
+    assert_eq!(written.iter().filter(|byte| **byte == 0xf0).count(), 100_000);
+    assert_eq!(written.len(), (1..=8).map(length).sum::<usize>() + 100_000);
+}
+
+#[test]
+fn a_stream_that_is_reset_leaves_a_prefix_and_true_counts() {
+    const STREAMS: usize = 300;
+    let directory = tempfile::tempdir().expect("a directory");
+    let (listener, address) = target();
+    let relay = relay_to(vec![address], |options| {
+        options.workers = 4;
+        options.mirrors = vec![mirror(&directory.path().join("m-{n}"), Direction::Up, Policy::Drop)];
+    });
+    let over = AtomicBool::new(false);
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| swallow(&listener, &over));
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    loop {
+                        let stream = next.fetch_add(1, Ordering::Relaxed);
+                        if stream >= STREAMS {
+                            break;
+                        }
+                        let mut client = connect(&relay);
+                        let bytes = records(stream, 20_000 + stream % 7 * 40_000);
+                        for piece in bytes.chunks(30_000) {
+                            let _ = client.write_all(piece);
+                        }
+                        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+                        setsockopt(&client, sockopt::Linger, &linger).expect("an option");
+                    }
+                })
+            })
+            .collect();
+        for client in clients {
+            client.join().expect("a client");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    settled(&relay, |stats| stats.connections == 0);
+    // What was handed to the files is written before the relay has ended.
+    let (tell, ended) = channel();
+    relay.when_ended(move || {
+        let _ = tell.send(());
+    });
+    relay.close(Duration::ZERO);
+    ended.recv_timeout(Duration::from_secs(30)).expect("the end");
+    let mut streams = HashSet::new();
+    let mut sum = 0;
+    for entry in std::fs::read_dir(directory.path()).expect("a directory") {
+        let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
+        let stream = stream_of(&bytes);
+        assert!(bytes == records(stream, bytes.len()), "not a prefix of stream {stream}");
+        assert!(streams.insert(stream), "stream {stream} has two files");
+        sum += bytes.len() as u64;
+    }
+    let stats = relay.stats();
+    assert_eq!((stats.mirrored, stats.dropped), (sum, 0));
+    assert!(streams.len() > STREAMS / 4, "{} streams", streams.len());
+}
+
+#[test]
+fn numbers_are_taken_once_by_many_workers_and_at_each_start() {
+    const CONNECTIONS: usize = 400;
+    let directory = tempfile::tempdir().expect("a directory");
+    let (listener, address) = target();
+    let start = || {
+        relay_to(vec![address.clone()], |options| {
+            options.workers = 16;
+            options.mirrors = vec![mirror(&directory.path().join("m-{n}"), Direction::Up, Policy::Block)];
+        })
+    };
+    let over = AtomicBool::new(false);
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| swallow(&listener, &over));
+        for round in 1..=2 {
+            let relay = start();
+            thread::scope(|clients| {
+                for _ in 0..16 {
+                    clients.spawn(|| {
+                        loop {
+                            let stream = next.fetch_add(1, Ordering::Relaxed);
+                            if stream >= CONNECTIONS * round {
+                                break;
+                            }
+                            let mut client = connect(&relay);
+                            client.write_all(&records(stream, 64)).expect("sent");
+                            client.shutdown(Shutdown::Write).expect("half-closed");
+                            let _ = client.read(&mut [0]);
+                        }
+                    });
+                }
+            });
+            next.store(CONNECTIONS * round, Ordering::Relaxed);
+            settled(&relay, |stats| stats.connections == 0);
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let mut streams = HashSet::new();
+    for number in 1..=2 * CONNECTIONS {
+        let bytes = std::fs::read(directory.path().join(format!("m-{number}"))).expect("one file for each");
+        assert!(bytes == records(stream_of(&bytes), 64), "m-{number}");
+        streams.insert(stream_of(&bytes));
+    }
+    assert_eq!(streams.len(), 2 * CONNECTIONS);
+}
+
+#[test]
+fn a_source_that_is_reset_leaves_its_bytes_in_the_files_of_a_join() {
+    let mut options = RelayOptions::joining();
+    options.pipe_size = 65_536;
+    let relay = Relay::start(options).expect("a relay");
+    for policy in [Policy::Block, Policy::Drop] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("copy");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let mut outside = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+        let (inside, _) = listener.accept().expect("a connection");
+        let (tell, ended) = channel();
+        let writer = FileWriter::shared(output::open(&path, 0o600).expect("opened"));
+        let join = Join {
+            client: NonBlocking::new(inside.into()).expect("a socket"),
+            target: None,
+            first: [Vec::new(), Vec::new()],
+            one_way: true,
+            sinks: vec![Sink::File(writer.clone()), Sink::File(writer)],
+            policy,
+            ended: Box::new(move |report| drop(tell.send(report))),
+        };
+        relay.join(join).expect("joined");
+        let bytes = mixable(3, 200_000);
+        outside.write_all(&bytes).expect("sent");
+        setsockopt(&outside, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 }).expect("an option");
+        drop(outside);
+        let report = ended.recv_timeout(Duration::from_secs(30)).expect("a report");
+        assert!(matches!(report.outcome, Outcome::Failed(..)), "{report:?}");
+        let written = std::fs::read(&path).expect("a file").len() as u64;
+        assert_eq!(report.taps.iter().map(|tap| tap.bytes).sum::<u64>(), written, "{report:?}");
+        assert!(report.taps.iter().all(|tap| tap.bytes + tap.dropped == report.up), "{report:?}");
+    }
+}

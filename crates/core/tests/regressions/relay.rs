@@ -1,8 +1,5 @@
 //! Relays.
 
-#[path = "../relay_support/mod.rs"]
-mod relay_support;
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
@@ -11,8 +8,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::relay_support::{anywhere, bytes, connect, receive, relay_to, settled, target};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
-use relay_support::{anywhere, bytes, connect, receive, relay_to, settled, target};
 use zerosend_core::reactor::NonBlocking;
 use zerosend_core::relay::{
     Destination, Join, LinkReport, Outcome, Party, Policy, Relay, RelayMethod, RelayOptions, Sink,
