@@ -235,11 +235,12 @@ class Exchange {
     return true;
   }
 
+  /** What `setHeaders` gets too: the file system may be slow, and must not be asked on this thread. */
   async #show({ file }: Answer): Promise<Stats | undefined> {
-    const { onFile } = this.#options;
-    if (onFile === undefined) return undefined;
+    const { onFile, setHeaders } = this.#options;
+    if (onFile === undefined && setHeaders === undefined) return undefined;
     const stats = await stat(file);
-    await onFile(file, stats);
+    await onFile?.(file, stats);
     return stats;
   }
 

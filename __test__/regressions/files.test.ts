@@ -1,10 +1,14 @@
 /** Versions of files, roots and validators, through every front end. */
-import { rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 
 import test from 'ava';
-import { FileCache } from 'zerosend';
+import fastify from 'fastify';
+import { createFileServer, createStaticHandler, FileCache } from 'zerosend';
+import fastifyStatic from 'zerosend/fastify';
 
+import { fuseSerial, mount } from '../support/faultfs.js';
 import { scratch, settle } from '../support/files.js';
 import { frontEnds } from '../support/front-ends.js';
 import { get } from '../support/wire.js';
@@ -72,4 +76,179 @@ test('a FileCache notices a file restored with its old time and length', async (
     t.true(file.ctimeMs > PAST.getTime());
   }
   t.is(cache.stats().stale, 3);
+});
+
+/** Points a link at another target, as a deployment does. */
+function point(link: string, target: string): void {
+  symlinkSync(target, `${link}.new`);
+  renameSync(`${link}.new`, link);
+}
+
+for (const symlinks of ['follow', 'beneath', 'deny'] as const) {
+  test.serial(`a root that moves to the next release is noticed at once: ${symlinks}`, async (t) => {
+    const directory = scratch(t);
+    for (const release of ['1', '2']) {
+      mkdirSync(join(directory, release, 'sub'), { recursive: true });
+      for (const name of ['index.html', 'a.txt', 'sub/index.html']) {
+        writeFileSync(join(directory, release, name), `release ${release}`);
+      }
+      writeFileSync(join(directory, release, 'large.txt'), release.repeat(100_000));
+    }
+    writeFileSync(join(directory, '2/new.txt'), 'release 2');
+    const root = join(directory, 'current');
+    point(root, '1');
+    settle();
+    const all = await frontEnds(t, root, { symlinks, extensions: ['txt'] });
+    const paths = ['/', '/a.txt', '/a', '/sub/', '/large.txt'];
+    const check = async (release: string) => {
+      for (const { name, port } of all) {
+        for (const path of paths) {
+          const { status, body } = await get(port, path);
+          const expected = path === '/large.txt' ? release.repeat(100_000) : `release ${release}`;
+          t.is(`${status} ${body.toString()}`, `200 ${expected}`, `${name} ${path}`);
+        }
+        t.is((await get(port, '/new.txt')).status, release === '1' ? 404 : 200, name);
+      }
+    };
+    await check('1');
+    await check('1');
+    point(root, '2');
+    await check('2');
+    point(root, '1');
+    await check('1');
+    // A directory in the place of the link, and another in the place of that.
+    unlinkSync(root);
+    renameSync(join(directory, '2'), root);
+    await check('2');
+    renameSync(root, join(directory, '2'));
+    renameSync(join(directory, '1'), root);
+    await check('1');
+  });
+}
+
+test.serial(
+  'a file that was missing before the root moved is found, though missing files are remembered',
+  async (t) => {
+    const directory = scratch(t);
+    mkdirSync(join(directory, '1'));
+    mkdirSync(join(directory, '2'));
+    writeFileSync(join(directory, '2/new.txt'), 'new');
+    const root = join(directory, 'current');
+    for (const symlinks of ['follow', 'beneath', 'deny'] as const) {
+      point(root, '1');
+      for (const { name, port } of await frontEnds(t, root, { symlinks, cache: { revalidate: 'never' } })) {
+        t.is((await get(port, '/new.txt')).status, 404, name);
+        t.is((await get(port, '/new.txt')).status, 404, name);
+        point(root, '2');
+        t.is((await get(port, '/new.txt')).status, 200, `${name} ${symlinks}`);
+        point(root, '1');
+      }
+    }
+  },
+);
+
+test.serial('a list is of the directory that the root is now', async (t) => {
+  const directory = scratch(t);
+  for (const release of ['1', '2']) {
+    mkdirSync(join(directory, release));
+    writeFileSync(join(directory, release, `only-in-${release}`), '');
+  }
+  const root = join(directory, 'current');
+  point(root, '1');
+  const server = createFileServer({ root, list: true, symlinks: 'beneath', workers: 1 });
+  t.teardown(() => server.close());
+  const { port } = (await server.listen()) as { port: number };
+  t.true((await get(port, '/')).body.includes('only-in-1'));
+  point(root, '2');
+  t.true((await get(port, '/')).body.includes('only-in-2'));
+});
+
+for (const symlinks of ['follow', 'beneath', 'deny'] as const) {
+  fuseSerial(`a file system mounted again after its daemon has died is served: ${symlinks}`, async (t) => {
+    const fs = await mount(t);
+    writeFileSync(join(fs.backing, 'a.txt'), 'before');
+    settle();
+    const all = await frontEnds(t, fs.path, { symlinks });
+    for (const { name, port } of all) {
+      for (let turn = 0; turn < 2; turn += 1) t.is((await get(port, '/a.txt')).body.toString(), 'before', name);
+    }
+    await fs.kill();
+    for (const { name, port } of all) t.is((await get(port, '/a.txt')).status, 500, name);
+    writeFileSync(join(fs.backing, 'a.txt'), 'behind');
+    await fs.remount();
+    for (const { name, port } of all) {
+      for (const path of ['/a.txt', '/none', '/a.txt']) {
+        const { status, body } = await get(port, path);
+        if (path === '/none') t.is(status, 404, name);
+        else t.is(`${status} ${body.toString()}`, '200 behind', name);
+      }
+    }
+  });
+}
+
+fuseSerial('a change behind a FUSE mount is seen at the next request', async (t) => {
+  const fs = await mount(t, { entryTimeout: 60_000, attrTimeout: 0 });
+  const behind = join(fs.backing, 'a.txt');
+  writeFileSync(behind, 'version 1');
+  settle();
+  const all = await frontEnds(t, fs.path);
+  const cache = new FileCache();
+  t.teardown(() => cache.close());
+  const check = async (expected: string) => {
+    for (const { name, port } of all) t.is((await get(port, '/a.txt')).body.toString(), expected, name);
+    t.is((await (await cache.get(join(fs.path, 'a.txt'))).read()).toString(), expected);
+  };
+  await check('version 1');
+  await check('version 1');
+  for (const text of ['version 2', 'another, longer version', 'short']) {
+    writeFileSync(behind, text);
+    await check(text);
+    settle();
+    await check(text);
+  }
+});
+
+fuseSerial('a slow file system holds up neither JavaScript nor the other clients of a worker', async (t) => {
+  const fs = await mount(t, { entryTimeout: 0, attrTimeout: 0 });
+  const root = scratch(t);
+  for (const directory of [fs.backing, root]) {
+    mkdirSync(join(directory, 'sub'));
+    for (const name of ['a.txt', 'a.txt.gz', 'sub/index.html']) writeFileSync(join(directory, name), `file ${name}`);
+    writeFileSync(join(directory, 'large.txt'), 'x'.repeat(100_000));
+  }
+  symlinkSync(fs.path, join(root, 'slow'));
+  settle();
+  const seen: string[] = [];
+  const setHeaders = (_: unknown, path: string) => void seen.push(path);
+  const app = fastify();
+  app.register(fastifyStatic, { root, setHeaders: (_, path) => void seen.push(path) });
+  await app.listen({ port: 0, host: '127.0.0.1' });
+  t.teardown(() => app.close());
+  const serve = createStaticHandler(root, { setHeaders });
+  const plain = createServer((request, response) => serve(request, response)).listen(0, '127.0.0.1');
+  t.teardown(() => void plain.close());
+  const all = [
+    ...(await frontEnds(t, root, { preCompressed: true, extensions: ['txt'] })),
+    { name: 'plugin, setHeaders', port: (app.server.address() as { port: number }).port },
+    { name: 'handler, setHeaders', port: (plain.address() as { port: number }).port },
+  ];
+  // Into the caches, those of names too.
+  const paths = ['/a.txt', '/sub/', '/large.txt'];
+  for (const { port } of all) {
+    for (const path of paths) {
+      for (const prefix of ['', '/slow', '', '/slow']) t.is((await get(port, prefix + path)).status, 200);
+    }
+  }
+  for (const operation of ['lookup', 'getattr', 'open', 'flush'] as const) {
+    const path = operation === 'open' || operation === 'flush' ? '/slow/large.txt' : '/slow/a.txt';
+    for (const part of [all.slice(0, 3), all.slice(3)]) {
+      await fs.set(operation, { delay: 800, times: part.length });
+      const slow = part.map(({ port }) => get(port, path));
+      await fs.held(operation);
+      for (const { port } of part) t.is((await get(port, '/a.txt')).status, 200);
+      t.true((await fs.count(operation)).waiting > 0, `others were served only after ${operation} had been answered`);
+      for (const response of slow) t.is((await response).status, 200, operation);
+      await fs.clear();
+    }
+  }
 });

@@ -37,7 +37,7 @@ export async function frontEnds(t: ExecutionContext, root: string, options: Fron
   const { port } = (await server.listen()) as { port: number };
   t.teardown(() => server.close({ drain: 0 }));
 
-  const behind = createServer((_, response) => void response.writeHead(404).end());
+  const behind = createServer((_, response) => void response.writeHead(404, { 'content-length': 0 }).end());
   frontDoor(behind, { root, ...options });
   behind.listen(0, '127.0.0.1');
   await once(behind, 'listening');

@@ -97,11 +97,30 @@ export function parseResponses(bytes: Buffer, heads: boolean[] = []): WireRespon
     }
     const status = Number(first.split(' ')[1]);
     const bare = heads[responses.length] === true || status === 304;
+    if (!bare && headers['transfer-encoding'] === 'chunked') {
+      const [body, length] = joinChunks(rest.subarray(end + 4));
+      responses.push({ status, headers, body });
+      rest = rest.subarray(end + 4 + length);
+      continue;
+    }
     const length = bare ? 0 : Number(headers['content-length'] ?? 0);
     responses.push({ status, headers, body: rest.subarray(end + 4, end + 4 + length) });
     rest = rest.subarray(end + 4 + length);
   }
   return responses;
+}
+
+/** The body of a chunked message without trailers, and how many bytes of `bytes` it took. */
+function joinChunks(bytes: Buffer): [Buffer, number] {
+  const chunks: Buffer[] = [];
+  for (let at = 0; ; ) {
+    const end = bytes.indexOf('\r\n', at);
+    const length = Number.parseInt(bytes.subarray(at, end).toString('latin1'), 16);
+    if (end < 0 || Number.isNaN(length)) throw new Error('not a chunk');
+    at = end + 2 + length + 2;
+    if (length === 0) return [Buffer.concat(chunks), at];
+    chunks.push(bytes.subarray(end + 2, end + 2 + length));
+  }
 }
 
 /** One request on a connection of its own. */

@@ -90,7 +90,7 @@ export class Delivery {
     try {
       const { answer, token } = await site.respondLater(wanted.pathname, wanted.encoded, headOnly, conditions);
       try {
-        this.#deliver(reply, site, wanted, answer, token, undefined);
+        this.#deliver(reply, site, wanted, answer, token, await this.#stat(answer, token));
       } catch (error) {
         reply.send(error);
       }
@@ -98,6 +98,20 @@ export class Delivery {
       this.#fail(reply, error as ZerosendError);
     } finally {
       release();
+    }
+  }
+
+  /**
+   * What `setHeaders` gets besides the path. The engine was asked on another thread, so the file system may be slow: it must
+   * not be asked on this one.
+   */
+  async #stat(answer: Answer, token: number): Promise<Stats | undefined> {
+    if (this.#options.setHeaders === undefined || answer.kind !== 'response') return undefined;
+    try {
+      return await stat(answer.file);
+    } catch (error) {
+      staticEngine().release(token);
+      throw error;
     }
   }
 
@@ -138,9 +152,9 @@ export class Delivery {
         if (kind === 'not-found' && part !== parts.at(-1)) continue;
         if (kind === 'directory' && part !== parts.at(-1)) continue;
         let stats: Stats | undefined;
-        if (kind === 'response' && onFile !== undefined) {
+        if (kind === 'response' && (onFile !== undefined || this.#options.setHeaders !== undefined)) {
           stats = await stat(answer.file);
-          await onFile(answer.file, stats);
+          await onFile?.(answer.file, stats);
         }
         held = 0;
         this.#deliver(reply, part, wanted, answer, token, stats);

@@ -47,6 +47,7 @@ pub struct CachedFile {
     path: PathBuf,
     meta: FileMeta,
     content: Content,
+    is_local: bool,
     pub(super) hits: AtomicU64,
 }
 
@@ -62,7 +63,8 @@ pub(super) enum Loaded {
 impl CachedFile {
     /// A file that is not kept.
     pub(super) fn open(path: PathBuf, file: OpenFile) -> Self {
-        Self { path, meta: *file.meta(), content: Content::Open(Arc::new(file)), hits: AtomicU64::new(0) }
+        let (meta, is_local) = (*file.meta(), file.is_local());
+        Self { path, meta, content: Content::Open(Arc::new(file)), is_local, hits: AtomicU64::new(0) }
     }
 
     /// Reads a small file.
@@ -95,7 +97,8 @@ impl CachedFile {
         if FileMeta::of(&file)? != meta {
             return Ok(Loaded::Unsettled(file));
         }
-        Ok(Loaded::File(Self { path, meta, content: Content::Block(bytes.into()), hits: AtomicU64::new(0) }))
+        let content = Content::Block(bytes.into());
+        Ok(Loaded::File(Self { path, meta, content, is_local: file.is_local(), hits: AtomicU64::new(0) }))
     }
 
     /// Maps a file. Gives it back where its file system maps nothing, or there is no mapping left to be had.
@@ -109,8 +112,9 @@ impl CachedFile {
         match Mapping::new(file.as_fd(), 0, length) {
             Ok(mapping) => {
                 prepare(&mapping);
+                let is_local = file.is_local();
                 let content = Content::Mapped(Arc::new(MappedOpen { file, mapping }));
-                Ok(Self { path, meta, content, hits: AtomicU64::new(0) })
+                Ok(Self { path, meta, content, is_local, hits: AtomicU64::new(0) })
             }
             Err(_) => Err(file),
         }
@@ -124,6 +128,11 @@ impl CachedFile {
     /// The metadata of this version.
     pub fn meta(&self) -> &FileMeta {
         &self.meta
+    }
+
+    /// Whether its file system can be asked without waiting for another process or machine.
+    pub(super) fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// The weak entity tag of this version, RFC 9110 section 8.8.3, as Fastify's and Express' are made.

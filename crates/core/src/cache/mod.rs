@@ -33,8 +33,9 @@ pub use crate::sys::memory::Advice;
 pub use entry::CachedFile;
 
 use crate::error::{Code, Error, Result};
-use crate::files::{Access, FileMeta, Lookup, OpenFile, Root};
+use crate::files::{Access, FileMeta, Identity, Lookup, OpenFile, Visit};
 use crate::stats::Counter;
+use crate::sys::SysResult;
 use crate::sys::memory::Mapping;
 use entry::Loaded;
 use flights::Flights;
@@ -127,8 +128,25 @@ struct Counters {
 
 struct State {
     kept: Kept,
-    /// Missing files, and when they were looked for. Empty under [`Revalidate::Always`], where looking again is as cheap.
-    missing: LruCache<Key, u64>,
+    /// Missing files. Empty under [`Revalidate::Always`], where looking again is as cheap.
+    missing: LruCache<Key, Missing>,
+}
+
+/// A file that was missing.
+struct Missing {
+    /// When, in milliseconds of the cache's clock.
+    since: u64,
+    /// In which directory.
+    root: Option<Identity>,
+}
+
+/// What a look at the entry of a file said.
+enum Hit {
+    Fresh(Arc<CachedFile>),
+    /// There is none, or it was of another version.
+    None,
+    /// The file system has to be asked, and may not be waited for.
+    WouldBlock,
 }
 
 /// Files kept ready to be sent. See the [module](self).
@@ -159,9 +177,13 @@ pub(crate) enum Fetched {
 
 /// Where a file is to be found.
 trait Origin {
+    /// Whether [`Origin::stat`] and [`Origin::open`] may wait.
+    fn access(&self) -> Access;
     fn stat(&self) -> Option<FileMeta>;
-    fn open(&self, access: Access) -> Result<Lookup>;
+    fn open(&self) -> Result<Lookup>;
     fn path(&self) -> PathBuf;
+    /// Which directory it is looked for in; an error when that cannot be told without waiting.
+    fn root(&self) -> SysResult<Option<Identity>>;
 }
 
 impl FileCache {
@@ -198,16 +220,16 @@ impl FileCache {
             return Err(Error::new(Code::Closed, "the cache is closed"));
         }
         let origin = AbsolutePath(path);
-        match self.fetch(key(0, path.as_os_str().as_bytes()), &origin, Access::MayBlock)? {
+        match self.fetch(key(0, path.as_os_str().as_bytes()), &origin)? {
             Fetched::File(file) => Ok(file),
             // Not opened, because it was missing a short while ago.
             Fetched::Other(_) => Err(Error::system("open", Errno::ENOENT).with_path(path)),
         }
     }
 
-    /// The file at `relative` below `root`, by the root's policy.
-    pub(crate) fn get_under(&self, root: &Root, relative: &str, access: Access) -> Result<Fetched> {
-        self.fetch(key(root.id(), relative.as_bytes()), &Below(root, relative), access)
+    /// The file at `relative` below the root of `visit`, by the root's policy.
+    pub(crate) fn get_under(&self, visit: &Visit<'_>, relative: &str) -> Result<Fetched> {
+        self.fetch(key(visit.root().id(), relative.as_bytes()), &Below(visit, relative))
     }
 
     /// Forgets the file at an absolute path, by whichever root it was found; gives whether there was one.
@@ -259,17 +281,20 @@ impl FileCache {
         }
     }
 
-    fn fetch(&self, key: Key, origin: &impl Origin, access: Access) -> Result<Fetched> {
-        if let Some(file) = self.hit(&key, origin) {
-            return Ok(Fetched::File(file));
+    fn fetch(&self, key: Key, origin: &impl Origin) -> Result<Fetched> {
+        let access = origin.access();
+        match self.hit(&key, origin) {
+            Hit::Fresh(file) => return Ok(Fetched::File(file)),
+            Hit::WouldBlock => return Ok(Fetched::Other(Lookup::WouldBlock)),
+            Hit::None => {}
         }
-        if self.is_known_missing(&key) {
+        if self.is_known_missing(&key, origin) {
             return Ok(Fetched::Other(Lookup::Missing));
         }
         let _flight = if access == Access::MayBlock {
             let flight = self.flights.enter(&key);
             // Another may have landed with it between the look above and the entry, waited for or not.
-            if let Some(file) = self.hit(&key, origin) {
+            if let Hit::Fresh(file) = self.hit(&key, origin) {
                 return Ok(Fetched::File(file));
             }
             crate::failpoint::failpoint!("cache::load");
@@ -278,18 +303,18 @@ impl FileCache {
             None
         };
         let epoch = self.epoch.load(Ordering::Relaxed);
-        let fetched = match origin.open(access) {
-            Ok(Lookup::File(file)) => self.admit(key, origin, file, access, epoch)?,
+        let fetched = match origin.open() {
+            Ok(Lookup::File(file)) => self.admit(key, origin, file, epoch)?,
             Err(error) => {
                 self.counters.misses.add(1);
                 if error.errno() == Some(Errno::ENOENT) {
-                    self.note_missing(key);
+                    self.note_missing(key, origin);
                 }
                 return Err(error);
             }
             Ok(other) => {
                 if matches!(other, Lookup::Missing) {
-                    self.note_missing(key);
+                    self.note_missing(key, origin);
                 }
                 Fetched::Other(other)
             }
@@ -301,11 +326,11 @@ impl FileCache {
     }
 
     /// The file, if it is there and as it is on the disk.
-    fn hit(&self, key: &[u8], origin: &impl Origin) -> Option<Arc<CachedFile>> {
+    fn hit(&self, key: &[u8], origin: &impl Origin) -> Hit {
         let now = self.now();
         let (file, checked) = {
             let mut state = self.lock();
-            let entry = state.kept.get(key)?;
+            let Some(entry) = state.kept.get(key) else { return Hit::None };
             (entry.file.clone(), entry.checked)
         };
         let due = match self.options.revalidate {
@@ -314,12 +339,15 @@ impl FileCache {
             Revalidate::Never => false,
         };
         if due {
+            if origin.access() == Access::CachedOnly && !file.is_local() {
+                return Hit::WouldBlock;
+            }
             self.counters.revalidations.add(1);
             if origin.stat() != Some(*file.meta()) {
                 if self.lock().kept.remove(key, Some(&file)) {
                     self.counters.stale.add(1);
                 }
-                return None;
+                return Hit::None;
             }
             if let Revalidate::After(_) = self.options.revalidate
                 && let Some(entry) = self.lock().kept.get(key)
@@ -329,11 +357,12 @@ impl FileCache {
         }
         self.counters.hits.add(1);
         file.hits.fetch_add(1, Ordering::Relaxed);
-        Some(file)
+        Hit::Fresh(file)
     }
 
     /// Loads a file and keeps it, where it is to be kept.
-    fn admit(&self, key: Key, origin: &impl Origin, file: OpenFile, access: Access, epoch: u64) -> Result<Fetched> {
+    fn admit(&self, key: Key, origin: &impl Origin, file: OpenFile, epoch: u64) -> Result<Fetched> {
+        let access = origin.access();
         let size = file.meta().size;
         let reject = |file| {
             self.counters.rejected.add(1);
@@ -379,14 +408,17 @@ impl FileCache {
         }
     }
 
-    fn is_known_missing(&self, key: &[u8]) -> bool {
+    /// Whether the file was missing a short while ago, in the directory that the root is now.
+    fn is_known_missing(&self, key: &[u8], origin: &impl Origin) -> bool {
         let after = match self.options.revalidate {
             Revalidate::Always => return false,
             Revalidate::After(after) => after.as_millis(),
             Revalidate::Never => u128::MAX,
         };
         let now = self.now();
-        let known = self.lock().missing.get(key).is_some_and(|since| u128::from(now - since) < after);
+        let missing = self.lock().missing.get(key).map(|missing| (missing.since, missing.root));
+        let known = missing
+            .is_some_and(|(since, root)| u128::from(now.saturating_sub(since)) < after && origin.root() == Ok(root));
         if known {
             self.counters.misses.add(1);
             self.counters.negative_hits.add(1);
@@ -394,13 +426,14 @@ impl FileCache {
         known
     }
 
-    fn note_missing(&self, key: Key) {
+    fn note_missing(&self, key: Key, origin: &impl Origin) {
         if self.options.revalidate == Revalidate::Always {
             return;
         }
-        let now = self.now();
+        let Ok(root) = origin.root() else { return };
+        let since = self.now();
         let mut state = self.lock();
-        state.missing.put(key, now);
+        state.missing.put(key, Missing { since, root });
         if state.missing.len() > self.options.max_files {
             state.missing.pop_lru();
         }
@@ -427,31 +460,47 @@ fn key(root: u64, path: &[u8]) -> Key {
 struct AbsolutePath<'a>(&'a Path);
 
 impl Origin for AbsolutePath<'_> {
+    fn access(&self) -> Access {
+        Access::MayBlock
+    }
+
     fn stat(&self) -> Option<FileMeta> {
         FileMeta::at(AT_FDCWD, &CString::new(self.0.as_os_str().as_bytes()).ok()?)
     }
 
-    fn open(&self, _access: Access) -> Result<Lookup> {
+    fn open(&self) -> Result<Lookup> {
         OpenFile::open(self.0).map(Lookup::File)
     }
 
     fn path(&self) -> PathBuf {
         self.0.to_owned()
     }
+
+    fn root(&self) -> SysResult<Option<Identity>> {
+        Ok(None)
+    }
 }
 
-struct Below<'a>(&'a Root, &'a str);
+struct Below<'a>(&'a Visit<'a>, &'a str);
 
 impl Origin for Below<'_> {
-    fn stat(&self) -> Option<FileMeta> {
-        self.0.stat(self.1)
+    fn access(&self) -> Access {
+        self.0.access()
     }
 
-    fn open(&self, access: Access) -> Result<Lookup> {
-        self.0.open(self.1, access)
+    fn stat(&self) -> Option<FileMeta> {
+        self.0.root().stat(self.1)
+    }
+
+    fn open(&self) -> Result<Lookup> {
+        self.0.open(self.1)
     }
 
     fn path(&self) -> PathBuf {
-        self.0.path().join(self.1)
+        self.0.root().path().join(self.1)
+    }
+
+    fn root(&self) -> SysResult<Option<Identity>> {
+        self.0.identity()
     }
 }

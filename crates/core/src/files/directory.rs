@@ -4,7 +4,7 @@ use nix::dir::{Dir, Type};
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{SFlag, fstatat};
 
-use super::root::{Access, Root};
+use super::root::{Access, Root, Visit};
 use crate::error::{Error, Result};
 use crate::http::listing::{Entry, Listing};
 
@@ -17,7 +17,7 @@ const MOST_ENTRIES: usize = 10_000;
 pub fn list(root: &Root, relative: &str, dotfiles: bool) -> Result<Listing> {
     let failed = |errno| Error::system("opendir", errno).with_path(root.path().join(relative));
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let fd = root.open_fd(relative, flags, Access::MayBlock).map_err(failed)?;
+    let fd = Visit::new(root, Access::MayBlock).open_fd(relative, flags).map_err(failed)?;
     let mut directory = Dir::from_fd(fd).map_err(failed)?;
     let mut entries = Vec::new();
     let mut omitted = 0;

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use super::mounts::Mount;
 use crate::error::{Error, Result};
 use crate::sys;
 use crate::sys::open::Attributes;
@@ -45,19 +46,25 @@ pub struct FileMeta {
 impl FileMeta {
     /// The metadata of an open descriptor of any type, asked for freshly where the file system is remote. May wait for it.
     pub fn of(fd: impl AsFd) -> Result<Self> {
+        Self::with_mount(fd).map(|(meta, _)| meta)
+    }
+
+    /// As [`FileMeta::of`], and the mount that the descriptor was opened through, where the kernel says so.
+    pub(super) fn with_mount(fd: impl AsFd) -> Result<(Self, Option<Mount>)> {
         match sys::open::statx(fd.as_fd(), Attributes::Fresh) {
-            Ok(stat) => Ok(stat.into()),
+            Ok(stat) => Ok((stat.into(), Some(Mount::from(&stat)))),
             // Kernels before 4.11, and container runtimes whose seccomp filter does not know statx.
             Err(Errno::ENOSYS | Errno::EPERM) => {
                 let stat = nix::sys::stat::fstat(fd).map_err(|errno| Error::system("fstat", errno))?;
-                Ok(Self {
+                let meta = Self {
                     size: u64::try_from(stat.st_size).unwrap_or(0),
                     mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
                     ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
                     ino: stat.st_ino,
                     dev: stat.st_dev,
                     mode: stat.st_mode,
-                })
+                };
+                Ok((meta, None))
             }
             Err(errno) => Err(Error::system("statx", errno)),
         }

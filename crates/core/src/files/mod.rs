@@ -3,6 +3,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`meta`] | the identity of a version of a file |
+//! | `mounts` | which file systems are local |
 //! | [`open_file`] | a regular file, open, with the facts that validators are made of |
 //! | [`root`] | a directory below which paths are opened, and what symbolic links may do |
 //! | [`site`] | roots and options: which file answers a request |
@@ -17,6 +18,7 @@ mod content_tag;
 pub mod directory;
 mod memo;
 pub mod meta;
+mod mounts;
 pub mod open_file;
 pub mod overrides;
 pub mod plan;
@@ -28,4 +30,5 @@ pub use open_file::OpenFile;
 pub use overrides::{Overrides, Slice};
 pub use plan::{Body, Head, Part, Response, Source};
 pub use root::{Access, Lookup, OpenSupport, Root, Symlinks};
+pub(crate) use root::{Identity, Visit};
 pub use site::{Directory, Dotfiles, Outcome, PathInput, Request, Site, SiteOptions};

@@ -10,7 +10,10 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use super::meta::FileMeta;
+use super::mounts;
 use crate::error::{Code, Error, Result};
+use crate::pool::{Lane, Pool, Volume};
+use crate::sys::fd::ClosedBy;
 
 /// How every file is opened. `O_NONBLOCK`: opening a FIFO without a writer returns at once instead of waiting, open(2);
 /// regular files ignore it. `O_NOCTTY`: a terminal never becomes ours.
@@ -20,8 +23,18 @@ pub(super) const OPEN_FLAGS: OFlag =
 /// A regular file, open for reading.
 #[derive(Debug)]
 pub struct OpenFile {
-    fd: OwnedFd,
+    fd: ClosedBy,
     meta: FileMeta,
+    is_local: bool,
+}
+
+/// close(2) of a file on FUSE or NFS waits for a flush, which the thread that drops it must not.
+fn close_in_pool(fd: OwnedFd) {
+    let work = |fd| {
+        drop(fd);
+        Ok(())
+    };
+    Pool::global().run(Lane::Short, Volume::of(&fd), move || work(fd), drop).detach();
 }
 
 impl OpenFile {
@@ -35,15 +48,25 @@ impl OpenFile {
         }
     }
 
-    /// Takes over a descriptor that is open for reading.
+    /// Takes over a descriptor that is open for reading. May wait for its file system.
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
-        let meta = FileMeta::of(&fd)?;
-        Self::with_meta(fd, meta)
+        Self::of_any_type(fd)?.map_err(|meta| not_regular(meta.kind()))
     }
 
-    /// Takes over a descriptor whose metadata is known.
-    pub(super) fn with_meta(fd: OwnedFd, meta: FileMeta) -> Result<Self> {
-        if meta.is_file() { Ok(Self { fd, meta }) } else { Err(not_regular(meta.kind())) }
+    /// Takes over a descriptor that is open for reading. For one of another type than a regular file gives its metadata.
+    pub(super) fn of_any_type(fd: OwnedFd) -> Result<std::result::Result<Self, FileMeta>> {
+        let (meta, mount) = FileMeta::with_mount(&fd)?;
+        if !meta.is_file() {
+            return Ok(Err(meta));
+        }
+        let is_local = mount.is_some_and(|mount| mounts::is_local(&fd, mount));
+        let fd = if is_local { ClosedBy::dropping(fd) } else { ClosedBy::calling(fd, close_in_pool) };
+        Ok(Ok(Self { fd, meta, is_local }))
+    }
+
+    /// Whether its file system answers from the memory of this machine; see [`mounts`].
+    pub(crate) fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// The metadata as of the opening.

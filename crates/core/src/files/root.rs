@@ -1,28 +1,32 @@
 //! A directory below which paths are opened.
 //!
 //! Paths come checked ([`crate::http::path`]): no `..` and no second spelling. What is left to decide is symbolic
-//! links, [`Symlinks`], and whether the call may wait for a disk, [`Access`].
+//! links, [`Symlinks`], and whether the call may wait for a file system, [`Access`].
 //!
-//! A root need not exist yet, and it may be replaced while it is served (a build that deletes its output directory, a
-//! `current` link that moves to the next release). Under [`Symlinks::Follow`] its path is resolved anew for every file.
-//! The other policies resolve below a descriptor, since that is what `openat2(2)` confines to; [`Root::refresh`]
-//! notices a replaced root after a miss. A replaced root whose old directory still has the file keeps serving it.
+//! A root need not exist yet, and it may be replaced while it is served: a build deletes its output directory, a `current`
+//! link moves to the next release, a file system is mounted again. So its directory is opened afresh for each request
+//! ([`Visit`]) and never held: a held descriptor would name the old directory, or a file system that is gone, and keep it from
+//! being unmounted.
 
+use std::cell::OnceCell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, ResolveFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 
 use super::meta::FileMeta;
+use super::mounts::{self, Mount};
 use super::open_file::{OPEN_FLAGS, OpenFile};
 use crate::error::{Code, Error, Result};
 use crate::sys::SysResult;
-use crate::sys::open::{RESOLVE_CACHED, openat2};
+use crate::sys::open::{Attributes, RESOLVE_CACHED, openat2, statx};
+
+/// `PATH_MAX`, which counts the NUL at the end.
+const MAX_PATH: usize = libc::PATH_MAX as usize;
 
 /// What symbolic links below the root may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,12 +40,13 @@ pub enum Symlinks {
     Deny,
 }
 
-/// Whether an open may wait for a disk.
+/// Whether a lookup may wait for a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Access {
-    /// Only names the kernel has in its cache; otherwise the answer is "would block".
+    /// Never: only local file systems ([`mounts`]), and only names that the kernel has in its cache; otherwise the answer is
+    /// "would block".
     CachedOnly,
-    /// Wait.
+    /// It may.
     #[default]
     MayBlock,
 }
@@ -109,17 +114,6 @@ pub enum Lookup {
     WouldBlock,
 }
 
-/// Whether the root is still the directory it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refresh {
-    /// It is.
-    Unchanged,
-    /// Another directory has its path now; the next open uses it.
-    Replaced,
-    /// Not in the kernel's cache.
-    WouldBlock,
-}
-
 /// A directory below which paths are opened.
 #[derive(Debug)]
 pub struct Root {
@@ -127,8 +121,6 @@ pub struct Root {
     path: PathBuf,
     symlinks: Symlinks,
     support: OpenSupport,
-    /// Held under [`Symlinks::Beneath`] and [`Symlinks::Deny`], once it could be opened.
-    directory: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 impl Root {
@@ -151,7 +143,7 @@ impl Root {
         }
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { id, path, symlinks, support: support.min(OpenSupport::probe()), directory: Mutex::new(None) })
+        Ok(Self { id, path, symlinks, support: support.min(OpenSupport::probe()) })
     }
 
     /// Its path as given.
@@ -159,21 +151,18 @@ impl Root {
         &self.path
     }
 
-    /// Names this root, in this process and for ever.
+    /// Unique in this process; never reused.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
-    /// The metadata of what `relative` leads to, in one `statx`; `None` when that cannot be told. Symbolic links are
-    /// followed whatever the policy: this is to be compared with what [`Root::open`] found before, and the same inode is
-    /// the same file, by whichever name.
+    /// The metadata of the file that `relative` leads to, asked for freshly in one `statx`; `None` when it cannot be read. May
+    /// wait for the file system.
+    ///
+    /// From the root's path on, so that a root that was replaced shows. Symbolic links are followed whatever the policy: this is
+    /// compared with the metadata of what [`Root::open`] found before, and the same inode is the same file under any name.
     pub(crate) fn stat(&self, relative: &str) -> Option<FileMeta> {
-        if self.symlinks == Symlinks::Follow {
-            let path = CString::new(self.full_path(relative)).ok()?;
-            return FileMeta::at(AT_FDCWD, &path);
-        }
-        let directory = self.held(Access::MayBlock).ok()?;
-        FileMeta::at(&*directory, &CString::new(relative).ok()?)
+        FileMeta::at(AT_FDCWD, &CString::new(self.full_path(relative)).ok()?)
     }
 
     fn full_path(&self, relative: &str) -> Vec<u8> {
@@ -184,56 +173,12 @@ impl Root {
         path
     }
 
-    /// Opens `relative` (checked by [`crate::http::path`], empty for the root itself): one `openat2` and one `statx`.
+    /// Opens `relative` (checked by [`crate::http::path`], empty for the root itself), on its own.
     pub fn open(&self, relative: &str, access: Access) -> Result<Lookup> {
-        let result = match self.open_fd(relative, OPEN_FLAGS, access) {
-            Ok(fd) => fd,
-            Err(errno) => return self.classify(errno, relative, access),
-        };
-        let meta = FileMeta::of(&result).map_err(|error| error.with_path(self.path.join(relative)))?;
-        if meta.is_directory() {
-            return Ok(Lookup::Directory);
-        }
-        Ok(OpenFile::with_meta(result, meta).map_or(Lookup::NotRegular, Lookup::File))
+        Visit::new(self, access).open(relative)
     }
 
-    /// After a miss: is the descriptor held still the directory at the path? Under [`Symlinks::Follow`] none is held.
-    pub fn refresh(&self, access: Access) -> Result<Refresh> {
-        let Some(held) = self.lock().clone() else { return Ok(Refresh::Unchanged) };
-        let current = match self.open_directory(access) {
-            Ok(fd) => Some(fd),
-            Err(Errno::EAGAIN) => return Ok(Refresh::WouldBlock),
-            Err(_) => None,
-        };
-        let identity = |fd: &OwnedFd| FileMeta::of(fd).map(|meta| (meta.dev, meta.ino));
-        if let Some(fd) = &current
-            && identity(fd)? == identity(&held)?
-        {
-            return Ok(Refresh::Unchanged);
-        }
-        *self.lock() = current.map(Arc::new);
-        Ok(Refresh::Replaced)
-    }
-
-    pub(super) fn open_fd(&self, relative: &str, flags: OFlag, access: Access) -> SysResult<OwnedFd> {
-        if self.symlinks == Symlinks::Follow {
-            return self.open_at(AT_FDCWD, self.full_path(relative), flags, ResolveFlag::empty(), access);
-        }
-        let directory = self.held(access)?;
-        let relative = if relative.is_empty() { "." } else { relative };
-        if self.support == OpenSupport::NoOpenat2 {
-            return if access == Access::CachedOnly { Err(Errno::EAGAIN) } else { walk(&directory, relative, flags) };
-        }
-        let resolve = match self.symlinks {
-            // Implies RESOLVE_NO_MAGICLINKS, openat2(2).
-            Symlinks::Deny => ResolveFlag::RESOLVE_NO_SYMLINKS,
-            _ => ResolveFlag::RESOLVE_NO_MAGICLINKS,
-        };
-        let resolve = resolve | ResolveFlag::RESOLVE_BENEATH;
-        self.open_at(directory.as_fd(), relative.into(), flags, resolve, access)
-    }
-
-    /// EAGAIN under `MayBlock` means that a rename raced with the walk, openat2(2): worth a few tries, not for ever.
+    /// EAGAIN under `MayBlock` means that a rename raced with the walk, openat2(2): tried again a few times.
     fn open_at(
         &self,
         dir: impl AsFd,
@@ -263,27 +208,132 @@ impl Root {
         }
         result
     }
+}
 
-    fn open_directory(&self, access: Access) -> SysResult<OwnedFd> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        self.open_at(AT_FDCWD, self.path.as_os_str().as_encoded_bytes().to_vec(), flags, ResolveFlag::empty(), access)
+/// Which directory a root was, for as long as that one exists: inode, device and mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    ino: u64,
+    mount: Mount,
+}
+
+/// The directory of a root, open.
+struct Directory {
+    fd: OwnedFd,
+    /// `None` where the kernel has no `statx(2)`.
+    identity: Option<Identity>,
+}
+
+/// A root as one request sees it: its directory is opened once, so that all lookups of the request are in the same one.
+pub(crate) struct Visit<'a> {
+    root: &'a Root,
+    access: Access,
+    directory: OnceCell<Directory>,
+}
+
+impl<'a> Visit<'a> {
+    pub fn new(root: &'a Root, access: Access) -> Self {
+        Self { root, access, directory: OnceCell::new() }
     }
 
-    fn held(&self, access: Access) -> SysResult<Arc<OwnedFd>> {
-        if let Some(held) = &*self.lock() {
-            return Ok(Arc::clone(held));
+    pub fn root(&self) -> &'a Root {
+        self.root
+    }
+
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// See [`Root::open`]. One `openat2` and one `statx`, after another pair for the directory.
+    pub fn open(&self, relative: &str) -> Result<Lookup> {
+        let fd = match self.open_fd(relative, OPEN_FLAGS) {
+            Ok(fd) => fd,
+            Err(errno) => return self.classify(errno, relative),
+        };
+        match OpenFile::of_any_type(fd).map_err(|error| error.with_path(self.root.path.join(relative)))? {
+            Ok(file) => Ok(Lookup::File(file)),
+            Err(meta) if meta.is_directory() => Ok(Lookup::Directory),
+            Err(_) => Ok(Lookup::NotRegular),
         }
-        // Opened without the lock, so that a slow disk holds up nobody else.
-        let opened = Arc::new(self.open_directory(access)?);
-        Ok(Arc::clone(self.lock().get_or_insert(opened)))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<OwnedFd>>> {
-        // An Option that is only ever replaced is whole even after a panic elsewhere.
-        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Which directory the root is now; `None` when there is none.
+    pub fn identity(&self) -> SysResult<Option<Identity>> {
+        match self.directory() {
+            Ok(directory) => directory.identity.map(Some).ok_or(Errno::ENOSYS),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 
-    fn classify(&self, errno: Errno, relative: &str, access: Access) -> Result<Lookup> {
+    fn directory(&self) -> SysResult<&Directory> {
+        match self.directory.get() {
+            Some(directory) => Ok(directory),
+            None => {
+                let opened = self.open_directory()?;
+                Ok(self.directory.get_or_init(|| opened))
+            }
+        }
+    }
+
+    fn open_directory(&self) -> SysResult<Directory> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let path = self.root.path.as_os_str().as_encoded_bytes().to_vec();
+        let fd = self.root.open_at(AT_FDCWD, path, flags, ResolveFlag::empty(), self.access)?;
+        let stat = statx(&fd, Attributes::Remembered).ok();
+        let identity = stat.map(|stat| Identity { ino: stat.ino, mount: Mount::from(&stat) });
+        match (identity, self.access) {
+            (Some(Identity { mount, .. }), Access::CachedOnly) if mounts::known(mount) == Some(true) => {}
+            (_, Access::CachedOnly) => return Err(Errno::EAGAIN),
+            (Some(Identity { mount, .. }), Access::MayBlock) => {
+                // For the next request, which may not wait.
+                mounts::is_local(&fd, mount);
+            }
+            (None, Access::MayBlock) => {}
+        }
+        Ok(Directory { fd, identity })
+    }
+
+    pub fn open_fd(&self, relative: &str, flags: OFlag) -> SysResult<OwnedFd> {
+        let Root { symlinks, support, .. } = *self.root;
+        // As the one path that it is for users. Below the directory alone the kernel would take it.
+        if symlinks == Symlinks::Follow && self.root.path.as_os_str().len() + 1 + relative.len() >= MAX_PATH {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let directory = &self.directory()?.fd;
+        let relative = if relative.is_empty() { "." } else { relative };
+        if support == OpenSupport::NoOpenat2 && symlinks != Symlinks::Follow {
+            return if self.access == Access::CachedOnly {
+                Err(Errno::EAGAIN)
+            } else {
+                walk(directory, relative, flags)
+            };
+        }
+        let resolve = match symlinks {
+            Symlinks::Follow => ResolveFlag::empty(),
+            // Implies RESOLVE_NO_MAGICLINKS, openat2(2).
+            Symlinks::Deny => ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_BENEATH,
+            Symlinks::Beneath => ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_BENEATH,
+        };
+        let open = |flags, resolve| self.root.open_at(directory, relative.into(), flags, resolve, self.access);
+        if self.access == Access::MayBlock {
+            return open(flags, resolve);
+        }
+        // The directory is on a local mount, so nothing on the same one waits for somebody else: RESOLVE_CACHED is about
+        // names alone, and opening a file of FUSE asks its daemon.
+        match open(flags, resolve | ResolveFlag::RESOLVE_NO_XDEV) {
+            Err(Errno::EXDEV) => {
+                // Another mount, or a link that leaves the root. O_PATH opens no file.
+                let probe = open(OFlag::O_PATH | OFlag::O_CLOEXEC, resolve)?;
+                let mount = Mount::from(&statx(&probe, Attributes::Remembered)?);
+                if mounts::known(mount) == Some(true) { open(flags, resolve) } else { Err(Errno::EAGAIN) }
+            }
+            result => result,
+        }
+    }
+
+    fn classify(&self, errno: Errno, relative: &str) -> Result<Lookup> {
+        let would_block = |errno| errno == Errno::EAGAIN && self.access == Access::CachedOnly;
         Ok(match errno {
             Errno::ENOENT => Lookup::Missing,
             Errno::ENOTDIR => Lookup::NotADirectory,
@@ -291,17 +341,17 @@ impl Root {
             Errno::ELOOP | Errno::EXDEV => Lookup::Refused,
             // open(2): a socket, or a device without a driver.
             Errno::ENXIO | Errno::ENODEV => Lookup::NotRegular,
-            Errno::EAGAIN if access == Access::CachedOnly => Lookup::WouldBlock,
+            errno if would_block(errno) => Lookup::WouldBlock,
             Errno::EACCES => {
                 // O_PATH needs no permission on the file itself, open(2).
-                match self.open_fd(relative, OFlag::O_PATH | OFlag::O_CLOEXEC, access) {
-                    Err(Errno::EAGAIN) if access == Access::CachedOnly => Lookup::WouldBlock,
+                match self.open_fd(relative, OFlag::O_PATH | OFlag::O_CLOEXEC) {
+                    Err(errno) if would_block(errno) => Lookup::WouldBlock,
                     // A directory one may pass but not list is a directory all the same.
                     Ok(fd) if FileMeta::of(&fd).is_ok_and(|meta| meta.is_directory()) => Lookup::Directory,
                     result => Lookup::Denied { file_exists: result.is_ok() },
                 }
             }
-            _ => return Err(Error::system("open", errno).with_path(self.path.join(relative))),
+            _ => return Err(Error::system("open", errno).with_path(self.root.path.join(relative))),
         })
     }
 }

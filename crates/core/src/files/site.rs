@@ -4,8 +4,7 @@
 //! 1. check the path
 //! 2. dot files
 //! 3. in each root: coding variants, the file itself, extensions or index
-//! 4. after a miss, look whether a root was replaced
-//! 5. [`super::plan`] the response
+//! 4. [`super::plan`] the response
 //!
 //! Routes, prefixes, listings and error bodies are the caller's.
 //!
@@ -21,7 +20,7 @@ use super::content_tag::{ContentTag, ContentTags};
 use super::memo::Memo;
 use super::overrides::Overrides;
 use super::plan::{Body, Found, Response, Source, plan};
-use super::root::{Access, Lookup, Refresh, Root, Symlinks};
+use super::root::{Access, Lookup, Root, Symlinks, Visit};
 use crate::cache::{Fetched, FileCache};
 use crate::error::{Code, Error, Result};
 use crate::http::Conformance;
@@ -267,15 +266,6 @@ impl Site {
         if !matches!(outcome, Outcome::NotFound | Outcome::Directory(_)) {
             return Ok(outcome);
         }
-        let mut replaced = false;
-        for root in &self.roots {
-            match root.refresh(access)? {
-                Refresh::Unchanged => {}
-                Refresh::Replaced => replaced = true,
-                Refresh::WouldBlock => return Ok(Outcome::WouldBlock),
-            }
-        }
-        let outcome = if replaced { self.find(&path, request, access)? } else { outcome };
         match &self.options.fallback {
             Some(name) if !path.has_extension() && (outcome.is_missing() || !self.options.listing) => {
                 let name =
@@ -293,7 +283,7 @@ impl Site {
         let mut directory = None;
         for (root_index, root) in self.roots.iter().enumerate().skip(request.root_index) {
             let cache = self.cache.as_deref();
-            let search = Search { options: &self.options, cache, root, request, access };
+            let search = Search { options: &self.options, cache, visit: Visit::new(root, access), request };
             match search.path(path)? {
                 Step::Found(found) => return self.plan(found, root_index, request, access),
                 Step::Stop(outcome) => return Ok(outcome),
@@ -352,9 +342,8 @@ fn invalid(option: &str, value: &str, allowed: &str) -> Error {
 struct Search<'a> {
     options: &'a SiteOptions,
     cache: Option<&'a FileCache>,
-    root: &'a Root,
+    visit: Visit<'a>,
     request: &'a Request<'a>,
-    access: Access,
 }
 
 impl Search<'_> {
@@ -450,7 +439,7 @@ impl Search<'_> {
                     Conformance::FastifyStatic => !file_exists && matches!(self.request.path, PathInput::Encoded(_)),
                 };
                 if !forbidden {
-                    let full = self.root.path().join(&path);
+                    let full = self.visit.root().path().join(&path);
                     return Err(Error::system("open", nix::errno::Errno::EACCES).with_path(full));
                 }
                 Step::Stop(Outcome::Forbidden("permission denied"))
@@ -465,12 +454,12 @@ impl Search<'_> {
         if let Some(cache) = self.cache
             && !relative.is_empty()
         {
-            return Ok(match cache.get_under(self.root, relative, self.access)? {
+            return Ok(match cache.get_under(&self.visit, relative)? {
                 Fetched::File(file) => Opened::File(Source::Cached(file)),
                 Fetched::Other(lookup) => Opened::Other(lookup),
             });
         }
-        Ok(match self.root.open(relative, self.access)? {
+        Ok(match self.visit.open(relative)? {
             Lookup::File(file) => Opened::File(Source::Open(Arc::new(file))),
             other => Opened::Other(other),
         })

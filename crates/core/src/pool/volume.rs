@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::sys;
+use crate::sys::open::{Attributes, statx};
 
 /// The file system that a job depends on: jobs of one volume share threads and do not hold up those of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,7 +32,7 @@ impl Volume {
 
     /// The file system of an open file. Answered from memory: the file system itself is not asked.
     pub fn of(file: impl AsFd) -> Self {
-        sys::device::device(file).map_or(Self::NONE, Self)
+        statx(file, Attributes::Remembered).map_or(Self::NONE, |stat| Self(stat.dev))
     }
 
     /// The file system that `path` lies on. Costs one poll(2), and touches no file system but procfs.

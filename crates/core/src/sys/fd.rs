@@ -1,7 +1,8 @@
 //! Descriptors that come as numbers.
 
 use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
@@ -18,6 +19,38 @@ pub fn during_call<R>(number: RawFd, call: impl FnOnce(BorrowedFd<'_>) -> R) -> 
     }
     // SAFETY: not -1, and not kept beyond `call`. A number that is not open makes the kernel answer EBADF.
     Ok(call(unsafe { BorrowedFd::borrow_raw(number) }))
+}
+
+/// A descriptor, and what closes it when it is dropped.
+#[derive(Debug)]
+pub struct ClosedBy {
+    fd: ManuallyDrop<OwnedFd>,
+    close: fn(OwnedFd),
+}
+
+impl ClosedBy {
+    /// Closed where it is dropped.
+    pub fn dropping(fd: OwnedFd) -> Self {
+        Self { fd: ManuallyDrop::new(fd), close: drop }
+    }
+
+    /// Given to `close`, which may close it on another thread.
+    pub fn calling(fd: OwnedFd, close: fn(OwnedFd)) -> Self {
+        Self { fd: ManuallyDrop::new(fd), close }
+    }
+}
+
+impl AsFd for ClosedBy {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for ClosedBy {
+    fn drop(&mut self) {
+        // SAFETY: taken once, here, and not used afterwards: nothing runs after `drop` of this type.
+        (self.close)(unsafe { ManuallyDrop::take(&mut self.fd) });
+    }
 }
 
 /// A duplicate of the descriptor `number`, owned by the caller.

@@ -5,7 +5,6 @@
 //! transfers make their calls, so that tests can put a hostile kernel in its place.
 #![allow(unsafe_code)]
 
-pub mod device;
 pub mod fd;
 pub mod features;
 pub mod io;
