@@ -13,7 +13,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::socket::{MsgFlags, send};
 
 use super::answer;
-use super::connection::Connection;
+use super::connection::{Connection, EVENTS};
 use super::context::Message;
 use super::door::{HandedOver, Reason};
 use super::listener::{self, Listener};
@@ -114,7 +114,6 @@ impl Worker {
         }
         let mut connection = Connection::new(socket, client, self.cx.now);
         connection.counted = admitted.is_ok();
-        let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
         let token = match self.connections.insert(connection) {
             Ok(token) => token,
             Err(_) => {
@@ -129,7 +128,7 @@ impl Worker {
             self.turned_away += 1;
         }
         if let Some(connection) = self.connections.get_mut(token) {
-            if self.cx.epoll.add(connection.socket(), EpollEvent::new(events, token)).is_err() {
+            if self.cx.epoll.add(connection.socket(), EpollEvent::new(EVENTS, token)).is_err() {
                 return self.close(token);
             }
             let options = &self.cx.shared.options;

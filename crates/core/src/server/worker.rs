@@ -109,16 +109,12 @@ impl Worker {
             for event in &events[..count] {
                 match event.data() {
                     WAKER => self.cx.mailbox.waker().clear(),
-                    LISTENER => self.contain(None, Self::accept),
-                    token => self.contain(Some(token), |this| this.wake(token, event.events())),
+                    LISTENER => drop(self.contain(None, Self::accept)),
+                    token => drop(self.contain(Some(token), |this| this.wake(token, event.events()))),
                 }
             }
             for message in self.cx.mailbox.take() {
-                let token = match &message {
-                    Message::Prefetched(token, _) | Message::Answered(token, _) => Some(*token),
-                    _ => None,
-                };
-                self.contain(token, |this| this.handle(message));
+                self.receive(message);
             }
             if self.has_backlog() {
                 self.contain(None, Self::accept);
@@ -141,13 +137,39 @@ impl Worker {
         self.leave();
     }
 
-    /// Runs one step of the loop. A panic in it is counted, and ends the connection it was about and no other.
-    fn contain(&mut self, token: Option<Token>, act: impl FnOnce(&mut Self)) {
-        if catch_unwind(AssertUnwindSafe(|| act(self))).is_err() {
+    /// Runs one step of the loop. A panic in it is counted, and ends the connection it was about and no other. Returns false then.
+    fn contain(&mut self, token: Option<Token>, act: impl FnOnce(&mut Self)) -> bool {
+        let is_whole = catch_unwind(AssertUnwindSafe(|| act(self))).is_ok();
+        if !is_whole {
             self.cx.stats.failures.add(1);
             if let Some(token) = token {
                 self.step(token, |connection, cx| connection.panicked(token, cx));
             }
+        }
+        is_whole
+    }
+
+    fn receive(&mut self, message: Message) {
+        let token = match &message {
+            Message::Prefetched(token, _) | Message::Answered(token, _) => Some(*token),
+            _ => None,
+        };
+        // Others wait for these to be obeyed, so a panic does not lose them.
+        let again = match &message {
+            Message::Drain(end) => Some(Message::Drain(*end)),
+            Message::CloseIdle => Some(Message::CloseIdle),
+            Message::CloseAll => Some(Message::CloseAll),
+            Message::Room => Some(Message::Room),
+            _ => None,
+        };
+        let received = |this: &mut Self| {
+            crate::failpoint::failpoint!("server::message");
+            this.handle(message);
+        };
+        if !self.contain(token, received)
+            && let Some(message) = again
+        {
+            self.contain(None, |this| this.handle(message));
         }
     }
 
@@ -166,10 +188,12 @@ impl Worker {
 
     fn leave(&mut self) {
         for token in self.tokens() {
-            if let Some(connection) = self.connections.get_mut(token) {
-                connection.discard_unread(&mut self.cx.buffer);
-            }
-            self.close(token);
+            self.contain(None, |this| {
+                if let Some(connection) = this.connections.get_mut(token) {
+                    connection.discard_unread(&mut this.cx.buffer);
+                }
+                this.close(token);
+            });
         }
         self.stop_listening();
         let Some(log) = &self.cx.shared.options.log else { return };
@@ -312,7 +336,6 @@ impl Worker {
     }
 
     fn handle(&mut self, message: Message) {
-        crate::failpoint::failpoint!("server::message");
         match message {
             Message::Accepted(socket, client) => self.admit(socket, client),
             Message::CloseIdle => {

@@ -5,6 +5,7 @@
 //! `ZEROSEND_FAULT_SCHEDULES` is the number of random schedules (default 400), `ZEROSEND_FAULT_SEED` the first seed.
 
 mod interpose;
+mod server_panics;
 mod workload;
 
 use std::sync::Once;

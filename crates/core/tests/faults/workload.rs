@@ -100,7 +100,7 @@ impl Ground {
         options.workers = 2;
         options.down_time = Duration::from_millis(1);
         options.mirrors.push(Mirror {
-            to: MirrorTo::Files(root.path().join("mirror-{n}").to_string_lossy().into_owned()),
+            to: MirrorTo::file(&root.path().join("mirror-{n}").to_string_lossy(), 0o600).expect("a name"),
             direction: Direction::Down,
             policy: Policy::Drop,
         });

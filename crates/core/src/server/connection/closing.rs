@@ -89,6 +89,7 @@ impl Connection {
         match received {
             Ok(count @ 1..) => {
                 lingering.discarded += count as u64;
+                self.readable = true;
                 Step::Again
             }
             Err(Errno::EAGAIN | Errno::EINTR) => Step::Again,

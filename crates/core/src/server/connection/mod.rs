@@ -45,6 +45,9 @@ use sending::Sending;
 const MAX_REQUESTS_PER_TURN: u32 = 32;
 /// Bytes that one connection may have read before others have their turn.
 const MAX_RECEIVED_PER_TURN: u64 = 256 * 1024;
+/// What epoll watches a connection for, besides room to send.
+pub(super) const EVENTS: EpollFlags =
+    EpollFlags::EPOLLIN.union(EpollFlags::EPOLLPRI).union(EpollFlags::EPOLLRDHUP).union(EpollFlags::EPOLLET);
 /// What becomes of a connection after it was driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
@@ -100,6 +103,8 @@ pub(super) struct Connection {
     readable: bool,
     /// The client will send no more.
     half_closed: bool,
+    /// The client has sent urgent data, at which reads stop.
+    urgent: bool,
     /// The connection is for further requests.
     keep_alive: bool,
     /// It is in the queue for a turn.
@@ -127,6 +132,7 @@ impl Connection {
             // It often has a request with it already.
             readable: true,
             half_closed: false,
+            urgent: false,
             keep_alive: true,
             queued: false,
             counted: true,
@@ -155,6 +161,7 @@ impl Connection {
     pub fn note(&mut self, events: EpollFlags) -> bool {
         self.readable |= events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP);
         self.half_closed |= events.contains(EpollFlags::EPOLLRDHUP);
+        self.urgent |= events.contains(EpollFlags::EPOLLPRI);
         match self.state {
             State::InPool { .. } => false,
             State::Sending(ref sending) => sending.prefetching.is_none(),

@@ -41,6 +41,9 @@ impl Connection {
                 Ok(count) => {
                     if self.take_received(token, &mut pending, &buffer[..count], cx) {
                         step = Some(Step::Again);
+                    } else {
+                        // The rest is expected at once, so that it is worth a call to be sure.
+                        self.readable = true;
                     }
                 }
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
@@ -130,8 +133,9 @@ impl Connection {
             Ok(count) => {
                 budget.spend(count);
                 if count < buffer.len() {
-                    // epoll(7): a stream that gave less than it was asked for is drained, unless its end has been announced.
-                    self.readable = self.half_closed;
+                    // epoll(7): a stream that gave less than it was asked for is drained, unless its end has been announced. A
+                    // read also stops at urgent data, tcp(7), and on a Unix socket behind bytes that came with descriptors.
+                    self.readable = self.half_closed || self.urgent || self.client.is_none();
                 }
             }
             Err(Errno::EAGAIN) => self.readable = false,
@@ -151,6 +155,7 @@ impl Connection {
             let mut buffer = std::mem::take(&mut cx.buffer);
             let received = self.receive(&mut buffer, budget);
             if let Ok(count) = received {
+                self.readable |= count > 0;
                 self.pending.clear();
                 self.consumed = 0;
                 self.pending.extend_from_slice(&buffer[..count]);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::{Body, Connection, Next, State, Step, given_up};
+use super::{Body, Connection, EVENTS, Next, State, Step, given_up};
 use crate::pool::Task;
 use crate::reactor::registry::Token;
 use crate::server::answer::{self, Reply};
@@ -153,8 +153,7 @@ impl Connection {
     /// Asks again even when it was asked for before: an event that came in between must not be lost, for the socket may have
     /// taken less than all without being full.
     fn wait_for_room(&mut self, token: Token, cx: &mut Context) -> bool {
-        let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-        cx.epoll.modify(&self.socket, &mut EpollEvent::new(events, token)).is_ok()
+        cx.epoll.modify(&self.socket, &mut EpollEvent::new(EVENTS | EpollFlags::EPOLLOUT, token)).is_ok()
     }
 
     /// A response is with the kernel.

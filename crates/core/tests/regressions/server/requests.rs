@@ -1,10 +1,15 @@
 //! Heads of requests that clients really send, and those that are wrong in a way that must be said.
 
 use std::fs;
-use std::io::Write;
+use std::io::{IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 
-use super::support::{Running, field, read_to_end, request, status};
+use nix::sys::socket::{ControlMessage, MsgFlags, send, sendmsg};
+use zerosend_core::server::Address;
+
+use super::support::{Running, field, read_response, read_to_end, request, status, wait_for};
 
 #[test]
 fn hosts_that_name_none_are_refused() {
@@ -238,4 +243,51 @@ fn pages_that_are_negotiated_vary() {
         }
     }
     assert_eq!(field(&running.exchange(request("/a.txt", "Connection: close\r\n").as_bytes()), "vary"), None);
+}
+
+/// A read stops at urgent data, and behind bytes that came with a descriptor: less than was asked for is not all that there is.
+#[test]
+fn a_read_that_stops_early_is_not_the_end() {
+    let running = Running::new(|_, _| {});
+    let head = request("/a.txt", "X: 1234567890\r\n");
+    let last = request("/a.txt", "Connection: close\r\n");
+    for at in [5, head.len()] {
+        let mut stream = running.connect();
+        // One segment each, in one wake-up of the server: it is busy with a large response, which this client reads later.
+        stream.write_all(request("/big.bin", "").as_bytes()).expect("sent");
+        wait_for("the first request", || running.server.stats().requests >= 1);
+        let both = [&head[..], &last].concat();
+        stream.write_all(&both.as_bytes()[..at]).expect("sent");
+        send(stream.as_raw_fd(), b"!", MsgFlags::MSG_OOB).expect("an urgent byte");
+        stream.write_all(&both.as_bytes()[at..]).expect("sent");
+        assert_eq!(read_response(&mut stream).0, 200);
+        assert_eq!(read_response(&mut stream).1, b"0123456789", "at {at}");
+        assert_eq!(read_response(&mut stream).1, b"0123456789", "at {at}");
+    }
+}
+
+#[test]
+fn bytes_behind_a_descriptor_are_read_too() {
+    let directory = tempfile::TempDir::new().expect("a directory");
+    let path = directory.path().join("socket");
+    let running = Running::new(|options, _| options.address = Address::Unix(path.clone()));
+    let head = request("/a.txt", "");
+    let last = request("/a.txt", "Connection: close\r\n");
+    for at in [5, head.len()] {
+        let mut stream = UnixStream::connect(&path).expect("connected");
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a timeout");
+        stream.write_all(request("/big.bin", "").as_bytes()).expect("sent");
+        wait_for("the first request", || running.server.stats().requests % 3 == 1);
+        let both = [&head[..], &last].concat();
+        let (first, second) = both.as_bytes().split_at(at);
+        let fds = [stream.as_raw_fd()];
+        let control = [ControlMessage::ScmRights(&fds)];
+        sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(first)], &control, MsgFlags::empty(), None).expect("sent");
+        stream.write_all(second).expect("sent");
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).expect("three responses");
+        let found = all.windows(10).filter(|window| window == b"0123456789").count();
+        assert_eq!(found, 2, "at {at}");
+    }
+    drop(running);
 }
