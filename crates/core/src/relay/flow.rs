@@ -127,7 +127,12 @@ impl Flow {
                     self.note_given(to, given);
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => from.readable.set(false),
+                Err(Errno::EAGAIN) => match from.lost() {
+                    // A write to it has failed for want of memory, say, and its connection stands: its peer waits for what was
+                    // not written, and may never send another byte.
+                    Some(errno) => self.stop(Over::SourceFailed(errno), means),
+                    None => from.readable.set(false),
+                },
                 Err(errno) => {
                     from.fail(errno);
                     self.stop(Over::SourceFailed(errno), means);

@@ -7,12 +7,13 @@
 //!
 //! The failures are those that a kernel can give for the call. `EAGAIN` is given only where no readiness event is owed
 //! for it: an edge-triggered descriptor that says `EAGAIN` while it is readable would wait without end, and the kernel
-//! never does that.
+//! never does that. `EPIPE` is left out: it follows only from an end that the peer has sent, which these peers do not.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use libc::{EpollEvent, iovec, mode_t, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t, stat64};
 
@@ -40,6 +41,12 @@ static ERROR: AtomicU32 = AtomicU32::new(0);
 static SHORT: AtomicU32 = AtomicU32::new(0);
 static DELAY: AtomicU32 = AtomicU32::new(0);
 static INJECTED: AtomicU64 = AtomicU64::new(0);
+
+/// Each failure is printed.
+pub static TRACE: AtomicBool = AtomicBool::new(false);
+
+/// Only calls of this name fail.
+pub static ONLY: OnceLock<String> = OnceLock::new();
 
 /// From now on, calls fail at these rates.
 pub fn begin(seed: u64, rates: Rates) {
@@ -124,7 +131,7 @@ fn chance(rate: &AtomicU32) -> bool {
 }
 
 /// Delays the call now and then, and says with which errno it fails, if it does.
-fn failure(errnos: &[c_int]) -> Option<c_int> {
+fn failure(name: &str, errnos: &[c_int]) -> Option<c_int> {
     if !is_affected() {
         return None;
     }
@@ -137,7 +144,14 @@ fn failure(errnos: &[c_int]) -> Option<c_int> {
         return None;
     }
     INJECTED.fetch_add(1, Ordering::Relaxed);
-    Some(errnos[(random() % errnos.len() as u64) as usize])
+    if ONLY.get().is_some_and(|only| only != name) {
+        return None;
+    }
+    let errno = errnos[(random() % errnos.len() as u64) as usize];
+    if TRACE.load(Ordering::Relaxed) {
+        eprintln!("{name}: {}", std::io::Error::from_raw_os_error(errno));
+    }
+    Some(errno)
 }
 
 /// What is left of a length.
@@ -183,7 +197,7 @@ macro_rules! wrap {
         pub unsafe extern "C" fn $name($($argument: $type),*) -> $result {
             static REAL: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
             let errnos: &[c_int] = $errnos;
-            if let Some(errno) = failure(errnos) {
+            if let Some(errno) = failure(stringify!($name), errnos) {
                 fail_with(errno);
                 return !0;
             }
@@ -210,7 +224,7 @@ const OPEN: &[c_int] = &[libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EIO, li
 const READ: &[c_int] = &[libc::EIO, libc::EINTR, libc::ENOMEM];
 const WRITE: &[c_int] = &[libc::EIO, libc::ENOSPC, libc::EINTR];
 const RECEIVE: &[c_int] = &[libc::EINTR, libc::ENOMEM, libc::ECONNRESET, libc::ETIMEDOUT];
-const SEND: &[c_int] = &[libc::EINTR, libc::ENOMEM, libc::ENOBUFS, libc::ECONNRESET, libc::EPIPE];
+const SEND: &[c_int] = &[libc::EINTR, libc::ENOMEM, libc::ENOBUFS, libc::ECONNRESET];
 const MOVE: &[c_int] = &[libc::EINTR, libc::ENOMEM, libc::EIO];
 const ACCEPT: &[c_int] =
     &[libc::EINTR, libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::ECONNABORTED, libc::EPROTO];
@@ -265,7 +279,7 @@ fn by_number(number: c_long) -> &'static [c_int] {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     static REAL: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
-    if let Some(errno) = failure(SEND) {
+    if let Some(errno) = failure("sendmsg", SEND) {
         fail_with(errno);
         return -1;
     }

@@ -2,13 +2,16 @@
 //! job and hand-over between threads may panic or be late. Whatever happens: no hang, no leak, no wrong byte, and what
 //! was not hit goes on.
 //!
-//! `ZEROSEND_FAULT_SCHEDULES` is the number of random schedules (default 400), `ZEROSEND_FAULT_SEED` the first seed.
+//! `ZEROSEND_FAULT_SCHEDULES` is the number of random schedules (default 400), `ZEROSEND_FAULT_SEED` the first seed;
+//! `ZEROSEND_FAULT_TRACE=1` prints each failure, `ZEROSEND_FAULT_ONLY` names the
+//! one call that fails.
 
 mod interpose;
 mod server_panics;
 mod workload;
 
 use std::sync::Once;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use interpose::Rates;
@@ -64,6 +67,10 @@ fn resources() -> (Vec<String>, usize) {
 #[test]
 fn random_schedules_of_faults() {
     silence_injected_panics();
+    interpose::TRACE.store(number("ZEROSEND_FAULT_TRACE", 0) > 0, Ordering::Relaxed);
+    if let Ok(name) = std::env::var("ZEROSEND_FAULT_ONLY") {
+        let _ = interpose::ONLY.set(name);
+    }
     let scenario = fail::FailScenario::setup();
     let (schedules, first) = (number("ZEROSEND_FAULT_SCHEDULES", 400), number("ZEROSEND_FAULT_SEED", 1));
     let start = Instant::now();
