@@ -147,6 +147,20 @@ test.serial('a socket that no process listens on is replaced, and nothing else',
   await second.close();
 });
 
+test.serial('zerosend serve takes over the socket of a server that was killed', async (t) => {
+  const root = scratch(t);
+  writeFileSync(join(root, 'a.txt'), '0123456789');
+  const path = join(root, 'socket');
+  for (const flags of [[], ['--fastify'], ['--socket-mode', '660']]) {
+    const { child } = await serve(t, [root, '--socket', path, ...flags]);
+    if (flags.length === 2) t.is(statSync(path).mode & 0o777, 0o660);
+    const answer = await exchange({ path }, REQUEST.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'));
+    t.is(parseResponses(answer)[0]?.body.toString(), '0123456789');
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+  }
+});
+
 test('the mode of a socket is checked', (t) => {
   const root = scratch(t);
   const wrong = (options: Partial<FileServerOptions>, message: RegExp) =>

@@ -1,5 +1,6 @@
 /** `zerosend serve`: a directory over HTTP, by the native server or by Fastify with the plugin. */
-import { statSync } from 'node:fs';
+import { lstatSync, statSync, unlinkSync } from 'node:fs';
+import { connect } from 'node:net';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 
@@ -176,6 +177,7 @@ async function serveByFastify(options: FileServerOptions): Promise<void> {
     options.path === undefined
       ? { port: options.port ?? 0, host: options.host ?? '127.0.0.1' }
       : { path: options.path };
+  if (options.path !== undefined) await removeStaleSocket(options.path);
   const url = await app.listen(where).catch((error: unknown) => {
     throw explain(error, options);
   });
@@ -183,6 +185,17 @@ async function serveByFastify(options: FileServerOptions): Promise<void> {
   console.error(
     `serving ${options.root} at ${url} by Fastify, ${IS_LINUX ? `method ${method}` : 'through Node streams'}`,
   );
+}
+
+/** Removes a socket that no process listens on, as the native server does. */
+async function removeStaleSocket(socket: string): Promise<void> {
+  if (!lstatSync(socket, { throwIfNoEntry: false })?.isSocket()) return;
+  const isStale = await new Promise<boolean>((resolve) => {
+    const probe = connect(socket, () => resolve(false));
+    probe.once('error', ({ code }: NodeJS.ErrnoException) => resolve(code === 'ECONNREFUSED'));
+    probe.once('connect', () => probe.destroy());
+  });
+  if (isStale) unlinkSync(socket);
 }
 
 /** Errors of listening in one line, with what to do. */
