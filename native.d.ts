@@ -942,6 +942,9 @@ export declare enum Turn {
   Cold = 3,
 }
 
+/** Bytes that were sent on the socket `fd` and that the peer may still acknowledge; 0 where that cannot be known. */
+export declare function unacknowledged(fd: number): number
+
 /** Removes a name; false when there is none. */
 export declare function unlinkSegment(name: string): boolean
 

@@ -53,6 +53,7 @@ const DIFFERENCES: Record<string, (setup: Setup, shape: Shape) => boolean> = {
 const ELSEWHERE = [
   'Files that are no regular files are refused',
   'A file that gets shorter ends the connection',
+  'The page of an error is sent whole',
   'Errors of the disk say nothing of the server',
   'Wrong values of options are refused',
   'A star in a name has no route',

@@ -1,7 +1,9 @@
 /** A file as a response body: a `Readable` for everybody, and past JavaScript where nothing stands between. */
 import { ServerResponse } from 'node:http';
+import { Http2ServerResponse } from 'node:http2';
 import { Readable } from 'node:stream';
 
+import { abortResponse } from './abort.js';
 import { forget, request, staticEngine } from './engine.js';
 import type { ZerosendError } from './errors.js';
 import { keepHalfOpen } from './half-open.js';
@@ -37,6 +39,8 @@ export class FileBody extends Readable {
   readonly #length: number;
   #token: number;
   #reading = 0;
+  /** The response that a part of it may have been written to. */
+  #response: ServerResponse | undefined;
 
   /** @param token a transfer of exactly `length` bytes, owned by the body from now on; 0 for an empty body. */
   constructor(token: number, length: number, path: string, options: FileBodyOptions = {}) {
@@ -63,6 +67,7 @@ export class FileBody extends Readable {
     if (this.#token !== 0 && destination instanceof ServerResponse) {
       this.once('close', keepHalfOpen(destination, 'transfers'));
     }
+    if (isResponse(destination)) this.#response = destination;
     return super.pipe(destination, options);
   }
 
@@ -100,7 +105,10 @@ export class FileBody extends Readable {
         if (left === 0 && bytes.length > 0) this.push(null);
       }
     } catch (error) {
-      this.destroy(error as ZerosendError);
+      const fail = () => this.destroy(error as ZerosendError);
+      // The client has a part of what was announced: only the end of the connection, or of the stream, tells it so.
+      if (this.#response?.headersSent) abortResponse(this.#response, fail);
+      else fail();
     }
   }
 
@@ -129,4 +137,8 @@ export class FileBody extends Readable {
     if (this.#way !== 'past') staticEngine().release(this.#token);
     this.#token = 0;
   }
+}
+
+function isResponse(destination: unknown): destination is ServerResponse {
+  return destination instanceof ServerResponse || destination instanceof Http2ServerResponse;
 }

@@ -4,6 +4,7 @@ import { stat } from 'node:fs/promises';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import path from 'node:path';
 
+import { abortResponse } from './abort.js';
 import { FileBody } from './body.js';
 import { staticEngine } from './engine.js';
 import { invalid, type ZerosendError } from './errors.js';
@@ -272,7 +273,7 @@ class Exchange {
     const done = (error: ZerosendError | undefined, method: Road = 'none') => took(method, error !== undefined);
     if (isPlainResponse(response) && sendBody(response, token, length, done)) return;
     const body = new FileBody(token, length, file, { onRoad: took });
-    // The client has a part of what was announced: only the end of the connection tells it so.
+    // Where nothing was sent yet; else the body has ended it.
     body.once('error', () => response.destroy());
     response.once('close', () => body.destroy());
     body.pipe(response);
@@ -286,7 +287,7 @@ class Exchange {
 
   #fail(error: unknown): void {
     if (this.#next !== undefined) this.#next(error);
-    else if (this.#response.headersSent) this.#response.destroy();
+    else if (this.#response.headersSent) abortResponse(this.#response);
     else this.#say(500, {});
   }
 

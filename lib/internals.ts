@@ -1,7 +1,7 @@
 /**
  * Every internal of Node that zerosend leans on, in one place.
  *
- * Used: `socket._handle` (`fd`, `writeQueueSize`; for reading see `reading.ts`), the name of `writeAfterFIN`,
+ * Used: `socket._handle` (`fd`, `writeQueueSize`, `reset()`; for reading see `reading.ts`), the name of `writeAfterFIN`,
  * `socket.parser`, `socket._httpMessage`,
  * `socket.server`, `server.httpAllowHalfOpen`, `res._header`, `res._headerSent`, `res._hasBody`, `res._contentLength`,
  * `res.chunkedEncoding`, `res.outputData`, `res._implicitHeader()`. Their shape is checked once, when this module is
@@ -17,6 +17,7 @@ import { isHeld } from './hold.js';
 interface Handle {
   readonly fd: number;
   readonly writeQueueSize: number;
+  reset(callback: () => void): number;
 }
 
 interface SocketInternals {
@@ -95,6 +96,12 @@ export function allowHalfOpen(socket: Socket): (() => void) | undefined {
   return () => {
     server.httpAllowHalfOpen = false;
   };
+}
+
+/** True for a TCP socket that `resetAndDestroy()` takes: libuv refuses one that is being shut down. */
+export function canBeReset(socket: Socket): boolean {
+  const handle = (socket as SocketInternals)._handle;
+  return typeof handle?.reset === 'function' && !socket.writableEnded;
 }
 
 /** True while Node or libuv still has bytes for this socket. */

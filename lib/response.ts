@@ -6,11 +6,12 @@
  */
 import type { ServerResponse } from 'node:http';
 
+import { resetSocket } from './abort.js';
 import { engine } from './engine.js';
 import { failure, type ZerosendError } from './errors.js';
 import { keepHalfOpen, watchEnd } from './half-open.js';
 import { hold } from './hold.js';
-import { descriptor, hasQueuedBytes, isPlainResponse, isPlainSocket, reset, takeHead } from './internals.js';
+import { descriptor, hasQueuedBytes, isPlainResponse, isPlainSocket, takeHead } from './internals.js';
 import { requireNative, type TransferReport } from './native.js';
 import { IS_LINUX } from './platform.js';
 import { Pump } from './pump.js';
@@ -99,8 +100,9 @@ function start(res: ServerResponse, token: number, head: string, done: Done): vo
     }
   } catch (error) {
     if (token !== CURRENT) engine().release(token);
-    reset(socket);
-    done(error as ZerosendError);
+    // Nobody else may write to it any more.
+    hold(socket);
+    resetSocket(socket, () => done(error as ZerosendError));
     return;
   }
   const release = hold(socket);
@@ -108,11 +110,15 @@ function start(res: ServerResponse, token: number, head: string, done: Done): vo
   const pump = new Pump(socket, token, {
     chunk: CHUNK,
     done: (error, report) => {
-      release();
-      done(error, report.method);
-      if (error === undefined) res.end();
-      // The client has a part of what was announced: only a reset tells it so.
-      else reset(socket);
+      if (error === undefined) {
+        release();
+        done(undefined, report.method);
+        res.end();
+      } else {
+        // The client has a part of what was announced: only the end of the connection tells it so, before which nobody else
+        // may write to it.
+        resetSocket(socket, () => done(error, report.method));
+      }
       endClaim();
     },
   });

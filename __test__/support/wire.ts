@@ -42,7 +42,13 @@ export function readToClose(socket: Socket): Promise<{ bytes: Buffer; reset: boo
     socket.on('error', (error: NodeJS.ErrnoException) => {
       reset = error.code === 'ECONNRESET';
     });
+    // libuv reports a reset that comes with the last bytes as an end, but the connection has no peer any more.
+    socket.prependListener('end', () => {
+      const { _handle: handle } = socket as unknown as { _handle?: { getpeername(out: object): number } };
+      if (handle !== undefined && handle.getpeername({}) !== 0) reset = true;
+    });
     socket.on('close', () => resolve({ bytes: Buffer.concat(chunks), reset }));
+    socket.resume();
   });
 }
 

@@ -280,7 +280,7 @@ export class Delivery {
     if (!sent) {
       if (token === CURRENT) token = staticEngine().holdCurrent();
       const body = this.#body(reply, answer, token, undefined);
-      // The client has a part of the file: only the end of the connection tells it so.
+      // Where nothing was sent yet; else the body has ended it.
       body.once('error', (error) => {
         logFailure(reply.log, error as ZerosendError, answer.file);
         raw.destroy();

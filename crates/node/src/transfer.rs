@@ -1,6 +1,6 @@
 //! Driving transfers: one turn on a Node socket, a piece for Node's own queue, a read-ahead, or all of it by the reactor.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use napi::Env;
 use napi::bindgen_prelude::{Buffer, Latin1String};
 use napi_derive::napi;
 use nix::errno::Errno;
+use nix::sys::socket::{SockaddrStorage, getpeername};
 use zerosend_core::reactor::registry::Token;
 use zerosend_core::reactor::{Job, NonBlocking, Observer, Reactor, Work};
 use zerosend_core::transfer::{Budget, Method, Progress, Report, Transfer};
@@ -113,6 +114,19 @@ pub fn start_current(env: &Env, fd: i32, head: Latin1String, budget: f64) -> nap
             }
             turn => Ok((engine.hold(Held::Transfer(transfer))? * 4 + turn as u64) as f64),
         }
+    })
+}
+
+/// Bytes that were sent on the socket `fd` and that the peer may still acknowledge; 0 where that cannot be known.
+#[napi]
+pub fn unacknowledged(env: &Env, fd: i32) -> napi::Result<f64> {
+    with(env, |_| {
+        let bytes = sys::fd::during_call(fd, |socket| {
+            // ENOTCONN: the peer has reset the connection, and what it has not acknowledged stays counted.
+            getpeername::<SockaddrStorage>(socket.as_raw_fd())?;
+            sys::socket::unacknowledged(socket)
+        });
+        Ok(bytes.and_then(|bytes| bytes).unwrap_or(0) as f64)
     })
 }
 
