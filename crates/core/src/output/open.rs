@@ -15,6 +15,9 @@ use crate::sys;
 
 const FLAGS: OFlag = OFlag::O_WRONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOCTTY).union(OFlag::O_NONBLOCK);
 
+/// Symbolic links that are followed from a name to one of a descriptor.
+const MAX_LINKS: usize = 8;
+
 /// Something open for output.
 #[derive(Debug)]
 pub struct Output {
@@ -115,8 +118,22 @@ fn refusal(path: &Path, errno: Errno) -> Error {
     error.with_path(path)
 }
 
-/// The number in `/dev/stdout`, `/dev/stderr`, `/dev/fd/<n>` and `/proc/self/fd/<n>`.
+/// The descriptor that a name stands for, also through symbolic links: images of containers have a log that is a link to
+/// `/dev/stdout`.
 fn own_descriptor(path: &Path) -> Option<RawFd> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        if let Some(number) = descriptor_in_name(&path) {
+            return Some(number);
+        }
+        let target = std::fs::read_link(&path).ok()?;
+        path = path.parent()?.join(target);
+    }
+    None
+}
+
+/// The number in `/dev/stdout`, `/dev/stderr`, `/dev/fd/<n>` and `/proc/self/fd/<n>`.
+fn descriptor_in_name(path: &Path) -> Option<RawFd> {
     match path.to_str()? {
         "/dev/stdout" => Some(1),
         "/dev/stderr" => Some(2),
@@ -182,6 +199,12 @@ mod tests {
         assert_eq!(own_descriptor(Path::new("/dev/fd/12")), Some(12));
         assert_eq!(own_descriptor(Path::new("/dev/fd/")), None);
         assert_eq!(own_descriptor(Path::new("/dev/fd/1/x")), None);
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("/dev/stderr", &link).expect("a link");
+        std::os::unix::fs::symlink("link", directory.path().join("second")).expect("a link");
+        assert_eq!(own_descriptor(&directory.path().join("second")), Some(2));
+        std::os::unix::fs::symlink("loop", directory.path().join("loop")).expect("a link");
+        assert_eq!(own_descriptor(&directory.path().join("loop")), None);
     }
 
     #[test]

@@ -5,16 +5,17 @@
 //! then, also after another process wrote to it or truncated it.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 use nix::unistd::Whence;
 
 use super::open::Output;
 use super::serial::Serial;
 use crate::error::{Error, Result};
-use crate::pool::Volume;
+use crate::pool::{Lane, Pool, Volume};
 use crate::sys::SysResult;
 
 type Writers = HashMap<(u64, u64), Weak<FileWriter>>;
@@ -25,7 +26,10 @@ static WRITERS: LazyLock<Mutex<Writers>> = LazyLock::new(Mutex::default);
 
 /// Appends to one open file.
 pub struct FileWriter {
-    fd: OwnedFd,
+    /// Until it is dropped.
+    fd: Option<OwnedFd>,
+    identity: (u64, u64),
+    volume: Volume,
     /// Where the next byte goes; absent: where the kernel puts it.
     position: Option<Mutex<u64>>,
     queue: Serial,
@@ -39,7 +43,6 @@ impl FileWriter {
         if let Some(writer) = writers.get(&identity).and_then(Weak::upgrade) {
             return writer;
         }
-        writers.retain(|_, writer| writer.strong_count() > 0);
         let writer = Arc::new(Self::of(output));
         writers.insert(identity, Arc::downgrade(&writer));
         writer
@@ -47,16 +50,26 @@ impl FileWriter {
 
     /// A writer for a file that was opened for appending and is not looked for by others.
     pub fn of(output: Output) -> Self {
-        let queue = Serial::new(Volume::of(&output));
-        Self { fd: output.into_fd(), position: None, queue }
+        let identity = output.identity();
+        Self::new(output.into_fd(), identity, None)
     }
 
     /// A writer from the position of a regular file that is open for writing. The position itself is not moved.
     pub fn from_position(fd: OwnedFd) -> Result<Self> {
         let position =
             nix::unistd::lseek(&fd, 0, Whence::SeekCur).map_err(|errno| Error::system("lseek", errno))? as u64;
-        let queue = Serial::new(Volume::of(&fd));
-        Ok(Self { fd, position: Some(Mutex::new(position)), queue })
+        let stat = fstat(&fd).map_err(|errno| Error::system("fstat", errno))?;
+        Ok(Self::new(fd, (stat.st_dev, stat.st_ino), Some(Mutex::new(position))))
+    }
+
+    fn new(fd: OwnedFd, identity: (u64, u64), position: Option<Mutex<u64>>) -> Self {
+        let volume = Volume::of_device(identity.0);
+        Self { fd: Some(fd), identity, volume, position, queue: Serial::new(volume) }
+    }
+
+    /// Device and inode.
+    pub fn identity(&self) -> (u64, u64) {
+        self.identity
     }
 
     /// Has `job` write to it, on a thread of the pool, after all jobs added before.
@@ -80,18 +93,31 @@ impl FileWriter {
     }
 
     fn write_once(&self, bytes: &[u8]) -> SysResult<usize> {
-        let Some(position) = &self.position else { return nix::unistd::write(&self.fd, bytes) };
+        let fd = self.fd.as_ref().ok_or(Errno::EBADF)?;
+        let Some(position) = &self.position else { return nix::unistd::write(fd, bytes) };
         let mut position = position.lock().unwrap_or_else(PoisonError::into_inner);
         let offset = i64::try_from(*position).map_err(|_| Errno::EFBIG)?;
-        let count = nix::sys::uio::pwrite(&self.fd, bytes, offset)?;
+        let count = nix::sys::uio::pwrite(fd, bytes, offset)?;
         *position += count as u64;
         Ok(count)
     }
 }
 
-impl AsFd for FileWriter {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        let mut writers = WRITERS.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may be that of a new writer.
+        if writers.get(&self.identity).is_some_and(|writer| writer.strong_count() == 0) {
+            writers.remove(&self.identity);
+        }
+        drop(writers);
+        // close(2) may wait for the file system, and this may be the JavaScript thread.
+        let fd = self.fd.take();
+        let close = move || {
+            drop(fd);
+            Ok(())
+        };
+        Pool::global().run(Lane::Long, self.volume, close, |_| {}).detach();
     }
 }
 

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use super::options::Policy;
 use super::tap::TapReport;
+use crate::error::{Code, Error, Result};
 use crate::output::FileWriter;
 use crate::reactor::NonBlocking;
 
@@ -25,6 +26,28 @@ pub struct Join {
     pub policy: Policy,
     /// Told when it is over.
     pub ended: Ended,
+}
+
+impl Join {
+    /// Two sinks in one file would overwrite each other, unless they share a writer.
+    pub(super) fn check_files(&self) -> Result<()> {
+        let files = || {
+            self.sinks.iter().enumerate().filter_map(|(at, sink)| match sink {
+                Sink::File(writer) => Some((at, writer)),
+                Sink::Stream(_) => None,
+            })
+        };
+        for (at, file) in files() {
+            let same = |other: &Arc<FileWriter>| !Arc::ptr_eq(file, other) && file.identity() == other.identity();
+            if let Some((other, _)) = files().take_while(|(other, _)| *other < at).find(|(_, other)| same(other)) {
+                let message = format!(
+                    "sinks {other} and {at} are the same file and would overwrite each other; give its path to both, or one of them"
+                );
+                return Err(Error::new(Code::InvalidArgument, message));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A sink of a [`Join`].

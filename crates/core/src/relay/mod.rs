@@ -119,6 +119,7 @@ impl Relay {
             let message = format!("there are {} sinks, but may be at most {MOST_TAPS}", join.sinks.len());
             return Err(Error::new(Code::InvalidArgument, message));
         }
+        join.check_files()?;
         if join.target.is_none() {
             let null = crate::sys::open::null().map_err(|errno| Error::system("open", errno))?;
             join.target = Some(NonBlocking::new(null)?);

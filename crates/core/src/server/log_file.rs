@@ -77,7 +77,8 @@ struct Torn {
 
 impl LineWriter {
     pub fn new(file: Arc<LogFile>) -> Self {
-        Self { file, output: None, torn: None }
+        let output = file.take();
+        Self { file, output, torn: None }
     }
 
     /// Writes whole lines; returns how many are lost.
