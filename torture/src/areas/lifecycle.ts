@@ -230,7 +230,7 @@ export class LifecycleArea implements Area {
     }
     server.stdout.pause().removeAllListeners('data');
     const file = `GET /${this.#world.canary.url} HTTP/1.1\r\nHost: h\r\n`;
-    const requests = `${file}\r\n`.repeat(199) + `${file}Connection: close\r\n\r\n`;
+    const requests = `${`${file}\r\n`.repeat(199)}${file}Connection: close\r\n\r\n`;
     const clients = await Promise.all(Array.from({ length: 10 }, () => dial({ port }, requests)));
     if (!(await until(() => clients.every(({ ended }) => ended !== undefined))))
       this.#fault('a log that nobody reads stops the server', said);

@@ -1,15 +1,5 @@
 /** The side of a child: commands over IPC, and what is under test. */
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
-
-import { PACKAGE_ROOT } from '../../../lib/package.js';
-
-/** Another built checkout to be tested instead of this one. */
-const root = process.env.ZEROSEND_UNDER_TEST ?? PACKAGE_ROOT;
-const load = (path: string): Promise<unknown> => import(pathToFileURL(join(root, path)).href);
-
-export const zerosend = (await load('dist/index.js')) as typeof import('zerosend');
-export const plugin = (await load('dist/lib/fastify.js')) as typeof import('zerosend/fastify');
+export { plugin, zerosend } from '../under-test.js';
 
 type Handler = (argument: never) => unknown;
 

@@ -1,0 +1,196 @@
+/** The servers of files and the relays that are compared, each in a process of its own. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+const NODE_PEER = fileURLToPath(new URL('node-peer.ts', import.meta.url));
+
+export const FILE_SERVERS = [
+  '@fastify/static',
+  'express.static',
+  'nginx',
+  'zerosend plugin',
+  'zerosend server',
+] as const;
+export type FileServerName = (typeof FILE_SERVERS)[number];
+export const RELAYS = ['nginx', 'HAProxy', 'zerosend proxy'] as const;
+export type RelayName = (typeof RELAYS)[number];
+
+export interface Peer {
+  port: number;
+  /** Of the process that has the connections. */
+  pid: number;
+  process: ChildProcess;
+  /** What it has written to standard error. */
+  said(): string;
+  /** Asks it to end as an operator does, by a signal. */
+  quit(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export interface Limits {
+  /** Descriptors at most. */
+  files?: number;
+}
+
+/** A relay's target: a port of this machine or a Unix socket, or several ports. */
+export type Target = number | string | readonly number[];
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  return port;
+}
+
+function start(command: string, args: string[], { files }: Limits): { child: ChildProcess; said: () => string } {
+  const limited =
+    files === undefined ? [command, ...args] : ['prlimit', `--nofile=${files}:${files}`, command, ...args];
+  const child = spawn(limited[0] as string, limited.slice(1), { stdio: ['pipe', 'pipe', 'pipe'] });
+  let said = '';
+  child.stderr?.on('data', (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  child.stdin?.on('error', () => {});
+  return { child, said: () => said };
+}
+
+async function untilListening(port: number, said: () => string): Promise<void> {
+  for (let tries = 0; tries < 400; tries++) {
+    const socket = connect(port, '127.0.0.1');
+    const open = await Promise.race([
+      once(socket, 'connect').then(() => true),
+      once(socket, 'error').then(() => false),
+    ]).catch(() => false);
+    socket.destroy();
+    if (open) return;
+    await sleep(25);
+  }
+  throw new Error(`does not listen: ${said()}`);
+}
+
+function peer(
+  child: ChildProcess,
+  pid: number,
+  port: number,
+  said: () => string,
+  signal: NodeJS.Signals,
+  clean = () => {},
+): Peer {
+  const exited = once(child, 'exit');
+  return {
+    port,
+    pid,
+    process: child,
+    said,
+    quit: async () => {
+      child.kill(signal);
+      await Promise.race([exited, sleep(20_000)]);
+    },
+    stop: async () => {
+      child.kill('SIGKILL');
+      try {
+        // A worker of its own.
+        if (pid !== child.pid) process.kill(pid, 'SIGKILL');
+      } catch {
+        // It has ended.
+      }
+      await exited;
+      clean();
+    },
+  };
+}
+
+async function node(kind: string, argument: string, limits: Limits): Promise<Peer> {
+  const { child, said } = start(
+    process.execPath,
+    ['--import', import.meta.resolve('tsx'), NODE_PEER, kind, argument],
+    limits,
+  );
+  const [line] = (await Promise.race([
+    once(child.stdout!, 'data'),
+    once(child, 'exit').then(() => {
+      throw new Error(`${kind} has ended: ${said()}`);
+    }),
+  ])) as [Buffer];
+  child.stdout?.resume();
+  return peer(child, child.pid as number, Number(line.toString()), said, 'SIGTERM');
+}
+
+/** One process without a master, so that its limits and its descriptors are those of the worker. */
+async function nginx(
+  configuration: (port: number, directory: string) => string,
+  limits: Limits,
+  modules = '',
+): Promise<Peer> {
+  const directory = mkdtempSync(join(tmpdir(), 'zerosend-nginx-'));
+  const port = await freePort();
+  const file = join(directory, 'nginx.conf');
+  writeFileSync(
+    file,
+    `${modules} daemon off; master_process off; user root; pid ${directory}/pid; error_log ${directory}/error.log;
+     events { worker_connections ${limits.files === undefined ? 1024 : limits.files}; }
+     ${configuration(port, directory)}`,
+  );
+  const { child, said } = start('nginx', ['-p', directory, '-c', file], limits);
+  await untilListening(port, said);
+  return peer(child, child.pid as number, port, said, 'SIGQUIT', () =>
+    rmSync(directory, { recursive: true, force: true }),
+  );
+}
+
+export async function fileServer(name: FileServerName, root: string, limits: Limits = {}): Promise<Peer> {
+  if (name !== 'nginx') return await node(name, root, limits);
+  return await nginx(
+    (port, directory) => `http {
+      access_log off; sendfile on; tcp_nopush on; default_type application/octet-stream;
+      client_body_temp_path ${directory}/a; proxy_temp_path ${directory}/b; fastcgi_temp_path ${directory}/c;
+      uwsgi_temp_path ${directory}/d; scgi_temp_path ${directory}/e;
+      server { listen 127.0.0.1:${port}; root ${root}; } }`,
+    limits,
+  );
+}
+
+export async function relay(name: RelayName, target: Target, limits: Limits = {}): Promise<Peer> {
+  const list = Array.isArray(target) ? (target as number[]) : [target as number | string];
+  if (name === 'zerosend proxy') return await node(name, JSON.stringify(target), limits);
+  if (name === 'nginx') {
+    const servers = list.map((one) => `server ${typeof one === 'string' ? `unix:${one}` : `127.0.0.1:${one}`};`);
+    return await nginx(
+      (port) =>
+        `stream { upstream target { ${servers.join(' ')} } server { listen 127.0.0.1:${port}; proxy_pass target; } }`,
+      limits,
+      'load_module /usr/lib/nginx/modules/ngx_stream_module.so;',
+    );
+  }
+  const directory = mkdtempSync(join(tmpdir(), 'zerosend-haproxy-'));
+  const port = await freePort();
+  const servers = list.map(
+    (one, at) => `server s${at} ${typeof one === 'string' ? `unix@${one}` : `127.0.0.1:${one}`}`,
+  );
+  writeFileSync(
+    join(directory, 'haproxy.cfg'),
+    `global
+  maxconn ${limits.files === undefined ? 2000 : Math.floor(limits.files / 2) - 10}
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+listen main
+  bind 127.0.0.1:${port}
+  balance roundrobin
+${servers.map((server) => `  ${server}\n`).join('')}`,
+  );
+  const { child, said } = start('haproxy', ['-db', '-f', join(directory, 'haproxy.cfg')], limits);
+  await untilListening(port, said);
+  return peer(child, child.pid as number, port, said, 'SIGUSR1', () =>
+    rmSync(directory, { recursive: true, force: true }),
+  );
+}
