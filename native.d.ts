@@ -866,6 +866,8 @@ export interface SiteSettings {
   etag: boolean
   /** The entity tag is a hash of the content. */
   contentTags: boolean
+  /** The entity tag is strong, of size and times in nanoseconds. */
+  strongTags: boolean
   lastModified: boolean
   conformance: 'fastify-static' | 'rfc9110'
   /** Which percent escapes of a path are decoded: as `decodeURI` does, for a router that has seen it before, or all. */

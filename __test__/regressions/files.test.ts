@@ -252,3 +252,106 @@ fuseSerial('a slow file system holds up neither JavaScript nor the other clients
     }
   }
 });
+
+/** Changes when the file was last changed, as `touch` does. */
+function touch(path: string, seconds: number): void {
+  const time = new Date(seconds * 1000);
+  utimesSync(path, time, time);
+}
+
+test.serial('If-Range with the tag of the first answer continues a download', async (t) => {
+  const root = scratch(t);
+  const bytes = 'x'.repeat(300_000);
+  writeFileSync(join(root, 'a.bin'), bytes);
+  settle(2100);
+  for (const { name, port } of await frontEnds(t, root)) {
+    const first = await get(port, '/a.bin', { Range: 'bytes=0-99' });
+    t.is(first.status, 206, name);
+    const tag = first.headers.etag as string;
+    t.is(tag.startsWith('W/'), name !== 'server', `${name}: ${tag}`);
+    const rest = await get(port, '/a.bin', { Range: 'bytes=50-', 'If-Range': tag });
+    t.is(`${rest.status} ${rest.body.length}`, '206 299950', name);
+    t.is((await get(port, '/a.bin', { 'If-None-Match': tag })).status, 304, name);
+    t.is((await get(port, '/')).headers.etag, undefined);
+  }
+  // Two seconds later the tag of a new file is strong, and the weak one still stands for the same version.
+  const [, , server] = await frontEnds(t, root);
+  const { port } = server as { port: number };
+  writeFileSync(join(root, 'new'), 'new');
+  const young = (await get(port, '/new')).headers.etag as string;
+  t.true(young.startsWith('W/'), young);
+  t.is((await get(port, '/new', { Range: 'bytes=0-0', 'If-Range': young })).status, 200);
+  settle(2100);
+  const { headers, status } = await get(port, '/new', { 'If-None-Match': young });
+  t.deepEqual([status, headers.etag], [304, young.slice(2)]);
+  // A strong tag tells versions of the same size and modification time apart.
+  restore(join(root, 'new'), 'v1.');
+  settle(2100);
+  const before = (await get(port, '/new')).headers.etag as string;
+  restore(join(root, 'new'), 'v2.');
+  settle(2100);
+  t.not((await get(port, '/new')).headers.etag, before);
+  t.is((await get(port, '/new', { Range: 'bytes=0-0', 'If-Range': before })).status, 200);
+});
+
+test.serial("etag: 'strong' in every front end, and the same for two names of one file", async (t) => {
+  const root = scratch(t);
+  writeFileSync(join(root, 'index.html'), 'index');
+  settle(2100);
+  const tags = new Set<string>();
+  for (const { name, port } of await frontEnds(t, root, { etag: 'strong' })) {
+    for (const path of ['/', '/index.html']) tags.add((await get(port, path)).headers.etag as string);
+    const [tag = ''] = tags;
+    t.regex(tag, /^"5-[\da-f]+-[\da-f]+"$/);
+    t.is((await get(port, '/', { Range: 'bytes=0-1', 'If-Range': tag })).status, 206, name);
+  }
+  t.is(tags.size, 1, [...tags].join());
+});
+
+test.serial('an empty file with a range is answered whole', async (t) => {
+  const root = scratch(t);
+  writeFileSync(join(root, 'empty.txt'), '');
+  for (const { name, port } of await frontEnds(t, root)) {
+    for (const range of ['bytes=0-', 'bytes=0-99', 'bytes=-5', 'bytes=5-9, 12-']) {
+      const { status, headers, body } = await get(port, '/empty.txt', { Range: range });
+      t.deepEqual([status, headers['content-length'], body.length], [200, '0', 0], `${name} ${range}`);
+    }
+  }
+});
+
+test.serial('Last-Modified is not later than Date, and times that were zeroed are no validators', async (t) => {
+  const root = scratch(t);
+  const path = join(root, 'a.txt');
+  const all = await frontEnds(t, root);
+  const date = (value: string | undefined) => Date.parse(value as string);
+  for (const seconds of [Date.now() / 1000 + 86_400, 4e9]) {
+    writeFileSync(path, 'future');
+    touch(path, seconds);
+    for (const { name, port } of all) {
+      const { headers } = await get(port, '/a.txt');
+      t.true(date(headers['last-modified']) <= date(headers.date), `${name}: ${headers['last-modified']}`);
+      const since = { 'If-Modified-Since': headers['last-modified'] as string };
+      t.is((await get(port, '/a.txt', since)).status, 200, name);
+      const range = { Range: 'bytes=0-1', 'If-Range': headers['last-modified'] as string };
+      t.is((await get(port, '/a.txt', range)).status, 200, name);
+    }
+  }
+  for (const seconds of [0, 1, -1, -86_400 * 365]) {
+    const tags = new Map<string, string>();
+    for (const text of ['version 1', 'version 2']) {
+      writeFileSync(path, text);
+      touch(path, seconds);
+      settle();
+      for (const { name, port } of all) {
+        const { headers } = await get(port, '/a.txt');
+        t.is(headers['last-modified'], undefined, `${name} ${seconds}`);
+        t.not(headers.etag, tags.get(name), `${name} ${seconds}: another version`);
+        tags.set(name, headers.etag as string);
+        const unchanged = new Date(Date.now()).toUTCString();
+        t.is((await get(port, '/a.txt', { 'If-Modified-Since': unchanged })).status, 200, name);
+        t.is((await get(port, '/a.txt', { Range: 'bytes=0-1', 'If-Range': unchanged })).status, 200, name);
+        t.is((await get(port, '/a.txt', { 'If-None-Match': headers.etag as string })).status, 304, name);
+      }
+    }
+  }
+});

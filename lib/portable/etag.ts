@@ -19,6 +19,12 @@ export function weak(size: number, mtimeMs: number): string {
   return `W/"${size.toString(16)}-${mtimeMs.toString(16)}"`;
 }
 
+/** `"<size>-<mtime in ns>-<ctime in ns>"`, all in lower-case hexadecimal, times as 64 bits. */
+export function strong(size: number, mtimeNs: bigint, ctimeNs: bigint): string {
+  const hex = (ns: bigint) => BigInt.asUintN(64, ns).toString(16);
+  return `"${size.toString(16)}-${hex(mtimeNs)}-${hex(ctimeNs)}"`;
+}
+
 /** Weak comparison: the opaque parts are equal. RFC 9110 section 8.8.3.2. */
 export function weakEqual(a: string, b: string): boolean {
   return opaque(a) === opaque(b);

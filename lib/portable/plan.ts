@@ -14,12 +14,12 @@ import { randomBytes } from 'node:crypto';
 import type { RequestConditions } from '../native.js';
 import { evaluate, rangeApplies, type Validators } from './conditional.js';
 import * as date from './date.js';
-import * as etag from './etag.js';
 import { contentType } from './mime.js';
 import { SUFFIXES } from './negotiation.js';
-import type { OpenFile } from './open-file.js';
+import { nowNs, type OpenFile } from './open-file.js';
 import { type ByteRange, decide, type RangeDecision } from './range.js';
 import type { Encoding, SiteOptions } from './settings.js';
+import { validatorsOf } from './validators.js';
 
 /** A file that was found. */
 export interface Found {
@@ -47,16 +47,13 @@ export function plan(
   conditions: RequestConditions,
   options: SiteOptions,
 ): Response {
-  const { size, mtimeNs } = file.meta;
-  const mtimeMs = etag.nodeMtimeMs(mtimeNs);
-  const modified = Math.floor(mtimeMs / 1000);
+  const { size } = file.meta;
+  const own = validatorsOf(file.meta, contentTag, options, nowNs());
   const plainPath = encoding === undefined ? path : path.slice(0, -SUFFIXES[encoding].length);
-  const ownTag = options.etag ? (contentTag ?? etag.weak(size, mtimeMs)) : undefined;
-  const ownDate = options.lastModified ? modified : undefined;
   const given = conditions.lastModified;
   const validators: Validators = {
-    etag: conditions.etag ?? ownTag,
-    lastModified: given === undefined ? ownDate : date.parse(given),
+    etag: conditions.etag ?? own.validators.etag,
+    lastModified: given === undefined ? own.validators.lastModified : date.parse(given),
   };
   const { start = 0 } = conditions;
   const length = sliceLength(start, conditions.last, size);
@@ -72,7 +69,7 @@ export function plan(
   if (options.acceptRanges) headers.push('accept-ranges', 'bytes');
   if (cacheControl !== undefined) headers.push('cache-control', cacheControl);
   if (given !== undefined) headers.push('last-modified', given);
-  else if (ownDate !== undefined) headers.push('last-modified', date.format(ownDate));
+  else if (own.lastModified !== undefined) headers.push('last-modified', date.format(own.lastModified));
   if (validators.etag !== undefined) headers.push('etag', validators.etag);
   if (options.preCompressed.length > 0) headers.push('vary', 'accept-encoding');
   if (verdict === 'not-modified') return { status: 304, headers, body: [] };

@@ -26,8 +26,12 @@ export interface RangePolicy {
   conformance: Conformance;
 }
 
-/** Decides on a `Range` header for a file of `size` bytes. */
+/**
+ * Decides on a `Range` header for a file of `size` bytes. An empty file is answered whole: no range of it can be satisfied, and a
+ * proxy that asks for every file in ranges (nginx's `slice`) would turn a 416 into an error for a plain GET.
+ */
 export function decide(header: string, size: number, policy: RangePolicy): RangeDecision {
+  if (size === 0) return 'whole';
   const parse = policy.conformance === 'rfc9110' ? parseRfc : parseFastify;
   const parsed = parse(header, size, policy.maxRanges);
   if (parsed === undefined) return 'whole';

@@ -49,6 +49,8 @@ pub struct SiteSettings {
     pub etag: bool,
     /// The entity tag is a hash of the content.
     pub content_tags: bool,
+    /// The entity tag is strong, of size and times in nanoseconds.
+    pub strong_tags: bool,
     pub last_modified: bool,
     #[napi(ts_type = "'fastify-static' | 'rfc9110'")]
     pub conformance: String,
@@ -329,6 +331,7 @@ impl HeldSite {
             content_type: settings.content_type,
             etag: settings.etag,
             content_tags: settings.content_tags,
+            strong_tags: settings.strong_tags,
             last_modified: settings.last_modified,
             conformance: one_of("conformance", &settings.conformance, CONFORMANCE)?,
             path_rules: one_of("pathRules", &settings.path_rules, PATH_RULES)?,

@@ -9,7 +9,6 @@ use nix::errno::Errno;
 
 use crate::error::{Code, Error, Result};
 use crate::files::{Access, FileMeta, OpenFile};
-use crate::http::etag;
 use crate::sys::io::pread_resident;
 use crate::sys::memory::Mapping;
 use crate::transfer::{FileSource, Part};
@@ -135,9 +134,9 @@ impl CachedFile {
         self.is_local
     }
 
-    /// The weak entity tag of this version, RFC 9110 section 8.8.3, as Fastify's and Express' are made.
+    /// The weak entity tag of this version, that of the plugin and the handler.
     pub fn etag(&self) -> String {
-        etag::weak(self.meta.size, etag::node_mtime_ms(self.meta.mtime_ns))
+        self.meta.weak_tag()
     }
 
     /// How often the cache has given it out, the first time not counted.

@@ -15,6 +15,7 @@ use nix::sys::stat::Mode;
 
 use super::mounts::Mount;
 use crate::error::{Error, Result};
+use crate::http::etag;
 use crate::sys;
 use crate::sys::open::Attributes;
 
@@ -101,6 +102,19 @@ impl FileMeta {
         // time in the future was set by a program.
         let since_modified = now.saturating_sub(self.mtime_ns);
         now.saturating_sub(self.ctime_ns) >= least && !(0..least).contains(&since_modified)
+    }
+
+    /// False for a modification time that was zeroed: 0 and 1 are what reproducible builds set, and before 1970 no file was
+    /// written.
+    pub(crate) fn has_modification_time(&self) -> bool {
+        self.mtime_ns >= 2 * SECOND_NS
+    }
+
+    /// The weak entity tag of this version, RFC 9110 section 8.8.3, as Fastify's and Express' are made; of the change time
+    /// where the modification time says nothing.
+    pub(crate) fn weak_tag(&self) -> String {
+        let time = if self.has_modification_time() { self.mtime_ns } else { self.ctime_ns };
+        etag::weak(self.size, etag::node_mtime_ms(time))
     }
 
     /// True for a regular file.

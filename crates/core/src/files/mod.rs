@@ -10,6 +10,7 @@
 //! | [`directory`] | what is in a directory, for a list |
 //! | `content_tag` | strong entity tags |
 //! | [`overrides`] | what one response has in place of the options of its site |
+//! | `validators` | entity tag and `Last-Modified` |
 //! | [`plan`] | status, headers and body for a file that was found |
 //!
 //! Bytes are not read here and nothing is sent.
@@ -24,6 +25,7 @@ pub mod overrides;
 pub mod plan;
 pub mod root;
 pub mod site;
+mod validators;
 
 pub use meta::FileMeta;
 pub use open_file::OpenFile;

@@ -16,12 +16,13 @@ use std::sync::{Arc, LazyLock};
 use super::meta::FileMeta;
 use super::open_file::OpenFile;
 use super::site::{Request, SiteOptions};
+use super::validators::FileValidators;
 use crate::cache::CachedFile;
 use crate::http::conditional::{self, Validators, Verdict};
 use crate::http::headers::{HeaderList, content_range, unsatisfied_range};
 use crate::http::negotiation::Encoding;
 use crate::http::range::{self, ByteRange, RangeDecision, RangePolicy};
-use crate::http::{Conformance, date, etag, mime};
+use crate::http::{Conformance, date, mime};
 use crate::transfer;
 
 /// What to send.
@@ -163,26 +164,27 @@ impl Found {
 }
 
 /// Plans the response to `request` with the file `found`.
-pub(super) fn plan(found: Found, root_index: usize, request: &Request<'_>, options: &SiteOptions) -> Response {
+pub(super) fn plan(
+    found: Found,
+    own: FileValidators,
+    root_index: usize,
+    request: &Request<'_>,
+    options: &SiteOptions,
+) -> Response {
     let meta = *found.file.meta();
-    let mtime_ms = etag::node_mtime_ms(meta.mtime_ns);
-    let modified = mtime_ms.div_euclid(1000);
     let overrides = &request.overrides;
-    let tag = match (overrides.etag, &found.content_tag) {
-        (Some(tag), _) => Some(tag.to_owned()),
-        (None, Some(tag)) if options.etag => Some(tag.clone()),
-        _ => options.etag.then(|| etag::weak(meta.size, mtime_ms)),
-    };
-    let last_modified = match overrides.last_modified {
-        Some(text) => date::parse(text),
-        None => options.last_modified.then_some(modified),
-    };
+    let mut validators = own.of_conditions(options);
+    if let Some(tag) = overrides.etag {
+        validators.etag = Some(tag);
+    }
+    if let Some(text) = overrides.last_modified {
+        validators.last_modified = date::parse(text);
+    }
     let length = overrides.slice.length(meta.size);
     // `@fastify/static` types a compressed variant even with the option off.
     let typed = options.content_type || (found.encoding.is_some() && options.conformance == Conformance::FastifyStatic);
     let content_type = typed.then(|| mime::content_type(found.plain_path()));
 
-    let validators = Validators { etag: tag.as_deref(), last_modified };
     let conditions = &request.conditions;
     let verdict = conditional::evaluate(conditions, &validators, options.conformance);
     let decision = match verdict {
@@ -204,11 +206,11 @@ pub(super) fn plan(found: Found, root_index: usize, request: &Request<'_>, optio
             }
             if let Some(text) = overrides.last_modified {
                 headers.push(("last-modified", Cow::Owned(text.to_owned())));
-            } else if options.last_modified {
-                headers.push(("last-modified", Cow::Owned(date::format(modified))));
+            } else if let Some(seconds) = own.last_modified {
+                headers.push(("last-modified", Cow::Owned(date::format(seconds))));
             }
-            if let Some(tag) = tag {
-                headers.push(("etag", Cow::Owned(tag)));
+            if let Some(tag) = validators.etag {
+                headers.push(("etag", Cow::Owned(tag.to_owned())));
             }
             if !options.pre_compressed.is_empty() {
                 headers.push(("vary", Cow::Borrowed("accept-encoding")));

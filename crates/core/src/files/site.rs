@@ -18,9 +18,11 @@ use std::sync::Arc;
 
 use super::content_tag::{ContentTag, ContentTags};
 use super::memo::Memo;
+use super::meta::now_ns;
 use super::overrides::Overrides;
 use super::plan::{Body, Found, Response, Source, plan};
 use super::root::{Access, Lookup, Root, Symlinks, Visit};
+use super::validators::FileValidators;
 use crate::cache::{Fetched, FileCache};
 use crate::error::{Code, Error, Result};
 use crate::http::Conformance;
@@ -68,8 +70,11 @@ pub struct SiteOptions {
     pub content_type: bool,
     /// `ETag`.
     pub etag: bool,
-    /// Make it from the file's bytes: strong. Otherwise from size and time: weak.
+    /// Make it from the file's bytes: strong.
     pub content_tags: bool,
+    /// Make it from size and times in nanoseconds: strong, unless the file was changed just now. Otherwise from size and
+    /// modification time in milliseconds: weak.
+    pub strong_tags: bool,
     /// `Last-Modified`.
     pub last_modified: bool,
     /// Whose reading of HTTP.
@@ -100,6 +105,7 @@ impl Default for SiteOptions {
             content_type: true,
             etag: true,
             content_tags: false,
+            strong_tags: false,
             last_modified: true,
             conformance: Conformance::FastifyStatic,
             path_rules: PathRules::DecodeUri,
@@ -313,8 +319,10 @@ impl Site {
                 ContentTag::WouldBlock => return Ok(Outcome::WouldBlock),
             }
         }
-        let response = plan(found, root_index, request, &self.options);
-        Ok(Outcome::Response(if plain && settled { self.memo.keep(response) } else { response }))
+        let validators = FileValidators::new(&meta, found.content_tag.take(), &self.options, now_ns());
+        let may_keep = plain && settled && validators.is_final;
+        let response = plan(found, validators, root_index, request, &self.options);
+        Ok(Outcome::Response(if may_keep { self.memo.keep(response) } else { response }))
     }
 
     fn refuse(&self, error: PathError, request: &Request<'_>) -> Outcome {

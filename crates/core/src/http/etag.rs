@@ -1,7 +1,7 @@
 //! Entity tags, RFC 9110 section 8.8.3: made from a file's size and time, compared, found in a list.
 //!
-//! The tag is weak because size and time cannot promise equal bytes. It is the one `@fastify/send` makes, so that the
-//! copies in people's browser caches stay good when the plugin is swapped.
+//! The weak tag is the one `@fastify/send` makes, so that the copies in people's browser caches stay good when the plugin is
+//! swapped. The strong tag has the times in nanoseconds, the change time among them, which programs cannot set.
 
 use super::Conformance;
 
@@ -16,6 +16,11 @@ pub fn node_mtime_ms(mtime_ns: i64) -> i64 {
 pub fn weak(size: u64, mtime_ms: i64) -> String {
     let sign = if mtime_ms < 0 { "-" } else { "" };
     format!("W/\"{size:x}-{sign}{:x}\"", mtime_ms.unsigned_abs())
+}
+
+/// `"<size>-<mtime in ns>-<ctime in ns>"`, all in lower-case hexadecimal, times as 64 bits.
+pub fn strong(size: u64, mtime_ns: i64, ctime_ns: i64) -> String {
+    format!("\"{size:x}-{mtime_ns:x}-{ctime_ns:x}\"")
 }
 
 /// Weak comparison: the opaque parts are equal. RFC 9110 section 8.8.3.2.

@@ -45,8 +45,12 @@ pub struct RangePolicy {
     pub conformance: Conformance,
 }
 
-/// Decides on a `Range` header for a file of `size` bytes.
+/// Decides on a `Range` header for a file of `size` bytes. An empty file is answered whole: no range of it can be satisfied,
+/// and a proxy that asks for every file in ranges (nginx's `slice`) would turn a 416 into an error for a plain GET.
 pub fn decide(header: &str, size: u64, policy: &RangePolicy) -> RangeDecision {
+    if size == 0 {
+        return RangeDecision::Whole;
+    }
     let parsed = match policy.conformance {
         Conformance::Rfc9110 => parse_rfc(header, size, policy.max_ranges),
         Conformance::FastifyStatic => parse_fastify(header, size, policy.max_ranges),
