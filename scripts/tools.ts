@@ -5,6 +5,7 @@ import { spawnSync } from 'node:child_process';
 const PACKAGES = {
   strace: 'strace',
   fincore: 'util-linux',
+  prlimit: 'util-linux',
   haproxy: 'haproxy',
   curl: 'curl',
   wget: 'wget',

@@ -54,14 +54,16 @@ export function measure(pid: number): Held | undefined {
 /** Files that caches may hold open: all files of all sites of a process. */
 const CACHED_FILES = 400;
 
-/** What may come after the first round: pools of pipes and threads grow to their bounds when that is needed. */
-const POOLED = { sockets: 0, pipes: 64, other: 0, threads: 8 };
+/** What may come after the first round: pools of threads grow to their bounds when that is needed. */
+const POOLED = { sockets: 0, other: 0, threads: 8 };
 
 /** What of `now` is more than at `base`, as text; undefined where nothing is. */
-export function excess(base: Held, now: Held): string | undefined {
+export function excess(base: Held, now: Held, pooledPipes = 32): string | undefined {
   const more: string[] = [];
+  // Both ends of each.
+  const bounds = { ...POOLED, pipes: 2 * pooledPipes };
   for (const key of ['sockets', 'pipes', 'other', 'threads'] as const) {
-    if (now[key] > base[key] + POOLED[key]) more.push(`${key} ${base[key]} -> ${now[key]}`);
+    if (now[key] > base[key] + bounds[key]) more.push(`${key} ${base[key]} -> ${now[key]}`);
   }
   for (const key of ['files', 'fileMappings'] as const) {
     if (now[key] > Math.max(base[key], CACHED_FILES)) more.push(`${key} ${base[key]} -> ${now[key]}`);

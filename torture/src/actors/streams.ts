@@ -153,9 +153,10 @@ const onceQuietly = (socket: Socket, event: string) =>
 export function watchEnd(socket: Socket): () => string | undefined {
   // Of a connection that is gone the kernel does not say the other end.
   const { localPort, remotePort } = socket;
+  if (remotePort === undefined) return () => undefined;
   return () => {
     const [local, remote] = [localPort, remotePort].map(
-      (port) => `:${(port ?? 0).toString(16).toUpperCase().padStart(4, '0')}`,
+      (port = 0) => `:${port.toString(16).toUpperCase().padStart(4, '0')}`,
     ) as [string, string];
     for (const line of readFileSync('/proc/self/net/tcp', 'utf8').split('\n')) {
       const [, from = '', to = '', state] = line.trim().split(/\s+/);

@@ -15,6 +15,8 @@ import type { Area } from '../run.js';
 import type { World } from '../world.js';
 
 const CLIENTS = 16;
+/** Of all workers of a process, 64 each. */
+const POOLED_PIPES = 9 * 64;
 
 /** A proxy, and the streams that it has had since the last check. */
 interface Proxy {
@@ -222,7 +224,7 @@ export class ProxyArea implements Area {
       await child.call('collect');
       now = measure(child.pid);
       if (now === undefined) return;
-      problem = held.base === undefined ? undefined : excess(held.base, now);
+      problem = held.base === undefined ? undefined : excess(held.base, now, POOLED_PIPES);
       const counts = Object.values(await child.call<Record<string, RelayStatistics>>('stats'));
       const connections = counts.reduce((sum, one) => sum + one.connections, 0);
       if (problem === undefined && connections > 0) problem = `${connections} connections`;

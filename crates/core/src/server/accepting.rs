@@ -176,9 +176,10 @@ impl Worker {
         let idle = self.connections.iter().filter_map(|(token, connection)| Some((connection.idle_since()?, token)));
         let mut idle: Vec<_> = idle.collect();
         idle.sort_unstable();
+        let now = self.cx.now;
         let mut count = 0;
         for (_, token) in idle.into_iter().take(MAX_SHED_CANDIDATES) {
-            if self.connections.get_mut(token).is_some_and(|connection| connection.can_be_shed()) {
+            if self.connections.get_mut(token).is_some_and(|connection| connection.can_be_shed(now)) {
                 self.close(token);
                 count += 1;
             }

@@ -6,7 +6,7 @@
 //! whole must not end like one that is: it ends in a reset.
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, setsockopt, shutdown, sockopt};
@@ -149,9 +149,11 @@ impl Connection {
         self.close_idle(cx)
     }
 
-    /// Whether closing it at once loses nothing: the client has all that was sent, and has sent nothing since.
-    pub fn can_be_shed(&self) -> bool {
-        self.unacknowledged() == 0 && matches!(self.peek(), Ok(0) | Err(Errno::EAGAIN))
+    /// Whether closing it at once loses nothing: the client has all that was sent, has sent nothing since, and its first request is
+    /// not on its way.
+    pub fn can_be_shed(&self, now: Instant) -> bool {
+        let is_new = self.requests == 0 && now.duration_since(self.idle_since) < FIRST_REQUEST;
+        !is_new && self.unacknowledged() == 0 && matches!(self.peek(), Ok(0) | Err(Errno::EAGAIN))
     }
 
     /// Makes close(2) send a reset and discard what is in the send buffer; see `SO_LINGER` in socket(7).
@@ -161,7 +163,8 @@ impl Connection {
 
     /// Closes it in whatever state: a response that is not whole ends in a reset, a whole one survives.
     pub fn close_now(&mut self, token: Token, cx: &mut Context) -> Next {
-        if matches!(self.state, State::Sending(_) | State::Leaving(_)) || self.requests == 0 || self.can_be_shed() {
+        if matches!(self.state, State::Sending(_) | State::Leaving(_)) || self.requests == 0 || self.can_be_shed(cx.now)
+        {
             return Next::Close;
         }
         if self.is_lingering() {
