@@ -20,8 +20,11 @@ export declare function adviseMapped(token: number, advice: 'sequential' | 'rand
  */
 export declare function allocPages(bytes: number): ArrayBuffer
 
-/** Says where the connection goes to that was asked about; absent: nowhere. */
-export declare function answerQuestion(token: number, question: RelayQuestion, target?: AddressSettings | undefined | null): void
+/**
+ * Says where the connection goes to that was asked about: the first of these addresses that can be connected to; absent:
+ * nowhere.
+ */
+export declare function answerQuestion(token: number, question: RelayQuestion, target?: TargetSettings | undefined | null): void
 
 /** Measures a case: the event of `request` has `sample`. Releasing the token ends it. */
 export declare function bench(request: number, asked: BenchCase): number
@@ -279,6 +282,7 @@ export interface JoinerSettings {
   method: 'auto' | 'splice' | 'read-write'
   pipeSize: number
   idleTimeout: number
+  keepAlive: number
 }
 
 /** What became of a join. */
@@ -607,6 +611,7 @@ export interface RelayCounters {
   bytesDown: number
   mirrored: number
   dropped: number
+  panics: number
 }
 
 /** Where a connection goes to is asked. */
@@ -625,16 +630,19 @@ export interface RelayQuestion {
 export interface RelaySettings {
   listen: AddressSettings
   /** Absent: clients get back what they send. Empty: it is asked for each connection. */
-  targets?: Array<AddressSettings>
+  targets?: Array<TargetSettings>
   mirrors: Array<MirrorSettings>
   balance: 'round-robin' | 'least-connections'
   workers: number
   backlog: number
+  /** Of the file of a Unix socket. */
+  socketMode?: number
   method: 'auto' | 'splice' | 'read-write'
   pipeSize: number
   connections: number
   connectTimeout: number
   idleTimeout: number
+  keepAlive: number
   retries: number
   downTime: number
   proxyProtocol?: 'v1' | 'v2'
@@ -809,6 +817,9 @@ export declare function setHead(token: number, head: string): void
 /** Bounds the connections of door and application together; infinite: no bound. */
 export declare function setMaxConnections(token: number, most: number): void
 
+/** The name of the target with this number has other addresses now. */
+export declare function setTargetAddresses(token: number, target: number, settings: TargetSettings): void
+
 /** Where to receive into: a path, or a descriptor. Checked by the caller. */
 export interface SinkOptions {
   path?: string
@@ -918,6 +929,11 @@ export declare function takeLog(token: number): Array<DoorLogEntry>
 
 /** Takes what the relay asks. Each question is to be answered. */
 export declare function takeQuestions(token: number): Array<RelayQuestion>
+
+/** A target: the addresses of its name, of which the first that can be connected to is used. */
+export interface TargetSettings {
+  addresses: Array<AddressSettings>
+}
 
 /** One `tee(2)`; `null`: `EAGAIN`. */
 export declare function tee(from: number, to: number, length: number): number | null

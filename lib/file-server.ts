@@ -4,6 +4,7 @@ import { isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 
+import { checkPath } from './address.js';
 import { ask, engine } from './engine.js';
 import { failure, invalid } from './errors.js';
 import { cacheOption, type FileCache } from './file-cache.js';
@@ -229,10 +230,8 @@ function readOptions(options: FileServerOptions, cache: FileCache | undefined): 
   };
   if (options.cors === true) settings.headers.push('access-control-allow-origin', '*');
   if (options.path !== undefined) {
-    if (typeof options.path !== 'string' || options.path === '' || options.path.includes('\0')) {
-      throw invalid('path', options.path, 'the path of a socket, without NUL bytes');
-    }
-    settings.path = options.path;
+    if (typeof options.path !== 'string') throw invalid('path', options.path, 'the path of a socket');
+    settings.path = checkPath('path', options.path);
   }
   if (options.socketMode !== undefined) {
     checkInteger('socketMode', options.socketMode, 0, 0o777);

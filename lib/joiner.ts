@@ -22,6 +22,12 @@ export interface JoinOptions {
   pipeSize?: number | undefined;
   /** Milliseconds without a byte until it fails with `ERR_ZEROSEND_TIMEOUT`. Default 0: no bound. */
   idleTimeout?: number | undefined;
+  /**
+   * Milliseconds without a segment from a TCP peer, after which it is probed, rounded up to seconds; without an answer for the
+   * same time again it fails with `ETIMEDOUT`. A socket that has `SO_KEEPALIVE` already keeps its own times. Default 60,000; 0:
+   * not probed.
+   */
+  keepAlive?: number | undefined;
   /** Cancels at once, with `ABORT_ERR`; sockets are reset. */
   signal?: AbortSignal | undefined;
 }
@@ -35,12 +41,13 @@ const joiners = new Map<string, Joiner>();
 
 /** Checks options. */
 export function readJoinOptions(options: JoinOptions): JoinerSettings {
-  const { method = 'auto', pipeSize = 262_144, idleTimeout = 0, signal } = options;
+  const { method = 'auto', pipeSize = 262_144, idleTimeout = 0, keepAlive = 60_000, signal } = options;
   oneOf('method', method, ['auto', 'splice', 'read-write']);
   checkInteger('pipeSize', pipeSize, 4096, 2 ** 30);
   checkInteger('idleTimeout', idleTimeout, 0, 2 ** 31);
+  checkInteger('keepAlive', keepAlive, 0, 2 ** 31);
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid('signal', signal, 'an AbortSignal');
-  return { method, pipeSize, idleTimeout };
+  return { method, pipeSize, idleTimeout, keepAlive };
 }
 
 /**

@@ -1,7 +1,7 @@
 /** `createProxy` and `createEchoServer`: bytes from socket to socket on native threads; JavaScript starts and watches. */
 import { availableParallelism } from 'node:os';
 
-import { type BoundAddress, readAddress, resolveAddress, type SocketAddress } from './address.js';
+import { type BoundAddress, hasName, readAddress, resolveAddress, resolveAll, type SocketAddress } from './address.js';
 import { ask, engine } from './engine.js';
 import { failure, invalid, type ZerosendError } from './errors.js';
 import type { AddressSettings, MirrorSettings, RelayQuestion, RelaySettings } from './native.js';
@@ -10,7 +10,10 @@ import { checkName, openAll, open as openFile } from './output.js';
 import { checkInteger } from './server-options.js';
 
 export interface RelayOptions {
-  /** Where to listen. Default 0: a port of 127.0.0.1 that is free. */
+  /**
+   * Where to listen. Default 0: a port of 127.0.0.1 that is free. A Unix socket that is there and that no process listens on is
+   * replaced.
+   */
   listen?: SocketAddress | undefined;
   /**
    * How bytes go: through a pipe of the kernel (`'splice'`), or through a buffer in user space (`'read-write'`). Default `'auto'`:
@@ -23,10 +26,23 @@ export interface RelayOptions {
   workers?: number | undefined;
   /** Connections that wait to be accepted, listen(2). Default 4,096. */
   backlog?: number | undefined;
+  /**
+   * Permissions of the file of a Unix socket that is listened on, such as `0o660`: clients need the right to write. Default:
+   * what the umask leaves, 0o755 as a rule.
+   */
+  socketMode?: number | undefined;
   /** Connections at once; more are closed. Default 65,536. */
   maxConnections?: number | undefined;
-  /** Milliseconds without a byte in either direction: closed. Default 0: no bound. */
+  /**
+   * Milliseconds in which no byte comes from either side and none that was sent is taken: both sides are reset. Default 0: no
+   * bound.
+   */
   idleTimeout?: number | undefined;
+  /**
+   * Milliseconds without a segment from a TCP peer, after which it is probed (`SO_KEEPALIVE`), rounded up to seconds. A peer
+   * that does not answer for the same time again is gone: its connection fails with `ETIMEDOUT`. Default 60,000; 0: not probed.
+   */
+  keepAlive?: number | undefined;
 }
 
 /** Who wants to go somewhere. Addresses are missing for clients that came by a Unix socket. */
@@ -78,13 +94,19 @@ export type ProxyMirror = (
 export interface ProxyOptions extends RelayOptions {
   /**
    * Where connections go to: one address, several to choose from, or a function that is asked for each connection, and
-   * again when its address does not answer. Its answer has `connectTimeout` to come.
+   * again when its address does not answer. Its answer has `connectTimeout` to come. All addresses of a name are tried in
+   * turn, IPv4 and IPv6, within `connectTimeout`.
    */
   target: SocketAddress | readonly SocketAddress[] | ProxyTarget;
   /** Told when `target` throws or answers with no address; the client is reset. Default: a warning of the process. */
   onError?: ((error: Error, client: ProxyClient) => void) | undefined;
   /** Who else gets the bytes, 14 at most. Default: nobody. */
   mirror?: readonly ProxyMirror[] | undefined;
+  /**
+   * Milliseconds after which names of targets are looked up again. Default 30,000; 0: only at the start. When that fails, the
+   * addresses stay as they are.
+   */
+  resolveInterval?: number | undefined;
   /** How one of several targets is chosen. Those that did not answer come last for `downTime`. Default `'round-robin'`. */
   balance?: 'round-robin' | 'least-connections' | undefined;
   /** Milliseconds for a connection to a target. Default 5,000. */
@@ -128,6 +150,8 @@ export interface RelayStatistics {
   mirrored: number;
   /** Bytes that mirrors missed. */
   dropped: number;
+  /** Connections ended by an error in this library. */
+  panics: number;
 }
 
 /** A proxy or an echo server that listens. It keeps the process alive until it is closed. */
@@ -164,8 +188,11 @@ export async function createProxy(options: ProxyOptions): Promise<Relay> {
   }
   const list = (Array.isArray(target) ? target : [target]) as readonly SocketAddress[];
   if (list.length === 0) throw invalid('target', target, 'at least one address');
-  const targets = await Promise.all(list.map((one) => resolveTarget('target', one)));
-  return open({ ...settings, targets }, options.listen, wanted);
+  const targets = await Promise.all(list.map(async (one) => ({ addresses: await resolveTarget('target', one) })));
+  const { resolveInterval = 30_000 } = options;
+  checkInteger('resolveInterval', resolveInterval, 0, 2 ** 31 - 1);
+  const names = new Names(list, resolveInterval);
+  return open({ ...settings, targets }, options.listen, wanted, undefined, names);
 }
 
 /** Gives back to each client what it sends: the smallest relay. Rejects as {@link createProxy} does. */
@@ -182,11 +209,47 @@ interface Wanted extends Omit<MirrorSettings, 'file'> {
 
 const MOST_MIRRORS = 14;
 
-/** An address that can be connected to, its name looked up. */
-function resolveTarget(name: string, address: SocketAddress): Promise<AddressSettings> {
+/** The addresses of a target, its name looked up. */
+async function resolveTarget(name: string, address: SocketAddress): Promise<AddressSettings[]> {
   const { path, port } = readAddress(name, address);
   if (path === undefined && port === 0) throw invalid(name, address, 'an address with a port from 1 up');
-  return resolveAddress(name, address);
+  return resolveAll(name, address);
+}
+
+/** The address of a mirror, its name looked up. */
+async function resolveMirror(name: string, address: SocketAddress): Promise<AddressSettings> {
+  return (await resolveTarget(name, address))[0] as AddressSettings;
+}
+
+/** Looks up the names of targets again and again. */
+class Names {
+  readonly #targets: readonly SocketAddress[];
+  readonly #interval: number;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(targets: readonly SocketAddress[], interval: number) {
+    this.#targets = targets;
+    this.#interval = interval;
+  }
+
+  start(token: number): void {
+    const named = [...this.#targets.entries()].filter(([, target]) => hasName(readAddress('target', target)));
+    if (this.#interval === 0 || named.length === 0) return;
+    const resolve = async () => {
+      for (const [at, target] of named) {
+        const addresses = await resolveTarget('target', target).catch(() => undefined);
+        if (this.#timer === undefined) return;
+        if (addresses !== undefined) engine().setTargetAddresses(token, at, { addresses });
+      }
+      this.#timer?.refresh();
+    };
+    this.#timer = setTimeout(() => void resolve(), this.#interval).unref();
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
 }
 
 async function readMirror(name: string, mirror: ProxyMirror): Promise<Wanted> {
@@ -195,7 +258,7 @@ async function readMirror(name: string, mirror: ProxyMirror): Promise<Wanted> {
   oneOf(`${name}.direction`, direction, ['up', 'down']);
   oneOf(`${name}.policy`, policy, ['block', 'drop']);
   if ((file === undefined) === (connect === undefined)) throw invalid(name, mirror, '{ file } or { connect }');
-  if (connect !== undefined) return { direction, policy, connect: await resolveTarget(`${name}.connect`, connect) };
+  if (connect !== undefined) return { direction, policy, connect: await resolveMirror(`${name}.connect`, connect) };
   checkName(`${name}.file`, file);
   checkInteger(`${name}.mode`, mode, 0, 0o777);
   return { direction, policy, file: { name: file as string, mode } };
@@ -217,15 +280,15 @@ class Asked {
 
   async #answer(token: number, question: RelayQuestion): Promise<void> {
     const { worker, link, ...client } = question;
-    let address: AddressSettings | undefined;
+    let addresses: AddressSettings[] | undefined;
     try {
       const target = await this.#target(client);
-      if (target !== undefined) address = await resolveTarget('the answer of target', target);
+      if (target !== undefined) addresses = await resolveTarget('the answer of target', target);
     } catch (error) {
       this.#onError(error as Error, client);
     }
     try {
-      engine().answerQuestion(token, question, address);
+      engine().answerQuestion(token, question, addresses && { addresses });
     } catch (error) {
       // Closed meanwhile: the client is told by that.
       if ((error as ZerosendError).code !== 'ERR_ZEROSEND_CLOSED') throw error;
@@ -234,9 +297,9 @@ class Asked {
 }
 
 function readOptions(options: Partial<ProxyOptions>): Omit<Settings, 'targets'> {
-  const { method = 'auto', balance = 'round-robin', proxyProtocol } = options;
+  const { method = 'auto', balance = 'round-robin', proxyProtocol, socketMode } = options;
   const { pipeSize = 262_144, workers = availableParallelism(), backlog = 4096, maxConnections = 65_536 } = options;
-  const { idleTimeout = 0, connectTimeout = 5000, retries = 2, downTime = 5000 } = options;
+  const { idleTimeout = 0, keepAlive = 60_000, connectTimeout = 5000, retries = 2, downTime = 5000 } = options;
   oneOf('method', method, ['auto', 'splice', 'read-write']);
   oneOf('balance', balance, ['round-robin', 'least-connections']);
   if (proxyProtocol !== undefined) oneOf('proxyProtocol', proxyProtocol, ['v1', 'v2']);
@@ -245,7 +308,7 @@ function readOptions(options: Partial<ProxyOptions>): Omit<Settings, 'targets'> 
   checkInteger('backlog', backlog, 1, 65_535);
   checkInteger('maxConnections', maxConnections, 1, 2 ** 24);
   checkInteger('retries', retries, 0, 1000);
-  const times = { idleTimeout, connectTimeout, downTime };
+  const times = { idleTimeout, keepAlive, connectTimeout, downTime };
   for (const [name, value] of Object.entries(times)) checkInteger(name, value, 0, 2 ** 31);
   const settings: Omit<Settings, 'targets'> = {
     method,
@@ -258,6 +321,13 @@ function readOptions(options: Partial<ProxyOptions>): Omit<Settings, 'targets'> 
     ...times,
   };
   if (proxyProtocol !== undefined) settings.proxyProtocol = proxyProtocol;
+  if (socketMode !== undefined) {
+    checkInteger('socketMode', socketMode, 0, 0o777);
+    if (readAddress('listen', options.listen ?? 0).path === undefined) {
+      throw invalid('socketMode', socketMode, 'absent unless listen is a Unix socket, whose file has the mode');
+    }
+    settings.socketMode = socketMode;
+  }
   return settings;
 }
 
@@ -266,6 +336,7 @@ async function open(
   listen: SocketAddress = 0,
   wanted: readonly Wanted[] = [],
   asked?: Asked,
+  names?: Names,
 ): Promise<Relay> {
   const place = await resolveAddress('listen', listen);
   const files = await openAll(
@@ -295,6 +366,7 @@ async function open(
     throw new Error('unreachable');
   }
   const bound = address;
+  names?.start(token);
   return {
     address: bound,
     stats: () => last ?? engine().relayCounters(token),
@@ -305,6 +377,7 @@ async function open(
     async close({ drain = 10_000 } = {}) {
       if (typeof drain !== 'number' || !(drain >= 0)) throw invalid('drain', drain, 'milliseconds from 0 up');
       if (last !== undefined) return;
+      names?.stop();
       engine().closeRelay(token, Math.min(drain, 2 ** 31));
       await ended;
       last ??= engine().relayCounters(token);

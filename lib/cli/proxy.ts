@@ -7,10 +7,13 @@ import { integer, parse, permissions, UsageError, word } from './usage.js';
 const HELP = `usage: zerosend proxy --listen <address> --to <address>[,<address>...] [options]
 
   -l, --listen <address>      where to listen: port, host:port or unix:/path
+      --socket-mode <octal>   permissions of a Unix socket's file (default: by the umask)
   -t, --to <address,...>      where connections go to; of several, each in turn
       --balance <how>         round-robin or least-connections (default round-robin)
       --connect-timeout <ms>  for a connection to a target (default 5000)
       --idle-timeout <ms>     without a byte in either direction (default 0: none)
+      --keep-alive <ms>       silence after which a peer is probed (default 60000, 0: never)
+      --resolve-interval <ms> names of targets are looked up again (default 30000, 0: never)
       --retries <n>           further targets to try (default 2)
       --proxy-protocol <v>    v1 or v2: tell targets the client's address first
       --mirror <where>        a copy of what clients send: a file or FIFO, a name with {n}, {time},
@@ -38,9 +41,12 @@ export async function proxy(args: string[]): Promise<void> {
     options: {
       listen: { type: 'string', short: 'l' },
       to: { type: 'string', short: 't' },
+      'socket-mode': { type: 'string' },
       balance: { type: 'string' },
       'connect-timeout': { type: 'string' },
       'idle-timeout': { type: 'string' },
+      'keep-alive': { type: 'string' },
+      'resolve-interval': { type: 'string' },
       retries: { type: 'string' },
       'proxy-protocol': { type: 'string' },
       mirror: { type: 'string', multiple: true },
@@ -68,9 +74,12 @@ export async function proxy(args: string[]): Promise<void> {
   const options: ProxyOptions = {
     listen: address('--listen', values.listen),
     target: values.to.split(',').map((one) => address('--to', one)),
+    socketMode: permissions('--socket-mode', values['socket-mode']),
     balance: word('--balance', values.balance, ['round-robin', 'least-connections']),
     connectTimeout: integer('--connect-timeout', values['connect-timeout'], 0, most),
     idleTimeout: integer('--idle-timeout', values['idle-timeout'], 0, most),
+    keepAlive: integer('--keep-alive', values['keep-alive'], 0, most),
+    resolveInterval: integer('--resolve-interval', values['resolve-interval'], 0, most - 1),
     retries: integer('--retries', values.retries, 0, 1000),
     proxyProtocol: word('--proxy-protocol', values['proxy-protocol'], ['v1', 'v2']),
     mirror,
@@ -80,13 +89,14 @@ export async function proxy(args: string[]): Promise<void> {
   };
   const relay = await createProxy(options);
   if (mirror.some((one) => 'file' in one)) onHangUp(() => relay.reopen());
-  console.log(`listening on ${show(relay)}, to ${values.to}`);
   let asked = 0;
   const stop = () => {
     asked += 1;
     void relay.close({ drain: asked > 1 ? 0 : 10_000 });
   };
   process.on('SIGINT', stop).on('SIGTERM', stop);
+  // Afterwards, so that whoever waits for this line can signal the process.
+  console.log(`listening on ${show(relay)}, to ${values.to}`);
 }
 
 function address(flag: string, text: string): string {
@@ -99,6 +109,6 @@ function address(flag: string, text: string): string {
 }
 
 function show({ address: bound }: Relay): string {
-  if ('path' in bound) return `unix:${bound.path}`;
+  if ('path' in bound) return `unix:${bound.path.replace(/^\0/, '@')}`;
   return bound.host.includes(':') ? `[${bound.host}]:${bound.port}` : `${bound.host}:${bound.port}`;
 }

@@ -25,6 +25,7 @@ pub struct JoinerSettings {
     pub method: String,
     pub pipe_size: u32,
     pub idle_timeout: f64,
+    pub keep_alive: f64,
 }
 
 /// What is to be joined: tokens of `holdTarget`, `openSink` and `openOutput`, which are used up.
@@ -52,6 +53,7 @@ pub fn open_joiner(env: &Env, request: f64, settings: JoinerSettings) -> napi::R
         options.method = one_of("method", &settings.method, METHODS)?;
         options.pipe_size = settings.pipe_size as usize;
         options.idle_timeout = milliseconds(settings.idle_timeout);
+        options.keep_alive = milliseconds(settings.keep_alive);
         let joiner = Relay::start(options)?;
         let ended = Request::new(&engine.events, request);
         joiner.when_ended(move || ended.answer(Ok(Answer::Ended)));

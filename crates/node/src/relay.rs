@@ -26,6 +26,12 @@ pub struct AddressSettings {
     pub path: Option<String>,
 }
 
+/// A target: the addresses of its name, of which the first that can be connected to is used.
+#[napi(object)]
+pub struct TargetSettings {
+    pub addresses: Vec<AddressSettings>,
+}
+
 /// Who else gets the bytes of a direction: files, or a server.
 #[napi(object)]
 pub struct MirrorSettings {
@@ -43,18 +49,21 @@ pub struct MirrorSettings {
 pub struct RelaySettings {
     pub listen: AddressSettings,
     /// Absent: clients get back what they send. Empty: it is asked for each connection.
-    pub targets: Option<Vec<AddressSettings>>,
+    pub targets: Option<Vec<TargetSettings>>,
     pub mirrors: Vec<MirrorSettings>,
     #[napi(ts_type = "'round-robin' | 'least-connections'")]
     pub balance: String,
     pub workers: u32,
     pub backlog: i32,
+    /// Of the file of a Unix socket.
+    pub socket_mode: Option<u32>,
     #[napi(ts_type = "'auto' | 'splice' | 'read-write'")]
     pub method: String,
     pub pipe_size: u32,
     pub connections: u32,
     pub connect_timeout: f64,
     pub idle_timeout: f64,
+    pub keep_alive: f64,
     pub retries: u32,
     pub down_time: f64,
     #[napi(ts_type = "'v1' | 'v2'")]
@@ -80,6 +89,7 @@ pub struct RelayCounters {
     pub bytes_down: f64,
     pub mirrored: f64,
     pub dropped: f64,
+    pub panics: f64,
 }
 
 /// Where a connection goes to is asked.
@@ -169,18 +179,28 @@ pub fn take_questions(env: &Env, token: f64) -> napi::Result<Vec<RelayQuestion>>
     })
 }
 
-/// Says where the connection goes to that was asked about; absent: nowhere.
+/// Says where the connection goes to that was asked about: the first of these addresses that can be connected to; absent:
+/// nowhere.
 #[napi]
 pub fn answer_question(
     env: &Env,
     token: f64,
     question: RelayQuestion,
-    target: Option<AddressSettings>,
+    target: Option<TargetSettings>,
 ) -> napi::Result<()> {
     with(env, |engine| {
         let id = QuestionId::of_numbers((question.worker as usize, question.link as u64, question.attempt));
-        let target = target.map(address).transpose()?;
-        engine.relay(token)?.relay.answer(id, target);
+        let addresses = target.map_or_else(|| Ok(Vec::new()), addresses)?;
+        engine.relay(token)?.relay.answer(id, addresses);
+        Ok(())
+    })
+}
+
+/// The name of the target with this number has other addresses now.
+#[napi]
+pub fn set_target_addresses(env: &Env, token: f64, target: u32, settings: TargetSettings) -> napi::Result<()> {
+    with(env, |engine| {
+        engine.relay(token)?.relay.set_addresses(target as usize, addresses(settings)?);
         Ok(())
     })
 }
@@ -212,18 +232,20 @@ fn options(
         None => Destination::Echo,
         Some(targets) if targets.is_empty() => Destination::Asked(Arc::new(ask)),
         Some(targets) => {
-            let targets = targets.into_iter().map(address).collect::<Result<_>>()?;
+            let targets = targets.into_iter().map(addresses).collect::<Result<_>>()?;
             Destination::Targets(targets, one_of("balance", &settings.balance, BALANCES)?)
         }
     };
     let mut options = RelayOptions::new(address(settings.listen)?, destination);
     options.workers = settings.workers as usize;
     options.backlog = settings.backlog;
+    options.socket_mode = settings.socket_mode;
     options.method = one_of("method", &settings.method, METHODS)?;
     options.pipe_size = settings.pipe_size as usize;
     options.connections = settings.connections as usize;
     options.connect_timeout = milliseconds(settings.connect_timeout);
     options.idle_timeout = milliseconds(settings.idle_timeout);
+    options.keep_alive = milliseconds(settings.keep_alive);
     options.retries = settings.retries;
     options.down_time = milliseconds(settings.down_time);
     options.proxy_protocol =
@@ -245,10 +267,16 @@ fn mirror(engine: &mut Engine, settings: MirrorSettings) -> Result<Mirror> {
 }
 
 fn address(settings: AddressSettings) -> Result<Address> {
-    match settings.path {
-        Some(path) => Ok(Address::Unix(path.into())),
-        None => tcp_address(settings.host.as_deref().unwrap_or_default(), settings.port),
-    }
+    let address = match settings.path {
+        Some(path) => Address::Unix(path.into()),
+        None => tcp_address(settings.host.as_deref().unwrap_or_default(), settings.port)?,
+    };
+    address.check()?;
+    Ok(address)
+}
+
+fn addresses(settings: TargetSettings) -> Result<Vec<Address>> {
+    settings.addresses.into_iter().map(address).collect()
 }
 
 const BALANCES: &[(&str, Balance)] =
@@ -278,6 +306,7 @@ impl From<RelaySnapshot> for RelayCounters {
             bytes_down: counts.bytes_down as f64,
             mirrored: counts.mirrored as f64,
             dropped: counts.dropped as f64,
+            panics: counts.panics as f64,
         }
     }
 }

@@ -19,8 +19,8 @@ pub fn introduction(protocol: ProxyProtocol, addresses: Option<(SocketAddr, Sock
         },
         ProxyProtocol::V2 => {
             let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
-            // Version 2, PROXY.
-            header.push(0x21);
+            // Version 2; PROXY with addresses, LOCAL without. HAProxy accepts PROXY with none only from v1.
+            header.push(if addresses.is_some() { 0x21 } else { 0x20 });
             let mut rest = Vec::new();
             let family = match addresses {
                 Some((SocketAddr::V4(client), SocketAddr::V4(own))) => {
@@ -69,6 +69,6 @@ mod tests {
         assert_eq!(&v2[..12], b"\r\n\r\n\0\r\nQUIT\n");
         assert_eq!(&v2[12..], [0x21, 0x11, 0, 12, 10, 0, 0, 1, 10, 0, 0, 2, 1, 2, 0, 80]);
         assert_eq!(introduction(ProxyProtocol::V2, pair("[::1]:1", "[::1]:2")).len(), 16 + 36);
-        assert_eq!(&introduction(ProxyProtocol::V2, None)[12..], [0x21, 0, 0, 0]);
+        assert_eq!(&introduction(ProxyProtocol::V2, None)[12..], [0x20, 0, 0, 0]);
     }
 }

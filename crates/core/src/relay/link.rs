@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
+use super::accepting::Reserve;
+use super::connecting::Connecting;
 use super::flow::{Flow, Means, Over, Progress};
 use super::introduction::introduction;
 use super::join::{Ended, LinkReport, Outcome, Party};
@@ -15,12 +17,8 @@ use super::tap::Tap;
 
 /// How far a link has come.
 pub(super) enum State {
-    /// The target has not answered yet, or nobody has said which it is. Those in `tried` did not answer.
-    Connecting {
-        since: Instant,
-        tried: Vec<usize>,
-        attempts: u32,
-    },
+    /// There is no target yet.
+    Connecting(Connecting),
     Joined,
     /// It is over because of a failure. Its sides are reset when their peers have acknowledged what was sent to them, for
     /// a reset discards the rest.
@@ -76,6 +74,8 @@ pub(super) struct Link {
     /// The target's side; absent when the client gets back what it sends, or while there is none.
     pub target: Option<Side>,
     pub target_index: Option<usize>,
+    /// Descriptors for the target, until it is connected to.
+    pub reserve: Option<Reserve>,
     pub state: State,
     /// To the target, and from it.
     pub flows: [Flow; 2],
@@ -100,12 +100,13 @@ pub(super) struct Link {
 impl Link {
     /// Of a connection that was accepted.
     pub fn accepted(client: Side, peer: Option<SocketAddr>, echo: bool, now: Instant) -> Self {
-        let state = if echo { State::Joined } else { State::Connecting { since: now, tried: Vec::new(), attempts: 0 } };
+        let state = if echo { State::Joined } else { State::Connecting(Connecting::new(now)) };
         Self {
             client,
             peer,
             target: None,
             target_index: None,
+            reserve: None,
             state,
             flows: [Flow::default(), if echo { Flow::absent() } else { Flow::default() }],
             echo,
@@ -152,7 +153,7 @@ impl Link {
             (End::Tap(at), _) => return self.taps_mut().nth(at).map_or((), |tap| tap.note(events)),
         };
         let is_read = match self.state {
-            State::Connecting { .. } => true,
+            State::Connecting(_) => true,
             State::Joined => incoming.over.is_none(),
             State::Closing(_) => false,
         };
@@ -260,7 +261,8 @@ impl Link {
 
     /// Bytes that a reset now would take from the peers.
     pub fn at_risk(&self) -> u64 {
-        let sides = self.target.iter().chain(self.taps().filter_map(Tap::own_side));
+        let taps = self.taps().filter(|tap| tap.report.failure.is_none()).filter_map(Tap::side);
+        let sides = self.target.iter().chain(taps);
         self.client.at_risk() + sides.map(Side::at_risk).sum::<u64>()
     }
 

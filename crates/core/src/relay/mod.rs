@@ -5,6 +5,8 @@
 //! | [`options`] | what a relay is told |
 //! | [`join`] | joining what is open already, and what becomes of links |
 //! | `worker` | a thread with its epoll, timers and links |
+//! | `accepting` | how a worker comes by its connections |
+//! | `connecting` | the way of a link to its target |
 //! | `link` | a client and its target: connecting, half-closes, failures |
 //! | `side` | one end of a link |
 //! | `flow` | one direction: socket, pipe, socket |
@@ -17,6 +19,8 @@
 //! | `tuning` | options of sockets |
 //! | `introduction` | the PROXY protocol |
 
+mod accepting;
+mod connecting;
 mod flow;
 mod introduction;
 pub mod join;
@@ -57,7 +61,7 @@ use crate::reactor::NonBlocking;
 use crate::reactor::ending::Ending;
 use crate::reactor::mailbox::Mailbox;
 use crate::server::Address;
-use crate::server::listener::{self, Listen};
+use crate::server::listener::{self, Listen, Listener};
 use worker::{Message, Shared, Worker};
 
 /// A relay that runs. Dropping it closes it at once.
@@ -65,6 +69,8 @@ pub struct Relay {
     address: Option<Address>,
     shared: Arc<Shared>,
     mailboxes: Vec<Arc<Mailbox<Message>>>,
+    /// The first worker accepts for all.
+    one_accepts: bool,
     joins: AtomicU64,
     ending: Ending,
 }
@@ -76,7 +82,12 @@ impl Relay {
         let workers = options.workers;
         let (listeners, address) = match &options.address {
             Some(address) => {
-                let listen = Listen { count: workers, backlog: options.backlog, reuse_port: false, socket_mode: None };
+                let listen = Listen {
+                    count: workers,
+                    backlog: options.backlog,
+                    reuse_port: false,
+                    socket_mode: options.socket_mode,
+                };
                 let (listeners, address) = listener::open(address, &listen)?;
                 for listener in &listeners {
                     tuning::prepare(listener, options.keep_alive);
@@ -85,23 +96,29 @@ impl Relay {
             }
             None => ((0..workers).map(|_| None).collect::<Vec<_>>(), None),
         };
+        let one_accepts = listeners.len() > 1 && listeners.iter().flatten().any(Listener::is_shared);
         let shared = Arc::new(Shared::new(options));
-        let mut relay = Self {
-            address,
-            shared: shared.clone(),
-            mailboxes: Vec::new(),
-            joins: AtomicU64::new(0),
-            ending: Ending::default(),
-        };
+        let mut mailboxes = Vec::new();
+        for _ in &listeners {
+            mailboxes.push(Arc::new(Mailbox::new().map_err(|errno| Error::system("eventfd", errno))?));
+        }
+        let _ = shared.mailboxes.set(mailboxes.clone());
+        let mut started = Vec::new();
         for (number, listener) in listeners.into_iter().enumerate() {
-            let mailbox = Arc::new(Mailbox::new().map_err(|errno| Error::system("eventfd", errno))?);
-            let worker = Worker::new(number, shared.clone(), listener, mailbox.clone())?;
-            relay.mailboxes.push(mailbox);
+            // A socket that all have is watched by the first, which deals its connections out.
+            let listener = listener.filter(|_| !one_accepts || number == 0);
+            let peers = if one_accepts && number == 0 { mailboxes[1..].to_vec() } else { Vec::new() };
+            started.push(Worker::new(number, shared.clone(), listener, mailboxes[number].clone(), peers)?);
+        }
+        let joins = AtomicU64::new(0);
+        let relay = Self { address, shared, mailboxes, one_accepts, joins, ending: Ending::default() };
+        for worker in started {
             let running = relay.ending.enter();
             crate::thread::spawn("zerosend-relay", move || {
                 let _running = running;
                 worker.run();
             })
+            // The relay is dropped, and with it those workers that run already.
             .map_err(|error| Error::system("clone", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN))))?;
         }
         Ok(relay)
@@ -138,11 +155,18 @@ impl Relay {
         &self.mailboxes[(name % self.mailboxes.len() as u64) as usize]
     }
 
-    /// Where the connection that was asked about goes to; `None`: nowhere, it is reset. An answer that comes too late is
-    /// ignored.
-    pub fn answer(&self, id: QuestionId, address: Option<Address>) {
+    /// Where the connection that was asked about goes to: the first of these addresses that can be connected to. Without any
+    /// it is reset. An answer that comes too late is ignored.
+    pub fn answer(&self, id: QuestionId, addresses: impl IntoIterator<Item = Address>) {
         if let Some(mailbox) = self.mailboxes.get(id.worker) {
-            mailbox.send(Message::Answer(id, address));
+            mailbox.send(Message::Answer(id, addresses.into_iter().collect()));
+        }
+    }
+
+    /// The name of a target has other addresses now. An empty list and a number that no target has are ignored.
+    pub fn set_addresses(&self, target: usize, addresses: Vec<Address>) {
+        if let Some(targets) = &self.shared.targets {
+            targets.set_addresses(target, addresses);
         }
     }
 
@@ -183,7 +207,9 @@ impl Relay {
     /// Accepts no more, lets connections end for as long as `drain`, and then cuts them.
     pub fn close(&self, drain: Duration) {
         let end = Instant::now() + drain;
-        for mailbox in &self.mailboxes {
+        // The one that accepts for all passes it on, behind the connections that it has dealt out.
+        let count = if self.one_accepts { 1 } else { self.mailboxes.len() };
+        for mailbox in &self.mailboxes[..count] {
             mailbox.send(Message::Drain(end));
         }
     }

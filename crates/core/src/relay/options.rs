@@ -45,8 +45,8 @@ pub enum ProxyProtocol {
 pub enum Destination {
     /// They get back what they send.
     Echo,
-    /// They are joined with a connection to one of these.
-    Targets(Vec<Address>, Balance),
+    /// They are joined with a connection to one of these targets, at the first of its addresses that can be connected to.
+    Targets(Vec<Vec<Address>>, Balance),
     /// Somebody is asked for each, and says by [`Relay::answer`](super::Relay::answer).
     Asked(Arc<dyn Fn(Question) + Send + Sync>),
     /// None are accepted; see [`Relay::join`](super::Relay::join).
@@ -163,6 +163,8 @@ pub struct RelayOptions {
     pub workers: usize,
     /// Length of the queue of connections not yet accepted, listen(2). Default 4096.
     pub backlog: i32,
+    /// Permissions of the file of a Unix socket that is listened on. Default: what the umask leaves.
+    pub socket_mode: Option<u32>,
     /// How bytes go. Default: auto.
     pub method: RelayMethod,
     /// Bytes of a pipe. Default 256 KiB: less CPU time for each byte than 64 KiB, at the same speed or better.
@@ -205,6 +207,7 @@ impl RelayOptions {
             destination,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             backlog: 4096,
+            socket_mode: None,
             method: RelayMethod::Auto,
             pipe_size: 256 * 1024,
             pipes: 4096,
@@ -231,11 +234,17 @@ impl RelayOptions {
         if self.mirrors.len() > MOST_TAPS {
             return invalid(format!("mirror has {} entries, but may have at most {MOST_TAPS}", self.mirrors.len()));
         }
-        match &self.destination {
-            Destination::Targets(targets, _) if targets.is_empty() => {
-                invalid("target is an empty list; give at least one address".to_owned())
+        if let Destination::Targets(targets, _) = &self.destination {
+            if targets.is_empty() || targets.iter().any(Vec::is_empty) {
+                return invalid("target is an empty list; give at least one address".to_owned());
             }
-            _ => Ok(()),
+            targets.iter().flatten().try_for_each(Address::check)?;
         }
+        for mirror in &self.mirrors {
+            if let MirrorTo::Connection(address) = &mirror.to {
+                address.check()?;
+            }
+        }
+        self.address.as_ref().map_or(Ok(()), Address::check)
     }
 }

@@ -55,6 +55,11 @@ impl PipePool {
         }
     }
 
+    /// Gives up the descriptors of empty pipes.
+    pub fn close_idle(&mut self) {
+        self.idle.clear();
+    }
+
     /// A pipe was closed with bytes in it.
     pub fn lose(&mut self) {
         self.in_use -= 1;

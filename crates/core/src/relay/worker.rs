@@ -4,43 +4,41 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::accepting::{Reserve, Starving};
 use super::flow::{Flow, Means, Over};
 use super::join::{Join, Outcome, Party, Sink};
 use super::link::{Closing, END_BITS, End, Link, State};
-use super::mirror_file::{LinkFile, LinkName, MirrorFiles, Numbers};
-use super::options::{Destination, Direction, Mirror, MirrorTo, Question, QuestionId, RelayOptions};
+use super::mirror_file::{MirrorFiles, Numbers};
+use super::options::{Destination, MirrorTo, QuestionId, RelayOptions};
 use super::piece::{FileOutlet, Receipt, Receipts};
 use super::pipes::PipePool;
 use super::side::Side;
 use super::stats::RelayStats;
 use super::tap::{Outlet, Tap};
-use super::targets::{self, Targets};
+use super::targets::Targets;
 use super::tuning;
 use crate::error::{Error, Result};
-use crate::reactor::NonBlocking;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::registry::{Registry, Token};
 use crate::reactor::timers::Timers;
 use crate::server::Address;
-use crate::server::listener::{self, Listener};
+use crate::server::listener::Listener;
 use crate::sys::SysResult;
 
 /// Tokens that no registry gives out. Others are a link's token, shifted, and which of its ends it is.
 const WAKER: u64 = u64::MAX;
-const LISTENER: u64 = u64::MAX - 1;
+pub(super) const LISTENER: u64 = u64::MAX - 1;
 /// What one read takes at most where bytes go through user space.
 const BUFFER: usize = 256 * 1024;
 /// What one direction may move before others have their turn.
 const BUDGET: u64 = 4 * 1024 * 1024;
-const MOST_ACCEPTS: usize = 64;
-const PAUSE: Duration = Duration::from_millis(50);
 /// How long mirrors that may miss bytes have for the last of them.
 const LINGER: Duration = Duration::from_secs(5);
 /// How long a worker that ends waits for files of mirrors at least.
@@ -61,12 +59,16 @@ const EVENTS: EpollFlags = EpollFlags::EPOLLIN
 pub(super) enum Message {
     /// Accept no more, and end at this moment at the latest.
     Drain(Instant),
+    /// There may be descriptors.
+    Resume,
+    /// A connection that another worker has accepted, and descriptors for what it needs.
+    Accepted(OwnedFd, Option<SocketAddr>, Reserve),
     /// Join these, under this name.
     Join(u64, Box<Join>),
     /// End what was joined under this name.
     Cancel(u64),
-    /// The address that a connection goes to; none: nowhere.
-    Answer(QuestionId, Option<Address>),
+    /// The addresses of the target that a connection goes to; none: nowhere.
+    Answer(QuestionId, Vec<Address>),
     /// A piece of a tap was written to its file, or lost.
     Written { token: Token, index: usize, receipt: Receipt },
 }
@@ -77,8 +79,10 @@ pub(super) struct Shared {
     pub targets: Option<Targets>,
     pub stats: RelayStats,
     pub connections: AtomicUsize,
+    pub starving: Starving,
+    pub mailboxes: OnceLock<Vec<Arc<Mailbox<Message>>>>,
     /// For the names of mirrors.
-    numbers: Arc<Numbers>,
+    pub numbers: Arc<Numbers>,
 }
 
 impl Shared {
@@ -97,43 +101,64 @@ impl Shared {
             Destination::Targets(list, balance) => Some(Targets::new(list, *balance, options.down_time)),
             Destination::Echo | Destination::Asked(_) | Destination::Given => None,
         };
-        Self { options, targets, stats: RelayStats::default(), connections: AtomicUsize::new(0), numbers }
+        Self {
+            options,
+            targets,
+            stats: RelayStats::default(),
+            connections: AtomicUsize::new(0),
+            starving: Starving::default(),
+            mailboxes: OnceLock::new(),
+            numbers,
+        }
     }
 }
 
 pub(super) struct Worker {
-    number: usize,
-    shared: Arc<Shared>,
-    mailbox: Arc<Mailbox<Message>>,
-    epoll: Epoll,
-    listener: Option<Listener>,
-    links: Registry<Link>,
+    pub number: usize,
+    pub shared: Arc<Shared>,
+    pub mailbox: Arc<Mailbox<Message>>,
+    pub epoll: Epoll,
+    pub listener: Option<Listener>,
+    /// The other workers, where this one accepts for all; and whose turn it is.
+    pub peers: Vec<Arc<Mailbox<Message>>>,
+    pub next_peer: usize,
+    /// Connections to accept for the next event of the listener.
+    pub batch: usize,
+    /// Descriptors for the next connection.
+    pub reserve: Option<Reserve>,
+    pub links: Registry<Link>,
     /// Links by the names under which they were joined.
     joined: HashMap<u64, Token>,
     turns: VecDeque<Token>,
     timers: Timers,
-    pipes: PipePool,
-    tap_pipes: PipePool,
+    pub pipes: PipePool,
+    pub tap_pipes: PipePool,
     receipts: Receipts,
     /// Bytes of pieces whose outcome is known.
     settled: u64,
     buffer: Vec<u8>,
-    paused: Option<Instant>,
-    end: Option<Instant>,
+    /// Nothing is accepted before this.
+    pub paused: Option<Instant>,
+    pub end: Option<Instant>,
+    pub draining: bool,
+    /// Connections that may still be accepted while the relay drains.
+    pub backlog_left: usize,
 }
 
 impl Worker {
+    /// `peers`: the other workers, when this one accepts for all.
     pub fn new(
         number: usize,
         shared: Arc<Shared>,
         listener: Option<Listener>,
         mailbox: Arc<Mailbox<Message>>,
+        peers: Vec<Arc<Mailbox<Message>>>,
     ) -> Result<Self> {
-        let failed = |errno| Error::system("epoll_create1", errno);
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
-        epoll.add(mailbox.waker(), EpollEvent::new(EpollFlags::EPOLLIN, WAKER)).map_err(failed)?;
+        let failed = |syscall| move |errno| Error::system(syscall, errno);
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed("epoll_create1"))?;
+        epoll.add(mailbox.waker(), EpollEvent::new(EpollFlags::EPOLLIN, WAKER)).map_err(failed("epoll_ctl"))?;
         if let Some(listener) = &listener {
-            epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(failed)?;
+            epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(failed("epoll_ctl"))?;
         }
         let most = shared.options.pipes.div_ceil(shared.options.workers);
         let pipe_size = shared.options.pipe_size;
@@ -145,6 +170,10 @@ impl Worker {
             mailbox,
             epoll,
             listener,
+            peers,
+            next_peer: 0,
+            batch: 1,
+            reserve: None,
             links: Registry::default(),
             joined: HashMap::new(),
             turns: VecDeque::new(),
@@ -154,6 +183,8 @@ impl Worker {
             buffer: Vec::new(),
             paused: None,
             end: None,
+            draining: false,
+            backlog_left: 0,
         })
     }
 
@@ -173,11 +204,11 @@ impl Worker {
                 }
             }
             for message in self.mailbox.take() {
-                if let Message::Drain(end) = message {
-                    self.end = Some(self.end.map_or(end, |earlier| earlier.min(end)));
-                }
                 self.note_settled(&message);
                 self.contain(self.token_of(&message), |worker| worker.receive(message));
+            }
+            if self.has_backlog() {
+                self.contain(None, Self::accept);
             }
             for _ in 0..self.turns.len() {
                 if let Some(token) = self.turns.pop_front() {
@@ -188,7 +219,8 @@ impl Worker {
                 }
             }
             self.check_timers();
-            if self.end.is_some_and(|end| self.links.is_empty() || Instant::now() >= end) {
+            let is_done = self.links.is_empty() && self.listener.is_none();
+            if self.end.is_some_and(|end| is_done || Instant::now() >= end) {
                 break;
             }
         }
@@ -202,7 +234,7 @@ impl Worker {
     }
 
     /// Runs one turn. A panic ends the link that it was for, and is counted; no other link notices.
-    fn contain(&mut self, token: Option<Token>, turn: impl FnOnce(&mut Self)) {
+    pub fn contain(&mut self, token: Option<Token>, turn: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| turn(self))).is_ok() {
             return;
         }
@@ -217,7 +249,7 @@ impl Worker {
     /// The link that a message is for.
     fn token_of(&self, message: &Message) -> Option<Token> {
         match message {
-            Message::Drain(_) | Message::Join(..) => None,
+            Message::Drain(_) | Message::Resume | Message::Accepted(..) | Message::Join(..) => None,
             Message::Cancel(name) => self.joined.get(name).copied(),
             Message::Answer(id, _) => Some(id.link),
             Message::Written { token, .. } => Some(*token),
@@ -275,26 +307,28 @@ impl Worker {
     }
 
     fn receive(&mut self, message: Message) {
+        // A panic must not take this one.
+        if let Message::Drain(end) = message {
+            return self.drain(end);
+        }
         crate::failpoint::failpoint!("relay::message");
         match message {
-            Message::Drain(_) => {
-                self.accept();
-                self.listener = None;
-                self.paused = None;
-            }
+            Message::Drain(_) => {}
+            Message::Resume => self.resume(),
+            Message::Accepted(socket, peer, reserve) => self.admit(socket, peer, reserve),
             Message::Join(name, join) => self.join(name, *join),
             Message::Cancel(name) => {
                 if let Some(token) = self.joined.get(&name) {
                     self.close(*token, Outcome::Cut, true);
                 }
             }
-            Message::Answer(id, address) => self.answered(id, address),
+            Message::Answer(id, addresses) => self.answered(id, addresses),
             Message::Written { token, index, receipt } => self.written(token, index, receipt),
         }
     }
 
     fn wait_time(&self) -> EpollTimeout {
-        if !self.turns.is_empty() {
+        if !self.turns.is_empty() || self.has_backlog() {
             return EpollTimeout::ZERO;
         }
         let now = Instant::now();
@@ -302,83 +336,6 @@ impl Worker {
         match self.timers.until_next(now).into_iter().chain(moments).min() {
             Some(wait) => EpollTimeout::try_from(wait + Duration::from_micros(999)).unwrap_or(EpollTimeout::MAX),
             None => EpollTimeout::NONE,
-        }
-    }
-
-    fn accept(&mut self) {
-        for _ in 0..MOST_ACCEPTS {
-            let Some(listener) = &self.listener else { return };
-            match listener::accept(listener) {
-                Ok((socket, peer)) => self.admit(socket, peer),
-                Err(Errno::EAGAIN) => return,
-                Err(_) => {
-                    self.shared.stats.refused.add(1);
-                    let _ = self.epoll.delete(listener);
-                    self.paused = Some(Instant::now() + PAUSE);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn admit(&mut self, socket: OwnedFd, peer: Option<SocketAddr>) {
-        let shared = self.shared.clone();
-        crate::failpoint::failpoint!("relay::accept");
-        shared.stats.accepted.add(1);
-        if shared.connections.load(Ordering::Relaxed) >= shared.options.connections {
-            shared.stats.refused.add(1);
-            return;
-        }
-        let client = Side::socket(socket);
-        if peer.is_some() {
-            client.set_no_delay();
-        }
-        let echo = matches!(shared.options.destination, Destination::Echo);
-        let mut link = Link::accepted(client, peer, echo, Instant::now());
-        self.mirror(&mut link);
-        let Some(token) = self.insert(link) else { return };
-        self.contain(Some(token), |worker| {
-            if echo {
-                worker.arm(token);
-                worker.drive(token);
-            } else {
-                worker.connect(token);
-            }
-        });
-    }
-
-    /// Gives a link its mirrors.
-    fn mirror(&self, link: &mut Link) {
-        let of = |direction| self.shared.options.mirrors.iter().filter(move |mirror| mirror.direction == direction);
-        let ordered = of(Direction::Up).chain(of(Direction::Down));
-        let mut name = None;
-        for (index, Mirror { to, direction, policy }) in ordered.enumerate() {
-            let file = |file| Outlet::File { file, writing: 0 };
-            let outlet = match to {
-                MirrorTo::File(shared) => match shared.stream() {
-                    None => Ok(file(FileOutlet::Shared(shared.clone()))),
-                    Some(fd) => fd
-                        .and_then(|fd| NonBlocking::new(fd).map_err(|error| error.errno().unwrap_or(Errno::EIO)))
-                        .map(|fd| Outlet::Stream { side: Side::new(fd), connecting: None, own: false }),
-                },
-                MirrorTo::Files(files) => {
-                    let name =
-                        name.get_or_insert_with(|| Arc::new(LinkName::new(&self.shared.numbers, link.peer))).clone();
-                    Ok(file(FileOutlet::Own(Arc::new(LinkFile::new(files.clone(), name)))))
-                }
-                MirrorTo::Connection(address) => {
-                    targets::connect_to(address, self.shared.options.keep_alive).map(|socket| Outlet::Stream {
-                        side: Side::socket(socket),
-                        connecting: Some(Instant::now()),
-                        own: true,
-                    })
-                }
-            };
-            let tap = match outlet {
-                Ok(outlet) => Tap::new(outlet, *policy, index),
-                Err(errno) => Tap::failed(errno, *policy, index),
-            };
-            link.flows[*direction as usize].taps.push(tap);
         }
     }
 
@@ -410,7 +367,7 @@ impl Worker {
     }
 
     /// Takes a link in and has epoll wait for its sides.
-    fn insert(&mut self, link: Link) -> Option<Token> {
+    pub fn insert(&mut self, link: Link) -> Option<Token> {
         self.shared.connections.fetch_add(1, Ordering::Relaxed);
         let token = match self.links.insert(link) {
             Ok(token) => token,
@@ -429,108 +386,24 @@ impl Worker {
         Some(token)
     }
 
-    /// Connects to the next target that has not been tried, or asks which it is; without one the link is over.
-    fn connect(&mut self, token: Token) {
-        let shared = self.shared.clone();
-        loop {
-            let Some(link) = self.links.get_mut(token) else { return };
-            let (peer, own) = (link.peer, link.own_address());
-            let State::Connecting { since, tried, attempts } = &mut link.state else { return };
-            let attempt = *attempts;
-            if attempt > shared.options.retries {
-                return self.unreachable(token);
-            }
-            *attempts += 1;
-            *since = Instant::now();
-            let picked = match (&shared.options.destination, &shared.targets) {
-                (Destination::Asked(asked), _) => {
-                    asked(Question { id: QuestionId { worker: self.number, link: token, attempt }, peer, own });
-                    shared.stats.retries.add(u64::from(attempt > 0));
-                    return self.arm(token);
-                }
-                (_, Some(targets)) => targets.pick(tried).map(|index| (targets, index)),
-                _ => None,
-            };
-            let Some((targets, index)) = picked else { return self.unreachable(token) };
-            shared.stats.retries.add(u64::from(attempt > 0));
-            tried.push(index);
-            match targets::connect_to(targets.address(index), shared.options.keep_alive) {
-                Ok(socket) => {
-                    link.target_index = Some(index);
-                    return self.connecting(token, socket);
-                }
-                // Not the target's fault.
-                Err(errno @ (Errno::EMFILE | Errno::ENFILE)) => {
-                    targets.leave(index);
-                    shared.stats.refused.add(1);
-                    return self.close(token, Outcome::Failed(Party::Client, errno), true);
-                }
-                Err(_) => {
-                    targets.leave(index);
-                    targets.fail(index);
-                }
-            }
-        }
-    }
-
-    fn connecting(&mut self, token: Token, socket: OwnedFd) {
-        let Some(link) = self.links.get_mut(token) else { return };
-        let side = link.target.insert(Side::socket(socket));
-        if let Err(errno) = watch(&self.epoll, side, token, End::Target) {
-            return self.close(token, Outcome::Failed(Party::Target, errno), true);
-        }
-        self.arm(token);
-    }
-
-    fn unreachable(&mut self, token: Token) {
-        self.shared.stats.unreachable.add(1);
-        self.close(token, Outcome::Failed(Party::Target, Errno::ECONNREFUSED), true);
-    }
-
-    /// Somebody has said where a connection goes to.
-    fn answered(&mut self, id: QuestionId, address: Option<Address>) {
-        let Some(link) = self.links.get_mut(id.link) else { return };
-        match &link.state {
-            State::Connecting { attempts, .. } if *attempts == id.attempt + 1 && link.target.is_none() => {}
-            _ => return,
-        }
-        let keep_alive = self.shared.options.keep_alive;
-        match address.as_ref().map(|address| targets::connect_to(address, keep_alive)) {
-            None => self.unreachable(id.link),
-            Some(Ok(socket)) => self.connecting(id.link, socket),
-            Some(Err(_)) => self.refused(id.link),
-        }
-    }
-
-    /// The target did not answer as it should.
-    fn refused(&mut self, token: Token) {
-        let Some(link) = self.links.get_mut(token) else { return };
-        link.target = None;
-        if let (Some(targets), Some(index)) = (&self.shared.targets, link.target_index.take()) {
-            targets.leave(index);
-            targets.fail(index);
-        }
-        self.connect(token);
-    }
-
     fn wake(&mut self, token: Token, end: End, events: EpollFlags) {
         let Some(link) = self.links.get_mut(token) else { return };
         link.note(end, events);
         match &link.state {
-            State::Connecting { .. } if end == End::Target => {
+            State::Connecting(_) if end == End::Target => {
                 let Some(target) = &link.target else { return };
                 match target.failure() {
                     // A socket that has not begun to connect says HUP as well; only the answer counts.
                     Ok(()) if events.contains(EpollFlags::EPOLLOUT) && !events.contains(EpollFlags::EPOLLERR) => {
                         self.connected(token);
                     }
-                    Ok(()) if events.contains(EpollFlags::EPOLLERR) => self.refused(token),
+                    Ok(()) if events.contains(EpollFlags::EPOLLERR) => self.address_failed(token),
                     Ok(()) => {}
-                    Err(_) => self.refused(token),
+                    Err(_) => self.address_failed(token),
                 }
             }
             // What a client has sent before it was reset is for the target.
-            State::Connecting { .. } => {
+            State::Connecting(_) => {
                 let failed = end == End::Client && events.contains(EpollFlags::EPOLLERR);
                 if failed && !link.client.has_unread() {
                     self.close(token, Outcome::Failed(Party::Client, Errno::ECONNRESET), true);
@@ -542,26 +415,7 @@ impl Worker {
         }
     }
 
-    /// The target has answered.
-    fn connected(&mut self, token: Token) {
-        let Some(link) = self.links.get_mut(token) else { return };
-        link.state = State::Joined;
-        if let Some(target) = &link.target {
-            target.set_no_delay();
-        }
-        if let (Some(targets), Some(index)) = (&self.shared.targets, link.target_index) {
-            targets.succeed(index);
-        }
-        if let Some(protocol) = self.shared.options.proxy_protocol {
-            link.introduce(protocol);
-        }
-        link.progressed = Instant::now();
-        link.deadline = None;
-        self.arm(token);
-        self.drive(token);
-    }
-
-    fn drive(&mut self, token: Token) {
+    pub fn drive(&mut self, token: Token) {
         let Some(link) = self.links.get_mut(token) else { return };
         if !matches!(link.state, State::Joined) {
             return;
@@ -631,12 +485,12 @@ impl Worker {
     }
 
     /// Sets the deadline of what the link is at, and a timer for it unless one comes before.
-    fn arm(&mut self, token: Token) {
+    pub fn arm(&mut self, token: Token) {
         let Some(link) = self.links.get_mut(token) else { return };
         let options = &self.shared.options;
         let bound = |since: Instant, limit: Duration| (!limit.is_zero()).then(|| since + limit);
         let own = match &link.state {
-            State::Connecting { since, .. } => bound(*since, options.connect_timeout),
+            State::Connecting(connecting) => connecting.deadline(options.connect_timeout),
             State::Joined if link.may_miss() => bound(link.progressed, LINGER),
             State::Joined => bound(link.progressed, options.idle_timeout),
             State::Closing(closing) => Some(Instant::now() + closing.pause),
@@ -663,12 +517,7 @@ impl Worker {
             link.timer = None;
             self.contain(Some(token), |worker| worker.check_deadline(token, now));
         }
-        if self.paused.is_some_and(|until| until <= now) {
-            self.paused = None;
-            if let Some(listener) = &self.listener {
-                let _ = self.epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER));
-            }
-        }
+        self.end_pause(now);
     }
 
     fn check_deadline(&mut self, token: Token, now: Instant) {
@@ -697,10 +546,7 @@ impl Worker {
                 self.arm(token);
                 self.drive(token);
             }
-            State::Connecting { .. } => {
-                self.shared.stats.connect_timeouts.add(1);
-                self.refused(token);
-            }
+            State::Connecting(_) => self.connecting_expired(token, now),
             State::Joined if link.may_miss() => {
                 let outcome = link.outcome();
                 self.finish(token, outcome);
@@ -718,7 +564,7 @@ impl Worker {
         }
     }
 
-    fn close(&mut self, token: Token, outcome: Outcome, reset: bool) {
+    pub fn close(&mut self, token: Token, outcome: Outcome, reset: bool) {
         if let Some(link) = self.links.remove(token) {
             if let Some(timer) = link.timer {
                 self.timers.cancel(timer, token);
@@ -741,8 +587,9 @@ impl Worker {
         self.shared.stats.count(&mut link);
         self.shared.stats.end(&link, outcome);
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.pass_on_descriptors();
         if let (Some(targets), Some(index)) = (&self.shared.targets, link.target_index) {
-            targets.leave(index);
+            targets.release(index);
         }
         if let Some(name) = link.name {
             self.joined.remove(&name);
@@ -757,7 +604,7 @@ impl Worker {
 }
 
 /// Has epoll wait for a side, if it can.
-fn watch(epoll: &Epoll, side: &Side, token: Token, end: End) -> SysResult<()> {
+pub(super) fn watch(epoll: &Epoll, side: &Side, token: Token, end: End) -> SysResult<()> {
     if !side.is_pollable() {
         return Ok(());
     }
@@ -785,7 +632,7 @@ mod tests {
         let mut options = RelayOptions::joining();
         options.idle_timeout = Duration::from_secs(60);
         let mailbox = Arc::new(Mailbox::new().expect("a mailbox"));
-        let mut worker = Worker::new(0, Arc::new(Shared::new(options)), None, mailbox).expect("a worker");
+        let mut worker = Worker::new(0, Arc::new(Shared::new(options)), None, mailbox, Vec::new()).expect("a worker");
         for name in 0..100 {
             let side = || {
                 let (one, _) = std::os::unix::net::UnixStream::pair().expect("a pair");

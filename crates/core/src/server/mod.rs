@@ -4,7 +4,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`options`] | what a server is told |
-//! | `listener`, `unix_socket` | sockets that connections come from |
+//! | `listener`, `unix_socket`, `unix_name` | sockets that connections come from |
 //! | `worker` | a thread with its epoll, timers and connections |
 //! | `accepting` | how a worker comes by its connections |
 //! | `context` | what workers share, and messages between threads |
@@ -29,6 +29,7 @@ mod log_file;
 mod log_queue;
 pub mod options;
 pub mod stats;
+mod unix_name;
 mod unix_socket;
 mod worker;
 
@@ -48,6 +49,7 @@ use crate::reactor::mailbox::Mailbox;
 use context::{Message, Shared};
 pub(crate) use listener::to_std;
 use listener::{Listen, Listener};
+pub(crate) use unix_name::unix_name;
 use worker::Worker;
 
 /// A drain without a bound: ten years.

@@ -13,7 +13,8 @@ use nix::sys::socket::{AddressFamily, Backlog, UnixAddr, bind, connect, listen};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
 
 use super::listener::new_socket;
-use crate::error::{Error, Result};
+use super::unix_name::{is_abstract, unix_name};
+use crate::error::{Code, Error, Result};
 use crate::sys::SysResult;
 
 /// How often the lock of a directory is tried, and the time between two attempts.
@@ -41,7 +42,10 @@ impl Drop for SocketFile {
 /// it too: the mode is narrowed on the socket before the file exists, and set exactly afterwards.
 pub(super) fn listen_at(path: &Path, mode: Option<u32>, backlog: Backlog) -> Result<(OwnedFd, SocketFile)> {
     let failed = |syscall| move |errno| Error::system(syscall, errno).with_path(path);
-    let name = UnixAddr::new(path).map_err(failed("bind"))?;
+    let name = unix_name(path)?;
+    if is_abstract(path) && mode.is_some() {
+        return Err(Error::new(Code::InvalidArgument, "an abstract Unix socket has no mode; leave out socketMode"));
+    }
     let mode = mode.map(Mode::from_bits_truncate);
     let fd = new_socket(AddressFamily::Unix).map_err(failed("socket"))?;
     if let Some(mode) = mode {
@@ -50,7 +54,7 @@ pub(super) fn listen_at(path: &Path, mode: Option<u32>, backlog: Backlog) -> Res
     }
     // A socket that is bound and does not listen yet looks like one that nothing listens on. The lock keeps others of our kind
     // from seeing it in that state, and from replacing a file that one of them has just replaced.
-    let lock = lock_directory(path);
+    let lock = if is_abstract(path) { Lock::Impossible } else { lock_directory(path) };
     match bind(fd.as_raw_fd(), &name) {
         Err(Errno::EADDRINUSE) if !matches!(lock, Lock::Busy) && is_stale(path, &name) => {
             fs::remove_file(path).map_err(|error| failed("unlink")(errno_of(&error)))?;

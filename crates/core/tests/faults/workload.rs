@@ -95,7 +95,7 @@ impl Ground {
         options.workers = 2;
         let server = Server::start(options).expect("a server");
         let direct = tcp(server.address());
-        let targets = Destination::Targets(vec![Address::Tcp(direct)], Balance::RoundRobin);
+        let targets = Destination::Targets(vec![vec![Address::Tcp(direct)]], Balance::RoundRobin);
         let mut options = RelayOptions::new(loopback(), targets);
         options.workers = 2;
         options.down_time = Duration::from_millis(1);

@@ -8,11 +8,11 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::relay_support::{anywhere, bytes, connect, receive, relay_to, settled, target};
+use crate::relay_support::{anywhere, bytes, closed_port, connect, receive, relay_to, settled, target};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
 use zerosend_core::reactor::NonBlocking;
 use zerosend_core::relay::{
-    Destination, Join, LinkReport, Outcome, Party, Policy, Relay, RelayMethod, RelayOptions, Sink,
+    Balance, Destination, Join, LinkReport, Outcome, Party, Policy, Relay, RelayMethod, RelayOptions, Sink,
 };
 use zerosend_core::server::Address;
 
@@ -282,7 +282,7 @@ fn short_reads_are_not_taken_for_an_empty_socket() {
         let path = directory.path().join(format!("{method:?}"));
         let mut options = RelayOptions::new(
             Address::Unix(path.clone()),
-            Destination::Targets(vec![address], zerosend_core::relay::Balance::RoundRobin),
+            Destination::Targets(vec![vec![address]], Balance::RoundRobin),
         );
         options.workers = 1;
         options.method = method;
@@ -338,4 +338,259 @@ fn an_echo_loses_nothing_to_urgent_data() {
         client.shutdown(Shutdown::Write).expect("half-closed");
         assert_eq!(receive(client), b"abc!def", "{method:?}");
     });
+}
+
+/// A target that names itself to each connection, after it has read a byte.
+fn named_target(name: u8) -> Address {
+    let (listener, address) = target();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            thread::spawn(move || {
+                let _ = stream.read(&mut [0]);
+                let _ = stream.write_all(&[name]);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_connection_to_itself_is_refused() {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("procfs");
+    let range: Vec<u32> = range.split_whitespace().map(|port| port.parse().expect("a port")).collect();
+    // connect(2) takes the ports of the first one's parity in turn, so each comes up in half as many tries as there are ports.
+    let mut ports = (range[0]..range[1]).rev().filter(|port| port % 2 == range[0] % 2);
+    let port = ports.find(|port| TcpListener::bind(("127.0.0.1", *port as u16)).is_ok()).expect("a free port") as u16;
+    // Many tries for each client.
+    let name = Address::Tcp(([127, 0, 0, 1], port).into());
+    let relay = relay_to(vec![name; 200], |options| {
+        options.retries = 200;
+        options.down_time = Duration::ZERO;
+    });
+    let tries = (range[1] - range[0]) / 200;
+    for attempt in 0..tries {
+        let mut client = connect(&relay);
+        // It may be reset already.
+        let _ = client.write_all(b"hello");
+        let mut five = [0; 5];
+        assert!(!client.read(&mut five).is_ok_and(|count| count > 0), "attempt {attempt}: {five:?} came back");
+        // The port of the client would be used up for a minute otherwise.
+        reset_on_close(&client);
+    }
+    settled(&relay, |stats| stats.connections == 0 && stats.unreachable == u64::from(tries));
+}
+
+#[test]
+fn the_addresses_of_a_target_are_tried_in_turn() {
+    let alive = named_target(b'a');
+    let loopback6 = Address::Tcp("[::1]:1".parse().expect("an address"));
+    let list = vec![loopback6, closed_port(), alive];
+    let mut options = RelayOptions::new(anywhere(), Destination::Targets(vec![list.clone()], Balance::RoundRobin));
+    options.workers = 1;
+    options.retries = 0;
+    let relay = Relay::start(options).expect("a relay");
+    let ask = |relay: &Relay| {
+        let mut client = connect(relay);
+        client.write_all(b"?").expect("sent");
+        receive(client)
+    };
+    for _ in 0..3 {
+        assert_eq!(ask(&relay), b"a");
+    }
+    assert_eq!((relay.stats().unreachable, relay.stats().retries), (0, 0));
+    // Its name has another address now.
+    relay.set_addresses(0, vec![named_target(b'b')]);
+    assert_eq!(ask(&relay), b"b");
+
+    // The same for a target that is asked for.
+    let (sender, questions) = channel();
+    let sender = std::sync::Mutex::new(sender);
+    let asked = move |question| sender.lock().expect("a lock").send(question).expect("a reader");
+    let options = RelayOptions::new(anywhere(), Destination::Asked(std::sync::Arc::new(asked)));
+    let relay = Relay::start(options).expect("a relay");
+    let mut client = connect(&relay);
+    client.write_all(b"?").expect("sent");
+    relay.answer(questions.recv().expect("a question").id, list);
+    assert_eq!(receive(client), b"a");
+}
+
+#[test]
+fn an_address_that_does_not_answer_leaves_time_for_the_next() {
+    // A queue of one that is full: the kernel drops what comes after.
+    let (full, full_address) = target();
+    nix::sys::socket::listen(&full, nix::sys::socket::Backlog::new(0).expect("a length")).expect("listening");
+    let Address::Tcp(name) = full_address.clone() else { unreachable!() };
+    let _fill: Vec<_> =
+        (0..3).filter_map(|_| TcpStream::connect_timeout(&name, Duration::from_millis(200)).ok()).collect();
+    let list = vec![full_address, named_target(b'a')];
+    let mut options = RelayOptions::new(anywhere(), Destination::Targets(vec![list], Balance::RoundRobin));
+    options.connect_timeout = Duration::from_secs(2);
+    let relay = Relay::start(options).expect("a relay");
+    let mut client = connect(&relay);
+    client.write_all(b"?").expect("sent");
+    assert_eq!(receive(client), b"a");
+}
+
+#[test]
+fn the_share_of_a_dead_target_is_spread_evenly() {
+    for balance in [Balance::RoundRobin, Balance::LeastConnections] {
+        let targets =
+            vec![vec![named_target(b'a')], vec![closed_port()], vec![named_target(b'c')], vec![named_target(b'd')]];
+        let mut options = RelayOptions::new(anywhere(), Destination::Targets(targets, balance));
+        options.workers = 1;
+        options.down_time = Duration::from_secs(60);
+        let relay = Relay::start(options).expect("a relay");
+        let mut served = [0; 256];
+        for _ in 0..60 {
+            let mut client = connect(&relay);
+            client.write_all(b"?").expect("sent");
+            served[usize::from(receive(client)[0])] += 1;
+            settled(&relay, |stats| stats.connections == 0);
+        }
+        let counts = [b'a', b'c', b'd'].map(|name| served[usize::from(name)]);
+        assert_eq!(counts, [20, 20, 20], "{balance:?}");
+    }
+}
+
+#[test]
+fn a_unix_target_with_a_full_backlog_is_waited_for() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("s");
+    let listener = UnixListener::bind(&path).expect("a listener");
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(1).expect("a length")).expect("listening");
+    let relay = relay_to(vec![Address::Unix(path)], |options| {
+        options.retries = 0;
+        options.connect_timeout = Duration::from_secs(30);
+    });
+    let clients: Vec<_> = (0..50).map(|_| connect(&relay)).collect();
+    settled(&relay, |stats| stats.connections == 50);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..50 {
+                listener.accept().expect("one").0.write_all(b"x").expect("sent");
+            }
+        });
+        for client in clients {
+            assert_eq!(receive(client), b"x");
+        }
+    });
+    assert_eq!((relay.stats().unreachable, relay.stats().connect_timeouts), (0, 0));
+}
+
+#[test]
+fn all_that_is_in_the_backlog_at_close_is_served() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let addresses = [anywhere(), Address::Unix(directory.path().join("s"))];
+    for (workers, address) in [(1, &addresses[0]), (2, &addresses[0]), (4, &addresses[1])] {
+        let target = named_target(b'a');
+        let mut options =
+            RelayOptions::new(address.clone(), Destination::Targets(vec![vec![target]], Balance::RoundRobin));
+        options.workers = workers;
+        let relay = Relay::start(options).expect("a relay");
+        let connect = || -> Box<dyn Stream> {
+            match relay.address() {
+                Some(Address::Tcp(address)) => Box::new(TcpStream::connect(address).expect("connected")),
+                Some(Address::Unix(path)) => Box::new(UnixStream::connect(path).expect("connected")),
+                None => unreachable!(),
+            }
+        };
+        let clients: Vec<_> = (0..300).map(|_| connect()).collect();
+        relay.close(Duration::from_secs(60));
+        for (number, mut client) in clients.into_iter().enumerate() {
+            client.write_all(b"?").unwrap_or_else(|error| panic!("client {number} of {workers} workers: {error}"));
+            assert_eq!(read_out(client).0, b"a", "client {number} of {workers} workers");
+        }
+        let (tell, hears) = channel();
+        relay.when_ended(move || tell.send(()).expect("a reader"));
+        hears.recv_timeout(PATIENCE).expect("the end");
+    }
+}
+
+trait Stream: Read + Write {}
+impl Stream for TcpStream {}
+impl Stream for UnixStream {}
+
+#[test]
+fn workers_that_share_a_socket_do_not_all_wake_for_a_connection() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("s");
+    let mut options = RelayOptions::new(Address::Unix(path.clone()), Destination::Echo);
+    options.workers = 16;
+    let relay = Relay::start(options).expect("a relay");
+    let wakeups = || -> u64 {
+        // Each wake-up of a thread that was in epoll_wait(2) is a voluntary switch.
+        let tasks = std::fs::read_dir("/proc/self/task").expect("procfs").flatten();
+        let of = |task: std::fs::DirEntry| {
+            let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            let count =
+                status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok());
+            (name.trim() == "zerosend-relay").then_some(count.unwrap_or(0))
+        };
+        tasks.filter_map(of).sum::<u64>()
+    };
+    let before = wakeups();
+    for _ in 0..500 {
+        let mut client = UnixStream::connect(&path).expect("connected");
+        client.write_all(b"x").expect("sent");
+        client.shutdown(Shutdown::Write).expect("half-closed");
+        assert_eq!(read_out(client).0, b"x");
+    }
+    settled(&relay, |stats| stats.accepted == 500 && stats.connections == 0);
+    // One to accept, a few for the connection: 16 and more where all wake.
+    let count = wakeups() - before;
+    assert!(count < 500 * 8, "{count} wake-ups for 500 connections");
+}
+
+#[test]
+fn names_of_unix_sockets_that_cannot_be_are_refused_at_start() {
+    let long = format!("/tmp/{}", "x".repeat(110));
+    for (path, reason) in [(long.as_str(), "115 bytes, but at most 107"), ("/tmp/a\0b", "NUL byte")] {
+        let name = Address::Unix(path.into());
+        let target = Destination::Targets(vec![vec![name.clone()]], Balance::RoundRobin);
+        for options in [RelayOptions::new(anywhere(), target), RelayOptions::new(name, Destination::Echo)] {
+            let error = Relay::start(options).map(drop).expect_err("refused").to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}
+
+#[test]
+fn abstract_unix_sockets_are_listened_on_and_connected_to() {
+    let name = |what: &str| Address::Unix(format!("\0zerosend-{}-{what}", std::process::id()).into());
+    let echo = Relay::start(RelayOptions::new(name("echo"), Destination::Echo)).expect("a relay");
+    let relay = relay_to(vec![echo.address().expect("an address").clone()], |_| {});
+    let mut client = connect(&relay);
+    client.write_all(b"hello").expect("sent");
+    client.shutdown(Shutdown::Write).expect("half-closed");
+    assert_eq!(receive(client), b"hello");
+}
+
+#[test]
+fn peers_are_probed_on_both_sides() {
+    let (listener, address) = target();
+    let relay = relay_to(vec![address], |_| {});
+    let client = connect(&relay);
+    let (server, _) = listener.accept().expect("a connection");
+    settled(&relay, |stats| stats.connections == 1);
+    // The relay's own ends are descriptors of this process.
+    let peers = [client.local_addr(), server.local_addr()].map(|address| address.expect("an address"));
+    let mut probed = 0;
+    for entry in std::fs::read_dir("/proc/self/fd").expect("procfs").flatten() {
+        let Some(Ok(number)) = entry.file_name().to_str().map(str::parse::<i32>) else { continue };
+        let peer = nix::sys::socket::getpeername::<nix::sys::socket::SockaddrIn>(number);
+        let Ok(Some(peer)) = peer.map(|peer| peers.iter().find(|wanted| wanted.to_string() == peer.to_string())) else {
+            continue;
+        };
+        let fd = zerosend_core::sys::fd::duplicate(number).expect("a duplicate");
+        let own = nix::sys::socket::getsockname::<nix::sys::socket::SockaddrIn>(number).expect("a name");
+        if own.to_string() == client.local_addr().expect("an address").to_string() {
+            continue;
+        }
+        assert!(nix::sys::socket::getsockopt(&fd, sockopt::KeepAlive).expect("an option"), "{peer}");
+        assert_eq!(nix::sys::socket::getsockopt(&fd, sockopt::TcpKeepIdle), Ok(60));
+        probed += 1;
+    }
+    assert_eq!(probed, 2);
 }

@@ -15,6 +15,7 @@ pub fn anywhere() -> Address {
 }
 
 pub fn relay_to(targets: Vec<Address>, change: impl FnOnce(&mut RelayOptions)) -> Relay {
+    let targets = targets.into_iter().map(|address| vec![address]).collect();
     let mut options = RelayOptions::new(anywhere(), Destination::Targets(targets, Balance::RoundRobin));
     options.workers = 1;
     change(&mut options);
