@@ -456,7 +456,7 @@ export declare function openMapped(request: number, path: string, settings: MapS
  */
 export declare function openMirror(request: number, name: string, mode: number): void
 
-/** Opens a file, FIFO or terminal; a file is emptied, or made with `mode`. The answer to `request` is its token. */
+/** Opens a file, FIFO or terminal; a file is emptied (not that of `/dev/stdout` and the like), or made with `mode`. The answer to `request` is its token. */
 export declare function openOutput(request: number, path: string, mode: number): void
 
 /** Opens a relay. `request` makes progress when there are questions to be taken, and is answered when it has ended. */

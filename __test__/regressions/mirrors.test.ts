@@ -437,6 +437,29 @@ for (const [what, pipe] of [
   });
 }
 
+test('a splitter to /dev/stdout leaves what was written there before', async (t) => {
+  const file = join(scratch(t), 'out');
+  const script = `
+    import { createSplitter, Pipe } from 'zerosend';
+    import { spawn } from 'node:child_process';
+    console.log('before');
+    const pipe = new Pipe();
+    const splitter = await createSplitter(pipe, [{ file: '/dev/stdout' }]);
+    spawn('echo', ['split'], { stdio: ['ignore', pipe.writeFd, 'inherit'] });
+    pipe.close('write');
+    await splitter.ended;
+    console.log('after');`;
+  const out = openSync(file, 'w');
+  const cwd = new URL('../..', import.meta.url).pathname;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    cwd,
+    stdio: ['ignore', out, 'inherit'],
+  });
+  closeSync(out);
+  await once(child, 'exit');
+  t.is(readFileSync(file, 'utf8'), 'before\nsplit\nafter\n');
+});
+
 test('a link to /dev/stdout is the standard output', async (t) => {
   const directory = scratch(t);
   const link = join(directory, 'log');

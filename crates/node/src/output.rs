@@ -12,13 +12,13 @@ use crate::engine::with;
 use crate::events::Answer;
 use crate::site::one_of;
 
-/// Opens a file, FIFO or terminal; a file is emptied, or made with `mode`. The answer to `request` is its token.
+/// Opens a file, FIFO or terminal; a file is emptied (not that of `/dev/stdout` and the like), or made with `mode`. The answer to `request` is its token.
 #[napi]
 pub fn open_output(env: &Env, request: f64, path: String, mode: u32) -> napi::Result<()> {
     with(env, |engine| {
         engine.run(Lane::Short, Volume::of_path(path.as_ref()), request, move || {
             let opened = output::open(path.as_ref(), mode)?;
-            if opened.is_file() {
+            if opened.is_file() && !opened.is_inherited() {
                 nix::unistd::ftruncate(&opened, 0)
                     .map_err(|errno| Error::system("ftruncate", errno).with_path(&path))?;
             }

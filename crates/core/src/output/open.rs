@@ -25,6 +25,7 @@ pub struct Output {
     kind: SFlag,
     identity: (u64, u64),
     is_terminal: bool,
+    is_inherited: bool,
 }
 
 impl Output {
@@ -43,12 +44,17 @@ impl Output {
             return Err(Error::new(Code::NotRegularFile, message));
         }
         let is_terminal = kind == SFlag::S_IFCHR && nix::unistd::isatty(&fd).unwrap_or(false);
-        Ok(Self { fd, kind, identity: (stat.st_dev, stat.st_ino), is_terminal })
+        Ok(Self { fd, kind, identity: (stat.st_dev, stat.st_ino), is_terminal, is_inherited: false })
     }
 
     /// Device and inode.
     pub fn identity(&self) -> (u64, u64) {
         self.identity
+    }
+
+    /// A descriptor that this process had before, whose file others write to as well.
+    pub fn is_inherited(&self) -> bool {
+        self.is_inherited
     }
 
     /// A regular file.
@@ -151,7 +157,7 @@ fn descriptor(number: RawFd) -> Result<Output> {
         return Err(Error::system("open", Errno::EBADF).explained("the descriptor is not open for writing"));
     }
     if !output.is_stream() || output.is_socket() {
-        return Ok(output);
+        return Ok(Output { is_inherited: true, ..output });
     }
     // O_NONBLOCK belongs to the open file, which other processes may share. Opened again, a pipe or terminal has its own.
     let again = format!("/proc/self/fd/{}", output.fd.as_raw_fd());
