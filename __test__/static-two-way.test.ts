@@ -48,6 +48,7 @@ const DIFFERENCES: Record<string, (setup: Setup, shape: Shape) => boolean> = {
     typeof options.list === 'object' && options.list.extendedFolderInfo === true && path.includes('list'),
   'An empty file is answered whole': (_setup, { path, headers = {} }) => path.includes('empty') && 'Range' in headers,
   'A colon in a name is a colon': ({ options }, { path }) => options.wildcard === false && path.startsWith('/w/co'),
+  'Reserved characters in a name may be escaped': (_setup, { path }) => /%(?:24|26|2b|2c|3a|3b|3d|40)/i.test(path),
 };
 
 /** Sections about what no pair of requests shows; other tests do. */

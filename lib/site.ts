@@ -142,7 +142,7 @@ export function siteSettings(roots: string[], options: SiteOptions, listing: boo
     strongTags: etag === 'strong' || (etag === true && conformance === 'rfc9110'),
     lastModified: Boolean(options.lastModified ?? true),
     conformance,
-    pathRules: 'decode-uri',
+    pathRules: 'full',
     maxRanges: typeof multipart === 'number' ? multipart : multipart ? MOST_PARTS : 1000,
     multipart: multipart !== false,
     listing,

@@ -3,8 +3,10 @@ import { FST_STATIC_INVALID_REDIRECT_URL } from './errors.js';
 
 /** A segment that names something else than itself, or hides a separator. */
 const ODD_SEGMENT = /^(?:\.|%2e){1,2}$|\\|%5c|%00/i;
-/** `decodeURI` leaves these two as they are, but a router does not. */
-const HASH_OR_QUESTION_MARK = /%(?:23|3f)/gi;
+/** A slash that is escaped stays so: it would make a segment that no router saw. */
+const SLASH = /%2f/gi;
+/** What a name may have escaped (`encodeURIComponent`) that a router compares as it is written. */
+const RESERVED = /%(?:24|26|2b|2c|3a|3b|3d|40)/gi;
 
 export type PrefixMatcher = (url: string) => string | null | undefined;
 
@@ -40,10 +42,23 @@ function literally(text: string): string {
 /** The path in the words of callbacks and listings: decoded as the engine decodes it. `undefined` when it cannot be. */
 export function decodePath(pathname: string): string | undefined {
   try {
-    return decodeURI(pathname.replace(HASH_OR_QUESTION_MARK, decodeURIComponent));
+    return decodeURIComponent(pathname.replace(SLASH, encodeURIComponent));
   } catch {
     return undefined;
   }
+}
+
+/**
+ * The same URL with the reserved characters of its path (`$ & + , : ; = @`) as themselves; `undefined` when none is escaped.
+ * `semicolon`: it ends the path for the router, and stays as it is written.
+ */
+export function withoutReservedEscapes(url: string, semicolon: boolean): string | undefined {
+  const query = url.indexOf('?');
+  const pathname = query === -1 ? url : url.slice(0, query);
+  const plain = pathname.replace(RESERVED, (escaped) =>
+    semicolon && escaped.toLowerCase() === '%3b' ? escaped : decodeURIComponent(escaped),
+  );
+  return plain === pathname ? undefined : plain + (query === -1 ? '' : url.slice(query));
 }
 
 /** The same URL with a slash after its path; never one that names another host. Throws `FST_STATIC_INVALID_REDIRECT_URL`. */

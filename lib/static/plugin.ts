@@ -2,10 +2,11 @@
  * The plugin registers itself: decorators and routes. Options are checked in options.ts, answers become replies in
  * delivery.ts; which file answers and with which headers is decided in the engine, see ../site.ts.
  */
+import type { IncomingMessage } from 'node:http';
 import path from 'node:path';
 
 import { create as contentDisposition } from 'content-disposition';
-import type { FastifyInstance, FastifyPluginAsync, FastifyReply, RouteOptions } from 'fastify';
+import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 
 import { passErrorsBeyond } from '../fastify-internals.js';
 import type { Overrides, Site } from '../site.js';
@@ -13,7 +14,7 @@ import { Delivery } from './delivery.js';
 import * as errors from './errors.js';
 import { fileRoutes } from './files.js';
 import { checkOptions, type FastifyStaticOptions, type ReplyOptions } from './options.js';
-import { type PrefixMatcher, prefixMatcher, withSlash } from './paths.js';
+import { type PrefixMatcher, prefixMatcher, withoutReservedEscapes, withSlash } from './paths.js';
 import { Sites } from './sites.js';
 import { type Road, Statistics, type ZerosendStatistics } from './statistics.js';
 
@@ -153,11 +154,17 @@ function routeAll(
   delivery: Delivery,
 ): void {
   let match: PrefixMatcher | undefined;
+  const semicolon = fastify.initialConfig.useSemicolonDelimiter === true;
   fastify.route({
     ...common(fastify, options),
     method: ['HEAD', 'GET'],
     url: `${prefix}*`,
     handler(request, reply) {
+      const plain = withoutReservedEscapes(request.raw.url as string, semicolon);
+      if (plain !== undefined) {
+        routeAgain(fastify, request, reply, plain);
+        return;
+      }
       // Now and not before: a prefix of the instance comes on top.
       match ??= prefixMatcher((request.routeOptions.url as string).slice(0, -1));
       const pathname = match(request.raw.url as string);
@@ -172,6 +179,23 @@ function routeAll(
       reply.redirect(withSlash(request.raw.url as string), 301),
     );
   }
+}
+
+/**
+ * Routes a request by `url`, another spelling of its own: a route of the application that has this spelling, and its guards,
+ * must not be passed by.
+ */
+function routeAgain(fastify: FastifyInstance, request: FastifyRequest, reply: FastifyReply, url: string): void {
+  const raw: IncomingMessage & { originalUrl?: string } = request.raw;
+  // `rewriteUrl` has been at work, and would be again.
+  if (raw.originalUrl !== undefined) {
+    reply.callNotFound();
+    return;
+  }
+  reply.hijack();
+  raw.originalUrl = raw.url as string;
+  raw.url = url;
+  fastify.routing(raw, reply.raw);
 }
 
 /** A route for each file that is there now. */
