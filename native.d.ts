@@ -438,6 +438,12 @@ export interface OpenedServer {
 /** Opens the engine of this environment. `wake` is called, with nothing, when `takeEvents` has something to give. */
 export declare function openEngine(wake: () => void): void
 
+/**
+ * Opens a directory below a root of the site, to be listed, or any entry for its attributes, under the site's rule for
+ * symbolic links: the event of `request` has its descriptor as `fd`, which is the receiver's to close.
+ */
+export declare function openEntry(request: number, site: number, relative: string, rootIndex: number, isDirectory: boolean): void
+
 /** A transfer of a part of `buffer`, which is `allocPages`' own and JavaScript's no more after this; returns its token. */
 export declare function openGift(buffer: ArrayBuffer, offset: number, length: number, options: SendingOptions): number
 

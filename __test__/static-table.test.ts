@@ -511,7 +511,9 @@ serial('lists: json and html, names, extended information, what they hide', asyn
   t.is(files[1].stats.size, 1);
   t.is(files[1].stats.mtimeMs, statSync(join(root, 'bare/c.txt')).mtimeMs);
 
-  symlinkSync(join(root, 'a.txt'), join(root, 'bare', 'inside'));
+  symlinkSync('../a.txt', join(root, 'bare', 'inside'));
+  // Absolute links are not beneath, openat2(2): the file is not served either.
+  symlinkSync(join(root, 'a.txt'), join(root, 'bare', 'absolute'));
   symlinkSync('/etc/hostname', join(root, 'bare', 'outside'));
   const beneath = await serve(t, { root, list: true, symlinks: 'beneath' });
   t.deepEqual(JSON.parse((await beneath.ask('/bare')).body.toString()).files, ['#odd?.txt', 'c.txt', 'inside']);

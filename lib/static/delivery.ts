@@ -19,9 +19,10 @@ import type { RequestConditions } from '../native.js';
 import { IS_LINUX } from '../platform.js';
 import { CURRENT, sendBody } from '../response.js';
 import { type Answer, conditionsOf, type Overrides, type Site, unconditional, varyWithEncoding } from '../site.js';
+import { openDirectory } from './directory.js';
 import { FST_STATIC_FORBIDDEN_PATH, FST_STATIC_INVALID_OPTION_VALUE } from './errors.js';
 import { httpError } from './http-error.js';
-import { asJson, isListName, type ListOptionsJsonFormat, listDirectory, withLinks } from './list.js';
+import { asJson, isListName, type Listing, type ListOptionsJsonFormat, listDirectory, withLinks } from './list.js';
 import { otherNames } from './names.js';
 import type { FastifyStaticOptions, ReplyOptions } from './options.js';
 import { decodePath, withSlash } from './paths.js';
@@ -320,7 +321,7 @@ export class Delivery {
       this.#missing(reply, answer);
       return;
     }
-    let directory = answer.file;
+    let directory = answer.path;
     if (answer.kind !== 'directory') {
       const found = await this.#directory(site, slash ? pathname : path.posix.join(path.posix.dirname(pathname), '/'));
       if (found === undefined) {
@@ -334,9 +335,7 @@ export class Delivery {
       const allowed = 'must be a function and is required with the URL parameter `format=html`';
       throw new FST_STATIC_INVALID_OPTION_VALUE('list.render', allowed);
     }
-    const { dotfiles = 'allow', symlinks = 'follow' } = site.options;
-    const rules = { hideDotfiles: dotfiles !== 'allow', symlinks, root: site.roots[0] as string };
-    const listing = await listDirectory(directory, list, rules).catch(() => undefined);
+    const listing = await listAt(site, directory, list).catch(() => undefined);
     if (listing === undefined) {
       reply.callNotFound();
     } else if ((asked || list.format) === 'html' && list.render !== undefined) {
@@ -347,18 +346,28 @@ export class Delivery {
     }
   }
 
-  /** The directory that a path with its slash names, whatever index it has; found by the engine, so under its rules. */
+  /** The directory, below its root, that a path with its slash names, whatever index it has; found by the engine, so under its rules. */
   async #directory(site: Site, pathname: string): Promise<string | undefined> {
     const { answer, token } = await site.respondLater(pathname, false, true, undefined);
     if (token !== 0) staticEngine().release(token);
-    if (answer.kind === 'directory') return answer.file;
-    return answer.kind === 'response' ? path.join(site.roots[answer.rootIndex] as string, pathname) : undefined;
+    if (answer.kind === 'directory') return answer.path;
+    return answer.kind === 'response' ? pathname.replace(/^\/+|\/+$/g, '') : undefined;
   }
 
   #fail(reply: FastifyReply, error: ZerosendError): void {
     reply.log.error({ err: error }, 'the file could not be read');
     // The message of the system names a path of the server, which is nobody's business.
     reply.send(httpError(500, undefined, error));
+  }
+}
+
+/** What is in the directory at `relative`; lists are of a single root. */
+async function listAt(site: Site, relative: string, options: ListOptionsJsonFormat): Promise<Listing> {
+  const directory = await openDirectory(site, 0, relative);
+  try {
+    return await listDirectory(directory, options);
+  } finally {
+    await directory.close();
   }
 }
 

@@ -1,7 +1,8 @@
 /** Listings of directories, as JSON or as the HTML that a function of the application makes of them. */
 import type { Stats } from 'node:fs';
-import { readdir, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
+
+import type { Directory } from './directory.js';
 
 /** What is in a directory, counted through all directories below. */
 export interface ExtendedInformation {
@@ -64,14 +65,6 @@ export interface Listing {
   files: Entry[];
 }
 
-export interface ListRules {
-  /** Leave out names that begin with a dot. */
-  hideDotfiles: boolean;
-  /** What symbolic links may do; those that may not are left out. */
-  symlinks: 'follow' | 'beneath' | 'deny';
-  root: string;
-}
-
 /** How many entries are looked at at once. */
 const AT_ONCE = 32;
 
@@ -83,21 +76,14 @@ export function isListName(pathname: string, { names }: ListOptions): boolean {
 }
 
 /** What is in `directory`, sorted by name. Entries that vanish meanwhile or cannot be looked at are left out. */
-export async function listDirectory(directory: string, options: ListOptions, rules: ListRules): Promise<Listing> {
+export async function listDirectory(directory: Directory, options: ListOptions): Promise<Listing> {
   const listing: Listing = { dirs: [], files: [] };
-  const realRoot = rules.symlinks === 'beneath' ? await realpath(rules.root) : '';
-  const entries = await readdir(directory, { withFileTypes: true });
-  await inTurn(entries, async (entry) => {
+  await inTurn(await directory.entries(), async (entry) => {
     const { name } = entry;
-    if (rules.hideDotfiles && name.startsWith('.')) return;
-    const full = path.join(directory, name);
-    if (rules.symlinks !== 'follow' && entry.isSymbolicLink()) {
-      if (rules.symlinks === 'deny' || !(await realpath(full)).startsWith(path.join(realRoot, '/'))) return;
-    }
-    const stats = await stat(full);
+    const stats = await directory.stat(entry);
     if (!stats.isDirectory()) listing.files.push({ name, stats });
     else if (!options.extendedFolderInfo) listing.dirs.push({ name, stats });
-    else listing.dirs.push({ name, stats, extendedInfo: await extendedInformation(full) });
+    else listing.dirs.push({ name, stats, extendedInfo: await extendedInformation(await directory.open(name)) });
   });
   listing.dirs.sort(byName);
   listing.files.sort(byName);
@@ -122,7 +108,8 @@ export function withLinks({ dirs, files }: Listing, pathname: string, prefix: st
   return { dirs: dirs.map(linked), files: files.map(linked) };
 }
 
-async function extendedInformation(directory: string): Promise<ExtendedInformation> {
+/** Counts through `top` and all directories below, as far as the site serves them, and closes it. */
+async function extendedInformation(top: Directory): Promise<ExtendedInformation> {
   const sum: ExtendedInformation = {
     totalSize: 0,
     fileCount: 0,
@@ -133,26 +120,34 @@ async function extendedInformation(directory: string): Promise<ExtendedInformati
   };
   // Links that lead back up would make it endless.
   const seen = new Set<string>();
-  const waiting = [directory];
-  for (let folder = waiting.shift(); folder !== undefined; folder = waiting.shift()) {
-    const here = folder;
-    await inTurn(await readdir(here), async (name) => {
-      const full = path.join(here, name);
-      const stats = await stat(full);
-      if (stats.isDirectory()) {
-        sum.totalFolderCount += 1;
-        if (here === directory) sum.folderCount += 1;
-        const identity = `${stats.dev}:${stats.ino}`;
-        if (!seen.has(identity)) waiting.push(full);
-        seen.add(identity);
-      } else {
-        sum.totalSize += stats.size;
-        sum.totalFileCount += 1;
-        if (here === directory) sum.fileCount += 1;
-        sum.lastModified = Math.max(sum.lastModified, stats.mtimeMs);
+  const count = async (folder: Directory): Promise<void> => {
+    const names: string[] = [];
+    try {
+      await inTurn(await folder.entries(), async (entry) => {
+        const stats = await folder.stat(entry);
+        if (stats.isDirectory()) {
+          sum.totalFolderCount += 1;
+          if (folder === top) sum.folderCount += 1;
+          const identity = `${stats.dev}:${stats.ino}`;
+          if (!seen.has(identity)) names.push(entry.name);
+          seen.add(identity);
+        } else {
+          sum.totalSize += stats.size;
+          sum.totalFileCount += 1;
+          if (folder === top) sum.fileCount += 1;
+          sum.lastModified = Math.max(sum.lastModified, stats.mtimeMs);
+        }
+      });
+      // One after another: no more descriptors than the tree is deep.
+      for (const name of names) {
+        const below = await folder.open(name).catch(() => undefined);
+        if (below !== undefined) await count(below).catch(() => {});
       }
-    });
-  }
+    } finally {
+      await folder.close();
+    }
+  };
+  await count(top);
   return sum;
 }
 

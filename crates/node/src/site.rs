@@ -1,10 +1,13 @@
 //! Sites: which file answers a request, and with which headers.
 
+use std::os::fd::IntoRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use napi::Env;
+use napi::bindgen_prelude::JsObjectValue;
 use napi_derive::napi;
+use zerosend_core::files::directory;
 use zerosend_core::files::{
     Access, Dotfiles, Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Slice, Symlinks,
 };
@@ -216,6 +219,38 @@ pub fn respond_later(
         engine.run(Lane::Short, volume, request, move || {
             let outcome = site.respond(&asked, Access::MayBlock)?;
             Ok(Answer::Outcome(site, Box::new(outcome)))
+        });
+        Ok(())
+    })
+}
+
+/// Opens a directory below a root of the site, to be listed, or any entry for its attributes, under the site's rule for
+/// symbolic links: the event of `request` has its descriptor as `fd`, which is the receiver's to close.
+#[napi]
+pub fn open_entry(
+    env: &Env,
+    request: f64,
+    site: f64,
+    relative: String,
+    root_index: u32,
+    is_directory: bool,
+) -> napi::Result<()> {
+    with(env, |engine| {
+        let site = engine.site(site)?;
+        let kind = if is_directory { directory::Kind::Directory } else { directory::Kind::Entry };
+        let asked = Asked {
+            path: relative,
+            encoded: false,
+            head_only: false,
+            root_index,
+            conditions: RequestConditions::default(),
+        };
+        let volume = site.site.volume(&asked.request());
+        engine.run(Lane::Short, volume, request, move || {
+            let root = site.site.roots().get(root_index as usize);
+            let root = root.ok_or_else(|| Error::new(Code::InvalidArgument, "the site has no such root"))?;
+            let fd = directory::open(root, &asked.path, kind)?;
+            Ok(Answer::Shape(Box::new(move |event| event.set_named_property("fd", fd.into_raw_fd()))))
         });
         Ok(())
     })

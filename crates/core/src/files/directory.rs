@@ -1,24 +1,47 @@
 //! What is in a directory below a root, for a list.
 
+use std::os::fd::OwnedFd;
+
 use nix::dir::{Dir, Type};
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{SFlag, fstatat};
 
 use super::root::{Access, Root, Visit};
 use crate::error::{Error, Result};
 use crate::http::listing::{Entry, Listing};
+use crate::http::path::RequestPath;
 
 /// Entries of a list at most; what is beyond is counted.
 const MOST_ENTRIES: usize = 10_000;
+
+/// What [`open`] opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory, to be listed.
+    Directory,
+    /// Anything, for its attributes alone.
+    Entry,
+}
+
+/// Opens what is at `relative` below `root`, with the root's rule for symbolic links. May wait for a disk. A name that has no
+/// URL of its own, one with a backslash say, is `ENOENT`.
+pub fn open(root: &Root, relative: &str, kind: Kind) -> Result<OwnedFd> {
+    let failed = |errno| Error::system("open", errno).with_path(root.path().join(relative));
+    let path = RequestPath::from_decoded(relative).map_err(|_| failed(Errno::ENOENT))?;
+    let flags = match kind {
+        Kind::Directory => OFlag::O_RDONLY | OFlag::O_DIRECTORY,
+        Kind::Entry => OFlag::O_PATH,
+    };
+    Visit::new(root, Access::MayBlock).open_fd(path.relative(), flags | OFlag::O_CLOEXEC).map_err(failed)
+}
 
 /// Lists the directory at `relative` (checked by [`crate::http::path`]). May wait for a disk. Files and directories only:
 /// nothing else is served. Links are followed for what they are, though not everything a link leads to is served; names
 /// that are no UTF-8 are left out, for no URL leads to them.
 pub fn list(root: &Root, relative: &str, dotfiles: bool) -> Result<Listing> {
     let failed = |errno| Error::system("opendir", errno).with_path(root.path().join(relative));
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let fd = Visit::new(root, Access::MayBlock).open_fd(relative, flags).map_err(failed)?;
-    let mut directory = Dir::from_fd(fd).map_err(failed)?;
+    let mut directory = Dir::from_fd(open(root, relative, Kind::Directory)?).map_err(failed)?;
     let mut entries = Vec::new();
     let mut omitted = 0;
     let mut names = Vec::new();
