@@ -103,17 +103,18 @@ for (const operation of ['lookup', 'open'] as const) {
 
 fuseSerial('a slow source is called one, whoever drives the transfer', async (t) => {
   const fs = await mount(t);
-  patternFile(fs.backing, 'file', 4 * MiB);
   for (const to of ['socket', 'descriptor'] as const) {
     const { server, client } = await pair(t);
     client.resume();
+    // A file of its own: opening one whose pages are still being read waits for them.
+    patternFile(fs.backing, to, 4 * MiB);
     await fs.set('read', { hang: true });
     const target = to === 'socket' ? server : (server as unknown as { _handle: { fd: number } })._handle.fd;
-    const error = await t.throwsAsync(sendFile(target, join(fs.path, 'file'), { timeout: 500 }));
+    const error = await t.throwsAsync(sendFile(target, join(fs.path, to), { timeout: 500 }));
     t.is((error as NodeJS.ErrnoException).code, 'ERR_ZEROSEND_TIMEOUT', to);
     t.regex(error?.message ?? '', /the source file's storage is too slow or hangs/, to);
     await fs.clear();
-    const sent = await sendFile(target, join(fs.path, 'file'), { offset: 0, length: 10 });
+    const sent = await sendFile(target, join(fs.path, to), { offset: 0, length: 10 });
     t.is(sent.bytes, 10, 'the caller may go on');
   }
 });

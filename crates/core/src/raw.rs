@@ -14,7 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::reactor::SharedMode;
 use crate::sys::memory::Span;
 use crate::sys::pipe::{self, SpliceFlags};
-use crate::sys::residency::{Residency, residency};
+use crate::sys::residency::{Residency, cached_pages, page_size, residency};
 use crate::sys::{Kernel, Linux, SysResult};
 
 /// Bytes of a file that one call moves at most when they are not all in the page cache.
@@ -110,13 +110,13 @@ impl<'a> End<'a> {
         };
         let left = (self.stat.st_size as u64).saturating_sub(offset);
         let wanted = left.min(length as u64);
-        if wanted == 0 || residency(self.fd, offset, wanted) != Residency::Cold {
+        if wanted == 0 || !is_cold(self.fd, offset, wanted) {
             return Ok(length);
         }
         let wanted_bytes = i64::try_from(wanted).unwrap_or(i64::MAX);
         let _ = posix_fadvise(self.fd, offset as i64, wanted_bytes, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
         let step = wanted.min(COLD_STEP as u64);
-        Ok(if residency(self.fd, offset, step) == Residency::Cold { 0 } else { step as usize })
+        Ok(if is_cold(self.fd, offset, step) { 0 } else { step as usize })
     }
 }
 
@@ -201,6 +201,21 @@ pub fn sendfile(out: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, length: 
     };
     let _mode = out.non_blocking()?;
     outcome("sendfile", Linux.sendfile(out.fd, file.fd, offset, length))
+}
+
+/// Whether a call would have to wait for the disk. Where the kernel does not say what can be read at once (FUSE, tmpfs), the
+/// number of pages in the page cache decides, if it can be had.
+fn is_cold(file: BorrowedFd<'_>, offset: u64, length: u64) -> bool {
+    match residency(file, offset, length) {
+        Residency::Resident => false,
+        Residency::Cold => true,
+        Residency::Unknown => {
+            let page = page_size();
+            let first = offset / page * page;
+            let end = offset.saturating_add(length);
+            cached_pages(file, first, end - first).is_ok_and(|pages| pages < (end - first).div_ceil(page))
+        }
+    }
 }
 
 fn outcome(syscall: &'static str, result: SysResult<usize>) -> Result<Option<usize>> {
