@@ -1,17 +1,26 @@
 /** Versions of files, roots and validators, through every front end. */
-import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 
 import test from 'ava';
 import fastify from 'fastify';
-import { createFileServer, createStaticHandler, FileCache } from 'zerosend';
+import { createFileServer, createStaticHandler, FileCache, sendFile } from 'zerosend';
 import fastifyStatic from 'zerosend/fastify';
 
 import { fuseSerial, mount } from '../support/faultfs.js';
-import { scratch, settle } from '../support/files.js';
+import { pattern, scratch, settle } from '../support/files.js';
 import { frontEnds } from '../support/front-ends.js';
-import { get } from '../support/wire.js';
+import { get, pair, readExactly } from '../support/wire.js';
 
 const PAST = new Date('2020-01-01T00:00:00Z');
 
@@ -354,4 +363,53 @@ test.serial('Last-Modified is not later than Date, and times that were zeroed ar
       }
     }
   }
+});
+
+test.serial('files whose size says nothing are served with their bytes', async (t) => {
+  const version = readFileSync('/proc/version', 'utf8');
+  for (const { name, port } of await frontEnds(t, '/proc')) {
+    for (let turn = 0; turn < 2; turn += 1) {
+      const whole = await get(port, '/version');
+      t.deepEqual([whole.status, whole.body.toString()], [200, version], name);
+      t.is(whole.headers['last-modified'], undefined, name);
+      const same = await get(port, '/version', { 'If-None-Match': whole.headers.etag as string });
+      t.is(same.status, 304, name);
+    }
+    const part = await get(port, '/version', { Range: 'bytes=0-4' });
+    t.deepEqual([part.status, part.body.toString()], [206, 'Linux'], name);
+    t.is((await get(port, '/version', {}, 'HEAD')).headers['content-length'], String(version.length), name);
+  }
+  for (const { name, port } of await frontEnds(t, '/sys/kernel/mm', { cache: false })) {
+    const path = '/transparent_hugepage/enabled';
+    const { body } = await get(port, path);
+    t.is(body.toString(), readFileSync(`/sys/kernel/mm${path}`, 'utf8'), name);
+  }
+  const cache = new FileCache();
+  t.teardown(() => cache.close());
+  const file = await cache.get('/proc/version');
+  t.is((await file.read()).toString(), version);
+  t.is(file.size, version.length);
+  t.like(cache.stats(), { files: 0, rejected: 1 });
+  await cache.get('/proc/uptime');
+  t.is((await cache.get('/proc/uptime')).hits, 0, 'read again each time');
+});
+
+fuseSerial('a file system that says 0 for every size is read', async (t) => {
+  const fs = await mount(t, { zeroSize: true, directIo: true });
+  const path = join(fs.path, 'a.txt');
+  const bytes = pattern(200_000);
+  writeFileSync(join(fs.backing, 'a.txt'), bytes);
+  writeFileSync(join(fs.backing, 'empty.txt'), '');
+  settle();
+  for (const { name, port } of await frontEnds(t, fs.path)) {
+    t.deepEqual((await get(port, '/a.txt')).body, bytes, name);
+    t.is((await get(port, '/empty.txt')).headers['content-length'], '0', name);
+  }
+  const cache = new FileCache();
+  t.teardown(() => cache.close());
+  t.deepEqual(await (await cache.get(path)).read(), bytes);
+  const { server, client } = await pair(t);
+  const received = readExactly(client, bytes.length);
+  t.is((await sendFile(server, path)).bytes, bytes.length);
+  t.deepEqual(await received, bytes);
 });

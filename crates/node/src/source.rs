@@ -9,8 +9,9 @@ use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
 use zerosend_core::cache::CachedFile;
 use zerosend_core::files::OpenFile;
+use zerosend_core::files::pseudo_file::generated_bytes;
 use zerosend_core::pool::{Lane, Volume};
-use zerosend_core::transfer::{Cork, Disk, Method, Part, Target, Transfer, snapshot};
+use zerosend_core::transfer::{Cork, Disk, Method, Part, Target, Transfer};
 use zerosend_core::{Code, Error, Result, sys};
 
 use crate::engine::{Engine, Held, with};
@@ -129,7 +130,7 @@ fn make(named: Vec<Named>, mut method: Method) -> Result<Transfer> {
                     FileName::Descriptor(fd) => OpenFile::from_fd(fd)?,
                     FileName::Path(path) => OpenFile::open(&path)?,
                 };
-                if let Some(mut bytes) = snapshot(&file, file.meta().size)? {
+                if let Some(mut bytes) = generated_bytes(&file, file.meta().size)? {
                     // It has no size and no pages: reading is the one way.
                     method = Method::ReadWrite;
                     let (offset, length) = stretch(bytes.len() as u64, offset, length)?;

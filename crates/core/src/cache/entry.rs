@@ -47,6 +47,7 @@ pub struct CachedFile {
     meta: FileMeta,
     content: Content,
     is_local: bool,
+    is_generated: bool,
     pub(super) hits: AtomicU64,
 }
 
@@ -63,7 +64,26 @@ impl CachedFile {
     /// A file that is not kept.
     pub(super) fn open(path: PathBuf, file: OpenFile) -> Self {
         let (meta, is_local) = (*file.meta(), file.is_local());
-        Self { path, meta, content: Content::Open(Arc::new(file)), is_local, hits: AtomicU64::new(0) }
+        Self {
+            path,
+            meta,
+            content: Content::Open(Arc::new(file)),
+            is_local,
+            is_generated: false,
+            hits: AtomicU64::new(0),
+        }
+    }
+
+    /// The bytes of a file whose own size says nothing, see [`crate::files::pseudo_file`]. It is not kept.
+    pub(crate) fn generated(path: PathBuf, file: &OpenFile, bytes: Vec<u8>) -> Self {
+        let meta = FileMeta { size: bytes.len() as u64, ..*file.meta() };
+        let (content, is_local) = (Content::Block(bytes.into()), file.is_local());
+        Self { path, meta, content, is_local, is_generated: true, hits: AtomicU64::new(0) }
+    }
+
+    /// True when its metadata says nothing of its bytes.
+    pub(crate) fn is_generated(&self) -> bool {
+        self.is_generated
     }
 
     /// Reads a small file.
@@ -97,7 +117,14 @@ impl CachedFile {
             return Ok(Loaded::Unsettled(file));
         }
         let content = Content::Block(bytes.into());
-        Ok(Loaded::File(Self { path, meta, content, is_local: file.is_local(), hits: AtomicU64::new(0) }))
+        Ok(Loaded::File(Self {
+            path,
+            meta,
+            content,
+            is_local: file.is_local(),
+            is_generated: false,
+            hits: AtomicU64::new(0),
+        }))
     }
 
     /// Maps a file. Gives it back where its file system maps nothing, or there is no mapping left to be had.
@@ -113,7 +140,7 @@ impl CachedFile {
                 prepare(&mapping);
                 let is_local = file.is_local();
                 let content = Content::Mapped(Arc::new(MappedOpen { file, mapping }));
-                Ok(Self { path, meta, content, is_local, hits: AtomicU64::new(0) })
+                Ok(Self { path, meta, content, is_local, is_generated: false, hits: AtomicU64::new(0) })
             }
             Err(_) => Err(file),
         }
@@ -136,6 +163,9 @@ impl CachedFile {
 
     /// The weak entity tag of this version, that of the plugin and the handler.
     pub fn etag(&self) -> String {
+        if let (true, Content::Block(bytes)) = (self.is_generated, &self.content) {
+            return format!("W/\"{}\"", &blake3::hash(bytes).to_hex()[..32]);
+        }
         self.meta.weak_tag()
     }
 

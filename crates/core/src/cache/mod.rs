@@ -33,6 +33,7 @@ pub use crate::sys::memory::Advice;
 pub use entry::CachedFile;
 
 use crate::error::{Code, Error, Result};
+use crate::files::pseudo_file::{Look, look};
 use crate::files::{Access, FileMeta, Identity, Lookup, OpenFile, Visit};
 use crate::stats::Counter;
 use crate::sys::SysResult;
@@ -368,6 +369,14 @@ impl FileCache {
             self.counters.rejected.add(1);
             Ok(Fetched::File(Arc::new(CachedFile::open(origin.path(), file))))
         };
+        match look(&file, size, access).map_err(|error| error.with_path(origin.path()))? {
+            Look::Ordinary => {}
+            Look::WouldBlock => return Ok(Fetched::Other(Lookup::WouldBlock)),
+            Look::Generated(bytes) => {
+                self.counters.rejected.add(1);
+                return Ok(Fetched::File(Arc::new(CachedFile::generated(origin.path(), &file, bytes))));
+            }
+        }
         let closed = self.closed.load(Ordering::Relaxed);
         if closed || size > self.options.max_file_size.min(self.options.max_bytes) {
             return reject(file);

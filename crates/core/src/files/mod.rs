@@ -11,6 +11,7 @@
 //! | `content_tag` | strong entity tags |
 //! | [`overrides`] | what one response has in place of the options of its site |
 //! | `validators` | entity tag and `Last-Modified` |
+//! | [`pseudo_file`] | files whose size says nothing |
 //! | [`plan`] | status, headers and body for a file that was found |
 //!
 //! Bytes are not read here and nothing is sent.
@@ -23,6 +24,7 @@ mod mounts;
 pub mod open_file;
 pub mod overrides;
 pub mod plan;
+pub mod pseudo_file;
 pub mod root;
 pub mod site;
 mod validators;

@@ -71,6 +71,14 @@ impl Source {
         }
     }
 
+    /// The tag of a file whose metadata says nothing of its bytes.
+    pub(super) fn generated_tag(&self) -> Option<String> {
+        match self {
+            Source::Cached(file) if file.is_generated() => Some(file.etag()),
+            _ => None,
+        }
+    }
+
     /// A stretch of it, to be sent.
     pub fn part(&self, offset: u64, length: u64) -> transfer::Part {
         match self {

@@ -21,9 +21,10 @@ use super::memo::Memo;
 use super::meta::now_ns;
 use super::overrides::Overrides;
 use super::plan::{Body, Found, Response, Source, plan};
+use super::pseudo_file::{Look, look};
 use super::root::{Access, Lookup, Root, Symlinks, Visit};
 use super::validators::FileValidators;
-use crate::cache::{Fetched, FileCache};
+use crate::cache::{CachedFile, Fetched, FileCache};
 use crate::error::{Code, Error, Result};
 use crate::http::Conformance;
 use crate::http::caching::CachePolicy;
@@ -306,20 +307,26 @@ impl Site {
     fn plan(&self, mut found: Found, root_index: usize, request: &Request<'_>, access: Access) -> Result<Outcome> {
         let meta = *found.file.meta();
         let overridden = request.overrides != Overrides::default();
-        let plain = !request.head_only && !overridden && request.conditions.is_plain();
+        let generated_tag = found.file.generated_tag();
+        let is_generated = generated_tag.is_some();
+        let plain = !is_generated && !request.head_only && !overridden && request.conditions.is_plain();
         if plain && let Some(head) = self.memo.get(&found.path, root_index, found.encoding, &meta) {
             let body = Body::File { file: found.file, offset: 0, length: meta.size };
             return Ok(Outcome::Response(Response { status: 200, head, body, meta }));
         }
         let mut settled = true;
-        if self.options.content_tags && self.options.etag && request.overrides.etag.is_none() {
+        let wants_content_tag = self.options.content_tags && self.options.etag && request.overrides.etag.is_none();
+        if wants_content_tag && !is_generated {
             match self.tags.of(&found.file, access)? {
                 ContentTag::Known(tag) => found.content_tag = Some(tag),
                 ContentTag::Unsettled => settled = false,
                 ContentTag::WouldBlock => return Ok(Outcome::WouldBlock),
             }
         }
-        let validators = FileValidators::new(&meta, found.content_tag.take(), &self.options, now_ns());
+        let validators = match generated_tag {
+            Some(tag) => FileValidators::of_generated(tag, &self.options),
+            None => FileValidators::new(&meta, found.content_tag.take(), &self.options, now_ns()),
+        };
         let may_keep = plain && settled && validators.is_final;
         let response = plan(found, validators, root_index, request, &self.options);
         Ok(Outcome::Response(if may_keep { self.memo.keep(response) } else { response }))
@@ -467,9 +474,18 @@ impl Search<'_> {
                 Fetched::Other(lookup) => Opened::Other(lookup),
             });
         }
-        Ok(match self.visit.open(relative)? {
-            Lookup::File(file) => Opened::File(Source::Open(Arc::new(file))),
-            other => Opened::Other(other),
+        let file = match self.visit.open(relative)? {
+            Lookup::File(file) => file,
+            other => return Ok(Opened::Other(other)),
+        };
+        let path = || self.visit.root().path().join(relative);
+        let look = look(&file, file.meta().size, self.visit.access()).map_err(|error| error.with_path(path()))?;
+        Ok(match look {
+            Look::Ordinary => Opened::File(Source::Open(Arc::new(file))),
+            Look::WouldBlock => Opened::Other(Lookup::WouldBlock),
+            Look::Generated(bytes) => {
+                Opened::File(Source::Cached(Arc::new(CachedFile::generated(path(), &file, bytes))))
+            }
         })
     }
 }

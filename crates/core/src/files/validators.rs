@@ -50,6 +50,11 @@ impl FileValidators {
         Self { tag, last_modified, date_counts, is_final }
     }
 
+    /// The validators of bytes that were generated for this request: their times say nothing.
+    pub fn of_generated(tag: String, options: &SiteOptions) -> Self {
+        Self { tag: options.etag.then_some(tag), last_modified: None, date_counts: false, is_final: false }
+    }
+
     /// What conditions are judged by.
     pub fn of_conditions(&self, options: &SiteOptions) -> Validators<'_> {
         let last_modified = match self.last_modified {

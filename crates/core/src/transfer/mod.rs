@@ -13,7 +13,6 @@
 //! next turn, and are lost to nobody when the pipe is given up.
 
 mod budget;
-mod generated;
 mod method;
 mod mmap;
 mod prefetch;
@@ -40,7 +39,6 @@ use crate::sys::memory::{Mapping, Pages};
 use crate::sys::{Kernel, Linux, SysResult};
 
 pub use budget::Budget;
-pub use generated::snapshot;
 pub use method::Method;
 pub use prefetch::{Prefetch, Prefetched};
 pub use read_write::DEFAULT_BUFFER;
