@@ -235,6 +235,25 @@ async function keepAliveTimersAre(t: ExecutionContext, ports: number[], count: n
   t.is(seen, count);
 }
 
+test('without descriptors for a pair, clients wait in the backlog', async (t) => {
+  const target = await listening(t, (socket) => socket.on('data', (data) => socket.end(data)));
+  for (const workers of [1, 3]) {
+    const args = ['proxy', '-l', '0', '-t', String(portOf(target)), '--workers', String(workers)];
+    const { child, port } = await limited(t, 64, args);
+    const clients = Array.from({ length: 150 }, () => net.connect({ port, host: '127.0.0.1', allowHalfOpen: true }));
+    const failures: string[] = [];
+    for (const client of clients) {
+      client.on('error', (error: NodeJS.ErrnoException) => failures.push(String(error.code)));
+    }
+    await Promise.all(clients.map((client) => once(client, 'connect')));
+    // As many as there is room for let go of their pairs, and those that wait get them.
+    for (const client of clients) client.end('x');
+    const answers = await Promise.all(clients.map((client) => readAll(client).catch(() => Buffer.of())));
+    t.is(answers.filter((answer) => answer.toString() === 'x').length, 150, `${workers}: ${failures.join()}`);
+    child.kill('SIGKILL');
+  }
+});
+
 test('all that is in the backlog when a stopped process is told to close is served', async (t) => {
   const target = await listening(t, (socket) => socket.on('data', (data) => socket.end(data)));
   const { child, port } = await limited(t, 4096, ['proxy', '-l', '0', '-t', String(portOf(target)), '--workers', '2']);

@@ -92,7 +92,10 @@ impl Worker {
             if self.listener.is_none() {
                 return;
             }
-            if self.shared.starving.others_wait(self.number) {
+            // Whoever ends a pause has had its place in the queue.
+            let is_next = std::mem::take(&mut self.is_next);
+            let others_wait = || !is_next && self.shared.starving.others_wait(self.number);
+            if self.shared.waiting.load(Ordering::Relaxed) > 0 || others_wait() {
                 return self.pause();
             }
             let Some(reserve) = self.take_reserve() else { return self.pause() };
@@ -275,6 +278,7 @@ impl Worker {
     pub(super) fn end_pause(&mut self, now: Instant) {
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
+            self.is_next = true;
             self.shared.starving.remove(self.number);
             self.watch_listener();
         }

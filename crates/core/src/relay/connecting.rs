@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -17,6 +18,8 @@ use crate::server::Address;
 
 /// Before another try where there is nothing to wait for: at first, doubled each time, and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
+/// Before another try where there was no descriptor.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(10);
 /// An address of several has this long, as far as the connect timeout allows it, or its share of the timeout if that is more.
 const MIN_SHARE: Duration = Duration::from_secs(2);
 /// Connections to itself that a link may meet at one address.
@@ -41,6 +44,8 @@ pub(super) struct Connecting {
     pause: Duration,
     /// In this round one address has failed for want of something that may come back.
     shortage: Option<Errno>,
+    /// It is counted in [`Shared::waiting`](super::worker::Shared::waiting).
+    pub is_waiting: bool,
     self_connects: u32,
 }
 
@@ -56,6 +61,7 @@ impl Connecting {
             retry: None,
             pause: PAUSES[0],
             shortage: None,
+            is_waiting: false,
             self_connects: 0,
         }
     }
@@ -136,6 +142,9 @@ impl Worker {
             link.target = None;
             let State::Connecting(connecting) = &mut link.state else { return };
             connecting.retry = None;
+            if std::mem::take(&mut connecting.is_waiting) {
+                self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            }
             let address = connecting.addresses.as_ref().and_then(|addresses| addresses.get(connecting.at)).cloned();
             let now = Instant::now();
             let Some(address) = address else {
@@ -143,6 +152,13 @@ impl Worker {
                     return self.target_failed(token, true);
                 }
                 connecting.at = 0;
+                if connecting.shortage.is_some_and(targets::is_out_of_descriptors) {
+                    // Before others are accepted, this one gets what is given up.
+                    connecting.is_waiting = true;
+                    self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+                    connecting.retry = Some(now + DESCRIPTOR_PAUSE);
+                    return self.arm(token);
+                }
                 connecting.retry = Some(now + connecting.pause);
                 connecting.pause = (connecting.pause * 2).min(PAUSES[1]);
                 return self.arm(token);

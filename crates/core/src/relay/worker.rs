@@ -80,6 +80,8 @@ pub(super) struct Shared {
     pub stats: RelayStats,
     pub connections: AtomicUsize,
     pub starving: Starving,
+    /// Connections that were accepted and wait for a descriptor for their target; meanwhile no other is accepted.
+    pub waiting: AtomicUsize,
     pub mailboxes: OnceLock<Vec<Arc<Mailbox<Message>>>>,
     /// For the names of mirrors.
     pub numbers: Arc<Numbers>,
@@ -107,6 +109,7 @@ impl Shared {
             stats: RelayStats::default(),
             connections: AtomicUsize::new(0),
             starving: Starving::default(),
+            waiting: AtomicUsize::new(0),
             mailboxes: OnceLock::new(),
             numbers,
         }
@@ -139,6 +142,8 @@ pub(super) struct Worker {
     buffer: Vec<u8>,
     /// Nothing is accepted before this.
     pub paused: Option<Instant>,
+    /// The pause is over: it accepts a connection although others wait for descriptors too.
+    pub is_next: bool,
     pub end: Option<Instant>,
     pub draining: bool,
     /// Connections that may still be accepted while the relay drains.
@@ -182,6 +187,7 @@ impl Worker {
             tap_pipes: PipePool::new(pipe_size.max(TAP_PIPE), most),
             buffer: Vec::new(),
             paused: None,
+            is_next: false,
             end: None,
             draining: false,
             backlog_left: 0,
@@ -587,6 +593,11 @@ impl Worker {
         self.shared.stats.count(&mut link);
         self.shared.stats.end(&link, outcome);
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        if let State::Connecting(connecting) = &link.state
+            && connecting.is_waiting
+        {
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
         self.pass_on_descriptors();
         if let (Some(targets), Some(index)) = (&self.shared.targets, link.target_index) {
             targets.release(index);
