@@ -53,6 +53,7 @@ export function decodePath(pathname: string): string | undefined {
  * `semicolon`: it ends the path for the router, and stays as it is written.
  */
 export function withoutReservedEscapes(url: string, semicolon: boolean): string | undefined {
+  if (!url.includes('%')) return undefined;
   const query = url.indexOf('?');
   const pathname = query === -1 ? url : url.slice(0, query);
   const plain = pathname.replace(RESERVED, (escaped) =>
