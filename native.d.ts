@@ -468,8 +468,11 @@ export declare function openOutput(request: number, path: string, mode: number):
 /** Opens a relay. `request` makes progress when there are questions to be taken, and is answered when it has ended. */
 export declare function openRelay(request: number, settings: RelaySettings): OpenedServer
 
-/** Opens a shared buffer or a ring: the event of `request` has its `token`. */
-export declare function openSegment(request: number, source: SegmentSource, ring: boolean): void
+/**
+ * Opens a shared buffer or a ring: the event of `request` has its `token`. `trust`: a ring behind a descriptor need not be
+ * sealed.
+ */
+export declare function openSegment(request: number, source: SegmentSource, ring: boolean, trust: boolean): void
 
 /** Opens a server. `request` is answered when it has ended. */
 export declare function openServer(request: number, settings: ServerSettings): OpenedServer

@@ -1,5 +1,4 @@
 /** Delivering a transfer: one after the other to each target, by the pump or by the reactor, with progress and cancel. */
-import { AsyncResource } from 'node:async_hooks';
 import { Socket } from 'node:net';
 
 import { type Bounds, onceAborted, timedOut, within } from './bounds.js';
@@ -325,8 +324,7 @@ class Progress {
   #bytes = -1;
 
   constructor(listener: ((bytes: number) => void) | undefined) {
-    // Called from timers and events that belong to other transfers.
-    this.#listener = listener && AsyncResource.bind(listener);
+    this.#listener = listener;
   }
 
   report(bytes: number): void {

@@ -1,4 +1,5 @@
 /** The engine of this JavaScript environment: who asked for what, and who is told. */
+import { AsyncResource } from 'node:async_hooks';
 import { createRequire } from 'node:module';
 
 import { type Binding, type NativeEvent, requireNative } from './native.js';
@@ -60,7 +61,8 @@ function openPortable(): StaticEngine {
 /** Makes a request number under which `listener` hears of events until one of them is the last. */
 export function request(listener: Listener): number {
   lastRequest += 1;
-  listeners.set(lastRequest, listener);
+  // Events come in batches, in the context of none of those that asked: AsyncLocalStorage must see the caller's.
+  listeners.set(lastRequest, AsyncResource.bind(listener));
   holdLoop();
   return lastRequest;
 }

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { ask, engine } from './engine.js';
 import { failure, invalid } from './errors.js';
 import type { MapSettings } from './native.js';
-import { checkBytes } from './options.js';
+import { checkBytes, unshared } from './options.js';
 
 export interface MappedFileOptions {
   /**
@@ -80,7 +80,7 @@ export class MappedFile {
     checkBytes('offset', offset);
     if (offset === undefined) throw invalid('offset', offset, 'an integer number of bytes');
     if (!(bytes instanceof Uint8Array)) throw invalid('bytes', bytes, 'a Buffer or Uint8Array');
-    await ask((number) => engine().writeMapped(number, this.#open(), offset, bytes));
+    await ask((number) => engine().writeMapped(number, this.#open(), offset, unshared(bytes)));
   }
 
   /** Writes changed pages to the disk, and waits for it; with `async` it only begins. See msync(2). */

@@ -1,5 +1,5 @@
 /** `memoryMaps`: what a process has mapped, from `/proc/[pid]/smaps` and `/proc/[pid]/maps`. */
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 
 import { invalid } from './errors.js';
 import { requireLinux } from './platform.js';
@@ -51,6 +51,7 @@ export interface MemoryMapOptions {
   filter?: string | RegExp | ((map: MemoryMap) => boolean) | undefined;
 }
 
+const DELETED = ' (deleted)';
 const LINE = /^([0-9a-f]+)-([0-9a-f]+) (.)(.)(.)(.) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+)(?: +(.*))?$/;
 const FIELD = /^(\w+): +(\d+) kB$/;
 const FIELDS: Record<string, keyof MemoryUse> = {
@@ -73,7 +74,21 @@ export async function memoryMaps(options: MemoryMapOptions = {}): Promise<Memory
   const matches = matcher(filter);
   requireLinux();
   const text = await readFile(`/proc/${pid}/smaps`, 'utf8').catch(() => readFile(`/proc/${pid}/maps`, 'utf8'));
-  return parseMaps(text).filter(matches);
+  const maps = parseMaps(text);
+  await Promise.all(maps.filter(({ deleted }) => deleted).map((map) => recognizeSuffix(map, `/proc/${pid}/root`)));
+  return maps.filter(matches);
+}
+
+/**
+ * The kernel appends ` (deleted)` to the path of a file that was unlinked, and a name may end so itself: then there is a file of
+ * that name with the inode that is mapped.
+ */
+async function recognizeSuffix(map: MemoryMap, root: string): Promise<void> {
+  const whole = `${map.path}${DELETED}`;
+  const file = await stat(`${root}${whole}`).catch(() => undefined);
+  if (file?.ino !== map.inode) return;
+  map.path = whole;
+  map.deleted = false;
 }
 
 /** The text of either file. */
@@ -92,8 +107,8 @@ export function parseMaps(text: string): MemoryMap[] {
     const found = LINE.exec(line);
     if (found === null) continue;
     const [, start = '', end = '', read, write, execute, sharing, offset = '0', device = '', inode, name = ''] = found;
-    const deleted = name.endsWith(' (deleted)');
-    const path = unescaped(deleted ? name.slice(0, -' (deleted)'.length) : name);
+    const deleted = name.endsWith(DELETED);
+    const path = unescaped(deleted ? name.slice(0, -DELETED.length) : name);
     current = {
       start: `0x${start}`,
       end: `0x${end}`,

@@ -16,6 +16,14 @@ export function oneOf(name: string, value: string, words: readonly string[]): vo
   if (!words.includes(value)) throw invalid(name, value, words.map((word) => `'${word}'`).join(', '));
 }
 
+/**
+ * Bytes that nothing changes while native code reads them: a copy of those in a SharedArrayBuffer, which other threads write
+ * to.
+ */
+export function unshared(bytes: Uint8Array): Uint8Array {
+  return bytes.buffer instanceof SharedArrayBuffer ? Buffer.from(bytes) : bytes;
+}
+
 /** A number of bytes or a position: an integer from 0 up that a JavaScript number holds exactly. */
 export function checkBytes(name: string, value: number | undefined): void {
   if (value === undefined) return;

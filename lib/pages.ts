@@ -5,6 +5,7 @@ import { checkDelivery, type DeliveryOptions, deliver, type SendTarget, type Tra
 import { engine } from './engine.js';
 import { failure, invalid } from './errors.js';
 import type { SendingOptions } from './native.js';
+import { unshared } from './options.js';
 
 export interface SendPagesOptions extends DeliveryOptions {
   /**
@@ -58,7 +59,7 @@ export async function sendPages(
   return deliver(target, options, () =>
     gift
       ? engine().openGift(giftable(buffer), buffer.byteOffset, buffer.byteLength, sending)
-      : engine().openCopy(buffer, sending),
+      : engine().openCopy(unshared(buffer), sending),
   );
 }
 

@@ -4,6 +4,7 @@
  * It sends until the kernel takes no more, then gives Node's own write queue one small piece; the callback of that write
  * says that the socket takes more. So Node's timeouts, its errors and its order of bytes stay true.
  */
+import { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
 
 import { engine, forget, request } from './engine.js';
@@ -38,7 +39,13 @@ export class Pump {
   constructor(socket: Socket, token: number, options: PumpOptions) {
     this.#socket = socket;
     this.#token = token;
-    this.#options = options;
+    const { chunk, onProgress, done } = options;
+    // Turns run in the context of other transfers: AsyncLocalStorage must see that of the caller.
+    this.#options = {
+      chunk,
+      onProgress: onProgress && AsyncResource.bind(onProgress),
+      done: AsyncResource.bind(done),
+    };
     this.#remaining = engine().remaining(token);
     socket.once('close', this.#onClose);
   }

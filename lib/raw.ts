@@ -13,7 +13,7 @@ import { Socket } from 'node:net';
 import { engine } from './engine.js';
 import { failure, invalid } from './errors.js';
 import { descriptor } from './internals.js';
-import { checkBytes, isDescriptor } from './options.js';
+import { checkBytes, isDescriptor, unshared } from './options.js';
 import { giftable } from './pages.js';
 import { Pipe } from './pipe.js';
 
@@ -83,7 +83,7 @@ export function vmsplice(
     throw invalid('buffers', buffers, 'a Uint8Array or an array of up to 16 of them');
   }
   const fd = writable('pipe', pipe);
-  if (!gift) return engine().vmspliceCopy(fd, all);
+  if (!gift) return engine().vmspliceCopy(fd, all.map(unshared));
   const gifts = all.map((view) => ({ buffer: giftable(view), offset: view.byteOffset, length: view.byteLength }));
   if (new Set(gifts.map(({ buffer }) => buffer)).size < gifts.length) {
     throw invalid('buffers', buffers, 'buffers of different allocPages calls when gift is true');

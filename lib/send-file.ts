@@ -4,7 +4,7 @@ import { engine, type Opening, openToken } from './engine.js';
 import { failure, invalid } from './errors.js';
 import { CachedFile, tokenOf } from './file-cache.js';
 import type { PartOptions, SendingOptions } from './native.js';
-import { checkBytes, type FileSource, nameFile } from './options.js';
+import { checkBytes, type FileSource, nameFile, unshared } from './options.js';
 
 export type { SendTarget } from './deliver.js';
 export type { FileSource } from './options.js';
@@ -82,7 +82,7 @@ export async function sendFile(
   const file = filePart('source', source, options.offset, options.length);
   const parts: PartOptions[] = [file];
   if (typeof head === 'string') parts.unshift({ bytes: Buffer.from(head) });
-  else if (head instanceof Uint8Array) parts.unshift({ bytes: head });
+  else if (head instanceof Uint8Array) parts.unshift({ bytes: unshared(head) });
   else if (head !== undefined) throw invalid('head', head, 'a string or Uint8Array');
   return deliver(target, options, () => open(parts, sending));
 }
@@ -104,7 +104,7 @@ export async function sendFiles(
   if (!Array.isArray(parts)) throw invalid('parts', parts, 'an array of Uint8Array and { file, offset?, length? }');
   const checked = parts.map((part: SendPart, at): PartOptions => {
     const name = `parts[${at}]`;
-    if (part instanceof Uint8Array) return { bytes: part };
+    if (part instanceof Uint8Array) return { bytes: unshared(part) };
     if (typeof part !== 'object' || part === null || part.file === undefined) {
       throw invalid(name, part, 'a Uint8Array or { file, offset?, length? }; for text give Buffer.from(text)');
     }

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 
 import { ask, engine } from './engine.js';
 import { failure, invalid } from './errors.js';
-import { checkBytes } from './options.js';
+import { checkBytes, unshared } from './options.js';
 import { checkMode, checkName, nameSource, receive, type SegmentSource, send, unlink } from './segment.js';
 
 export interface SharedBufferOptions {
@@ -58,7 +58,7 @@ export class SharedBuffer {
   /** Opens one by its name or by a descriptor, which stays yours. Rejects with `ENOENT`, `EACCES`, `EBADF`. */
   static async open(source: SegmentSource): Promise<SharedBuffer> {
     const named = nameSource(source);
-    const { token } = await ask((number) => engine().openSegment(number, named, false));
+    const { token } = await ask((number) => engine().openSegment(number, named, false, false));
     return new SharedBuffer(token as number);
   }
 
@@ -69,7 +69,7 @@ export class SharedBuffer {
    */
   static async receive(socket: Socket, options: { signal?: AbortSignal | undefined } = {}): Promise<SharedBuffer> {
     const received = await receive(socket, options.signal);
-    const { token } = await ask((number) => engine().openSegment(number, { received }, false));
+    const { token } = await ask((number) => engine().openSegment(number, { received }, false, false));
     return new SharedBuffer(token as number);
   }
 
@@ -99,7 +99,7 @@ export class SharedBuffer {
     const given = typeof bytes === 'string' ? Buffer.from(bytes) : bytes;
     if (!(given instanceof Uint8Array)) throw invalid('bytes', bytes, 'a Uint8Array or a string');
     checkBytes('offset', offset);
-    engine().writeShared(this.#open(), offset, given);
+    engine().writeShared(this.#open(), offset, unshared(given));
   }
 
   /**

@@ -7,7 +7,7 @@ import { within } from './bounds.js';
 import { ask, engine } from './engine.js';
 import { aborted, failure, invalid, type ZerosendError } from './errors.js';
 import { End } from './joiner.js';
-import { oneOf } from './options.js';
+import { oneOf, unshared } from './options.js';
 import { checkMode, checkName, nameSource, receive, type SegmentSource, send, unlink } from './segment.js';
 import { checkInteger } from './server-options.js';
 
@@ -31,6 +31,11 @@ export interface OpenRingOptions {
    * false: it is yours. Fresh memory costs more than the message itself from some hundred bytes on.
    */
   reuse?: boolean | undefined;
+  /**
+   * Accept a descriptor of memory that is not sealed against shrinking (`F_SEAL_SHRINK`, fcntl(2)). Any process that has it open
+   * can then kill this one with `SIGBUS` by truncating it. Default false: refused.
+   */
+  trust?: boolean | undefined;
 }
 
 /** Where a ring is drained to: a plain `net.Socket`, a descriptor, or the path of a file, which is made or emptied. */
@@ -44,6 +49,11 @@ const STAGE = 32 * 1024;
 const LARGE = 4096;
 /** Bytes that are read at once. Several messages share such a piece of memory. */
 const CHUNK = 64 * 1024;
+
+function readTrust({ trust = false }: OpenRingOptions): boolean {
+  if (typeof trust !== 'boolean') throw invalid('trust', trust, 'a boolean');
+  return trust;
+}
 
 const released = new FinalizationRegistry<number>((token) => engine().closeRing(token));
 
@@ -64,9 +74,9 @@ const released = new FinalizationRegistry<number>((token) => engine().closeRing(
  * all that it had written was read; then another may take its place. A message that a reader had got and not yet handled is
  * lost with it.
  *
- * Without a name it goes to others as a descriptor, as {@link SharedBuffer} does, and cannot be made shorter by anybody. With a
- * name it can be opened by any process of the same user: one that truncates it, instead of using it, kills those who
- * have it mapped (`SIGBUS`). Contents that contradict each other are `ERR_ZEROSEND_CORRUPT`.
+ * Without a name it goes to others as a descriptor, as {@link SharedBuffer} does, and is sealed: its size cannot change. With a
+ * name it can be opened by any process that its `mode` allows, and the kernel has no seals for names: a process that truncates
+ * it kills those that have it mapped (`SIGBUS`). Use names only between processes that trust each other. Contents that contradict each other are `ERR_ZEROSEND_CORRUPT`.
  */
 export class SharedRing {
   /** Its name, with its slash. */
@@ -125,12 +135,14 @@ export class SharedRing {
   }
 
   /**
-   * Opens one by its name or by a descriptor, which stays yours. Rejects with `ENOENT`, `EACCES`, and `ERR_ZEROSEND_CORRUPT` for what
-   * is no ring, or one of another version of zerosend.
+   * Opens one by its name or by a descriptor, which stays yours. Rejects with `ENOENT`, `EACCES`, `ERR_ZEROSEND_CORRUPT` for what
+   * is no ring, or one of another version of zerosend, `ERR_ZEROSEND_INVALID_ARGUMENT` for a descriptor of memory that can be
+   * truncated (see `trust`), and `ENOSPC` when there is no memory for all of it.
    */
   static async open(source: SegmentSource, options: OpenRingOptions = {}): Promise<SharedRing> {
     const named = nameSource(source);
-    const { token } = await ask((number) => engine().openSegment(number, named, true));
+    const trust = readTrust(options);
+    const { token } = await ask((number) => engine().openSegment(number, named, true, trust));
     return new SharedRing(token as number, options.reuse);
   }
 
@@ -139,8 +151,9 @@ export class SharedRing {
     socket: Socket,
     options: OpenRingOptions & { signal?: AbortSignal | undefined } = {},
   ): Promise<SharedRing> {
+    const trust = readTrust(options);
     const received = await receive(socket, options.signal);
-    const { token } = await ask((number) => engine().openSegment(number, { received }, true));
+    const { token } = await ask((number) => engine().openSegment(number, { received }, true, trust));
     return new SharedRing(token as number, options.reuse);
   }
 
@@ -159,8 +172,9 @@ export class SharedRing {
    * the ring is full, `ERR_ZEROSEND_PEER_DIED`: what was written before still waits for a reader that takes its place.
    */
   write(bytes: Uint8Array | string): boolean {
-    const message = typeof bytes === 'string' ? Buffer.from(bytes) : bytes;
-    if (!(message instanceof Uint8Array)) throw invalid('bytes', bytes, 'a Uint8Array or a string');
+    const given = typeof bytes === 'string' ? Buffer.from(bytes) : bytes;
+    if (!(given instanceof Uint8Array)) throw invalid('bytes', bytes, 'a Uint8Array or a string');
+    const message = unshared(given);
     this.#report();
     if (this.#ended) throw failure('ERR_ZEROSEND_CLOSED', 'the ring was ended; nothing can be written after that');
     const token = this.#open();

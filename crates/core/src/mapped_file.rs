@@ -112,13 +112,20 @@ impl MappedFile {
                 Err(Errno::ENOSYS | Errno::EPERM) if self.mode != MapMode::Private => {
                     nix::sys::uio::pread(&self.file, &mut bytes[have..], at as i64)
                 }
+                // A page that could not be mapped was not written to, so the file has its bytes, or says why not. No more than
+                // that page: those after it may be private copies.
+                Err(Errno::EFAULT) => {
+                    let page = page_size() as usize;
+                    let end = bytes.len().min(have + page - at % page);
+                    nix::sys::uio::pread(&self.file, &mut bytes[have..end], at as i64)
+                }
                 other => other,
             };
             match read {
-                Ok(0) | Err(Errno::EFAULT) => return Err(self.truncated()),
+                Ok(0) => return Err(self.truncated()),
                 Ok(count) => have += count,
                 Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::system("process_vm_readv", errno).with_path(&self.path)),
+                Err(errno) => return Err(Error::system("read", errno).with_path(&self.path)),
             }
         }
         // The last page of a truncated file is there as a whole, with zeros where the file has ended.
@@ -142,16 +149,33 @@ impl MappedFile {
                 Err(Errno::ENOSYS | Errno::EPERM) if self.mode == MapMode::Shared => {
                     nix::sys::uio::pwrite(&self.file, &bytes[done..], at as i64)
                 }
+                Err(Errno::EFAULT) => self.write_unmapped(at, &bytes[done..]),
                 other => other,
             };
             match written {
-                Ok(0) | Err(Errno::EFAULT) => return Err(self.truncated()),
+                Ok(0) => return Err(self.truncated()),
                 Ok(count) => done += count,
                 Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::system("process_vm_writev", errno).with_path(&self.path)),
+                Err(errno) => return Err(Error::system("write", errno).with_path(&self.path)),
             }
         }
         self.check_end(offset + bytes.len() as u64)
+    }
+
+    /// Writes where a page of the mapping cannot be had: `EFAULT` there stands for a truncated file, a full file system and a
+    /// failing disk alike, and the call on the file says which.
+    fn write_unmapped(&self, at: usize, bytes: &[u8]) -> std::result::Result<usize, Errno> {
+        if FileMeta::of(&self.file).is_ok_and(|meta| meta.size <= at as u64) {
+            return Ok(0);
+        }
+        if self.mode == MapMode::Shared {
+            return nix::sys::uio::pwrite(&self.file, bytes, at as i64);
+        }
+        // The private copy is made from a page of the file, for which there may be no memory.
+        match nix::sys::uio::pread(&self.file, &mut [0], at as i64) {
+            Ok(_) => Err(Errno::ENOSPC),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Writes what was written to the disk: waits for it, or (`wait` false) only begins; see `msync(2)`. Nothing to do for

@@ -49,7 +49,7 @@ fn options(capacity: u64, framing: Framing) -> RingOptions {
 /// Both ends of a ring without a name, each with what it needs of its own, as two processes have it.
 fn both(capacity: u64, framing: Framing) -> (Arc<Ring>, Arc<Ring>) {
     let writer = Ring::create(None, &options(capacity, framing)).expect("a ring");
-    let reader = Ring::from_fd(writer.as_fd()).expect("the same");
+    let reader = Ring::from_fd(writer.as_fd(), false).expect("the same");
     (Arc::new(writer), Arc::new(reader))
 }
 
@@ -185,7 +185,7 @@ fn one_writer_and_one_reader() {
     reader.close();
     assert_eq!(code(&writer.write(b"x").expect_err("nobody reads")), Code::Closed);
     assert_eq!(code(&reader.read(&mut three).expect_err("closed")), Code::Closed);
-    let next = Ring::from_fd(writer.as_fd()).expect("the same");
+    let next = Ring::from_fd(writer.as_fd(), false).expect("the same");
     assert_eq!(next.read(&mut three).expect("open"), Read::Empty);
     assert_eq!(writer.write(b"abc").expect("somebody reads"), 3);
     writer.end().expect("ended");
@@ -283,7 +283,8 @@ fn a_ring_without_a_name_cannot_be_cut() {
     let (writer, _reader) = both(4096, Framing::Bytes);
     let file = File::from(writer.as_fd().try_clone_to_owned().expect("a duplicate"));
     assert_eq!(file.set_len(100).expect_err("sealed").raw_os_error(), Some(libc::EPERM));
-    let error = Ring::from_fd(TcpListener::bind("127.0.0.1:0").expect("a socket").as_fd()).err().expect("no memory");
+    let error =
+        Ring::from_fd(TcpListener::bind("127.0.0.1:0").expect("a socket").as_fd(), false).err().expect("no memory");
     assert!(matches!(code(&error), Code::System(_) | Code::InvalidArgument), "{error}");
 }
 

@@ -21,7 +21,7 @@ use zerosend_core::reactor::{JobHandle, Reactor};
 use zerosend_core::relay::{MirrorTo, Relay};
 use zerosend_core::server::Server;
 use zerosend_core::server::log::AccessLog;
-use zerosend_core::shm::{Drain, Ring, SharedBuffer};
+use zerosend_core::shm::{Drain, SharedBuffer};
 use zerosend_core::transfer::{Sink, Transfer};
 use zerosend_core::{Code, Error, Result};
 
@@ -33,6 +33,7 @@ use crate::join::JoinReport;
 use crate::pages::Lent;
 use crate::raw::Ends;
 use crate::relay::HeldRelay;
+use crate::shm::OpenRing;
 use crate::site::{Current, HeldSite};
 use crate::under_way::StopOnDrop;
 
@@ -61,7 +62,7 @@ pub enum Held {
     File(Arc<CachedFile>),
     Mapped(Arc<MappedFile>),
     Buffer(Box<SharedBuffer>),
-    Ring(Arc<Ring>),
+    Ring(OpenRing),
     Drain(Drain),
     /// Something that is under way on a thread of its own, and ends when this is released.
     UnderWay(#[allow(dead_code, reason = "it is there to be dropped")] StopOnDrop),
@@ -257,7 +258,7 @@ impl Engine {
                 None
             }
             Ok(Answer::Buffer(buffer)) => Some(Held::Buffer(Box::new(buffer))),
-            Ok(Answer::Ring(ring)) => Some(Held::Ring(Arc::new(ring))),
+            Ok(Answer::Ring(ring)) => Some(Held::Ring(OpenRing(Arc::new(ring)))),
             Ok(Answer::Descriptor(fd)) => Some(Held::Target(fd)),
             Ok(Answer::Shape(shape)) => {
                 shape(&mut object)?;

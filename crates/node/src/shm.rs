@@ -46,6 +46,15 @@ pub struct SegmentInfo {
     pub framing: Option<&'static str>,
 }
 
+/// A ring that is open in this environment. Threads that wait for it own it too, so its end closes it: they stop waiting.
+pub struct OpenRing(pub Arc<Ring>);
+
+impl Drop for OpenRing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 enum Source {
     Name(SegmentName),
     Descriptor(std::os::fd::OwnedFd),
@@ -75,7 +84,7 @@ impl Engine {
 
     fn ring(&mut self, token: f64) -> Result<&Arc<Ring>> {
         match self.held.get_mut(token as Token) {
-            Some(Held::Ring(ring)) => Ok(ring),
+            Some(Held::Ring(ring)) => Ok(&ring.0),
             _ => Err(closed()),
         }
     }
@@ -103,16 +112,17 @@ pub fn create_segment(env: &Env, request: f64, settings: SegmentSettings) -> nap
     })
 }
 
-/// Opens a shared buffer or a ring: the event of `request` has its `token`.
+/// Opens a shared buffer or a ring: the event of `request` has its `token`. `trust`: a ring behind a descriptor need not be
+/// sealed.
 #[napi]
-pub fn open_segment(env: &Env, request: f64, source: SegmentSource, ring: bool) -> napi::Result<()> {
+pub fn open_segment(env: &Env, request: f64, source: SegmentSource, ring: bool, trust: bool) -> napi::Result<()> {
     with(env, |engine| {
         let source = engine.source(source)?;
         engine.run(Lane::Short, Volume::NONE, request, move || match (&source, ring) {
             (Source::Name(name), false) => SharedBuffer::open(name).map(Answer::Buffer),
             (Source::Descriptor(fd), false) => SharedBuffer::from_fd(fd.as_fd()).map(Answer::Buffer),
             (Source::Name(name), true) => Ring::open(name).map(Answer::Ring),
-            (Source::Descriptor(fd), true) => Ring::from_fd(fd.as_fd()).map(Answer::Ring),
+            (Source::Descriptor(fd), true) => Ring::from_fd(fd.as_fd(), trust).map(Answer::Ring),
         });
         Ok(())
     })
@@ -128,7 +138,7 @@ pub fn segment_info(env: &Env, token: f64) -> napi::Result<SegmentInfo> {
             size: buffer.size() as f64,
             framing: None,
         }),
-        Some(Held::Ring(ring)) => Ok(SegmentInfo {
+        Some(Held::Ring(OpenRing(ring))) => Ok(SegmentInfo {
             name: ring.name().map(|name| name.as_str().to_string()),
             fd: ring.as_fd().as_raw_fd(),
             size: ring.capacity() as f64,
@@ -216,9 +226,7 @@ pub fn wait_ring(
 #[napi]
 pub fn close_ring(env: &Env, token: f64) -> napi::Result<()> {
     with(env, |engine| {
-        if let Some(Held::Ring(ring)) = engine.held.remove(token as Token) {
-            ring.close();
-        }
+        engine.held.remove(token as Token);
         Ok(())
     })
 }
@@ -263,7 +271,7 @@ pub fn send_segment(env: &Env, token: f64, socket: f64) -> napi::Result<()> {
         let socket = socket.try_clone().map_err(|_| Error::system("dup", nix::errno::Errno::EMFILE))?;
         match engine.held.get_mut(token as Token) {
             Some(Held::Buffer(buffer)) => shm::send_descriptor(socket.as_fd(), buffer.as_fd()),
-            Some(Held::Ring(ring)) => shm::send_descriptor(socket.as_fd(), ring.as_fd()),
+            Some(Held::Ring(ring)) => shm::send_descriptor(socket.as_fd(), ring.0.as_fd()),
             _ => Err(closed()),
         }
     })

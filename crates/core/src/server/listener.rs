@@ -113,6 +113,10 @@ fn open_tcp(address: SocketAddr, reuse_port: bool) -> SysResult<OwnedFd> {
     };
     let fd = new_socket(family)?;
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if family == AddressFamily::Inet6 {
+        // `::` serves IPv4 too, as in Node, whatever `net.ipv6.bindv6only` says; see ipv6(7).
+        setsockopt(&fd, sockopt::Ipv6V6Only, &false)?;
+    }
     if reuse_port {
         setsockopt(&fd, sockopt::ReusePort, &true)?;
     }

@@ -22,7 +22,7 @@ use crate::transfer::Target;
 /// Milliseconds in which a drain that waits for its target sees that it is cancelled.
 const PATIENCE: u16 = 100;
 
-/// A drain that is under way, on a thread of its own. Dropping it does not end it.
+/// A drain that is under way, on a thread of its own. Dropping it cancels it.
 pub struct Drain {
     ring: Arc<Ring>,
     stop: Arc<AtomicBool>,
@@ -49,6 +49,12 @@ impl Drain {
     pub fn cancel(&self) {
         self.stop.store(true, Ordering::Release);
         self.ring.rouse(Role::Reader);
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        self.cancel();
     }
 }
 

@@ -3,6 +3,7 @@
 //! Bytes pass by two copies and, while both sides are awake, without a system call. The order of reads and writes is argued
 //! in [`super::lane`], who may write and read in [`super::peers`].
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -189,9 +190,19 @@ impl Ring {
         Self::over(Segment::open(name)?)
     }
 
-    /// Opens the ring behind a descriptor, which stays the caller's.
-    pub fn from_fd(fd: BorrowedFd<'_>) -> Result<Self> {
-        Self::over(Segment::from_fd(fd)?)
+    /// Opens the ring behind a descriptor, which stays the caller's. [`Code::InvalidArgument`] for memory that its other users
+    /// can truncate, unless they are trusted or this process has it open as a ring already: access beyond the end of a mapped
+    /// file is `SIGBUS`.
+    pub fn from_fd(fd: BorrowedFd<'_>, trust: bool) -> Result<Self> {
+        let segment = Segment::from_fd(fd)?;
+        if !trust && !segment.cannot_shrink() && !is_open(&segment) {
+            return Err(Error::new(
+                Code::InvalidArgument,
+                "the memory is not sealed against shrinking: a process that truncates it would kill this one (SIGBUS); \
+                 seal it with F_SEAL_SHRINK, or open it with `trust: true`",
+            ));
+        }
+        Self::over(segment)
     }
 
     fn over(segment: Segment) -> Result<Self> {
@@ -214,6 +225,8 @@ impl Ring {
         if capacity == 0 || capacity > MOST_CAPACITY || !capacity.is_multiple_of(page_size()) {
             return Err((corrupt(segment, &format!("no ring has {size} bytes")), size == 0));
         }
+        // Before the first access: a page of a sparse file that cannot be allocated is SIGBUS too.
+        segment.reserve().map_err(|error| (error, false))?;
         let mapping = Self::map(segment, capacity).map_err(|error| (error, false))?;
         let header = mapping.header();
         let magic = header.magic.load(Ordering::Acquire);
@@ -242,6 +255,9 @@ impl Ring {
 
     fn of(segment: Segment, mapping: SharedMapping, framing: Framing) -> Self {
         let (positions, waiters) = ([Mutex::new(None), Mutex::new(None)], Waiters::default());
+        if let Some(key) = segment.key() {
+            *open_rings().entry(key).or_default() += 1;
+        }
         Self { segment, mapping, framing, positions, closed: AtomicBool::new(false), waiters }
     }
 
@@ -505,8 +521,26 @@ impl AsFd for Ring {
     }
 }
 
+/// Rings that this process has open, by device and inode.
+static OPEN: Mutex<BTreeMap<(u64, u64), usize>> = Mutex::new(BTreeMap::new());
+
+fn open_rings() -> MutexGuard<'static, BTreeMap<(u64, u64), usize>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_open(segment: &Segment) -> bool {
+    segment.key().is_some_and(|key| open_rings().contains_key(&key))
+}
+
 impl Drop for Ring {
     fn drop(&mut self) {
+        if let Some(key) = self.segment.key() {
+            let mut rings = open_rings();
+            match rings.get_mut(&key) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(rings.remove(&key)),
+            }
+        }
         self.close();
     }
 }

@@ -126,6 +126,17 @@ impl Segment {
         fallocate(&self.file, FallocateFlags::empty(), 0, size).map_err(|errno| self.failed("fallocate", errno))
     }
 
+    /// Device and inode.
+    pub fn key(&self) -> Option<(u64, u64)> {
+        fstat(&self.file).ok().map(|stat| (stat.st_dev, stat.st_ino))
+    }
+
+    /// True when its size can no longer be made smaller by anybody; see `fcntl(2)`, `F_SEAL_SHRINK`.
+    pub fn cannot_shrink(&self) -> bool {
+        fcntl(&self.file, FcntlArg::F_GET_SEALS)
+            .is_ok_and(|seals| SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_SHRINK))
+    }
+
     /// Adds seals. [`Code::Unsupported`] for a segment with a name.
     pub fn seal(&self, seals: Seals) -> Result<()> {
         let mut flags = SealFlag::empty();

@@ -1,0 +1,198 @@
+/** Shared memory that others change or that an environment leaves behind, and mapped files without room. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  closeSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+
+import test, { type ExecutionContext } from 'ava';
+import { MappedFile, memoryMaps, SharedBuffer, SharedRing } from 'zerosend';
+
+import { openDescriptors, scratch, until } from '../support/files.js';
+
+const ZEROSEND = import.meta.resolve('zerosend');
+const root = process.getuid?.() === 0;
+if (!root) console.warn('skipped: tests that mount a tmpfs need root');
+const asRoot = root ? test.serial : test.serial.skip;
+
+const threads = () =>
+  readdirSync('/proc/self/task').filter((task) => {
+    try {
+      return readFileSync(`/proc/self/task/${task}/comm`, 'utf8').startsWith('zerosend-');
+    } catch {
+      return false;
+    }
+  }).length;
+const mappings = () =>
+  readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .filter((line) => line.includes('memfd:zerosend')).length;
+
+const WAITERS: Record<string, string> = {
+  'for await of a ring': `const ring = await SharedRing.create(null); parentPort.postMessage(0);
+    for await (const message of ring) console.log(message);`,
+  'a full ring': `const ring = await SharedRing.create(null, { capacity: 4096, framing: 'bytes' });
+    ring.write(Buffer.alloc(100_000)); parentPort.postMessage(0); await ring.drained();`,
+  'drainTo of a ring': `const ring = await SharedRing.create(null); parentPort.postMessage(0); await ring.drainTo(1);`,
+  'a descriptor from a socket': `const server = net.createServer({ pauseOnConnect: true }, (socket) => SharedRing.receive(socket)
+      .catch(() => {})).listen('\\0zerosend-test-' + process.pid + '-' + threadId, () => {
+      net.connect('\\0zerosend-test-' + process.pid + '-' + threadId, () => setTimeout(() => parentPort.postMessage(0), 30));
+    });`,
+  'a relay and a proxy': `const server = net.createServer().listen(0, '127.0.0.1', async () => {
+      const proxy = await createProxy({ target: server.address().port, workers: 2 });
+      const [a, b] = [1, 2].map(() => net.connect(server.address().port, '127.0.0.1'));
+      relay(a, b).catch(() => {});
+      setTimeout(() => parentPort.postMessage(0), 30);
+    });`,
+  'receiveFile and sendFile of pipes': `const pipes = [new Pipe(), new Pipe()];
+    receiveFile(pipes[0].readFd, workerData).catch(() => {});
+    sendFile(pipes[1].writeFd, process.execPath).catch(() => {});
+    setTimeout(() => parentPort.postMessage(0), 30);`,
+};
+
+for (const [name, program] of Object.entries(WAITERS)) {
+  test.serial(`workers that are terminated while they wait for ${name} leave nothing behind`, async (t) => {
+    const code = `import net from 'node:net';
+      import { parentPort, threadId, workerData } from 'node:worker_threads';
+      import { createProxy, Pipe, receiveFile, relay, sendFile, SharedRing } from '${ZEROSEND}';
+      setInterval(() => {}, 1000);
+      ${program}`;
+    const url = new URL(`data:text/javascript,${encodeURIComponent(code)}`);
+    const file = join(scratch(t), 'file');
+    const one = async () => {
+      const worker = new Worker(url, { workerData: file });
+      await once(worker, 'message');
+      await worker.terminate();
+    };
+    // The first leaves what the process keeps: pipes of the pool, threads of the reactor.
+    await one();
+    const before = { descriptors: openDescriptors().length, mappings: mappings() };
+    for (let count = 0; count < 8; count++) await one();
+    await until(() => openDescriptors().length <= before.descriptors, 10_000, 'descriptors closed');
+    await until(() => mappings() <= before.mappings, 10_000, 'mappings gone');
+    const named = () =>
+      readdirSync('/proc/self/task').map((task) => {
+        try {
+          return readFileSync(`/proc/self/task/${task}/comm`, 'utf8').trim();
+        } catch {
+          return '';
+        }
+      });
+    await until(
+      () => !named().some((comm) => /^zerosend-(ring|drain|work|relay|receive)/.test(comm)),
+      10_000,
+      `threads ended: ${named().filter((comm) => comm.startsWith('zerosend'))}`,
+    );
+    t.true(threads() <= 8, named().join());
+  });
+}
+
+test.serial('a ring behind a descriptor that can be truncated is refused, or trusted', async (t) => {
+  const directory = scratch(t);
+  const path = join(directory, 'ring');
+  const named = await SharedRing.create(`zerosend-test-${process.pid}`);
+  t.teardown(() => named.unlink());
+  // This process has it open already, so its descriptor adds no risk.
+  const again = await SharedRing.open(named.fd);
+  named.write('hello');
+  await named.drained();
+  t.is(again.read()?.toString(), 'hello');
+  again.close();
+  const kept = openSync(`/dev/shm/zerosend-test-${process.pid}`, 'r+');
+  named.close();
+  await t.throwsAsync(SharedRing.open(kept), {
+    code: 'ERR_ZEROSEND_INVALID_ARGUMENT',
+    message: /F_SEAL_SHRINK.*trust/,
+  });
+  await t.throwsAsync(SharedRing.open(kept, { trust: 1 as never }), { message: /trust is 1/ });
+  (await SharedRing.open(kept, { trust: true })).close();
+  closeSync(kept);
+  writeFileSync(path, '');
+  truncateSync(path, 8192 + 65_536);
+  const fd = openSync(path, 'r+');
+  t.teardown(() => closeSync(fd));
+  await t.throwsAsync(SharedRing.open(fd), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT' });
+  const sealed = await SharedRing.create(null);
+  const other = await SharedRing.open(sealed.fd);
+  t.is(other.capacity, sealed.capacity);
+  other.close();
+  sealed.close();
+  // A buffer is not mapped: what is truncated is an error and no signal.
+  const buffer = await SharedBuffer.open(fd);
+  ftruncateSync(fd, 0);
+  t.throws(() => buffer.read(0, 10), { code: 'ERR_ZEROSEND_TRUNCATED' });
+  buffer.close();
+});
+
+/** A tmpfs of 64 KiB that is full, with a sparse file in it. Unmounted after the test. */
+function fullTmpfs(t: ExecutionContext, size: number): string {
+  const directory = scratch(t);
+  const mount = join(directory, 'mount');
+  mkdirSync(mount);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'none', mount]);
+  t.teardown(() => execFileSync('umount', ['-l', mount]));
+  const path = join(mount, 'sparse');
+  writeFileSync(path, '');
+  truncateSync(path, size);
+  spawnSync('dd', ['if=/dev/zero', `of=${join(mount, 'filler')}`, 'bs=4096', 'count=100']);
+  return path;
+}
+
+asRoot('a sparse file on a full tmpfs as a ring is ENOSPC, and no signal', async (t) => {
+  const fd = openSync(fullTmpfs(t, 8192 + 65_536), 'r+');
+  await t.throwsAsync(SharedRing.open(fd, { trust: true }), { code: 'ENOSPC' });
+  closeSync(fd);
+});
+
+asRoot('a mapped file on a full tmpfs: ENOSPC when written, zeros when read', async (t) => {
+  const path = fullTmpfs(t, 65_536);
+  const shared = await MappedFile.open(path, { mode: 'shared' });
+  const error = await t.throwsAsync(shared.write(0, Buffer.from('x')), { code: 'ENOSPC' });
+  t.is((error as NodeJS.ErrnoException).path, path);
+  t.deepEqual(await shared.read(0, 10), Buffer.alloc(10));
+  truncateSync(path, 0);
+  await t.throwsAsync(shared.write(0, Buffer.from('x')), { code: 'ERR_ZEROSEND_TRUNCATED' });
+  await t.throwsAsync(shared.read(0, 10), { code: 'ERR_ZEROSEND_TRUNCATED' });
+  shared.close();
+});
+
+test.serial('views of a SharedArrayBuffer are copied', async (t) => {
+  const bytes = new Uint8Array(new SharedArrayBuffer(10)).fill(7);
+  const ring = await SharedRing.create(null);
+  ring.write(bytes);
+  ring.write(new Uint8Array(new SharedArrayBuffer(5000)).fill(8));
+  await ring.drained();
+  t.deepEqual(ring.read(), Buffer.alloc(10, 7));
+  t.deepEqual(ring.read(), Buffer.alloc(5000, 8));
+  ring.close();
+  const buffer = await SharedBuffer.create(null, { size: 16 });
+  buffer.write(bytes);
+  t.deepEqual(buffer.read(0, 10), Buffer.alloc(10, 7));
+  buffer.close();
+});
+
+test.serial('memoryMaps of a file whose name ends as the kernel marks deleted ones', async (t) => {
+  const directory = scratch(t);
+  const names = ['x (deleted)', 'y'].map((name) => join(directory, name));
+  const files = [];
+  for (const name of names) {
+    writeFileSync(name, 'some bytes');
+    files.push(await MappedFile.open(name));
+  }
+  execFileSync('rm', [names[1] as string]);
+  const maps = await memoryMaps({ filter: directory });
+  t.deepEqual(maps.map(({ path, deleted }) => [path, deleted]).sort(), [
+    [names[0], false],
+    [names[1], true],
+  ]);
+  for (const file of files) file.close();
+});
