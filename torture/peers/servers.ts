@@ -164,7 +164,7 @@ export async function relay(name: RelayName, target: Target, limits: Limits = {}
     const servers = list.map((one) => `server ${typeof one === 'string' ? `unix:${one}` : `127.0.0.1:${one}`};`);
     return await nginx(
       (port) =>
-        `stream { upstream target { ${servers.join(' ')} } server { listen 127.0.0.1:${port}; proxy_pass target; } }`,
+        `stream { upstream target { ${servers.join(' ')} } server { listen 127.0.0.1:${port}; proxy_pass target; proxy_half_close on; } }`,
       limits,
       'load_module /usr/lib/nginx/modules/ngx_stream_module.so;',
     );
@@ -180,6 +180,7 @@ export async function relay(name: RelayName, target: Target, limits: Limits = {}
   maxconn ${limits.files === undefined ? 2000 : Math.floor(limits.files / 2) - 10}
 defaults
   mode tcp
+  option redispatch
   timeout connect 5s
   timeout client 60s
   timeout server 60s

@@ -25,6 +25,8 @@ const MAX_DISCARDED: u64 = 16 * 1024 * 1024;
 const FIRST_TICK: Duration = Duration::from_millis(5);
 /// How long a new connection may take for its first request while the server drains.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
+/// How long a connection may be without its first request before it is closed for others that need its descriptor.
+const FIRST_REQUEST_WHEN_EXHAUSTED: Duration = Duration::from_secs(5);
 /// Without `limits.send_timeout`: how long a client may acknowledge nothing before the connection is closed all the same.
 const MAX_STALL: Duration = Duration::from_secs(30);
 
@@ -152,7 +154,8 @@ impl Connection {
     /// Whether closing it at once loses nothing: the client has all that was sent, has sent nothing since, and its first request is
     /// not on its way.
     pub fn can_be_shed(&self, now: Instant) -> bool {
-        let is_new = self.requests == 0 && now.duration_since(self.idle_since) < FIRST_REQUEST;
+        let age = now.duration_since(self.idle_since);
+        let is_new = self.requests == 0 && age < FIRST_REQUEST_WHEN_EXHAUSTED;
         !is_new && self.unacknowledged() == 0 && matches!(self.peek(), Ok(0) | Err(Errno::EAGAIN))
     }
 
