@@ -7,6 +7,7 @@
 //! one call that fails.
 
 mod interpose;
+mod relay_panics;
 mod server_panics;
 mod workload;
 
