@@ -40,7 +40,7 @@ pub fn ring(data: &[u8]) {
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).expect("seals");
 
-    let Ok(ring) = Ring::from_fd(file.as_fd()) else { return };
+    let Ok(ring) = Ring::from_fd(file.as_fd(), true) else { return };
     assert!(ring.capacity() == CAPACITY && ring.largest_message() < CAPACITY as usize);
     let mut buffer = [0; 5000];
     for _ in 0..4 {
