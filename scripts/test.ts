@@ -5,8 +5,8 @@ import { installTools } from './tools.js';
 const sum = (output: string, pattern: RegExp): number =>
   [...output.matchAll(pattern)].reduce((total, match) => total + Number(match[1]), 0);
 
-/** Tests of the package and its release, which compile and install for minutes: after those that look at times. */
-const HEAVY = ['install', 'package', 'release'].map((name) => `__test__/${name}.test.ts`);
+/** Tests that keep the machine busy for minutes: after those that look at times. */
+const HEAVY = ['install', 'package', 'release', 'torture'].map((name) => `__test__/${name}.test.ts`);
 
 installTools();
 const rust = await run('cargo', ['test', '--workspace', '--quiet']);

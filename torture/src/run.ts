@@ -47,6 +47,16 @@ export async function run(seconds: number, names: readonly AreaName[], report: R
     process.exit(1);
   }, 5000);
   const world = await World.create(random.fork(), report);
+  let ending = false;
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    // It may come twice: from the terminal, and from the program that has started this one.
+    process.on(signal, () => {
+      if (ending) return;
+      ending = true;
+      report.print();
+      void world.close().finally(() => process.exit(2));
+    });
+  }
   try {
     while (performance.now() < end) {
       const areas = names.map((name) => MAKERS[name](world, report, random.fork()));
