@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -200,6 +201,19 @@ impl Engine {
     ) {
         let answer = Request::new(&self.events, request);
         let task = Pool::global().run(lane, volume, work, move |result| answer.answer(result));
+        self.jobs.insert(request as u64, Pending::Pool(task));
+    }
+
+    /// As [`Engine::run`], in pieces. See [`Pool::run_in_pieces`].
+    pub fn run_in_pieces(
+        &mut self,
+        lane: Lane,
+        volume: Volume,
+        request: f64,
+        piece: impl FnMut() -> ControlFlow<Result<Answer>> + Send + 'static,
+    ) {
+        let answer = Request::new(&self.events, request);
+        let task = Pool::global().run_in_pieces(lane, volume, piece, move |result| answer.answer(result));
         self.jobs.insert(request as u64, Pending::Pool(task));
     }
 

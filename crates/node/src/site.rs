@@ -1,5 +1,6 @@
 //! Sites: which file answers a request, and with which headers.
 
+use std::ops::ControlFlow;
 use std::os::fd::IntoRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -216,9 +217,10 @@ pub fn respond_later(
         let asked = Asked { path, encoded, head_only, root_index, conditions: conditions.unwrap_or_default() };
         let site = engine.site(site)?;
         let volume = site.site.volume(&asked.request());
-        engine.run(Lane::Short, volume, request, move || {
-            let outcome = site.respond(&asked, Access::MayBlock)?;
-            Ok(Answer::Outcome(site, Box::new(outcome)))
+        let lane = site.site.lane();
+        engine.run_in_pieces(lane, volume, request, move || match site.site.respond_piece(&asked.request()) {
+            Ok(Outcome::WouldBlock) => ControlFlow::Continue(()),
+            outcome => ControlFlow::Break(outcome.map(|outcome| Answer::Outcome(site.clone(), Box::new(outcome)))),
         });
         Ok(())
     })

@@ -1,11 +1,12 @@
 //! Strong entity tags: a hash of a file's bytes, worked out once for each version of it.
 //!
-//! Reading a file through takes its time, so it happens only where waiting is allowed ([`Access::MayBlock`]); everybody
-//! else hears "would block" until the tag is known. The same file is never read by two threads at once.
+//! Reading a file through takes its time, so it happens only where waiting is allowed ([`Access::MayBlock`]), and in bounded
+//! pieces where a thread has others to serve: each call of a [`Hashing::Piece`] reads the next one, whichever request it is
+//! for, until the tag is known. Requests for one version share its hash; none waits for longer than a piece.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::uio::pread;
 
@@ -17,6 +18,20 @@ use crate::error::{Error, Result};
 /// Tags kept at most; beyond it all are forgotten at once.
 const MOST: usize = 65_536;
 
+/// Bytes read in one piece: some milliseconds of hashing.
+const PIECE: u64 = 4 * 1024 * 1024;
+/// Hashes that are begun and not finished, at most; beyond it all are begun again.
+const MAX_BEGUN: usize = 256;
+
+/// How much of a file one call may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hashing {
+    /// All of it.
+    Whole,
+    /// One piece.
+    Piece,
+}
+
 /// What is known of a file's tag.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ContentTag {
@@ -27,15 +42,25 @@ pub(super) enum ContentTag {
     WouldBlock,
 }
 
+type Shared<T> = Arc<Mutex<T>>;
+
 /// Tags by inode and device.
 #[derive(Debug, Default)]
 pub(super) struct ContentTags {
     known: Mutex<HashMap<(u64, u64), (FileMeta, String)>>,
-    reading: [Mutex<()>; 8],
+    begun: Mutex<HashMap<(u64, u64), Shared<Begun>>>,
+}
+
+/// A hash of the first `offset` bytes of a version.
+#[derive(Debug)]
+struct Begun {
+    version: FileMeta,
+    hasher: blake3::Hasher,
+    offset: u64,
 }
 
 impl ContentTags {
-    pub fn of(&self, file: &Source, access: Access) -> Result<ContentTag> {
+    pub fn of(&self, file: &Source, access: Access, hashing: Hashing) -> Result<ContentTag> {
         let meta = file.meta();
         if let Some(tag) = self.get(meta) {
             return Ok(ContentTag::Known(tag));
@@ -43,32 +68,63 @@ impl ContentTags {
         if access == Access::CachedOnly {
             return Ok(ContentTag::WouldBlock);
         }
-        let stripe = &self.reading[(meta.ino % 8) as usize];
-        let _reading = stripe.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tag) = self.get(meta) {
-            return Ok(ContentTag::Known(tag));
-        }
         if !meta.is_settled() {
             return Ok(ContentTag::Unsettled);
         }
-        let mut hasher = blake3::Hasher::new();
         if let Source::Cached(cached) = file
             && let Some(bytes) = cached.block()
         {
-            hasher.update(bytes);
-        } else if let Some(fd) = descriptor(file) {
-            hash(fd, &mut hasher)?;
-            if FileMeta::of(fd)? != *meta {
-                return Ok(ContentTag::Unsettled);
+            return Ok(self.keep(meta, blake3::Hasher::new().update(bytes)));
+        }
+        let Some(fd) = descriptor(file) else { return Ok(ContentTag::Unsettled) };
+        let begun = self.begin(meta);
+        loop {
+            // Held for a piece at most, so that requests for one version read it once.
+            let mut begun = lock(&begun);
+            if let Some(tag) = self.get(meta) {
+                return Ok(ContentTag::Known(tag));
+            }
+            if begun.version != *meta {
+                *begun = Begun { version: *meta, hasher: blake3::Hasher::new(), offset: 0 };
+            }
+            let Begun { hasher, offset, .. } = &mut *begun;
+            let ended = hash_piece(fd, hasher, offset)?;
+            if ended {
+                lock(&self.begun).remove(&(meta.dev, meta.ino));
+                if FileMeta::of(fd)? != *meta {
+                    return Ok(ContentTag::Unsettled);
+                }
+                return Ok(self.keep(meta, hasher));
+            }
+            if hashing == Hashing::Piece {
+                return Ok(ContentTag::WouldBlock);
             }
         }
-        let tag = quote(&hasher);
+    }
+
+    /// The hash of this file that is under way, be it of another version, or a new one.
+    fn begin(&self, meta: &FileMeta) -> Shared<Begun> {
+        let mut all = lock(&self.begun);
+        let key = (meta.dev, meta.ino);
+        if let Some(begun) = all.get(&key) {
+            return begun.clone();
+        }
+        if all.len() >= MAX_BEGUN {
+            all.clear();
+        }
+        let begun = Arc::new(Mutex::new(Begun { version: *meta, hasher: blake3::Hasher::new(), offset: 0 }));
+        all.insert(key, begun.clone());
+        begun
+    }
+
+    fn keep(&self, meta: &FileMeta, hasher: &blake3::Hasher) -> ContentTag {
+        let tag = quote(hasher);
         let mut known = lock(&self.known);
         if known.len() >= MOST {
             known.clear();
         }
         known.insert((meta.dev, meta.ino), (*meta, tag.clone()));
-        Ok(ContentTag::Known(tag))
+        ContentTag::Known(tag)
     }
 
     fn get(&self, meta: &FileMeta) -> Option<String> {
@@ -85,20 +141,22 @@ fn descriptor(file: &Source) -> Option<BorrowedFd<'_>> {
     }
 }
 
-fn hash(fd: BorrowedFd<'_>, hasher: &mut blake3::Hasher) -> Result<()> {
+/// Reads up to [`PIECE`] bytes from `offset` on into the hash. True: the file has ended.
+fn hash_piece(fd: BorrowedFd<'_>, hasher: &mut blake3::Hasher, offset: &mut u64) -> Result<bool> {
     let mut buffer = vec![0; 256 * 1024];
-    let mut offset = 0;
-    loop {
-        match pread(fd, &mut buffer, offset) {
-            Ok(0) => return Ok(()),
+    let end = *offset + PIECE;
+    while *offset < end {
+        match pread(fd, &mut buffer, *offset as i64) {
+            Ok(0) => return Ok(true),
             Ok(read) => {
                 hasher.update(buffer.get(..read).unwrap_or_default());
-                offset += read as i64;
+                *offset += read as u64;
             }
             Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(Error::system("pread", errno)),
         }
     }
+    Ok(false)
 }
 
 /// 128 bits of it, in hexadecimal and quotes.

@@ -16,7 +16,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::content_tag::{ContentTag, ContentTags};
+use super::content_tag::{ContentTag, ContentTags, Hashing};
 use super::memo::Memo;
 use super::meta::now_ns;
 use super::overrides::Overrides;
@@ -31,7 +31,7 @@ use crate::http::caching::CachePolicy;
 use crate::http::conditional::Conditions;
 use crate::http::negotiation::{self, Encoding};
 use crate::http::path::{self, PathError, PathRules, RequestPath};
-use crate::pool::Volume;
+use crate::pool::{Lane, Volume};
 
 /// Why a name that begins with a dot is forbidden: the one refusal that is about a name and not about its spelling.
 const DOT_FILE: &str = "dot file";
@@ -255,6 +255,21 @@ impl Site {
 
     /// Answers a request. An error is the server's own trouble (`EMFILE`, `EIO`, an unreadable file): a 500.
     pub fn respond(&self, request: &Request<'_>, access: Access) -> Result<Outcome> {
+        self.answer(request, access, Hashing::Whole)
+    }
+
+    /// As [`Site::respond`] with [`Access::MayBlock`], in bounded pieces: [`Outcome::WouldBlock`] asks for another call, after
+    /// others had their turn.
+    pub fn respond_piece(&self, request: &Request<'_>) -> Result<Outcome> {
+        self.answer(request, Access::MayBlock, Hashing::Piece)
+    }
+
+    /// The lane of the pool for [`Site::respond_piece`].
+    pub fn lane(&self) -> Lane {
+        if self.options.content_tags && self.options.etag { Lane::Long } else { Lane::Short }
+    }
+
+    fn answer(&self, request: &Request<'_>, access: Access, hashing: Hashing) -> Result<Outcome> {
         let path = match request.path {
             PathInput::Encoded(raw) => path::decode(raw, self.options.path_rules),
             PathInput::Decoded(name) => RequestPath::from_decoded(name),
@@ -269,7 +284,7 @@ impl Site {
                 _ => Outcome::NotFound,
             });
         }
-        let outcome = self.find(&path, request, access)?;
+        let outcome = self.find(&path, request, access, hashing)?;
         if !matches!(outcome, Outcome::NotFound | Outcome::Directory(_)) {
             return Ok(outcome);
         }
@@ -277,7 +292,7 @@ impl Site {
             Some(name) if !path.has_extension() && (outcome.is_missing() || !self.options.listing) => {
                 let name =
                     RequestPath::from_decoded(name).map_err(|error| invalid("fallback", name, error.as_str()))?;
-                match self.find(&name, request, access)? {
+                match self.find(&name, request, access, hashing)? {
                     Outcome::Directory(_) | Outcome::NotFound => Ok(outcome),
                     fallback => Ok(fallback),
                 }
@@ -286,13 +301,13 @@ impl Site {
         }
     }
 
-    fn find(&self, path: &RequestPath<'_>, request: &Request<'_>, access: Access) -> Result<Outcome> {
+    fn find(&self, path: &RequestPath<'_>, request: &Request<'_>, access: Access, hashing: Hashing) -> Result<Outcome> {
         let mut directory = None;
         for (root_index, root) in self.roots.iter().enumerate().skip(request.root_index) {
             let cache = self.cache.as_deref();
             let search = Search { options: &self.options, cache, visit: Visit::new(root, access), request };
             match search.path(path)? {
-                Step::Found(found) => return self.plan(found, root_index, request, access),
+                Step::Found(found) => return self.plan(found, root_index, request, access, hashing),
                 Step::Stop(outcome) => return Ok(outcome),
                 Step::Directory => directory = directory.or(Some(root_index)),
                 Step::Missing => {}
@@ -304,7 +319,14 @@ impl Site {
     }
 
     /// The whole file for a request without conditions and overrides says the same each time, so it is worked out once per version.
-    fn plan(&self, mut found: Found, root_index: usize, request: &Request<'_>, access: Access) -> Result<Outcome> {
+    fn plan(
+        &self,
+        mut found: Found,
+        root_index: usize,
+        request: &Request<'_>,
+        access: Access,
+        hashing: Hashing,
+    ) -> Result<Outcome> {
         let meta = *found.file.meta();
         let overridden = request.overrides != Overrides::default();
         let generated_tag = found.file.generated_tag();
@@ -317,7 +339,7 @@ impl Site {
         let mut settled = true;
         let wants_content_tag = self.options.content_tags && self.options.etag && request.overrides.etag.is_none();
         if wants_content_tag && !is_generated {
-            match self.tags.of(&found.file, access)? {
+            match self.tags.of(&found.file, access, hashing)? {
                 ContentTag::Known(tag) => found.content_tag = Some(tag),
                 ContentTag::Unsettled => settled = false,
                 ContentTag::WouldBlock => return Ok(Outcome::WouldBlock),

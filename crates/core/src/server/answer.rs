@@ -1,5 +1,6 @@
 //! From a request to the bytes of its answer: which mount, what its site says, and the head in front.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::context::{Answered, Context, Shared};
@@ -10,7 +11,7 @@ use crate::files::{Access, Outcome, Overrides, PathInput, Request, directory};
 use crate::http::listing::Listing;
 use crate::http::request::{HeadError, RequestHead, Verb};
 use crate::http::response::{HeadWriter, error_page, reason};
-use crate::pool::Volume;
+use crate::pool::{Lane, Volume};
 use crate::transfer::{Method, Part};
 
 /// What a server of files can be asked for.
@@ -78,7 +79,7 @@ pub(super) fn decide(head: &RequestHead<'_>, keep_alive: bool, access: Access, c
         let kind = "text/plain; version=0.0.4; charset=utf-8";
         return Decision::Reply(text_reply(200, kind, &text, head, keep_alive, cx));
     }
-    match ask(head, &cx.shared.clone(), access) {
+    match ask(head, &cx.shared.clone(), Asking::With(access)) {
         Ok((_, Outcome::WouldBlock)) => Decision::AskDisk,
         Ok((Some(mount), Outcome::Directory(_))) if mount.list.is_some() => Decision::AskDisk,
         answered => {
@@ -108,12 +109,19 @@ pub(super) fn volume(head: &RequestHead<'_>, shared: &Shared) -> Volume {
     mount.site.volume(&request_of(mount, head, path))
 }
 
-/// Answers a request on a thread that may wait for the disk. `raw` is a head that has been parsed before.
-pub(super) fn ask_disk(raw: &[u8], shared: &Arc<Shared>) -> Answered {
+/// The lane of the pool for [`ask_disk`].
+pub(super) fn lane(head: &RequestHead<'_>, shared: &Shared) -> Lane {
+    mount_of(head, &shared.options).map_or(Lane::Short, |mount| mount.site.lane())
+}
+
+/// Answers a request on a thread that may wait for the disk, in bounded pieces: `Continue` asks for another call. `raw` is a head
+/// that has been parsed before.
+pub(super) fn ask_disk(raw: &[u8], shared: &Arc<Shared>) -> ControlFlow<Result<Answered>> {
     let Ok(head) = parse(raw, &shared.options) else {
-        return Answered { outcome: Ok(Outcome::BadPath), listing: None };
+        return ControlFlow::Break(Ok(Answered { outcome: Ok(Outcome::BadPath), listing: None }));
     };
-    match ask(&head, shared, Access::MayBlock) {
+    ControlFlow::Break(Ok(match ask(&head, shared, Asking::Piece) {
+        Ok((_, Outcome::WouldBlock)) => return ControlFlow::Continue(()),
         Ok((Some(mount), Outcome::Directory(directory))) if mount.list.is_some() => {
             let root = &mount.site.roots()[directory.root_index];
             let dotfiles = mount.site.options().dotfiles == crate::files::Dotfiles::Allow;
@@ -126,13 +134,24 @@ pub(super) fn ask_disk(raw: &[u8], shared: &Arc<Shared>) -> Answered {
             }
         }
         answered => Answered { outcome: answered.map(|(_, outcome)| outcome), listing: None },
-    }
+    }))
 }
 
-fn ask<'a>(head: &RequestHead<'_>, shared: &'a Shared, access: Access) -> Result<(Option<&'a Mount>, Outcome)> {
+/// How a site is asked.
+enum Asking {
+    With(Access),
+    Piece,
+}
+
+fn ask<'a>(head: &RequestHead<'_>, shared: &'a Shared, asking: Asking) -> Result<(Option<&'a Mount>, Outcome)> {
     let Some((path, _)) = head.path() else { return Ok((None, Outcome::BadPath)) };
     let Some(mount) = find_mount(&shared.options, path) else { return Ok((None, Outcome::NotFound)) };
-    Ok((Some(mount), mount.site.respond(&request_of(mount, head, path), access)?))
+    let request = request_of(mount, head, path);
+    let outcome = match asking {
+        Asking::With(access) => mount.site.respond(&request, access)?,
+        Asking::Piece => mount.site.respond_piece(&request)?,
+    };
+    Ok((Some(mount), outcome))
 }
 
 fn request_of<'a>(mount: &Mount, head: &'a RequestHead<'_>, path: &'a str) -> Request<'a> {

@@ -165,3 +165,35 @@ fn what_a_response_has_in_place_of_its_site_s_options() {
     let response = ask(no_date, Conditions { if_modified_since: Some(date), ..none() });
     assert_eq!((response.status, header(&response, "last-modified")), (200, Some("soon")));
 }
+
+#[test]
+fn a_content_tag_is_made_in_bounded_pieces() {
+    let directory = TempDir::new().unwrap();
+    let file = File::create(directory.path().join("large")).unwrap();
+    file.set_len(40 * 1024 * 1024).unwrap();
+    settle();
+    let options = SiteOptions { content_tags: true, ..SiteOptions::default() };
+    let site = Site::new(vec![directory.path().into()], options.clone()).unwrap();
+    let request = Request {
+        head_only: true,
+        path: PathInput::Encoded("/large"),
+        conditions: Conditions::default(),
+        root_index: 0,
+        overrides: Overrides::default(),
+    };
+    // Each call reads 4 MiB of the one hash.
+    let mut calls = 0;
+    let tag = loop {
+        calls += 1;
+        match site.respond_piece(&request).unwrap() {
+            Outcome::WouldBlock => {}
+            Outcome::Response(response) => break header(&response, "etag").unwrap().to_owned(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(calls, 11);
+    let Outcome::Response(again) = site.respond_piece(&request).unwrap() else { panic!("not remembered") };
+    assert_eq!(header(&again, "etag"), Some(&*tag));
+    let whole = Site::new(vec![directory.path().into()], options).unwrap();
+    assert_eq!(header(&response(&whole, "/large"), "etag"), Some(&*tag));
+}

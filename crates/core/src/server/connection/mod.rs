@@ -35,7 +35,7 @@ use crate::error::{Code, Error, Result};
 use crate::files::Access;
 use crate::http::chunked::ChunkedSkipper;
 use crate::http::request::{BodyLength, HeadError, HeadScanner, RequestHead};
-use crate::pool::{Lane, Pool, Task};
+use crate::pool::{Pool, Task};
 use crate::reactor::registry::Token;
 use crate::transfer::{Budget, Prefetched};
 use closing::Lingering;
@@ -392,16 +392,16 @@ impl Connection {
                 self.arm(cx.options.limits.disk_timeout, cx);
                 let raw: Arc<[u8]> = raw.into();
                 let (shared, mailbox) = (cx.shared.clone(), cx.mailbox.clone());
-                let volume = answer::volume(head, &shared);
+                let (lane, volume) = (answer::lane(head, &shared), answer::volume(head, &shared));
                 let work = {
                     let raw = raw.clone();
-                    move || Ok(answer::ask_disk(&raw, &shared))
+                    move || answer::ask_disk(&raw, &shared)
                 };
                 let answer = move |answered: Result<Answered>| {
                     let answered = answered.unwrap_or_else(Answered::failed);
                     mailbox.send(Message::Answered(token, Box::new(answered)));
                 };
-                let task = Pool::global().run(Lane::Short, volume, work, answer);
+                let task = Pool::global().run_in_pieces(lane, volume, work, answer);
                 self.state = State::InPool { raw, task };
             }
         }
