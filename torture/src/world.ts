@@ -1,6 +1,6 @@
 /** The directories, files and mounts of a run. */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -24,6 +24,10 @@ export class World {
   readonly releases: Releases;
   /** One file that never changes and is small: whoever asks for it is never to wait long. */
   readonly canary: Tracked;
+  /** Another one, of more than caches keep by default, which is on the disk alone each time that it is asked for. */
+  readonly cold: Tracked;
+  /** Below the sites: so large that hashing it takes long. Sparse. */
+  readonly huge = 'huge.bin';
   /** Caches nothing in the kernel. */
   fuse: FuseArea | undefined;
   /** A file system that is nearly full; undefined without root. */
@@ -41,6 +45,9 @@ export class World {
       return file;
     };
     this.canary = add('steady', 'canary.bin', 8192);
+    this.cold = add('steady', 'cold.bin', 200_000);
+    writeFileSync(join(this.root, this.huge), '');
+    truncateSync(join(this.root, this.huge), 4 * 2 ** 30);
     for (const [at, size] of [0, 1, 777, 16_384, 65_536, 65_537, 300_000, 5_000_000].entries()) {
       add('steady', `steady-${at}.bin`, size);
     }

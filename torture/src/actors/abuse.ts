@@ -6,6 +6,9 @@ import type { Random } from '../random.js';
 import type { Report } from '../report.js';
 import type { Endpoint } from './http.js';
 
+/** As in the world's root. */
+const HUGE = 'huge.bin';
+
 type Abuse = (socket: Socket, endpoint: Endpoint, random: Random) => Promise<void>;
 
 const file = ({ site, files }: Endpoint, random: Random) => `/${site}/${random.pick(files).url}`;
@@ -78,6 +81,10 @@ const ABUSES: Record<string, Abuse> = {
   'too many fields': async (socket, _endpoint, random) => {
     socket.write(`GET / HTTP/1.1\r\n${`a: ${'x'.repeat(random.int(1, 3000))}\r\n`.repeat(random.int(50, 2000))}\r\n`);
     await sleep(random.int(0, 100));
+  },
+  'HEAD of a file that takes long to hash': async (socket, { site }, random) => {
+    socket.write(`HEAD /${site}/${HUGE} HTTP/1.1\r\nHost: h\r\n\r\n`.repeat(random.int(1, 4)));
+    await sleep(random.int(0, 2000));
   },
   noise: async (socket, _endpoint, random) => {
     socket.write(Buffer.from(Array.from({ length: random.int(1, 3000) }, () => random.int(0, 255))));

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Random } from '../random.js';
 import { verify } from '../records.js';
 import type { Report } from '../report.js';
+import { zerosend } from '../under-test.js';
 import type { World } from '../world.js';
 import type { Endpoint } from './http.js';
 
@@ -20,12 +21,15 @@ export async function canary(
   random: Random,
   signal: AbortSignal,
 ): Promise<void> {
-  const paths = [`/${endpoint.site}/${world.canary.url}`];
+  const files = new Map([world.canary, world.cold].map((file) => [`/${endpoint.site}/${file.url}`, file]));
+  const paths = [...files.keys()];
   if (endpoint.kind !== 'server') paths.push('/-/ping');
   while (!signal.aborted) {
     await sleep(random.int(20, 100));
     if (!endpoint.child.running) continue;
     const path = random.pick(paths);
+    const file = files.get(path);
+    if (file === world.cold) await zerosend.pageCache.evict(file.path);
     const begun = performance.now();
     const [asked, control] = await Promise.all([timed(endpoint.port, path), timed(controlPort, '/-/ping')]);
     if (endpoint.trouble.since(begun, 100)) continue;
@@ -36,9 +40,9 @@ export async function canary(
     } else if (asked.ms > BOUND + 2 * control.ms) {
       const times = `${asked.ms.toFixed()} ms, and ${control.ms.toFixed()} from a server without files`;
       report.fault(endpoint.kind, 'a small file had to wait', `${path}: ${times}`);
-    } else if (path !== '/-/ping') {
-      const { bad } = verify(body, world.canary.id);
-      if (bad !== undefined || body.length !== world.canary.size) {
+    } else if (file !== undefined) {
+      const { bad } = verify(body, file.id);
+      if (bad !== undefined || body.length !== file.size) {
         report.fault(endpoint.kind, 'wrong bytes of a small file', path);
       }
     }
