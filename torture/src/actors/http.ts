@@ -137,8 +137,11 @@ function judge(
   const limit = Math.min(requests.length, endpoint.requestsPerConnection ?? requests.length);
   const fuse = requests.some(({ file }) => isFuse(world, file)) && world.fuse?.trouble.since(begun, 1000);
   const disturbed = requests.some((request) => isDisturbed(request));
+  // Node ends a connection whose client has ended before what its own code answers, such as 404, unless a file is being sent.
+  const absent = requests.some(({ file, before }) => before.absent || file.absences !== before.absences);
+  const endedByNode = manners.halfClose && endpoint.kind !== 'server' && absent;
   const closedByResponse = outcome.responses.some(({ headers }) => headers.connection?.toLowerCase() === 'close');
-  if (outcome.responses.length < limit && !excused && !fuse && !disturbed && !closedByResponse) {
+  if (outcome.responses.length < limit && !excused && !fuse && !disturbed && !closedByResponse && !endedByNode) {
     report.fault(
       area,
       `closed without all responses (${outcome.ending})`,

@@ -253,7 +253,7 @@ export async function runStream(
     if (plan.mode !== 'early') socket.end();
     await receiving;
     // What came back is complete; what went up may still be on its way.
-    const end = performance.now() + 5000;
+    const end = performance.now() + PATIENCE;
     const settled = () => plan.mode === 'early' || stream.upstream.ended !== undefined;
     while (!settled() && client.ended === 'end' && performance.now() < end) await sleep(5);
     socket.destroy();
