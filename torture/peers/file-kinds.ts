@@ -119,6 +119,29 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
     },
   },
   {
+    title: 'A file system with times in seconds; a file saved twice in one second with as many bytes: the next `GET`',
+    try: async (start) => {
+      const mount = await FaultFs.mount({ attrTimeout: 0, entryTimeout: 0, wholeSeconds: true });
+      try {
+        const path = join(mount.backing, 'a.txt');
+        return await withPeer(start, mount.path, async ({ port }) => {
+          // Both in the first half of a second.
+          await sleep(1000 - (Date.now() % 1000));
+          writeFileSync(path, 'old');
+          for (let times = 0; times < 3; times++) {
+            await sleep(80);
+            await ask(port, '/a.txt');
+          }
+          writeFileSync(path, 'new');
+          await sleep(1500);
+          return `${(await ask(port, '/a.txt')).body.toString()} bytes`;
+        });
+      } finally {
+        await mount.close();
+      }
+    },
+  },
+  {
     title: 'The root is a link, which is moved to the next release: the next `GET`',
     try: (start) =>
       withRoot((root) => {
@@ -445,6 +468,23 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
           const zero = other.headers['last-modified'] === undefined ? 'no date' : '1970';
           return `${said}; ${zero}`;
         });
+      }),
+  },
+  {
+    title: 'A Unix socket file that `kill -9` has left: started again',
+    try: (start) =>
+      withRoot(async (root) => {
+        const socket = join(root, 'listen.sock');
+        const first = await start(root, { socket });
+        await first.stop();
+        const again = await Promise.race([
+          start(root, { socket }).then(async (peer) => {
+            await peer.stop();
+            return 'listens';
+          }),
+          sleep(15_000, 'does not listen'),
+        ]).catch((error: Error) => (/EADDRINUSE|Address already in use/.test(error.message) ? 'EADDRINUSE' : 'fails'));
+        return again;
       }),
   },
 ];

@@ -1,5 +1,5 @@
 /** One of the servers in Node: `node-peer.ts <name> <root or target>`; says its port. SIGTERM closes it as its documentation says. */
-import { createServer } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 import fastifyStatic from '@fastify/static';
@@ -9,7 +9,10 @@ import type { SocketAddress } from 'zerosend';
 
 import { plugin, zerosend } from '../src/under-test.js';
 
-const [name = '', argument = ''] = process.argv.slice(2);
+const [name = '', argument = '', path = ''] = process.argv.slice(2);
+const where = path === '' ? { port: 0, host: '127.0.0.1' } : { path };
+const portOf = (server: Server) => (server.address() as Partial<AddressInfo>).port ?? 0;
+
 let close: () => Promise<unknown>;
 let port: number;
 
@@ -19,8 +22,8 @@ switch (name) {
     const app = fastify();
     if (name === 'zerosend plugin') await app.register(plugin.default, { root: argument });
     else await app.register(fastifyStatic, { root: argument });
-    await app.listen({ port: 0, host: '127.0.0.1' });
-    port = (app.server.address() as AddressInfo).port;
+    await app.listen(where);
+    port = portOf(app.server);
     close = () => app.close();
     break;
   }
@@ -28,13 +31,13 @@ switch (name) {
     const app = express();
     app.use(express.static(argument));
     const server = createServer(app);
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    port = (server.address() as AddressInfo).port;
+    await new Promise<void>((resolve, reject) => server.once('error', reject).listen(where, resolve));
+    port = portOf(server);
     close = () => new Promise((resolve) => server.close(resolve));
     break;
   }
   case 'zerosend server': {
-    const server = zerosend.createFileServer({ root: argument, workers: 1 });
+    const server = zerosend.createFileServer({ root: argument, workers: 1, ...(path === '' ? {} : { path }) });
     const address = await server.listen();
     port = 'port' in address ? address.port : 0;
     close = () => server.close();
@@ -42,7 +45,8 @@ switch (name) {
   }
   case 'zerosend proxy': {
     const target = JSON.parse(argument) as number | string | number[];
-    const address = (one: number | string): SocketAddress => (typeof one === 'string' ? { path: one } : one);
+    const address = (one: number | string): SocketAddress =>
+      typeof one === 'string' && one.startsWith('/') ? { path: one } : one;
     const proxy = await zerosend.createProxy({
       target: Array.isArray(target) ? target.map(address) : address(target),
       workers: 1,

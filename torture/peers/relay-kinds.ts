@@ -1,7 +1,7 @@
 /** What is tried with relays of bytes. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -253,5 +253,62 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
             return worst < 100 ? 'under 0.1 s' : `${(worst / 1000).toFixed(1)} s`;
           }),
       ),
+  },
+  {
+    title: 'The client sends `abc`, an urgent byte, and `def`: what the target has a second later',
+    try: (start) => {
+      let received = '';
+      return withTarget(
+        (socket) => {
+          socket.on('data', (chunk: Buffer) => {
+            received += chunk.toString();
+          });
+        },
+        (target) =>
+          withRelay(start, target, async ({ port }) => {
+            // Node has no MSG_OOB.
+            const script = `
+import socket, time
+s = socket.create_connection(('127.0.0.1', ${port}))
+time.sleep(0.2)
+s.send(b'abc'); time.sleep(0.1)
+s.send(b'!', socket.MSG_OOB); time.sleep(0.1)
+s.send(b'def'); time.sleep(1.5)`;
+            const client = spawn('python3', ['-c', script], { stdio: ['ignore', 'ignore', 'inherit'] });
+            await sleep(1600);
+            const seen = received;
+            await once(client, 'close');
+            return `\`${seen}\``;
+          }),
+      );
+    },
+  },
+  {
+    title:
+      'The target is `localhost`, which is `::1` and 127.0.0.1, and listens on 127.0.0.1 alone: served of 20 clients',
+    try: (start) => {
+      const hosts = join(tmpdir(), `zerosend-peers-${process.pid}.hosts`);
+      writeFileSync(hosts, '::1 localhost\n127.0.0.1 localhost\n');
+      return withTarget(
+        (socket) => void socket.end('x'),
+        (target) =>
+          withRelay(
+            start,
+            `localhost:${target}`,
+            async ({ port }) => {
+              let served = 0;
+              for (let times = 0; times < 20; times++) {
+                const client = await dial(port);
+                await until(() => client.ended !== undefined, 10_000);
+                if (client.received.length > 0) served += 1;
+                client.socket.destroy();
+              }
+              rmSync(hosts);
+              return String(served);
+            },
+            { hosts },
+          ),
+      );
+    },
   },
 ];

@@ -36,10 +36,17 @@ export interface Peer {
 export interface Limits {
   /** Descriptors at most. */
   files?: number;
+  /** A Unix socket to listen on instead of a port; of servers of files. */
+  socket?: string;
+  /** A file in the place of /etc/hosts, for this process alone. */
+  hosts?: string;
 }
 
-/** A relay's target: a port of this machine or a Unix socket, or several ports. */
+/** A relay's target: a port of 127.0.0.1, `localhost:<port>`, the path of a Unix socket, or several ports. */
 export type Target = number | string | readonly number[];
+
+const address = (one: number | string, unix: string) =>
+  typeof one === 'number' ? `127.0.0.1:${one}` : one.startsWith('/') ? `${unix}${one}` : one;
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
@@ -49,9 +56,13 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-function start(command: string, args: string[], { files }: Limits): { child: ChildProcess; said: () => string } {
-  const limited =
-    files === undefined ? [command, ...args] : ['prlimit', `--nofile=${files}:${files}`, command, ...args];
+function start(command: string, args: string[], { files, hosts }: Limits): { child: ChildProcess; said: () => string } {
+  const limits = files === undefined ? [] : ['prlimit', `--nofile=${files}:${files}`];
+  const namespace =
+    hosts === undefined
+      ? []
+      : ['unshare', '--mount', 'sh', '-c', `mount --bind ${hosts} /etc/hosts && exec "$@"`, 'sh'];
+  const limited = [...namespace, ...limits, command, ...args];
   const child = spawn(limited[0] as string, limited.slice(1), { stdio: ['pipe', 'pipe', 'pipe'] });
   let said = '';
   child.stderr?.on('data', (chunk: Buffer) => {
@@ -61,9 +72,9 @@ function start(command: string, args: string[], { files }: Limits): { child: Chi
   return { child, said: () => said };
 }
 
-async function untilListening(port: number, said: () => string): Promise<void> {
+async function untilListening(port: number | string, said: () => string): Promise<void> {
   for (let tries = 0; tries < 400; tries++) {
-    const socket = connect(port, '127.0.0.1');
+    const socket = typeof port === 'number' ? connect(port, '127.0.0.1') : connect(port);
     const open = await Promise.race([
       once(socket, 'connect').then(() => true),
       once(socket, 'error').then(() => false),
@@ -110,7 +121,7 @@ function peer(
 async function node(kind: string, argument: string, limits: Limits): Promise<Peer> {
   const { child, said } = start(
     process.execPath,
-    ['--import', import.meta.resolve('tsx'), NODE_PEER, kind, argument],
+    ['--import', import.meta.resolve('tsx'), NODE_PEER, kind, argument, limits.socket ?? ''],
     limits,
   );
   const [line] = (await Promise.race([
@@ -139,7 +150,7 @@ async function nginx(
      ${configuration(port, directory)}`,
   );
   const { child, said } = start('nginx', ['-p', directory, '-c', file], limits);
-  await untilListening(port, said);
+  await untilListening(limits.socket ?? port, said);
   return peer(child, child.pid as number, port, said, 'SIGQUIT', () =>
     rmSync(directory, { recursive: true, force: true }),
   );
@@ -152,7 +163,7 @@ export async function fileServer(name: FileServerName, root: string, limits: Lim
       access_log off; sendfile on; tcp_nopush on; default_type application/octet-stream;
       client_body_temp_path ${directory}/a; proxy_temp_path ${directory}/b; fastcgi_temp_path ${directory}/c;
       uwsgi_temp_path ${directory}/d; scgi_temp_path ${directory}/e;
-      server { listen 127.0.0.1:${port}; root ${root}; } }`,
+      server { listen ${limits.socket === undefined ? `127.0.0.1:${port}` : `unix:${limits.socket}`}; root ${root}; } }`,
     limits,
   );
 }
@@ -161,7 +172,7 @@ export async function relay(name: RelayName, target: Target, limits: Limits = {}
   const list = Array.isArray(target) ? (target as number[]) : [target as number | string];
   if (name === 'zerosend proxy') return await node(name, JSON.stringify(target), limits);
   if (name === 'nginx') {
-    const servers = list.map((one) => `server ${typeof one === 'string' ? `unix:${one}` : `127.0.0.1:${one}`};`);
+    const servers = list.map((one) => `server ${address(one, 'unix:')};`);
     return await nginx(
       (port) =>
         `stream { upstream target { ${servers.join(' ')} } server { listen 127.0.0.1:${port}; proxy_pass target; proxy_half_close on; } }`,
@@ -171,9 +182,7 @@ export async function relay(name: RelayName, target: Target, limits: Limits = {}
   }
   const directory = mkdtempSync(join(tmpdir(), 'zerosend-haproxy-'));
   const port = await freePort();
-  const servers = list.map(
-    (one, at) => `server s${at} ${typeof one === 'string' ? `unix@${one}` : `127.0.0.1:${one}`}`,
-  );
+  const servers = list.map((one, at) => `server s${at} ${address(one, 'unix@')}`);
   writeFileSync(
     join(directory, 'haproxy.cfg'),
     `global
