@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { FaultFs, fuseMissing } from '../../__test__/support/faultfs-mount.js';
+import { FaultFs, fuseMissing, type MountOptions } from '../../__test__/support/faultfs-mount.js';
 import { createFile, Releases, randomSize, Tracked } from './files.js';
 import type { Random } from './random.js';
 import { type Report, Trouble } from './report.js';
@@ -30,6 +30,8 @@ export class World {
   readonly huge = 'huge.bin';
   /** Caches nothing in the kernel. */
   fuse: FuseArea | undefined;
+  /** The same with times in whole seconds, and in good order. */
+  coarse: FuseArea | undefined;
   /** A file system that is nearly full; undefined without root. */
   small: string | undefined;
   /** A file system for mirrors, delayed and failed at times. */
@@ -62,7 +64,8 @@ export class World {
     const world = new World(mkdtempSync(join(tmpdir(), 'zerosend-torture-')), random);
     const missing = fuseMissing();
     if (missing === undefined) {
-      world.fuse = await world.#mountFuse(random);
+      world.fuse = await world.#mountFuse('fuse', random);
+      world.coarse = await world.#mountFuse('coarse', random, { wholeSeconds: true });
       world.slowDisk = { mount: await FaultFs.mount(), files: [], trouble: new Trouble() };
       const small = join(world.directory, 'small');
       mkdirSync(small);
@@ -71,15 +74,15 @@ export class World {
     return world;
   }
 
-  async #mountFuse(random: Random): Promise<FuseArea> {
-    const point = join(this.root, 'fuse');
+  async #mountFuse(name: string, random: Random, options: MountOptions = {}): Promise<FuseArea> {
+    const point = join(this.root, name);
     mkdirSync(point);
-    const mount = await FaultFs.mount({ attrTimeout: 0, entryTimeout: 0 }, point);
+    const mount = await FaultFs.mount({ attrTimeout: 0, entryTimeout: 0, ...options }, point);
     const files: Tracked[] = [];
     for (const kind of ['steady', 'replace', 'rewrite', 'vanish'] as const) {
       for (let at = 0; at < 3; at++) {
-        const name = `${kind}-${at}.bin`;
-        files.push(createFile(new Tracked(kind, join(mount.backing, name), `fuse/${name}`), randomSize(random)));
+        const file = `${kind}-${at}.bin`;
+        files.push(createFile(new Tracked(kind, join(mount.backing, file), `${name}/${file}`), randomSize(random)));
       }
     }
     return { mount, files, trouble: new Trouble() };
@@ -87,6 +90,7 @@ export class World {
 
   async close(): Promise<void> {
     await this.fuse?.mount.close();
+    await this.coarse?.mount.close();
     await this.slowDisk?.mount.close();
     if (this.small !== undefined) spawnSync('umount', ['-l', this.small]);
     rmSync(this.directory, { recursive: true, force: true });

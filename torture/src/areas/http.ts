@@ -49,7 +49,7 @@ export class HttpArea implements Area {
 
   async #startServer(kind: ServeKind, random: Random): Promise<Server> {
     const world = this.#world;
-    const files = [...world.files, ...(world.fuse?.files ?? [])];
+    const files = [...world.files, ...(world.fuse?.files ?? []), ...(world.coarse?.files ?? [])];
     const sites: Site[] = [
       {
         name: 'main',
@@ -104,6 +104,7 @@ export class HttpArea implements Area {
       killClients(world, endpoints, report, random.fork(), signal),
     );
     actors.push(changeFiles(world.files, report, random.fork(), signal), release(world, report, random.fork(), signal));
+    if (world.coarse !== undefined) actors.push(changeFiles(world.coarse.files, report, random.fork(), signal));
     if (world.fuse !== undefined) {
       actors.push(changeFiles(world.fuse.files, report, random.fork(), signal));
       actors.push(disturbFuse(world.fuse, report, random.fork(), signal));
