@@ -19,6 +19,7 @@ import {
   timeOut,
 } from './node-server.js';
 import type { FrontDoorPlan, FrontDoorStatistics } from './options.js';
+import { parseAsRead, putBack } from './received.js';
 
 /** What a door tells whoever made it. */
 export interface DoorHost {
@@ -75,7 +76,7 @@ export class Door {
     }
     // Before all other listeners: what was read already has to be there when they look.
     server.prependListener('connection', (socket: Socket) => {
-      if (this.#arriving !== undefined) socket.unshift(this.#arriving);
+      if (this.#arriving !== undefined) putBack(socket, this.#arriving);
       this.#arriving = undefined;
       this.#arrived = socket;
     });
@@ -177,18 +178,14 @@ export class Door {
   #give(opened: Opened, { fd, received, reason }: DoorConnection): void {
     opened.taken += 1;
     const { token, handle } = opened;
-    try {
-      if (reason === 'too-many') {
-        drop(this.#server, handle, fd);
-        return;
-      }
-      if (reason === 'request') this.#arriving = received;
-      if (!connect(handle, fd)) engine().returnConnections(token, 1);
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
+    if (reason === 'too-many') {
+      rethrown(() => drop(this.#server, handle, fd));
+      return;
     }
+    if (reason === 'request') this.#arriving = received;
+    rethrown(() => {
+      if (!connect(handle, fd)) engine().returnConnections(token, 1);
+    });
     const socket = this.#arrived;
     this.#arrived = undefined;
     this.#arriving = undefined;
@@ -197,6 +194,7 @@ export class Door {
       if (opened === this.#opened) engine().returnConnections(token, 1);
     });
     if (reason === 'timed-out') timeOut(socket);
+    if (reason === 'request' && received !== undefined) rethrown(() => parseAsRead(socket, received));
   }
 
   #log(entries: readonly DoorLogEntry[]): void {
@@ -258,6 +256,17 @@ export class Door {
     if (opened === undefined) return 0;
     const { connections, handedOver } = engine().serverCounters(opened.token);
     return connections + handedOver - opened.taken - (opened.release === undefined ? 0 : 1);
+  }
+}
+
+/** Runs code of the application; what it throws is an uncaught exception, and ends nothing here. */
+function rethrown(run: () => void): void {
+  try {
+    run();
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
   }
 }
 
