@@ -177,7 +177,8 @@ impl Link {
             Some(target) => {
                 let mut upwards = up.pump(client, target, self.ends, means);
                 let downwards = down.pump(target, client, self.ends, means);
-                if target.broken().is_some() {
+                // What the second flow has found out about a side concerns the first one too, and no event reports it.
+                if target.broken().is_some() || client.broken().is_some() {
                     upwards = up.pump(client, target, self.ends, means);
                 }
                 [upwards, downwards]

@@ -38,6 +38,27 @@ fn set_fail_points(panics: u32, delays: u32) {
     }
 }
 
+/// The faults of one schedule. They end with it, also when the schedule fails, which it then names.
+struct Faults(u64);
+
+impl Faults {
+    fn begin(seed: u64, rates: Rates, panics: u32, delays: u32) -> Self {
+        interpose::begin(seed, rates);
+        set_fail_points(panics, delays);
+        Self(seed)
+    }
+}
+
+impl Drop for Faults {
+    fn drop(&mut self) {
+        interpose::end();
+        set_fail_points(0, 0);
+        if std::thread::panicking() {
+            eprintln!("in the schedule of seed {}", self.0);
+        }
+    }
+}
+
 /// Injected panics are expected: their messages would hide others.
 fn silence_injected_panics() {
     static ONCE: Once = Once::new();
@@ -94,12 +115,9 @@ fn random_schedules_of_faults() {
                 (Rates { error: 200, short: 100, delay: 0 }, 50, 0),
             ];
             let (rates, panics, delays) = kinds[(seed % kinds.len() as u64) as usize];
-            interpose::begin(seed, rates);
-            set_fail_points(panics, delays);
-            let verdict = ground.load(seed);
-            interpose::end();
-            set_fail_points(0, 0);
-            sum.add(&verdict);
+            let faults = Faults::begin(seed, rates, panics, delays);
+            sum.add(&ground.load(seed));
+            drop(faults);
         }
         // Nothing that was hit harms what comes after it.
         ground.check();

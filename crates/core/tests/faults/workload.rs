@@ -27,7 +27,7 @@ use crate::interpose;
 /// Sizes of the files, in bytes: one packet, a block of the cache, more than a socket takes at once.
 const SIZES: [usize; 4] = [1000, 60_000, 300_000, 2_000_000];
 /// The longest time without a byte before something is said to hang.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What became of requests and transfers.
 #[derive(Debug, Default, Clone, Copy)]
@@ -120,7 +120,11 @@ impl Ground {
         let mut sum = self.transfers(seed);
         sum.add(&self.cached(seed));
         for client in clients {
-            sum.add(&client.join().expect("a client"));
+            let Ok(verdict) = client.join() else {
+                let (server, relay) = (self.server.as_ref().map(Server::stats), self.relay.as_ref().map(Relay::stats));
+                panic!("a client of the server {} or the proxy {}: {server:?} {relay:?}", self.direct, self.proxied);
+            };
+            sum.add(&verdict);
         }
         sum
     }
