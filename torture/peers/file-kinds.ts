@@ -354,7 +354,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
     },
   },
   {
-    title: '`ulimit -n 64`, 100 clients with a request each: answered',
+    title: '`ulimit -n 64`, 100 clients with a request each: statuses',
     try: (start) =>
       withRoot((root) =>
         withPeer(
@@ -367,9 +367,14 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
               ),
             );
             await until(() => clients.every(({ ended }) => ended !== undefined), 15_000);
-            const answered = clients.filter(({ received }) => parse(received).status === 200).length;
-            for (const { socket } of clients) socket.destroy();
-            return String(answered);
+            const counts = new Map<string, number>();
+            for (const { received, socket } of clients) {
+              const { status } = parse(received);
+              const what = status === 0 ? 'closed without one' : `with ${status}`;
+              counts.set(what, (counts.get(what) ?? 0) + 1);
+              socket.destroy();
+            }
+            return [...counts].map(([what, count]) => `${count} ${what}`).join(', ');
           },
           { files: 64 },
         ),

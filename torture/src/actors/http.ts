@@ -285,6 +285,8 @@ function sizesSince(file: Tracked, before: Snapshot): Set<number> {
 /** Whether a weak tag of one version also stands for a later one: that of a file written in place, or with an old time. */
 function sameTag(file: Tracked, tag: { value: string; version: number }, version: number): boolean {
   if (!tag.value.startsWith('W/')) return false;
+  // Two versions within one second: with whole seconds no time tells them.
+  if (file.url.startsWith('coarse/')) return true;
   for (let at = tag.version + 1; at <= version; at++)
     if (!file.sameTime.has(at)) return file.kind === 'rewrite' || file.kind === 'resize';
   return true;
