@@ -5,11 +5,12 @@
 //! connection while its thread is busy.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{MsgFlags, send};
 
 use super::answer;
@@ -27,9 +28,17 @@ const SHED: usize = 32;
 const MAX_SHED_CANDIDATES: usize = 256;
 /// How long nothing is accepted when there is nothing to shed.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Descriptors that connections leave to files; a quarter of all where that is less.
+const RESERVED_DESCRIPTORS: u64 = 16;
 /// Connections beyond the limits that are being turned away with an answer; those beyond this are closed without waiting for it
 /// to arrive.
 const MAX_TURNED_AWAY: usize = 256;
+
+/// The first of the last descriptors that the process may have.
+pub fn scarce_from() -> RawFd {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(RESERVED_DESCRIPTORS * 4, |(soft, _)| soft);
+    RawFd::try_from(limit - RESERVED_DESCRIPTORS.min(limit / 4)).unwrap_or(RawFd::MAX)
+}
 
 impl Worker {
     /// Accepts from the listener: at first one connection for each event, so that a single one costs a single call, and more while
@@ -41,11 +50,18 @@ impl Worker {
             match listener::accept(listener) {
                 Ok((socket, client)) => {
                     left -= 1;
+                    let number = socket.as_raw_fd();
                     self.deal(socket, client);
                     if self.cx.draining {
                         self.backlog_left = self.backlog_left.saturating_sub(1);
                         if self.backlog_left == 0 {
                             return self.stop_listening();
+                        }
+                    }
+                    if self.is_scarce(number) {
+                        self.cx.stats.limit(Limit::Descriptors);
+                        if self.shed() == 0 {
+                            return self.pause();
                         }
                     }
                 }
@@ -69,6 +85,17 @@ impl Worker {
             }
         }
         self.batch = (self.batch * 2).min(MAX_ACCEPTS);
+    }
+
+    /// Whether `number`, which was the lowest free one, is among the last descriptors of the process: those are for the files that
+    /// the connections ask for.
+    fn is_scarce(&mut self, number: RawFd) -> bool {
+        if number < self.scarce_from {
+            return false;
+        }
+        // The limit may have been raised since; see prlimit(2).
+        self.scarce_from = scarce_from();
+        number >= self.scarce_from
     }
 
     /// Gives a new connection to the worker whose turn it is.

@@ -1,6 +1,7 @@
 //! A worker: one thread, one epoll, and the connections it has accepted.
 
 use std::collections::VecDeque;
+use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,6 +44,8 @@ pub(super) struct Worker {
     timers: Timers,
     /// Nothing is accepted before this.
     pub paused: Option<Instant>,
+    /// A connection with this descriptor or a higher one is the last for a while.
+    pub scarce_from: RawFd,
     /// Connections that wait to be handed over; while there are any, nothing is accepted.
     pub leaving: VecDeque<Token>,
     /// Connections that are being turned away.
@@ -90,6 +93,7 @@ impl Worker {
             turns: VecDeque::new(),
             timers: Timers::default(),
             paused: None,
+            scarce_from: accepting::scarce_from(),
             leaving: VecDeque::new(),
             turned_away: 0,
             end: None,
