@@ -74,16 +74,31 @@ fn silence_injected_panics() {
     });
 }
 
-/// Threads of the product and descriptors of the process.
-fn resources() -> (Vec<String>, usize) {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    let threads = names
-        .map(|name| name.trim().to_owned())
-        .filter(|name| name.starts_with("zerosend-server") || name.starts_with("zerosend-relay"))
-        .collect();
-    let descriptors = std::fs::read_dir("/proc/self/fd").expect("procfs").count();
-    (threads, descriptors)
+/// What a process must have no more of afterwards than before.
+struct Resources {
+    /// Workers of servers and relays.
+    threads: Vec<String>,
+    descriptors: usize,
+    pipes: usize,
+}
+
+/// Ends of pipes that are kept for the next transfer: 16 pipes.
+const MAX_IDLE_PIPE_ENDS: usize = 32;
+
+impl Resources {
+    fn now() -> Self {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        let is_worker = |name: &String| name.starts_with("zerosend-server") || name.starts_with("zerosend-relay");
+        let open = std::fs::read_dir("/proc/self/fd").expect("procfs");
+        let targets: Vec<_> = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).collect();
+        let pipes = targets.iter().filter(|target| target.to_string_lossy().starts_with("pipe:")).count();
+        Self {
+            threads: names.map(|name| name.trim().to_owned()).filter(is_worker).collect(),
+            descriptors: targets.len() - pipes,
+            pipes,
+        }
+    }
 }
 
 #[test]
@@ -100,7 +115,7 @@ fn random_schedules_of_faults() {
 
     // What the process keeps (the reactor, its epoll descriptor, pooled pipes) is made before anything is counted.
     Ground::new(0).check();
-    let (_, before) = resources();
+    let before = Resources::now();
 
     const PER_GROUND: u64 = 25;
     for batch in (first..first + schedules).collect::<Vec<_>>().chunks(PER_GROUND as usize) {
@@ -126,11 +141,15 @@ fn random_schedules_of_faults() {
 
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        let (threads, after) = resources();
-        if threads.is_empty() && after <= before {
+        let Resources { threads, descriptors, pipes } = Resources::now();
+        if threads.is_empty() && descriptors <= before.descriptors && pipes <= before.pipes.max(MAX_IDLE_PIPE_ENDS) {
             break;
         }
-        assert!(Instant::now() < deadline, "left behind: {threads:?}, {after} descriptors after {before} before");
+        assert!(
+            Instant::now() < deadline,
+            "left behind: {threads:?}, {descriptors} descriptors after {} before, {pipes} ends of pipes",
+            before.descriptors
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
     scenario.teardown();
