@@ -453,6 +453,7 @@ impl Transfer {
         match prefetched {
             Prefetched::Pages { until } => self.resident.brought(until),
             Prefetched::Memory => self.resident.found_in_memory(),
+            Prefetched::Overlay => self.resident.found_on_overlay(),
             Prefetched::Bytes { offset, bytes } => self.chunk = Some((offset, bytes)),
         }
     }

@@ -13,7 +13,7 @@ use std::sync::mpsc::channel;
 use nix::errno::Errno;
 
 use super::SharedFile;
-use super::resident::is_in_memory;
+use super::resident::{is_in_memory, is_on_overlay};
 use crate::error::{Error, Result};
 use crate::pool::{Lane, Pool, Task, Volume};
 
@@ -44,6 +44,8 @@ pub enum Prefetched {
     },
     /// The file lies in a file system that keeps its files in memory.
     Memory,
+    /// The file lies on `overlayfs`.
+    Overlay,
     /// The file's bytes from `offset` on; none: the file ends before.
     Bytes {
         /// Where they begin.
@@ -101,6 +103,9 @@ impl Prefetch {
         // Here and not where the question comes up: a FUSE file system is asked for the answer.
         if is_in_memory(self.file.as_fd()) {
             return Ok(Prefetched::Memory);
+        }
+        if is_on_overlay(self.file.as_fd()) {
+            return Ok(Prefetched::Overlay);
         }
         let mut bytes = vec![0; (self.end - self.offset) as usize];
         let count = pread(&self.file, &mut bytes, self.offset).map_err(|errno| Error::system("pread", errno))?;

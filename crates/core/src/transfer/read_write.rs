@@ -84,7 +84,17 @@ pub(super) fn read<K: Kernel>(
         resident.wants_bytes = true;
         return Ok(None);
     }
-    if disk == Disk::ResidentOnly && !resident.is_memory() {
+    let mut buffer = buffer;
+    let mut may_block = disk == Disk::MayBlock || resident.is_memory();
+    if let Some(brought) = resident.brought_on_overlay(offset) {
+        if brought == 0 && !may_block {
+            return Ok(None);
+        }
+        let length = if may_block { buffer.len() } else { buffer.len().min(brought) };
+        buffer = &mut buffer[..length];
+        may_block = true;
+    }
+    if !may_block {
         *syscalls += 1;
         match kernel.pread(file, buffer, offset, true) {
             Err(errno @ (Errno::EAGAIN | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM)) => {

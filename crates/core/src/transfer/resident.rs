@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
-use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
+use nix::sys::statfs::{FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, fstatfs};
 
 use super::{Attempt, Disk};
 use crate::sys::residency::Residency;
@@ -41,6 +41,9 @@ enum Medium {
     Memory,
     /// The kernel does not say.
     Silent,
+    /// `overlayfs`: the pages are those of another file, on a local disk as a rule, and asking says "not resident" always. What
+    /// the pool has brought counts as resident.
+    Overlay,
 }
 
 impl Resident {
@@ -66,6 +69,20 @@ impl Resident {
     /// The file turned out to lie in memory.
     pub fn found_in_memory(&mut self) {
         self.medium = Medium::Memory;
+    }
+
+    /// The file turned out to lie on `overlayfs`.
+    pub fn found_on_overlay(&mut self) {
+        self.medium = Medium::Overlay;
+    }
+
+    /// On `overlayfs`: how many bytes from `offset` on the pool has brought. For those that follow it has to be asked.
+    pub fn brought_on_overlay(&mut self, offset: u64) -> Option<usize> {
+        if self.medium != Medium::Overlay {
+            return None;
+        }
+        self.wants_bytes = false;
+        Some(usize::try_from(self.prefetched.saturating_sub(offset)).unwrap_or(usize::MAX))
     }
 
     /// Whether the file lies in memory anyway.
@@ -102,6 +119,11 @@ pub(super) fn is_in_memory(file: BorrowedFd<'_>) -> bool {
     fstatfs(file).is_ok_and(|file_system| IN_MEMORY.contains(&file_system.filesystem_type()))
 }
 
+/// Whether the file lies on `overlayfs`, as those of container images do. May wait for a FUSE daemon.
+pub(super) fn is_on_overlay(file: BorrowedFd<'_>) -> bool {
+    fstatfs(file).is_ok_and(|file_system| file_system.filesystem_type() == OVERLAYFS_SUPER_MAGIC)
+}
+
 /// How many of the next `wanted` bytes of `file` may be moved now; `None`: not one.
 ///
 /// A page that was resident may be evicted before it is moved: then the call waits for the disk, as the exception.
@@ -119,6 +141,9 @@ pub(super) fn movable<K: Kernel>(
     if resident.is_silent() {
         resident.wants_bytes = true;
         return None;
+    }
+    if let Some(brought) = resident.brought_on_overlay(attempt.offset) {
+        return (brought > 0).then_some(brought.min(wanted));
     }
     let window = attempt.left.min(WINDOW);
     if window > wanted as u64 {
