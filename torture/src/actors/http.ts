@@ -141,9 +141,11 @@ function judge(
   const limit = Math.min(requests.length, endpoint.requestsPerConnection ?? requests.length);
   const fuse = requests.some(({ file }) => isFuse(world, file)) && world.fuse?.trouble.since(begun, 1000);
   const disturbed = requests.some((request) => isDisturbed(request));
-  // Node ends a connection whose client has ended before what its own code answers, such as 404, unless a file is being sent.
+  // Behind Node's parser a client that has ended gets files, those whose lookup takes no longer than five seconds; not what Node's own
+  // code answers, such as 404.
   const absent = requests.some(({ file, before }) => before.absent || file.absences !== before.absences);
-  const endedByNode = manners.halfClose && endpoint.kind !== 'server' && absent;
+  const slow = requests.some(({ file }) => isFuse(world, file));
+  const endedByNode = manners.halfClose && endpoint.kind !== 'server' && (absent || slow);
   const closedByResponse = outcome.responses.some(({ headers }) => headers.connection?.toLowerCase() === 'close');
   // Its keep-alive timeout begins when the last byte is in the socket, which a slow client may have long to read.
   const idled = endpoint.kind !== 'server' && !manners.pipelined && requests.some(({ headTook }) => headTook > 4000);
