@@ -20,6 +20,8 @@ export interface Endpoint {
   port: number;
   site: string;
   files: readonly Tracked[];
+  /** Where the root of the site is, below that of the others: a file's URL without it is that of the site. */
+  below: string;
   /** The server is stopped or killed at times. */
   trouble: Trouble;
   /** Responses on a connection before the server closes it. */
@@ -78,7 +80,7 @@ export async function askForFiles(
 function makeRequest(endpoint: Endpoint, file: Tracked, random: Random): Asked {
   const request: Asked = {
     method: random.chance(0.1) ? 'HEAD' : 'GET',
-    path: `/${endpoint.site}/${file.url}`,
+    path: `/${endpoint.site}/${file.url.slice(endpoint.below.length)}`,
     headers: {},
     file,
     before: file.snapshot(),

@@ -48,7 +48,7 @@ export async function killClients(
   const large = world.files.find(({ size }) => size === 5_000_000);
   while (!signal.aborted) {
     await sleep(random.int(500, 3000));
-    const endpoint = random.pick(endpoints.filter(({ site }) => site !== 'beneath'));
+    const endpoint = random.pick(endpoints.filter(({ site }) => site === 'main'));
     const args = ['-e', CLIENT, String(endpoint.port), `/${endpoint.site}/${large?.url}`];
     const client = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'ignore'] });
     await Promise.race([once(client.stdout, 'data'), sleep(5000)]);

@@ -64,6 +64,14 @@ export class HttpArea implements Area {
       },
       { name: 'content', root: world.root, options: { etag: 'content', symlinks: 'beneath' } },
     ];
+    // The root itself is a mount whose daemon dies at times.
+    if (world.fuse !== undefined) {
+      sites.push({
+        name: 'mount',
+        root: world.fuse.mount.path,
+        options: { symlinks: random.pick(['follow', 'beneath'] as const) },
+      });
+    }
     if (kind === 'server') sites.push({ name: 'few', root: world.root, options: {}, requestsPerConnection: 3 });
     const child = Child.start(this.#report, kind, 'serve');
     const ports = await child.call<Record<string, number>>('start', { kind, sites });
@@ -74,7 +82,8 @@ export class HttpArea implements Area {
         child,
         port: ports[name] as number,
         site: name,
-        files: name === 'beneath' ? world.releases.files : files,
+        files: name === 'beneath' ? world.releases.files : name === 'mount' ? (world.fuse?.files ?? []) : files,
+        below: name === 'mount' ? 'fuse/' : '',
         trouble,
         requestsPerConnection,
         tags: new Map(),
