@@ -102,6 +102,7 @@ impl State {
                 let token = self.token_of(&command);
                 self.contain(token, |state| state.handle(command));
             }
+            self.put_starved_first();
             for _ in 0..self.turns.len() {
                 if let Some(token) = self.turns.pop_front() {
                     self.contain(Some(token), |state| state.turn(token));
@@ -248,6 +249,19 @@ impl State {
         {
             running.queued = true;
             self.turns.push_back(token);
+        }
+    }
+
+    /// Several transfers may write to one pipe or terminal. The kernel wakes them in the same order each time, so the first of
+    /// them would fill it again before the others have their turn: those that moved nothing the last time go first.
+    fn put_starved_first(&mut self) {
+        if self.turns.len() < 2 {
+            return;
+        }
+        let jobs = &mut self.jobs;
+        let mut fruitless = |token: &Token| jobs.get_mut(*token).map_or(0, |running| running.fruitless);
+        if self.turns.iter().any(|token| fruitless(token) > 0) {
+            self.turns.make_contiguous().sort_by_cached_key(|token| std::cmp::Reverse(fruitless(token)));
         }
     }
 
