@@ -22,6 +22,8 @@ await check('clippy', 'cargo', [
   '-p',
   'zerosend-faultfs',
   '--all-targets',
+  '--features',
+  'zerosend-core/failpoints',
   '--quiet',
   '--',
   '-D',

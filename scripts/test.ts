@@ -9,17 +9,25 @@ const sum = (output: string, pattern: RegExp): number =>
 const HEAVY = ['install', 'package', 'release', 'torture'].map((name) => `__test__/${name}.test.ts`);
 
 installTools();
-const rust = await run('cargo', ['test', '--workspace', '--quiet']);
+const rust = [
+  await run('cargo', ['test', '--workspace', '--quiet']),
+  // Injected faults hit the whole process, so one test at a time.
+  await run('cargo', [
+    ...['test', '--package', 'zerosend-core', '--features', 'failpoints', '--test', 'faults', '--quiet'],
+    ...['--', '--test-threads', '1'],
+  ]),
+];
 const ava = [
   await run('ava', ['--tap', '__test__/**/*.test.ts', ...HEAVY.map((file) => `!${file}`)]),
   await run('ava', ['--tap', ...HEAVY]),
 ];
-const node = ava.map(({ output }) => output).join('\n');
+const printed = (runs: { output: string }[]): string => runs.map(({ output }) => output).join('\n');
+const [cargo, node] = [printed(rust), printed(ava)];
 
-let passed = sum(rust.output, /^test result: .*?(\d+) passed/gm) + sum(node, /^# pass (\d+)$/gm);
-let failed = sum(rust.output, /^test result: .*?(\d+) failed/gm) + sum(node, /^# fail (\d+)$/gm);
+let passed = sum(cargo, /^test result: .*?(\d+) passed/gm) + sum(node, /^# pass (\d+)$/gm);
+let failed = sum(cargo, /^test result: .*?(\d+) failed/gm) + sum(node, /^# fail (\d+)$/gm);
 // What fails without a count (a crate that does not compile, a test file that throws) is a failure all the same.
-if (failed === 0 && [rust, ...ava].some(({ code }) => code !== 0)) failed = 1;
+if (failed === 0 && [...rust, ...ava].some(({ code }) => code !== 0)) failed = 1;
 if (passed === 0) failed ||= 1;
 passed = Math.max(0, passed);
 console.log(`${passed} passed, ${failed} failed`);

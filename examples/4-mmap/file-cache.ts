@@ -11,8 +11,8 @@
  *   changed on the disk: 'new contents', 1 stale
  *   with room for 4 files: 4 files, 6 evictions
  */
-import { utimesSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { FileCache, sendFile } from 'zerosend';
 
@@ -20,8 +20,9 @@ import { connection, makeFile, scratch } from '../common.js';
 
 const directory = scratch();
 const paths = Array.from({ length: 10 }, (_, number) => makeFile(65_536, directory, `${number}`));
-// The kernel's clock is coarse: files of this moment are served, and kept only when they are a little older.
-for (const path of paths) utimesSync(path, 1000, 1000);
+// The clock of a file system is coarse: a file that has just changed is served, and kept only when it is a little older.
+const settled = () => sleep(100);
+await settled();
 
 const cache = new FileCache({ maxFiles: 100 });
 const { socket, received } = await connection();
@@ -38,7 +39,7 @@ socket.end();
 await received;
 
 const small = new FileCache({ maxFiles: 4 });
-utimesSync(join(directory, '0'), 1000, 1000);
+await settled();
 for (const path of paths) await small.get(path);
 console.log(`with room for 4 files: ${small.stats().files} files, ${small.stats().evictions} evictions`);
 small.close();
