@@ -28,6 +28,8 @@ interface Claims {
 const claims = new WeakMap<ServerResponse, Claims>();
 /** Sockets whose 'end' event is watched; true once the client has half-closed. */
 const watched = new WeakMap<Socket, boolean>();
+/** Sockets that end with the files in turn on them, and what looks whether there are any. */
+const finishing = new WeakMap<Socket, () => void>();
 
 /**
  * Keeps the connection of `res` half-open until the returned function is called (once; later calls do nothing): while its
@@ -47,7 +49,9 @@ export function keepHalfOpen(res: ServerResponse, phase: keyof Claims): () => vo
     held = false;
     claim[phase] -= 1;
     // Whoever releases may be about to end the response, or to hand it to the application.
-    if (watched.get(socket) === true && !isClaimed(res)) queueMicrotask(() => proceed(socket));
+    if (isClaimed(res)) return;
+    if (watched.get(socket) === true) queueMicrotask(() => proceed(socket));
+    if (finishing.has(socket)) queueMicrotask(() => finishing.get(socket)?.());
   };
 }
 
@@ -71,6 +75,38 @@ export function watchEnd(socket: Socket): void {
   });
 }
 
+/** True while the response in turn is a file, or has been finished and is on its way. */
+export function isFileInTurn(socket: Socket): boolean {
+  return isCertainToEnd(responseInTurn(socket));
+}
+
+/** Calls `finished` once, when no file is in turn any more on the socket, unless that is destroyed before. */
+export function finishFiles(socket: Socket, finished: () => void): void {
+  const seen = new WeakSet<ServerResponse>();
+  const finish = () => {
+    if (finishing.delete(socket) && !socket.destroyed) finished();
+  };
+  const check = () => {
+    const response = responseInTurn(socket);
+    if (response === undefined || !isCertainToEnd(response)) {
+      finish();
+      return;
+    }
+    if (seen.has(response)) return;
+    seen.add(response);
+    const timer = setTimeout(() => {
+      if (isOnlyLookedUp(response)) finish();
+    }, LOOKUP_TIMEOUT);
+    timer.unref();
+    response.once('close', () => {
+      clearTimeout(timer);
+      if (finishing.has(socket)) check();
+    });
+  };
+  finishing.set(socket, check);
+  check();
+}
+
 /** After the client's FIN: waits for the response in turn if it is certain to end, and otherwise ends the socket. */
 function proceed(socket: Socket): void {
   const response = responseInTurn(socket);
@@ -82,8 +118,7 @@ function proceed(socket: Socket): void {
   if (waitedFor.has(response)) return;
   waitedFor.add(response);
   const timer = setTimeout(() => {
-    const claim = claims.get(response);
-    if (claim !== undefined && claim.lookups > 0 && claim.transfers === 0) socket.end();
+    if (isOnlyLookedUp(response)) socket.end();
   }, LOOKUP_TIMEOUT);
   timer.unref();
   response.once('close', () => {
@@ -96,6 +131,11 @@ const waitedFor = new WeakSet<ServerResponse>();
 
 function isCertainToEnd(response: ServerResponse | undefined): boolean {
   return response !== undefined && (isClaimed(response) || response.writableEnded);
+}
+
+function isOnlyLookedUp(response: ServerResponse): boolean {
+  const claim = claims.get(response);
+  return claim !== undefined && claim.lookups > 0 && claim.transfers === 0;
 }
 
 function isClaimed(response: ServerResponse): boolean {

@@ -11,6 +11,7 @@ import { invalid, type ZerosendError } from './errors.js';
 import { cacheOption } from './file-cache.js';
 import { keepHalfOpen } from './half-open.js';
 import { isPlainResponse } from './internals.js';
+import { endWhole } from './linger.js';
 import type { RequestConditions } from './native.js';
 import { sendBody } from './response.js';
 import {
@@ -157,6 +158,7 @@ class Exchange {
   /** As `run`, where a disk or a callback takes its time. */
   async #runLater(pathname: string, headOnly: boolean): Promise<void> {
     // A client that half-closes meanwhile still wants its answer.
+    endWhole(this.#response.req?.socket);
     const release = keepHalfOpen(this.#response, 'lookups');
     let finish: () => void;
     let token = 0;

@@ -31,6 +31,15 @@ export function isEndHeld(socket: Socket): boolean {
   return holds.get(socket)?.end !== undefined;
 }
 
+/** The arguments of writes to a held socket that are deferred; they will not be replayed. */
+export function takeDeferredWrites(socket: Socket): unknown[][] {
+  const state = holds.get(socket);
+  if (state === undefined) return [];
+  const writes = state.queue.flatMap((entry) => (entry.ticket ? [] : [entry.args]));
+  state.queue = state.queue.filter((entry) => entry.ticket);
+  return writes;
+}
+
 /** Holds until the returned function is called (once; later calls do nothing), for a transfer whose bytes go before every later write. */
 export function hold(socket: Socket): () => void {
   const state = holds.get(socket) ?? install(socket);

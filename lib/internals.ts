@@ -3,7 +3,7 @@
  *
  * Used: `socket._handle` (`fd`, `writeQueueSize`, `reset()`; for reading see `reading.ts`), the name of `writeAfterFIN`,
  * `socket.parser`, `socket._httpMessage`,
- * `socket.server`, `server.httpAllowHalfOpen`, `res._header`, `res._headerSent`, `res._hasBody`, `res._contentLength`,
+ * `socket.server`, `server.httpAllowHalfOpen`, `res._header`, `res._headerSent`, `res._last`, `res._hasBody`, `res._contentLength`,
  * `res.chunkedEncoding`, `res.outputData`, `res._implicitHeader()`. Their shape is checked once, when this module is
  * loaded, and each object again before it is used; where it is not what is expected, the ordinary stream road is taken.
  */
@@ -102,6 +102,11 @@ export function allowHalfOpen(socket: Socket): (() => void) | undefined {
 export function canBeReset(socket: Socket): boolean {
   const handle = (socket as SocketInternals)._handle;
   return typeof handle?.reset === 'function' && !socket.writableEnded;
+}
+
+/** True for a response after which Node closes the connection; known when its head has been made. */
+export function isLast(res: ServerResponse): boolean {
+  return (res as unknown as { _last?: boolean })._last === true;
 }
 
 /** True while Node or libuv still has bytes for this socket. */

@@ -11,7 +11,8 @@ import { engine } from './engine.js';
 import { failure, type ZerosendError } from './errors.js';
 import { keepHalfOpen, watchEnd } from './half-open.js';
 import { hold } from './hold.js';
-import { descriptor, hasQueuedBytes, isPlainResponse, isPlainSocket, takeHead } from './internals.js';
+import { descriptor, hasQueuedBytes, isLast, isPlainResponse, isPlainSocket, takeHead } from './internals.js';
+import { endWhole } from './linger.js';
 import { requireNative, type TransferReport } from './native.js';
 import { IS_LINUX } from './platform.js';
 import { Pump } from './pump.js';
@@ -20,6 +21,8 @@ import { spend } from './turns.js';
 
 /** Bytes sent at once when a response starts, and in each turn after. */
 const CHUNK = 512 * 1024;
+/** Bytes of a body that a client's window holds as a rule: what is larger may be on its way when the connection ends. */
+const SURELY_SENT = 16 * 1024;
 
 /**
  * Called once, when all is sent (before the response ends) or nothing more will be, with the method that moved the bytes
@@ -44,20 +47,20 @@ export function sendBody(res: ServerResponse, token: number, length: number, don
   const head = takeHead(res, length);
   if (head === undefined) return false;
   if (res.socket === null) {
-    waitForTurn(res, token === CURRENT ? engine().holdCurrent() : token, head, done);
+    waitForTurn(res, token === CURRENT ? engine().holdCurrent() : token, length, head, done);
   } else {
-    start(res, token, head, done);
+    start(res, token, length, head, done);
   }
   return true;
 }
 
 /** A pipelined response has no socket until those before it are out. */
-function waitForTurn(res: ServerResponse, token: number, head: string, done: Done): void {
+function waitForTurn(res: ServerResponse, token: number, length: number, head: string, done: Done): void {
   const { socket } = res.req;
   watchEnd(socket);
   const onSocket = () => {
     unwatch();
-    start(res, token, head, done);
+    start(res, token, length, head, done);
   };
   const unwatch = onceClosed(socket, () => {
     res.removeListener('socket', onSocket);
@@ -68,7 +71,7 @@ function waitForTurn(res: ServerResponse, token: number, head: string, done: Don
   res.once('socket', onSocket);
 }
 
-function start(res: ServerResponse, token: number, head: string, done: Done): void {
+function start(res: ServerResponse, token: number, length: number, head: string, done: Done): void {
   const socket = res.socket;
   if (socket === null || socket.destroyed || res.destroyed || !isPlainSocket(socket)) {
     if (token !== CURRENT) engine().release(token);
@@ -86,6 +89,7 @@ function start(res: ServerResponse, token: number, head: string, done: Done): vo
         const started = engine().startCurrent(descriptor(socket), head, CHUNK);
         if (started < 0) {
           methods ??= requireNative().methodNames();
+          if (length > SURELY_SENT || isLast(res)) endWhole(socket);
           done(undefined, methods[-1 - started] as TransferReport['method']);
           res.end();
           return;
@@ -105,6 +109,7 @@ function start(res: ServerResponse, token: number, head: string, done: Done): vo
     resetSocket(socket, () => done(error as ZerosendError));
     return;
   }
+  endWhole(socket);
   const release = hold(socket);
   const endClaim = keepHalfOpen(res, 'transfers');
   const pump = new Pump(socket, token, {

@@ -7,6 +7,7 @@ import type { Socket } from 'node:net';
 
 import { engine, forget, keepAlive, request } from '../engine.js';
 import { failure, type ZerosendError } from '../errors.js';
+import { endWhole } from '../linger.js';
 import type { DoorConnection, DoorLogEntry, LimitSettings } from '../native.js';
 import { noStatistics, readStatistics } from '../server-statistics.js';
 import {
@@ -193,6 +194,8 @@ export class Door {
     socket.once('close', () => {
       if (opened === this.#opened) engine().returnConnections(token, 1);
     });
+    // Files that were answered before may still be on their way to the client.
+    if (engine().unacknowledged(fd) > 0) endWhole(socket);
     if (reason === 'timed-out') timeOut(socket);
     if (reason === 'request' && received !== undefined) rethrown(() => parseAsRead(socket, received));
   }

@@ -15,6 +15,7 @@ import type { ZerosendError } from '../errors.js';
 import { unobstructedHeaders } from '../fastify-internals.js';
 import { keepHalfOpen } from '../half-open.js';
 import { isPlainResponse } from '../internals.js';
+import { endWhole } from '../linger.js';
 import type { RequestConditions } from '../native.js';
 import { IS_LINUX } from '../platform.js';
 import { CURRENT, sendBody } from '../response.js';
@@ -87,6 +88,7 @@ export class Delivery {
     headOnly: boolean,
     conditions: RequestConditions | undefined,
   ): Promise<void> {
+    endWhole(reply.raw.req?.socket);
     const release = keepHalfOpen(reply.raw, 'lookups');
     try {
       const { answer, token } = await site.respondLater(wanted.pathname, wanted.encoded, headOnly, conditions);
@@ -129,6 +131,7 @@ export class Delivery {
       return;
     }
     const parts = allowedPath !== undefined && site.roots.length > 1 ? site.parts() : [site];
+    endWhole(reply.raw.req?.socket);
     const release = keepHalfOpen(reply.raw, 'lookups');
     const leaveSite = site.use();
     let held = 0;
@@ -301,6 +304,7 @@ export class Delivery {
       onRoad,
     });
     // Hooks may take their time before it is piped.
+    endWhole(reply.raw.req?.socket);
     body.once('close', keepHalfOpen(reply.raw, 'lookups'));
     return body;
   }
