@@ -48,7 +48,7 @@ export function keepHalfOpen(res: ServerResponse, phase: keyof Claims): () => vo
     if (!held) return;
     held = false;
     claim[phase] -= 1;
-    // Whoever releases may be about to end the response, or to hand it to the application.
+    // The caller may be about to end the response, or to hand it to the application.
     if (isClaimed(res)) return;
     if (watched.get(socket) === true) queueMicrotask(() => proceed(socket));
     if (finishing.has(socket)) queueMicrotask(() => finishing.get(socket)?.());

@@ -183,7 +183,7 @@ class Exchange {
     try {
       finish();
     } catch (error) {
-      // What a middleware behind this one throws is for whoever hears of uncaught exceptions, and no rejection of ours.
+      // What a middleware behind this one throws is an uncaught exception, as without this handler, and not a rejection.
       queueMicrotask(() => {
         throw error;
       });

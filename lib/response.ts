@@ -104,7 +104,7 @@ function start(res: ServerResponse, token: number, length: number, head: string,
     }
   } catch (error) {
     if (token !== CURRENT) engine().release(token);
-    // Nobody else may write to it any more.
+    // Nothing else may be written to it.
     hold(socket);
     resetSocket(socket, () => done(error as ZerosendError));
     return;
@@ -120,8 +120,8 @@ function start(res: ServerResponse, token: number, length: number, head: string,
         done(undefined, report.method);
         res.end();
       } else {
-        // The client has a part of what was announced: only the end of the connection tells it so, before which nobody else
-        // may write to it.
+        // The client has a part of what was announced: only the end of the connection tells it so, and nothing
+        // else may be written before that.
         resetSocket(socket, () => done(error, report.method));
       }
       endClaim();

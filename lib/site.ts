@@ -254,7 +254,7 @@ export class Site {
     abandoned.register(this, this.token, this);
   }
 
-  /** Closes it when nobody uses it any more; requests under way still end. */
+  /** Closes it after its last user; requests under way still end. */
   close(): void {
     this.#closed = true;
     if (this.#users === 0) this.#release();

@@ -95,7 +95,7 @@ export async function proxy(args: string[]): Promise<void> {
     void relay.close({ drain: asked > 1 ? 0 : 10_000 });
   };
   process.on('SIGINT', stop).on('SIGTERM', stop);
-  // Afterwards, so that whoever waits for this line can signal the process.
+  // Afterwards, so that a program that waits for this line can signal the process.
   console.log(`listening on ${show(relay)}, to ${values.to}`);
 }
 

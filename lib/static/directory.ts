@@ -2,8 +2,8 @@
  * Directories below a root, as lists look at them: every step goes through what was opened and checked before, never by a
  * path once more, for a directory may be replaced by a link meanwhile.
  *
- * On Linux a directory is a descriptor that the engine has opened under the site's rules. Elsewhere there is no such thing, and
- * whoever may make links below the root can win that race.
+ * On Linux a directory is a descriptor that the engine has opened under the site's rules. Other systems have no such
+ * descriptor, and a user who may create links below the root can win that race.
  */
 import { close as closeFd, type Dirent, fstat, type Stats } from 'node:fs';
 import { lstat, readdir, realpath, stat } from 'node:fs/promises';

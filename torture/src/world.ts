@@ -22,7 +22,7 @@ export class World {
   readonly root: string;
   readonly files: Tracked[] = [];
   readonly releases: Releases;
-  /** One file that never changes and is small: whoever asks for it is never to wait long. */
+  /** One file that never changes and is small: a request for it never waits long. */
   readonly canary: Tracked;
   /** Another one, of more than caches keep by default, which is on the disk alone each time that it is asked for. */
   readonly cold: Tracked;

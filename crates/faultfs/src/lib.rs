@@ -74,7 +74,7 @@ impl Mount {
         &self.rules
     }
 
-    /// Whether the kernel has ended the connection: somebody else has unmounted it.
+    /// Whether the kernel has ended the connection: it was unmounted from outside.
     pub fn is_ended(&self) -> bool {
         self.session.as_ref().is_none_or(|session| session.guard.is_finished())
     }

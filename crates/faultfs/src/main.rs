@@ -68,7 +68,7 @@ fn run() -> Result<(), String> {
         let _ = end.send(());
     });
     println!("mounted");
-    // Looks now and then whether it was unmounted by somebody else.
+    // Checks now and then whether it was unmounted from outside.
     while ended.recv_timeout(Duration::from_millis(200)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
         && !mount.is_ended()
     {}

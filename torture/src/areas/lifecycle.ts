@@ -75,7 +75,7 @@ export class LifecycleArea implements Area {
       'closed with a backlog': (random) => this.#backlog(random),
       'few descriptors, server': () => this.#fewForServer(),
       'few descriptors, proxy': () => this.#fewForProxy(),
-      'log that nobody reads': (random) => this.#unreadLog(random),
+      'log that is not read': (random) => this.#unreadLog(random),
       'mirror that is a FIFO': () => this.#fifo(),
       'Unix target with a full backlog': () => this.#unixBacklog(),
     };
@@ -188,7 +188,7 @@ export class LifecycleArea implements Area {
 
   async #unixBacklog(): Promise<void> {
     const path = join(this.#directory, `target-${++this.#last}`);
-    // Nobody accepts, so that the backlog is full, until the process goes on.
+    // Nothing is accepted, so that the backlog is full, until the process goes on.
     const script = `
       const server = require('node:net').createServer((socket) => socket.on('error', () => {}).pipe(socket));
       server.listen({ path: process.argv[1], backlog: 4 }, () => console.log('listening'));`;
@@ -233,13 +233,13 @@ export class LifecycleArea implements Area {
     const requests = `${`${file}\r\n`.repeat(199)}${file}Connection: close\r\n\r\n`;
     const clients = await Promise.all(Array.from({ length: 10 }, () => dial({ port }, requests)));
     if (!(await until(() => clients.every(({ ended }) => ended !== undefined))))
-      this.#fault('a log that nobody reads stops the server', said);
+      this.#fault('a log that is not read stops the server', said);
     for (const { socket } of clients) socket.destroy();
     const exited = once(server, 'exit');
     server.kill(random.pick(['SIGTERM', 'SIGINT'] as const));
     const timely = await Promise.race([exited.then(() => true), sleep(25_000, false)]);
     if (!timely)
-      this.#fault('a log that nobody reads keeps the server from ending', 'still there 25 s after the signal');
+      this.#fault('a log that is not read keeps the server from ending', 'still there 25 s after the signal');
     server.kill('SIGKILL');
   }
 

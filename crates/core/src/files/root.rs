@@ -319,7 +319,7 @@ impl<'a> Visit<'a> {
         if self.access == Access::MayBlock {
             return open(flags, resolve);
         }
-        // The directory is on a local mount, so nothing on the same one waits for somebody else: RESOLVE_CACHED is about
+        // The directory is on a local mount, so nothing on it waits for another machine: RESOLVE_CACHED is about
         // names alone, and opening a file of FUSE asks its daemon.
         match open(flags, resolve | ResolveFlag::RESOLVE_NO_XDEV) {
             Err(Errno::EXDEV) => {

@@ -1,7 +1,7 @@
 //! Opening for output by name.
 //!
 //! `O_NONBLOCK` makes `open(2)` of a FIFO without a reader fail with `ENXIO` instead of waiting for one. `O_APPEND` makes each
-//! `write(2)` one append, whoever else writes to the file, and after the file was truncated.
+//! `write(2)` an append, also when others write to the file, or have truncated it.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;

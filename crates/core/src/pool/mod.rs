@@ -1,7 +1,7 @@
 //! Threads for work that may wait for a disk, so that neither the JavaScript thread nor a reactor ever does.
 //!
-//! Two lanes with threads of their own: [`Lane::Short`] for what somebody waits for in milliseconds, [`Lane::Long`] for
-//! what takes as long as it takes. In both a job is a bounded piece of work; longer work is done in pieces
+//! Two lanes with separate threads: [`Lane::Short`] for work that a request waits for, some milliseconds long, and [`Lane::Long`]
+//! for the rest. In both a job is a bounded piece of work; longer work is done in pieces
 //! ([`Pool::run_in_pieces`]) and goes to the end of the queue after each.
 //!
 //! Every job names the [`Volume`] that it depends on. A hung disk or mount occupies a bounded number of threads, and
@@ -34,7 +34,7 @@ const LINGER: Duration = Duration::from_secs(10);
 /// What a job is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// What somebody waits for in milliseconds: opening, metadata, the first bytes of a cold file.
+    /// Work that a request waits for: opening, metadata, the first bytes of a cold file.
     Short,
     /// Hashing, writing, reading far ahead.
     Long,
@@ -130,7 +130,7 @@ impl Pool {
             // The threads that run take the jobs in turn.
             return;
         }
-        // Nobody is left to run them. They do not run here: the caller must not wait for a disk.
+        // No thread is left to run them. They do not run here: the caller must not wait for a disk.
         let mut refused = std::mem::take(&mut state.schedule);
         drop(state);
         for mut job in refused.drain() {

@@ -49,7 +49,7 @@ impl<T> Pending for Slot<T> {
 
 /// Work that is done in bounded pieces.
 pub(super) trait Run: Send {
-    /// Does a piece of it. `Continue`: there is more, and somebody still wants it.
+    /// Does a piece of it. `Continue`: there is more, and it has not been cancelled.
     fn run(&mut self) -> ControlFlow<()>;
     /// Answers with this error instead of running.
     fn refuse(&mut self, error: Error);

@@ -12,7 +12,7 @@ pub trait Observer: Send {
     fn done(self: Box<Self>, result: Result<Report>);
 }
 
-/// An observer that is told of the end exactly once: when this is dropped without that, it is told of an error. Panics of
+/// Reports the end to an observer exactly once: when this is dropped before, it reports an error. Panics of
 /// an observer end here.
 pub(super) struct Notifier(Option<Box<dyn Observer>>);
 

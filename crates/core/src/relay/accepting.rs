@@ -92,7 +92,7 @@ impl Worker {
             if self.listener.is_none() {
                 return;
             }
-            // Whoever ends a pause has had its place in the queue.
+            // A worker whose pause has ended was the next in the queue.
             let is_next = std::mem::take(&mut self.is_next);
             let others_wait = || !is_next && self.shared.starving.others_wait(self.number);
             if self.shared.waiting.load(Ordering::Relaxed) > 0 || others_wait() {

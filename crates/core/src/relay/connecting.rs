@@ -208,7 +208,7 @@ impl Worker {
         if let Some(Address::Tcp(address)) = &address
             && target.own_address() == Some(*address)
         {
-            // Nobody listens there, and the port that the kernel chose for this end was the very one: TCP's simultaneous open
+            // Nothing listens there, and the port that the kernel chose for this end was the very one: TCP's simultaneous open
             // with itself. A reset frees the port at once.
             target.reset();
             connecting.self_connects += 1;

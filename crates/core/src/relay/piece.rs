@@ -103,7 +103,7 @@ pub(super) struct Receipt {
     pub failure: Option<Errno>,
 }
 
-/// A full pipe, and who gets it back.
+/// A full pipe, and the worker that gets it back.
 pub(super) struct Piece {
     pipe: Option<Pipe>,
     length: usize,

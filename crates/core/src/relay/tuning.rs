@@ -12,7 +12,7 @@ const PROBES: u32 = 6;
 ///
 /// - `SO_OOBINLINE`: a byte of urgent data stays in its place in the stream; without it recv(2) leaves the byte out.
 /// - `SO_KEEPALIVE` after `keep_alive` without a segment, then six probes in the same time again: an unreachable peer is
-///   found although nobody writes to it. Bytes that were written are bounded by `tcp_retries2` of tcp(7) anyway.
+///   found although nothing is written to it. Bytes that were written are bounded by `tcp_retries2` of tcp(7) anyway.
 ///   `TCP_USER_TIMEOUT` would end connections whose peer is alive and does not read, so it is not used.
 pub(super) fn prepare(socket: &impl AsFd, keep_alive: Duration) {
     let _ = setsockopt(socket, sockopt::OobInline, &true);

@@ -117,7 +117,7 @@ impl Worker {
             && door.is_full(self.cx.shared.connections())
         {
             self.cx.stats.limit(Limit::Connections);
-            // In a full queue too it is lost: whoever has it would close it.
+            // With a full queue it is closed here: the application would close it too.
             if door.reserve(&self.cx.mailbox) {
                 self.cx.stats.handed_over.add(1);
                 door.hand_over(HandedOver { socket, received: Vec::new(), reason: Reason::TooMany });

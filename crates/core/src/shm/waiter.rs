@@ -36,7 +36,7 @@ impl Ring {
                 let spawned = thread::spawn_with_stack("zerosend-ring", 128 * 1024, move || {
                     for Job { ring, bytes, ready } in jobs {
                         let outcome = ring.wait(role, bytes, &AtomicBool::new(false));
-                        // Whoever is told may drop the ring's last owner but this.
+                        // The callback may drop the last other owner of the ring.
                         drop(ring);
                         ready(outcome);
                     }

@@ -37,7 +37,7 @@ pub struct Stat {
 pub enum Attributes {
     /// From the file system, which the call waits for: `AT_STATX_FORCE_SYNC`.
     Fresh,
-    /// From the kernel's memory, however old, so that the call waits for nobody: `AT_STATX_DONT_SYNC`. For facts that do
+    /// From the kernel's memory, however old, so that the call does not wait: `AT_STATX_DONT_SYNC`. For facts that do
     /// not change: type, inode, device, mount.
     Remembered,
 }

@@ -74,7 +74,7 @@ pub fn reset_on_close(socket: BorrowedFd<'_>) -> SysResult<()> {
     nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Linger, &linger)
 }
 
-/// Ends a TCP connection with a reset, whoever else has descriptors of it: `connect(2)` with `AF_UNSPEC` dissolves the
+/// Ends a TCP connection with a reset, also when other descriptors refer to it: `connect(2)` with `AF_UNSPEC` dissolves the
 /// association, and what was not acknowledged is discarded. `EOPNOTSUPP` or `EINVAL` on Unix sockets, which know no reset.
 pub fn reset(socket: impl AsFd) -> SysResult<()> {
     // SAFETY: sockaddr is plain data, and all zeros is a valid one.

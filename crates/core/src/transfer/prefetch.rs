@@ -128,7 +128,7 @@ fn pull(file: &SharedFile, position: u64, length: usize) -> usize {
     pread(file, &mut buffer, position).unwrap_or(0)
 }
 
-/// A FUSE daemon may answer EINTR to a read that no signal has interrupted, so it is not asked for ever.
+/// A FUSE daemon may answer EINTR to a read that no signal has interrupted, so the number of attempts is bounded.
 fn pread(file: &SharedFile, buffer: &mut [u8], offset: u64) -> std::result::Result<usize, Errno> {
     const ATTEMPTS: usize = 100;
     let offset = i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
