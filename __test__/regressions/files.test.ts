@@ -233,12 +233,18 @@ fuseSerial('a slow file system holds up neither JavaScript nor the other clients
   app.register(fastifyStatic, { root, setHeaders: (_, path) => void seen.push(path) });
   await app.listen({ port: 0, host: '127.0.0.1' });
   t.teardown(() => app.close());
+  const hooked = fastify();
+  hooked.addHook('onSend', async (_request, _reply, payload) => payload);
+  hooked.register(fastifyStatic, { root, list: true, allowedPath: () => true, onFile: (path) => void seen.push(path) });
+  await hooked.listen({ port: 0, host: '127.0.0.1' });
+  t.teardown(() => hooked.close());
   const serve = createStaticHandler(root, { setHeaders });
   const plain = createServer((request, response) => serve(request, response)).listen(0, '127.0.0.1');
   t.teardown(() => void plain.close());
   const all = [
     ...(await frontEnds(t, root, { preCompressed: true, extensions: ['txt'] })),
     { name: 'plugin, setHeaders', port: (app.server.address() as { port: number }).port },
+    { name: 'plugin, hooks', port: (hooked.server.address() as { port: number }).port },
     { name: 'handler, setHeaders', port: (plain.address() as { port: number }).port },
   ];
   // Into the caches, those of names too.
