@@ -16,6 +16,7 @@ import { engine } from './engine.js';
 import { finishFiles, isFileInTurn } from './half-open.js';
 import { hold, takeDeferredWrites } from './hold.js';
 import { descriptor, hasParser, hasQueuedBytes, isPlainSocket } from './internals.js';
+import { IS_LINUX } from './platform.js';
 import { onceClosed } from './socket-close.js';
 
 /** Milliseconds that the client may take to close its side once it has acknowledged everything. */
@@ -100,8 +101,9 @@ function hasUnsent(socket: Socket): boolean {
   return isFileInTurn(socket) || hasQueuedBytes(socket) || unacknowledged(socket) > 0;
 }
 
+/** Bytes that the kernel has and the client has not acknowledged; 0 where the kernel does not say (other platforms than Linux). */
 function unacknowledged(socket: Socket): number {
-  const fd = descriptor(socket);
+  const fd = IS_LINUX ? descriptor(socket) : -1;
   return fd < 0 ? 0 : engine().unacknowledged(fd);
 }
 
