@@ -54,8 +54,11 @@ export function measure(pid: number): Held | undefined {
 /** Files that caches may hold open: all files of all sites of a process. */
 const CACHED_FILES = 400;
 
-/** What may come after the first round: pools of threads, with what they wait on, grow to their bounds when that is needed. */
-const POOLED = { sockets: 0, other: 4, threads: 8 };
+/**
+ * What may come after the first round: pools of threads, with what they wait on, grow to their bounds when that is needed, and each
+ * worker of a proxy keeps descriptors in reserve once it has accepted a connection.
+ */
+const POOLED = { sockets: 0, other: 16, threads: 8 };
 
 /** What of `now` is more than at `base`, as text; undefined where nothing is. */
 export function excess(base: Held, now: Held, pooledPipes = 32): string | undefined {
