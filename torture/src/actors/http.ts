@@ -149,8 +149,10 @@ function judge(
   const slow = requests.some(({ file }) => isFuse(world, file));
   const endedByNode = manners.halfClose && endpoint.kind !== 'server' && (absent || slow);
   const closedByResponse = outcome.responses.some(({ headers }) => headers.connection?.toLowerCase() === 'close');
-  // Its keep-alive timeout begins when the last byte is in the socket, which a slow client may have long to read.
-  const idled = endpoint.kind !== 'server' && !manners.pipelined && requests.some(({ headTook }) => headTook > 4000);
+  // Its keep-alive timeout begins when the last byte is in the socket, which a slow client may have long to read. A request whose
+  // head was never complete has waited since it was made.
+  const waited = ({ headTook, sentAt }: Asked) => (headTook > 0 ? headTook : performance.now() - sentAt);
+  const idled = endpoint.kind !== 'server' && !manners.pipelined && requests.some((request) => waited(request) > 4000);
   if (
     outcome.responses.length < limit &&
     !excused &&
