@@ -394,7 +394,7 @@ export declare function methodNames(): Array<TransferReport['method'] | 'auto'>
 export interface MirrorSettings {
   /** The token of a mirror, which is used up. */
   file?: number
-  connect?: AddressSettings
+  connect?: TargetSettings
   direction: 'up' | 'down'
   policy: 'block' | 'drop'
 }
@@ -825,6 +825,9 @@ export declare function setHead(token: number, head: string): void
 
 /** Bounds the connections of door and application together; infinite: no bound. */
 export declare function setMaxConnections(token: number, most: number): void
+
+/** The name of the mirror with this number, which is a server, has other addresses now. */
+export declare function setMirrorAddresses(token: number, mirror: number, settings: TargetSettings): void
 
 /** The name of the target with this number has other addresses now. */
 export declare function setTargetAddresses(token: number, target: number, settings: TargetSettings): void

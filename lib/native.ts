@@ -33,6 +33,7 @@ export type AddressSettings = Native.AddressSettings;
 export type RelaySettings = Native.RelaySettings;
 export type RelayQuestion = Native.RelayQuestion;
 export type MirrorSettings = Native.MirrorSettings;
+export type TargetSettings = Native.TargetSettings;
 export type JoinerSettings = Native.JoinerSettings;
 export type JoinSettings = Native.JoinSettings;
 export type JoinReport = Native.JoinReport;

@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { type BoundAddress, hasName, readAddress, resolveAddress, resolveAll, type SocketAddress } from './address.js';
 import { ask, engine } from './engine.js';
 import { failure, invalid, type ZerosendError } from './errors.js';
-import type { AddressSettings, MirrorSettings, RelayQuestion, RelaySettings } from './native.js';
+import type { AddressSettings, MirrorSettings, RelayQuestion, RelaySettings, TargetSettings } from './native.js';
 import { oneOf } from './options.js';
 import { checkName, openAll, open as openFile } from './output.js';
 import { checkInteger } from './server-options.js';
@@ -77,7 +77,10 @@ export type ProxyMirror = (
       mode?: number | undefined;
     }
   | {
-      /** They go to a server too, over a connection for each. What it answers is read and forgotten. */
+      /**
+       * They go to a server too, over a connection for each. What it answers is read and forgotten. It is connected to as a
+       * target is: all addresses of a name in turn within `connectTimeout`, a full queue of a Unix socket waited for.
+       */
       connect: SocketAddress;
     }
 ) & {
@@ -103,7 +106,7 @@ export interface ProxyOptions extends RelayOptions {
   /** Who else gets the bytes, 14 at most. Default: nobody. */
   mirror?: readonly ProxyMirror[] | undefined;
   /**
-   * Milliseconds after which names of targets are looked up again. Default 30,000; 0: only at the start. When that fails, the
+   * Milliseconds after which names of targets and of mirrors are looked up again. Default 30,000; 0: only at the start. When that fails, the
    * addresses stay as they are.
    */
   resolveInterval?: number | undefined;
@@ -182,16 +185,19 @@ export async function createProxy(options: ProxyOptions): Promise<Relay> {
   if (!Array.isArray(mirror)) throw invalid('mirror', mirror, 'an array of { file } and { connect }');
   if (mirror.length > MOST_MIRRORS) throw invalid('mirror', mirror, `at most ${MOST_MIRRORS} entries`);
   const settings = readOptions(options);
+  const { resolveInterval = 30_000 } = options;
+  checkInteger('resolveInterval', resolveInterval, 0, 2 ** 31 - 1);
   const wanted = await Promise.all(mirror.map((one: ProxyMirror, at) => readMirror(`mirror[${at}]`, one)));
+  const names = new Names(resolveInterval);
+  const servers = mirror.map((one: { connect?: SocketAddress }) => one.connect);
+  names.add(servers, (...settings) => engine().setMirrorAddresses(...settings));
   if (typeof target === 'function') {
-    return open({ ...settings, targets: [] }, options.listen, wanted, new Asked(target, onError));
+    return open({ ...settings, targets: [] }, options.listen, wanted, new Asked(target, onError), names);
   }
   const list = (Array.isArray(target) ? target : [target]) as readonly SocketAddress[];
   if (list.length === 0) throw invalid('target', target, 'at least one address');
   const targets = await Promise.all(list.map(async (one) => ({ addresses: await resolveTarget('target', one) })));
-  const { resolveInterval = 30_000 } = options;
-  checkInteger('resolveInterval', resolveInterval, 0, 2 ** 31 - 1);
-  const names = new Names(list, resolveInterval);
+  names.add(list, (...settings) => engine().setTargetAddresses(...settings));
   return open({ ...settings, targets }, options.listen, wanted, undefined, names);
 }
 
@@ -216,30 +222,33 @@ async function resolveTarget(name: string, address: SocketAddress): Promise<Addr
   return resolveAll(name, address);
 }
 
-/** The address of a mirror, its name looked up. */
-async function resolveMirror(name: string, address: SocketAddress): Promise<AddressSettings> {
-  return (await resolveTarget(name, address))[0] as AddressSettings;
-}
+/** Who learns of the addresses that a name has now: the native function for targets, or the one for mirrors. */
+type Tell = (token: number, at: number, settings: TargetSettings) => void;
 
-/** Looks up the names of targets again and again. */
+/** Looks up the names of targets and mirrors again and again. */
 class Names {
-  readonly #targets: readonly SocketAddress[];
   readonly #interval: number;
+  readonly #named: { address: SocketAddress; at: number; tell: Tell }[] = [];
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(targets: readonly SocketAddress[], interval: number) {
-    this.#targets = targets;
+  constructor(interval: number) {
     this.#interval = interval;
   }
 
+  /** Adds those of these addresses that are names. The others have their numbers only. */
+  add(addresses: readonly (SocketAddress | undefined)[], tell: Tell): void {
+    for (const [at, address] of addresses.entries()) {
+      if (address !== undefined && hasName(readAddress('address', address))) this.#named.push({ address, at, tell });
+    }
+  }
+
   start(token: number): void {
-    const named = [...this.#targets.entries()].filter(([, target]) => hasName(readAddress('target', target)));
-    if (this.#interval === 0 || named.length === 0) return;
+    if (this.#interval === 0 || this.#named.length === 0) return;
     const resolve = async () => {
-      for (const [at, target] of named) {
-        const addresses = await resolveTarget('target', target).catch(() => undefined);
+      for (const { address, at, tell } of this.#named) {
+        const addresses = await resolveTarget('address', address).catch(() => undefined);
         if (this.#timer === undefined) return;
-        if (addresses !== undefined) engine().setTargetAddresses(token, at, { addresses });
+        if (addresses !== undefined) tell(token, at, { addresses });
       }
       this.#timer?.refresh();
     };
@@ -258,7 +267,9 @@ async function readMirror(name: string, mirror: ProxyMirror): Promise<Wanted> {
   oneOf(`${name}.direction`, direction, ['up', 'down']);
   oneOf(`${name}.policy`, policy, ['block', 'drop']);
   if ((file === undefined) === (connect === undefined)) throw invalid(name, mirror, '{ file } or { connect }');
-  if (connect !== undefined) return { direction, policy, connect: await resolveMirror(`${name}.connect`, connect) };
+  if (connect !== undefined) {
+    return { direction, policy, connect: { addresses: await resolveTarget(`${name}.connect`, connect) } };
+  }
   checkName(`${name}.file`, file);
   checkInteger(`${name}.mode`, mode, 0, 0o777);
   return { direction, policy, file: { name: file as string, mode } };

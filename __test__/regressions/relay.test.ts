@@ -116,6 +116,18 @@ test('a name with several addresses: each is tried, and the name is looked up ag
     }
     const asked = await proxyTo(t, () => `localhost:${portOf(target)}`, { retries: 0 });
     t.is((await readAll(net.connect(portOfRelay(asked), '127.0.0.1'))).toString(), 'here', host);
+    // The same for mirrors, with a target that has no name.
+    const copies: Promise<Buffer>[] = [];
+    const copying = await listening(t, (socket) => copies.push(readAll(socket)), { host });
+    const mirror = [{ connect: `localhost:${portOf(copying)}`, direction: 'down', policy: 'block' }] as const;
+    const address = { host, port: portOf(target) };
+    const mirrored = await proxyTo(t, address, { mirror, resolveInterval: 20 });
+    for (let count = 0; count < 3; count++) {
+      t.is((await readAll(net.connect(portOfRelay(mirrored), '127.0.0.1'))).toString(), 'here', host);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    await until(() => copies.length === 3 && mirrored.stats().connections === 0);
+    t.deepEqual((await Promise.all(copies)).map(String), ['here', 'here', 'here'], host);
   }
 });
 

@@ -280,7 +280,7 @@ fn mirrors_of_both_directions_in_files_and_on_a_server() {
             direction: Direction::Up,
             policy: Policy::Block,
         },
-        Mirror { to: MirrorTo::Connection(mirror_address), direction: Direction::Up, policy: Policy::Block },
+        Mirror { to: MirrorTo::server(&[mirror_address]), direction: Direction::Up, policy: Policy::Block },
     ]);
     let (up, down) = (bytes(700_000, 1), bytes(900_000, 2));
     thread::scope(|scope| {
@@ -317,8 +317,7 @@ fn a_mirror_that_is_down_or_hangs_harms_nobody_under_drop() {
     let Address::Tcp(full) = hanging_address.clone() else { unreachable!() };
     let _fill: Vec<_> =
         (0..3).filter_map(|_| TcpStream::connect_timeout(&full, Duration::from_millis(200)).ok()).collect();
-    let drop_to =
-        |address| Mirror { to: MirrorTo::Connection(address), direction: Direction::Up, policy: Policy::Drop };
+    let drop_to = |address| Mirror { to: MirrorTo::server(&[address]), direction: Direction::Up, policy: Policy::Drop };
     let (relay, listener) = mirrored(vec![
         drop_to(closed_port()),
         drop_to(hanging_address),
@@ -339,7 +338,7 @@ fn a_mirror_that_is_down_or_hangs_harms_nobody_under_drop() {
 #[test]
 fn a_mirror_that_is_down_ends_the_connection_under_block() {
     let (relay, listener) = mirrored(vec![Mirror {
-        to: MirrorTo::Connection(closed_port()),
+        to: MirrorTo::server(&[closed_port()]),
         direction: Direction::Up,
         policy: Policy::Block,
     }]);

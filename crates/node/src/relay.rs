@@ -37,7 +37,7 @@ pub struct TargetSettings {
 pub struct MirrorSettings {
     /// The token of a mirror, which is used up.
     pub file: Option<f64>,
-    pub connect: Option<AddressSettings>,
+    pub connect: Option<TargetSettings>,
     #[napi(ts_type = "'up' | 'down'")]
     pub direction: String,
     #[napi(ts_type = "'block' | 'drop'")]
@@ -205,6 +205,15 @@ pub fn set_target_addresses(env: &Env, token: f64, target: u32, settings: Target
     })
 }
 
+/// The name of the mirror with this number, which is a server, has other addresses now.
+#[napi]
+pub fn set_mirror_addresses(env: &Env, token: f64, mirror: u32, settings: TargetSettings) -> napi::Result<()> {
+    with(env, |engine| {
+        engine.relay(token)?.relay.set_mirror_addresses(mirror as usize, addresses(settings)?);
+        Ok(())
+    })
+}
+
 /// Accepts no more, and cuts what is in flight after `drain` milliseconds.
 #[napi]
 pub fn close_relay(env: &Env, token: f64, drain: f64) -> napi::Result<()> {
@@ -256,7 +265,7 @@ fn options(
 
 fn mirror(engine: &mut Engine, settings: MirrorSettings) -> Result<Mirror> {
     let to = match settings {
-        MirrorSettings { connect: Some(place), .. } => MirrorTo::Connection(address(place)?),
+        MirrorSettings { connect: Some(server), .. } => MirrorTo::server(&addresses(server)?),
         MirrorSettings { file, .. } => match engine.held.remove(file.unwrap_or_default() as Token) {
             Some(Held::Mirror(mirror)) => mirror,
             _ => return Err(Error::new(Code::Closed, "the mirror is closed")),

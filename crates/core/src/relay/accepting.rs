@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
+use super::dial::Dial;
 use super::link::Link;
 use super::mirror_file::{LinkFile, LinkName};
 use super::options::{Destination, Direction, Mirror, MirrorTo, RelayOptions};
 use super::piece::FileOutlet;
 use super::side::Side;
 use super::tap::{Outlet, Tap};
-use super::targets;
 use super::worker::{LISTENER, Message, Worker};
 use crate::reactor::NonBlocking;
 use crate::server::listener;
@@ -96,6 +96,7 @@ impl Worker {
             let is_next = std::mem::take(&mut self.is_next);
             let others_wait = || !is_next && self.shared.starving.others_wait(self.number);
             if self.shared.waiting.load(Ordering::Relaxed) > 0 || others_wait() {
+                self.reserve = None;
                 return self.pause();
             }
             let Some(reserve) = self.take_reserve() else { return self.pause() };
@@ -173,6 +174,9 @@ impl Worker {
         self.mirror(&mut link);
         let Some(token) = self.insert(link) else { return };
         self.contain(Some(token), |worker| {
+            for index in 0..worker.shared.options.mirrors.len() {
+                worker.dial_mirror(token, index);
+            }
             if echo {
                 worker.arm(token);
                 worker.drive(token);
@@ -194,22 +198,16 @@ impl Worker {
                     None => Ok(file(FileOutlet::Shared(shared.clone()))),
                     Some(fd) => fd
                         .and_then(|fd| NonBlocking::new(fd).map_err(|error| error.errno().unwrap_or(Errno::EIO)))
-                        .map(|fd| Outlet::Stream { side: Side::new(fd), connecting: None, own: false }),
+                        .map(|fd| Outlet::Stream { side: Side::new(fd), own: false }),
                 },
                 MirrorTo::Files(files) => {
                     let name =
                         name.get_or_insert_with(|| Arc::new(LinkName::new(&self.shared.numbers, link.peer))).clone();
                     Ok(file(FileOutlet::Own(Arc::new(LinkFile::new(files.clone(), name)))))
                 }
-                MirrorTo::Connection(address) => {
-                    if let Some(reserve) = &mut link.reserve {
-                        reserve.release_one();
-                    }
-                    targets::connect_to(address, self.shared.options.keep_alive).map(|socket| Outlet::Stream {
-                        side: Side::socket(socket),
-                        connecting: Some(Instant::now()),
-                        own: true,
-                    })
+                MirrorTo::Connection(addresses) => {
+                    let dial = Dial::new(addresses.get(), Instant::now());
+                    Ok(Outlet::Connecting { dial, side: None, addresses: addresses.clone() })
                 }
             };
             let tap = match outlet {

@@ -1,29 +1,19 @@
-//! The way of a link to its target: which one, its addresses in turn, and what to do when one does not answer.
+//! The way of a link to its target: which one, and what to do when it does not answer; and that of its mirrors to their servers.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::epoll::EpollFlags;
 
+use super::dial::{Answer, Dial, DialMeans, Expired, Step};
 use super::join::{Outcome, Party};
 use super::link::{End, State};
 use super::options::{Destination, Question, QuestionId};
 use super::side::Side;
-use super::targets;
 use super::worker::{Worker, watch};
 use crate::reactor::registry::Token;
 use crate::server::Address;
-
-/// Before another try where there is nothing to wait for: at first, doubled each time, and at most.
-const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
-/// Before another try where there was no descriptor.
-const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(10);
-/// An address of several has this long, as far as the connect timeout allows it, or its share of the timeout if that is more.
-const MIN_SHARE: Duration = Duration::from_secs(2);
-/// Connections to itself that a link may meet at one address.
-const MAX_SELF_CONNECTS: u32 = 3;
 
 /// How far a link has come on its way to a target.
 pub(super) struct Connecting {
@@ -31,60 +21,23 @@ pub(super) struct Connecting {
     tried: Vec<usize>,
     /// How many, or how often the user was asked.
     attempts: u32,
-    /// Addresses of the current target; `None` while the user is asked for them.
-    addresses: Option<Arc<[Address]>>,
-    /// Which of them is next, or being connected to.
-    at: usize,
-    /// When the time for this target, or for the answer, began.
+    /// To the current target; `None` while the user is asked for it.
+    dial: Option<Dial>,
+    /// When the time for the answer of the user began.
     since: Instant,
-    /// When the time for this address began.
-    address_since: Instant,
-    /// When to try again.
-    retry: Option<Instant>,
-    pause: Duration,
-    /// In this round one address has failed for want of something that may come back.
-    shortage: Option<Errno>,
-    /// It is counted in [`Shared::waiting`](super::worker::Shared::waiting).
-    pub is_waiting: bool,
-    self_connects: u32,
 }
 
 impl Connecting {
     pub fn new(now: Instant) -> Self {
-        Self {
-            tried: Vec::new(),
-            attempts: 0,
-            addresses: None,
-            at: 0,
-            since: now,
-            address_since: now,
-            retry: None,
-            pause: PAUSES[0],
-            shortage: None,
-            is_waiting: false,
-            self_connects: 0,
-        }
-    }
-
-    fn begin(&mut self, addresses: Arc<[Address]>, now: Instant) {
-        let Self { tried, attempts, .. } = std::mem::replace(self, Self::new(now));
-        (self.tried, self.attempts) = (tried, attempts);
-        self.addresses = Some(addresses);
+        Self { tried: Vec::new(), attempts: 0, dial: None, since: now }
     }
 
     /// When something is to be done unless the target has answered before.
     pub fn deadline(&self, limit: Duration) -> Option<Instant> {
-        if self.shortage.is_some_and(targets::is_out_of_descriptors) {
-            return self.retry;
+        match &self.dial {
+            Some(dial) => dial.deadline(limit),
+            None => (!limit.is_zero()).then(|| self.since + limit),
         }
-        let all = (!limit.is_zero()).then(|| self.since + limit);
-        let left = self.addresses.as_ref().map_or(0, |addresses| addresses.len().saturating_sub(self.at));
-        let address = all.filter(|_| left > 1 && self.retry.is_none()).map(|end| {
-            let rest = end.saturating_duration_since(self.address_since);
-            let share = (rest / left as u32).max(MIN_SHARE.min(rest / 2));
-            self.address_since + share
-        });
-        [all, address, self.retry].into_iter().flatten().min()
     }
 }
 
@@ -103,8 +56,7 @@ impl Worker {
         let now = Instant::now();
         let picked = match (&shared.options.destination, &shared.targets) {
             (Destination::Asked(asked), _) => {
-                connecting.addresses = None;
-                (connecting.since, connecting.retry, connecting.shortage) = (now, None, None);
+                (connecting.since, connecting.dial) = (now, None);
                 asked(Question { id: QuestionId { worker: self.number, link: token, attempt }, peer, own });
                 shared.stats.retries.add(u64::from(attempt > 0));
                 return self.arm(token);
@@ -115,7 +67,7 @@ impl Worker {
         let Some((targets, index)) = picked else { return self.unreachable(token) };
         shared.stats.retries.add(u64::from(attempt > 0));
         connecting.tried.push(index);
-        connecting.begin(targets.addresses(index), now);
+        connecting.dial = Some(Dial::new(targets.addresses(index), now));
         link.target_index = Some(index);
         self.dial(token);
     }
@@ -124,68 +76,31 @@ impl Worker {
     pub(super) fn answered(&mut self, id: QuestionId, addresses: Vec<Address>) {
         let Some(link) = self.links.get_mut(id.link) else { return };
         let State::Connecting(connecting) = &mut link.state else { return };
-        if connecting.attempts != id.attempt.saturating_add(1) || connecting.addresses.is_some() {
+        if connecting.attempts != id.attempt.saturating_add(1) || connecting.dial.is_some() {
             return;
         }
         if addresses.is_empty() {
             return self.unreachable(id.link);
         }
-        connecting.begin(addresses.into(), Instant::now());
+        connecting.dial = Some(Dial::new(addresses.into(), Instant::now()));
         self.dial(id.link);
     }
 
-    /// Connects to the next address that does not refuse at once.
+    /// Connects to the next address of the target.
     fn dial(&mut self, token: Token) {
-        let keep_alive = self.shared.options.keep_alive;
-        loop {
-            let Some(link) = self.links.get_mut(token) else { return };
-            link.target = None;
-            let State::Connecting(connecting) = &mut link.state else { return };
-            connecting.retry = None;
-            if std::mem::take(&mut connecting.is_waiting) {
-                self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-            }
-            let address = connecting.addresses.as_ref().and_then(|addresses| addresses.get(connecting.at)).cloned();
-            let now = Instant::now();
-            let Some(address) = address else {
-                if connecting.shortage.is_none() {
-                    return self.target_failed(token, true);
-                }
-                connecting.at = 0;
-                if connecting.shortage.is_some_and(targets::is_out_of_descriptors) {
-                    // Before others are accepted, this one gets what is given up.
-                    connecting.is_waiting = true;
-                    self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-                    connecting.retry = Some(now + DESCRIPTOR_PAUSE);
-                    return self.arm(token);
-                }
-                connecting.retry = Some(now + connecting.pause);
-                connecting.pause = (connecting.pause * 2).min(PAUSES[1]);
-                return self.arm(token);
-            };
-            if connecting.at == 0 {
-                // How long descriptors are missing is not the target's time.
-                if connecting.shortage.take().is_some_and(targets::is_out_of_descriptors) {
-                    connecting.since = now;
-                }
-            }
-            connecting.address_since = now;
-            if let Some(reserve) = &mut link.reserve {
-                reserve.release_one();
-            }
-            match targets::connect_to(&address, keep_alive) {
-                Ok(socket) => return self.await_answer(token, socket),
-                Err(errno) => {
-                    connecting.at += 1;
-                    if targets::is_shortage(errno) {
-                        connecting.shortage = Some(errno);
-                    }
-                    if targets::is_out_of_descriptors(errno) {
-                        self.pipes.close_idle();
-                        self.tap_pipes.close_idle();
-                    }
-                }
-            }
+        let Some(link) = self.links.get_mut(token) else { return };
+        link.target = None;
+        let State::Connecting(Connecting { dial: Some(dial), .. }) = &mut link.state else { return };
+        let step = dial.next(&mut DialMeans {
+            keep_alive: self.shared.options.keep_alive,
+            reserve: &mut link.reserve,
+            pools: [&mut self.pipes, &mut self.tap_pipes],
+            waiting: &self.shared.waiting,
+        });
+        match step {
+            Step::Connecting(socket) => self.await_answer(token, socket),
+            Step::Pause => self.arm(token),
+            Step::Failed(_) => self.target_failed(token, true),
         }
     }
 
@@ -199,24 +114,25 @@ impl Worker {
         self.arm(token);
     }
 
-    /// The target has accepted the connection.
-    pub(super) fn connected(&mut self, token: Token) {
+    /// An event of the socket that is connecting to the target.
+    pub(super) fn target_event(&mut self, token: Token, events: EpollFlags) {
         let Some(link) = self.links.get_mut(token) else { return };
-        let State::Connecting(connecting) = &mut link.state else { return };
-        let address = connecting.addresses.as_ref().and_then(|addresses| addresses.get(connecting.at)).cloned();
+        let State::Connecting(Connecting { dial: Some(dial), .. }) = &mut link.state else { return };
         let Some(target) = &link.target else { return };
-        if let Some(Address::Tcp(address)) = &address
-            && target.own_address() == Some(*address)
-        {
-            // Nothing listens there, and the port that the kernel chose for this end was the very one: TCP's simultaneous open
-            // with itself. A reset frees the port at once.
-            target.reset();
-            connecting.self_connects += 1;
-            if connecting.self_connects < MAX_SELF_CONNECTS {
-                return self.dial(token);
+        match dial.answer(target, events) {
+            Answer::Connected => {
+                let address = dial.address().cloned();
+                self.connected(token, address);
             }
-            return self.address_failed(token);
+            Answer::Failed => self.dial(token),
+            Answer::NotYet => {}
         }
+    }
+
+    /// The target has accepted the connection.
+    fn connected(&mut self, token: Token, address: Option<Address>) {
+        let Some(link) = self.links.get_mut(token) else { return };
+        let Some(target) = &link.target else { return };
         link.state = State::Joined;
         target.set_no_delay();
         if let (Some(targets), Some(index), Some(address)) = (&self.shared.targets, link.target_index, &address) {
@@ -231,29 +147,22 @@ impl Worker {
         self.drive(token);
     }
 
-    /// An address did not answer as it should.
-    pub(super) fn address_failed(&mut self, token: Token) {
-        let Some(link) = self.links.get_mut(token) else { return };
-        let State::Connecting(connecting) = &mut link.state else { return };
-        connecting.at += 1;
-        connecting.self_connects = 0;
-        self.dial(token);
-    }
-
     /// A moment has come that [`Connecting::deadline`] named.
     pub(super) fn connecting_expired(&mut self, token: Token, now: Instant) {
         let limit = self.shared.options.connect_timeout;
         let Some(link) = self.links.get_mut(token) else { return };
         let State::Connecting(connecting) = &mut link.state else { return };
-        let waits = connecting.shortage.is_some_and(targets::is_out_of_descriptors);
-        if !waits && !limit.is_zero() && connecting.since + limit <= now {
-            let is_down = connecting.shortage.is_none();
-            self.shared.stats.connect_timeouts.add(1);
-            self.target_failed(token, is_down);
-        } else if connecting.retry.is_some() {
-            self.dial(token);
-        } else {
-            self.address_failed(token);
+        match connecting.dial.as_mut().map(|dial| (dial.expire(limit, now), dial.is_short())) {
+            Some((Expired::Nothing, _)) => {}
+            Some((Expired::Step, _)) => self.dial(token),
+            Some((Expired::All, is_short)) => {
+                self.shared.stats.connect_timeouts.add(1);
+                self.target_failed(token, !is_short);
+            }
+            None => {
+                self.shared.stats.connect_timeouts.add(1);
+                self.target_failed(token, true);
+            }
         }
     }
 
@@ -273,5 +182,34 @@ impl Worker {
     fn unreachable(&mut self, token: Token) {
         self.shared.stats.unreachable.add(1);
         self.close(token, Outcome::Failed(Party::Target, Errno::ECONNREFUSED), true);
+    }
+
+    /// Connects a mirror to the next address of its server.
+    pub(super) fn dial_mirror(&mut self, token: Token, index: usize) {
+        let Some(link) = self.links.get_mut(token) else { return };
+        let Some(tap) = link.flows.iter_mut().flat_map(|flow| &mut flow.taps).nth(index) else { return };
+        let side = tap.dial(&mut DialMeans {
+            keep_alive: self.shared.options.keep_alive,
+            reserve: &mut link.reserve,
+            pools: [&mut self.pipes, &mut self.tap_pipes],
+            waiting: &self.shared.waiting,
+        });
+        if let Some(side) = side
+            && let Err(errno) = watch(&self.epoll, side, token, End::Tap(index))
+        {
+            tap.fail(errno);
+        }
+    }
+
+    /// Looks at mirrors whose time is over, to connect or until they try to get a pipe again. True: there was one.
+    pub(super) fn check_mirrors(&mut self, token: Token, now: Instant) -> bool {
+        let limit = self.shared.options.connect_timeout;
+        let Some(link) = self.links.get_mut(token) else { return false };
+        let expired = link.taps_mut().enumerate().filter_map(|(at, tap)| tap.expire(limit, now).then_some(at));
+        let expired: Vec<_> = expired.collect();
+        for index in &expired {
+            self.dial_mirror(token, *index);
+        }
+        !expired.is_empty()
     }
 }

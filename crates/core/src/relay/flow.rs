@@ -3,6 +3,9 @@
 //! At most one pipe or one buffer is full at a time, so a reader that is slow holds back its sender and nothing else. A
 //! flow holds a pipe only while bytes are in it.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
 use nix::errno::Errno;
 
 use super::load::{Load, Taken};
@@ -46,6 +49,8 @@ pub(super) struct Means<'a> {
     /// Whose turn it is.
     pub token: Token,
     pub receipts: &'a Receipts,
+    /// Links and mirrors that wait for descriptors.
+    pub waiting: &'a Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -178,7 +183,7 @@ impl Flow {
         if self.preface.is_empty() {
             for tap in &mut self.taps {
                 tap.drain(means);
-                most = most.min(tap.offer(&self.load, means.tap_pipes));
+                most = most.min(tap.offer(&mut self.load, means));
                 tap.drain(means);
             }
         }

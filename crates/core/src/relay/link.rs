@@ -144,13 +144,13 @@ impl Link {
         self.flows.iter_mut().flat_map(|flow| &mut flow.taps)
     }
 
-    /// Records the readiness that epoll reports for one end.
-    pub fn note(&mut self, end: End, events: EpollFlags) {
+    /// Records the readiness that epoll reports for one end. True: it is a mirror, which has to be dialled.
+    pub fn note(&mut self, end: End, events: EpollFlags) -> bool {
         let (side, incoming) = match (end, &self.target) {
             (End::Client, _) => (&self.client, &self.flows[0]),
             (End::Target, Some(target)) => (target, &self.flows[1]),
-            (End::Target, None) => return,
-            (End::Tap(at), _) => return self.taps_mut().nth(at).map_or((), |tap| tap.note(events)),
+            (End::Target, None) => return false,
+            (End::Tap(at), _) => return self.taps_mut().nth(at).is_some_and(|tap| tap.note(events)),
         };
         let is_read = match self.state {
             State::Connecting(_) => true,
@@ -161,6 +161,7 @@ impl Link {
         if side.note(events) && !is_read {
             side.fail(side.failure().err().unwrap_or(Errno::ECONNRESET));
         }
+        false
     }
 
     /// Moves what can be moved in both directions. `Ok(true)`: there is more to do at once.

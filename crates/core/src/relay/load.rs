@@ -126,6 +126,32 @@ impl Load {
         }
     }
 
+    /// Gives its pipe back, and keeps in user space what was in it.
+    pub fn spill(&mut self, pipes: &mut PipePool) -> SysResult<()> {
+        let Some((pipe, filled)) = &mut self.pipe else { return Ok(()) };
+        // What is in user space came first.
+        let mut end = self.stash.len();
+        self.stash.resize(end + *filled, 0);
+        let mut result = Ok(());
+        while *filled > 0 {
+            match nix::unistd::read(pipe.read_end(), &mut self.stash[end..]) {
+                Ok(0) => result = Err(Errno::EIO),
+                Ok(count) => (*filled, end) = (*filled - count, end + count),
+                Err(Errno::EINTR) => {}
+                Err(errno) => result = Err(errno),
+            }
+            if result.is_err() {
+                break;
+            }
+        }
+        self.stash.truncate(end);
+        if let Some((pipe, _)) = self.pipe.take_if(|(_, filled)| *filled == 0) {
+            self.degraded = true;
+            pipes.put(pipe);
+        }
+        result
+    }
+
     /// Who has nothing under way holds nothing. What is in it is given up.
     pub fn release(&mut self, pipes: &mut PipePool) {
         self.stash = Vec::new();

@@ -6,7 +6,8 @@
 //! | [`join`] | joining what is open already, and what becomes of links |
 //! | `worker` | a thread with its epoll, timers and links |
 //! | `accepting` | how a worker comes by its connections |
-//! | `connecting` | the way of a link to its target |
+//! | `connecting` | the way of a link to its target, and of its mirrors to their servers |
+//! | `dial` | connecting to the addresses of a name in turn |
 //! | `link` | a client and its target: connecting, half-closes, failures |
 //! | `side` | one end of a link |
 //! | `flow` | one direction: socket, pipe, socket |
@@ -21,6 +22,7 @@
 
 mod accepting;
 mod connecting;
+mod dial;
 mod flow;
 mod introduction;
 pub mod join;
@@ -44,6 +46,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+pub use dial::Addresses;
 #[doc(hidden)]
 pub use introduction::introduction as proxy_header;
 pub use join::{Join, LinkReport, Outcome, Party, Sink};
@@ -167,6 +170,13 @@ impl Relay {
     pub fn set_addresses(&self, target: usize, addresses: Vec<Address>) {
         if let Some(targets) = &self.shared.targets {
             targets.set_addresses(target, addresses);
+        }
+    }
+
+    /// The name of a mirror that is a server has other addresses now. An empty list and the number of another mirror are ignored.
+    pub fn set_mirror_addresses(&self, mirror: usize, addresses: Vec<Address>) {
+        if let Some(Mirror { to: MirrorTo::Connection(list), .. }) = self.shared.options.mirrors.get(mirror) {
+            list.set(addresses);
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dial::Addresses;
 use super::link::MOST_TAPS;
 use super::mirror_file::{MirrorFile, MirrorFiles};
 use super::template::Template;
@@ -109,8 +110,8 @@ pub enum MirrorTo {
     File(Arc<MirrorFile>),
     /// A file for each connection.
     Files(Arc<MirrorFiles>),
-    /// To a server. What it answers is read and forgotten.
-    Connection(Address),
+    /// To a server, at the first of its addresses that can be connected to. What it answers is read and forgotten.
+    Connection(Arc<Addresses>),
 }
 
 impl MirrorTo {
@@ -125,6 +126,11 @@ impl MirrorTo {
             Some(path) => Self::File(Arc::new(MirrorFile::open(path.as_ref(), mode)?)),
             None => Self::Files(Arc::new(MirrorFiles::new(template, mode))),
         })
+    }
+
+    /// A server with these addresses.
+    pub fn server(addresses: &[Address]) -> Self {
+        Self::Connection(Arc::new(Addresses::new(addresses)))
     }
 
     /// Opens files by their names again, after they were renamed. A file that cannot be opened keeps what it has. May wait for
@@ -241,8 +247,12 @@ impl RelayOptions {
             targets.iter().flatten().try_for_each(Address::check)?;
         }
         for mirror in &self.mirrors {
-            if let MirrorTo::Connection(address) = &mirror.to {
-                address.check()?;
+            if let MirrorTo::Connection(addresses) = &mirror.to {
+                let addresses = addresses.get();
+                if addresses.is_empty() {
+                    return invalid("mirror has no address; give at least one".to_owned());
+                }
+                addresses.iter().try_for_each(Address::check)?;
             }
         }
         self.address.as_ref().map_or(Ok(()), Address::check)

@@ -9,7 +9,7 @@ const MOST_IDLE: usize = 64;
 /// Over the quota of an unprivileged user the kernel makes pipes of one or two pages (`pipe(7)`): a buffer is better than those.
 const LEAST: usize = 64 * 1024;
 /// When there was none to be had, the next is not asked for before this.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
 pub(super) struct PipePool {
     size: usize,
@@ -27,7 +27,7 @@ impl PipePool {
 
     /// A pipe; `None` when there are as many in use as may be, no descriptors, or no pages for it.
     pub fn take(&mut self) -> Option<Pipe> {
-        if self.in_use >= self.most {
+        if self.is_full() {
             return None;
         }
         let pipe = match self.idle.pop() {
@@ -36,6 +36,11 @@ impl PipePool {
         };
         self.in_use += 1;
         Some(pipe)
+    }
+
+    /// Whether there are as many in use as may be.
+    pub fn is_full(&self) -> bool {
+        self.in_use >= self.most
     }
 
     fn make(&mut self) -> Option<Pipe> {

@@ -5,16 +5,18 @@
 //! only when that is 0, and the flow gives no byte that a tap does not have, or has missed for good.
 
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
+use super::dial::{Addresses, Answer, Dial, DialMeans, Expired, Step, Waiting};
 use super::flow::Means;
 use super::load::Load;
 use super::options::Policy;
 use super::piece::{FileOutlet, Piece, Receipt, Receipts};
-use super::pipes::PipePool;
+use super::pipes::{PATIENCE, PipePool};
 use super::side::Side;
 use crate::pipe::Pipe;
 use crate::reactor::registry::Token;
@@ -26,9 +28,10 @@ const MOST_READS: usize = 16;
 
 /// Where the copies go.
 pub(super) enum Outlet {
-    /// To a socket or pipe, once it is connected. `own`: it is the link's alone, is told of the end, and what comes from it
-    /// interests nobody.
-    Stream { side: Side, connecting: Option<Instant>, own: bool },
+    /// To a server that is being connected to; no socket: before the next try.
+    Connecting { dial: Dial, side: Option<Side>, addresses: Arc<Addresses> },
+    /// To a socket or pipe. `own`: it is the link's alone, is told of the end, and what comes from it interests nobody.
+    Stream { side: Side, own: bool },
     /// To a file, on a thread that may wait for the disk; `writing`: bytes that the thread has.
     File { file: FileOutlet, writing: usize },
     /// There was nothing to be had.
@@ -43,6 +46,8 @@ pub(super) struct Tap {
     pipe: Option<Pipe>,
     filled: usize,
     ahead: usize,
+    /// It has no pipe and waits for one, until then at most; counted where descriptors are missing.
+    pipe_wait: Option<(Instant, Option<Waiting>)>,
     pub report: TapReport,
     /// It gets no more bytes: it failed for good.
     over: bool,
@@ -74,6 +79,7 @@ impl Tap {
             pipe: None,
             filled: 0,
             ahead: 0,
+            pipe_wait: None,
             report: TapReport::default(),
             over: false,
             finished: false,
@@ -91,37 +97,85 @@ impl Tap {
     /// What epoll has to wait for.
     pub fn side(&self) -> Option<&Side> {
         match &self.outlet {
+            Outlet::Connecting { side, .. } => side.as_ref(),
             Outlet::Stream { side, .. } => Some(side).filter(|side| side.is_pollable()),
             Outlet::File { .. } | Outlet::Nowhere => None,
         }
     }
 
-    /// Since when it has been connecting.
-    pub fn connecting(&self) -> Option<Instant> {
+    fn is_connecting(&self) -> bool {
+        !self.over && matches!(self.outlet, Outlet::Connecting { .. })
+    }
+
+    /// When something is to be done unless an event comes before; `limit`: how long it may connect.
+    pub fn deadline(&self, limit: Duration) -> Option<Instant> {
         match &self.outlet {
-            Outlet::Stream { connecting, .. } if !self.over => *connecting,
-            _ => None,
+            _ if self.over => None,
+            Outlet::Connecting { dial, .. } => dial.deadline(limit),
+            _ => self.pipe_wait.as_ref().map(|(until, _)| *until),
         }
     }
 
-    /// Takes note of what epoll says.
-    pub fn note(&mut self, events: EpollFlags) {
-        let Outlet::Stream { side, connecting, .. } = &mut self.outlet else { return };
-        let failed = side.note(events);
-        if connecting.is_some() {
-            side.writable.set(false);
-            match side.failure() {
-                Ok(()) if events.contains(EpollFlags::EPOLLOUT) && !failed => {
-                    *connecting = None;
-                    side.writable.set(true);
-                }
-                Ok(()) => {}
-                Err(errno) => self.fail(errno),
-            }
-        } else if failed {
-            let errno = side.failure().err().unwrap_or(Errno::EPIPE);
-            self.fail(errno);
+    /// Looks whether the moment of [`Tap::deadline`] has come.
+    pub fn expire(&mut self, limit: Duration, now: Instant) -> bool {
+        if self.deadline(limit).is_none_or(|deadline| deadline > now) {
+            return false;
         }
+        match &mut self.outlet {
+            Outlet::Connecting { dial, side, .. } => match dial.expire(limit, now) {
+                Expired::All => self.fail(Errno::ETIMEDOUT),
+                Expired::Step => *side = None,
+                Expired::Nothing => return false,
+            },
+            _ => self.pipe_wait = None,
+        }
+        true
+    }
+
+    /// Connects to the next address of its server, unless a socket is connecting or there is nothing to connect. Returns the
+    /// new socket, which nothing waits for yet.
+    pub fn dial(&mut self, means: &mut DialMeans<'_>) -> Option<&Side> {
+        if self.over {
+            return None;
+        }
+        let Outlet::Connecting { dial, side: side @ None, .. } = &mut self.outlet else { return None };
+        match dial.next(means) {
+            Step::Connecting(socket) => *side = Some(Side::socket(socket)),
+            Step::Pause => {}
+            Step::Failed(errno) => self.fail(errno),
+        }
+        self.side()
+    }
+
+    /// Takes note of what epoll says. True: it has to be dialled.
+    pub fn note(&mut self, events: EpollFlags) -> bool {
+        match &mut self.outlet {
+            Outlet::Connecting { dial, side, addresses } => {
+                let Some(connecting) = side else { return false };
+                match dial.answer(connecting, events) {
+                    Answer::NotYet => return false,
+                    Answer::Failed => {
+                        *side = None;
+                        return true;
+                    }
+                    Answer::Connected => {}
+                }
+                if let Some(address) = dial.address() {
+                    addresses.prefer(address);
+                }
+                if let Some(side) = side.take() {
+                    self.outlet = Outlet::Stream { side, own: true };
+                }
+            }
+            Outlet::Stream { side, .. } => {
+                if side.note(events) {
+                    let errno = side.failure().err().unwrap_or(Errno::EPIPE);
+                    self.fail(errno);
+                }
+            }
+            Outlet::File { .. } | Outlet::Nowhere => {}
+        }
+        false
     }
 
     /// It gets no more.
@@ -131,6 +185,18 @@ impl Tap {
             self.report.failure = Some(errno);
             self.report.dropped += self.filled as u64;
             self.filled = 0;
+            self.stop_waiting();
+            if let Outlet::Connecting { side, .. } = &mut self.outlet {
+                *side = None;
+            }
+        }
+    }
+
+    /// Others may have the descriptors that it has waited for.
+    pub fn stop_waiting(&mut self) {
+        self.pipe_wait = None;
+        if let Outlet::Connecting { dial, .. } = &mut self.outlet {
+            dial.stop_waiting();
         }
     }
 
@@ -140,12 +206,13 @@ impl Tap {
     }
 
     /// How many of the first bytes of `load` it has, or has missed.
-    pub fn offer(&mut self, load: &Load, pipes: &mut PipePool) -> usize {
+    pub fn offer(&mut self, load: &mut Load, means: &mut Means<'_>) -> usize {
         if self.ahead == 0 {
-            match self.copy(load, pipes) {
+            match self.copy(load, means.tap_pipes) {
                 Ok(count) => {
                     self.ahead = count;
                     self.filled += count;
+                    self.pipe_wait = None;
                 }
                 Err(Errno::EAGAIN) if self.policy == Policy::Block => return 0,
                 Err(Errno::EAGAIN) => {}
@@ -153,6 +220,10 @@ impl Tap {
                 Err(errno @ Errno::EMFILE) if self.policy == Policy::Drop => self.report.failure = Some(errno),
                 // The pipe that is being written comes back.
                 Err(Errno::EMFILE) if self.is_writing() => return 0,
+                Err(Errno::EMFILE) => {
+                    self.wait_for_pipe(load, means);
+                    return 0;
+                }
                 Err(errno) => self.fail(errno),
             }
             if self.ahead == 0 {
@@ -161,6 +232,23 @@ impl Tap {
             }
         }
         self.ahead
+    }
+
+    /// There is no pipe for it. The flow gives its own pipe back: otherwise all could wait for the pipes of one another.
+    fn wait_for_pipe(&mut self, load: &mut Load, means: &mut Means<'_>) {
+        match load.spill(means.pipes) {
+            Ok(()) => {
+                means.pipes.close_idle();
+                let waiting = (!means.tap_pipes.is_full()).then(|| Waiting::new(means.waiting));
+                self.pipe_wait = Some((Instant::now() + PATIENCE, waiting));
+            }
+            Err(errno) => self.fail(errno),
+        }
+    }
+
+    /// Whether it waits for a pipe.
+    pub fn lacks_pipe(&self) -> bool {
+        self.pipe_wait.is_some()
     }
 
     fn copy(&mut self, load: &Load, pipes: &mut PipePool) -> SysResult<usize> {
@@ -188,8 +276,8 @@ impl Tap {
             return self.release(means.tap_pipes);
         }
         match &mut self.outlet {
-            Outlet::Stream { connecting: Some(_), .. } | Outlet::Nowhere => {}
-            Outlet::Stream { side, own, .. } => {
+            Outlet::Connecting { .. } | Outlet::Nowhere => {}
+            Outlet::Stream { side, own } => {
                 while let (Some(pipe), true, true) = (&self.pipe, self.filled > 0, side.writable.get()) {
                     match splice(pipe.read_end(), None, side.as_fd(), None, self.filled, SpliceFlags::default()) {
                         Ok(count) => {
@@ -272,7 +360,7 @@ impl Tap {
         if self.over {
             return !self.is_writing();
         }
-        if !self.finished && self.unconfirmed() == 0 && self.connecting().is_none() {
+        if !self.finished && self.unconfirmed() == 0 && !self.is_connecting() {
             self.finished = true;
             if let Outlet::Stream { side, own: true, .. } = &self.outlet {
                 let _ = side.end();
@@ -284,13 +372,14 @@ impl Tap {
 
     /// Whether nothing is on its way to the outlet.
     pub fn is_drained(&self) -> bool {
-        !self.is_writing() && (self.over || self.filled == 0 && self.connecting().is_none())
+        !self.is_writing() && (self.over || self.filled == 0 && !self.is_connecting())
     }
 
     /// The outlet's connection, when it is the link's alone.
     pub fn own_side(&self) -> Option<&Side> {
         match &self.outlet {
-            Outlet::Stream { side, own: true, .. } if !self.over => Some(side),
+            Outlet::Stream { side, own: true } if !self.over => Some(side),
+            Outlet::Connecting { side, .. } if !self.over => side.as_ref(),
             _ => None,
         }
     }

@@ -1,17 +1,12 @@
-//! Which target is next, which are down, and how an address is connected to.
+//! Which target is next, and which are down.
 
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, connect, socket};
-
+use super::dial::Addresses;
 use super::options::Balance;
-use crate::server::{Address, unix_name};
-use crate::sys::SysResult;
+use crate::server::Address;
 
 /// The targets of a relay, shared by its workers.
 pub(super) struct Targets {
@@ -23,8 +18,7 @@ pub(super) struct Targets {
 }
 
 struct Target {
-    /// Those of its name, in the order in which they are tried.
-    addresses: RwLock<Arc<[Address]>>,
+    addresses: Addresses,
     connections: AtomicUsize,
     /// Number of its latest pick.
     picked: AtomicU64,
@@ -35,7 +29,7 @@ struct Target {
 impl Targets {
     pub fn new(list: &[Vec<Address>], balance: Balance, down_time: Duration) -> Self {
         let target = |addresses: &Vec<Address>| Target {
-            addresses: RwLock::new(addresses.as_slice().into()),
+            addresses: Addresses::new(addresses),
             connections: AtomicUsize::new(0),
             picked: AtomicU64::new(0),
             down_until: AtomicU64::new(0),
@@ -85,67 +79,24 @@ impl Targets {
     /// One of its addresses was connected to: it is tried first from now on.
     pub fn mark_up(&self, index: usize, reached: &Address) {
         self.list[index].down_until.store(0, Ordering::Relaxed);
-        let addresses = self.addresses(index);
-        if addresses.first() != Some(reached)
-            && let Some(at) = addresses.iter().position(|address| address == reached)
-        {
-            let mut order = addresses.to_vec();
-            order.rotate_left(at);
-            self.store(index, order);
-        }
+        self.list[index].addresses.prefer(reached);
     }
 
     /// The addresses of a target, in the order in which they are tried.
     pub fn addresses(&self, index: usize) -> Arc<[Address]> {
-        self.list[index].addresses.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.list[index].addresses.get()
     }
 
-    /// The name of a target has these addresses now. The one that was reached last stays in front.
-    pub fn set_addresses(&self, index: usize, mut addresses: Vec<Address>) {
-        if index >= self.list.len() || addresses.is_empty() {
-            return;
+    /// The name of a target has these addresses now.
+    pub fn set_addresses(&self, index: usize, addresses: Vec<Address>) {
+        if let Some(target) = self.list.get(index) {
+            target.addresses.set(addresses);
         }
-        let current = self.addresses(index).first().cloned();
-        let at = addresses.iter().position(|address| Some(address) == current.as_ref()).unwrap_or(0);
-        addresses.rotate_left(at);
-        self.store(index, addresses);
-    }
-
-    fn store(&self, index: usize, addresses: Vec<Address>) {
-        *self.list[index].addresses.write().unwrap_or_else(PoisonError::into_inner) = addresses.into();
     }
 
     fn milliseconds(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
-}
-
-/// Begins to connect: the socket becomes writable when that is decided.
-pub(super) fn connect_to(address: &Address, keep_alive: Duration) -> SysResult<OwnedFd> {
-    let (family, name): (_, Box<dyn SockaddrLike>) = match address {
-        Address::Tcp(SocketAddr::V4(address)) => (AddressFamily::Inet, Box::new(SockaddrIn::from(*address))),
-        Address::Tcp(SocketAddr::V6(address)) => (AddressFamily::Inet6, Box::new(SockaddrIn6::from(*address))),
-        Address::Unix(path) => (AddressFamily::Unix, Box::new(unix_name(path).map_err(|_| Errno::EINVAL)?)),
-    };
-    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    super::tuning::prepare(&fd, keep_alive);
-    match connect(fd.as_raw_fd(), name.as_ref()) {
-        Ok(()) | Err(Errno::EINPROGRESS) => Ok(fd),
-        // connect(2): an interrupted one goes on, except on a Unix socket, which has no state between.
-        Err(Errno::EINTR) if family != AddressFamily::Unix => Ok(fd),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Whether connecting has failed for a reason that passes and that is not the target's: its backlog is full (Unix sockets), or
-/// this machine has no port, memory or descriptor to spare.
-pub(super) fn is_shortage(errno: Errno) -> bool {
-    is_out_of_descriptors(errno)
-        || matches!(errno, Errno::EAGAIN | Errno::EINTR | Errno::EADDRNOTAVAIL | Errno::ENOBUFS | Errno::ENOMEM)
-}
-
-pub(super) fn is_out_of_descriptors(errno: Errno) -> bool {
-    matches!(errno, Errno::EMFILE | Errno::ENFILE)
 }
 
 #[cfg(test)]
@@ -210,18 +161,5 @@ mod tests {
                 assert_eq!(served, [20, 0, 20, 20], "{balance:?}, {closes_at_once}");
             }
         }
-    }
-
-    #[test]
-    fn the_address_that_was_reached_is_tried_first_and_stays_so_when_the_name_is_resolved_again() {
-        let list = addresses(1..4);
-        let targets = Targets::new(std::slice::from_ref(&list), Balance::RoundRobin, Duration::ZERO);
-        targets.mark_up(0, &list[1]);
-        assert_eq!(*targets.addresses(0), [list[1].clone(), list[2].clone(), list[0].clone()]);
-        targets.set_addresses(0, addresses(2..5));
-        assert_eq!(*targets.addresses(0), addresses(2..5));
-        targets.set_addresses(0, addresses(7..9));
-        targets.set_addresses(0, Vec::new());
-        assert_eq!(*targets.addresses(0), addresses(7..9));
     }
 }

@@ -80,8 +80,8 @@ pub(super) struct Shared {
     pub stats: RelayStats,
     pub connections: AtomicUsize,
     pub starving: Starving,
-    /// Connections that were accepted and wait for a descriptor for their target; meanwhile no other is accepted.
-    pub waiting: AtomicUsize,
+    /// Connections and mirrors that wait for descriptors; meanwhile no other is accepted.
+    pub waiting: Arc<AtomicUsize>,
     pub mailboxes: OnceLock<Vec<Arc<Mailbox<Message>>>>,
     /// For the names of mirrors.
     pub numbers: Arc<Numbers>,
@@ -109,7 +109,7 @@ impl Shared {
             stats: RelayStats::default(),
             connections: AtomicUsize::new(0),
             starving: Starving::default(),
-            waiting: AtomicUsize::new(0),
+            waiting: Arc::default(),
             mailboxes: OnceLock::new(),
             numbers,
         }
@@ -355,7 +355,7 @@ impl Worker {
             .enumerate()
             .map(|(index, sink)| {
                 let outlet = match sink {
-                    Sink::Stream(fd) => Outlet::Stream { side: Side::new(fd), connecting: None, own: false },
+                    Sink::Stream(fd) => Outlet::Stream { side: Side::new(fd), own: false },
                     Sink::File(file) => Outlet::File { file: FileOutlet::Sink(file, Arc::default()), writing: 0 },
                 };
                 Tap::new(outlet, policy, index)
@@ -394,20 +394,15 @@ impl Worker {
 
     fn wake(&mut self, token: Token, end: End, events: EpollFlags) {
         let Some(link) = self.links.get_mut(token) else { return };
-        link.note(end, events);
+        if link.note(end, events)
+            && let End::Tap(index) = end
+        {
+            self.dial_mirror(token, index);
+            self.arm(token);
+        }
+        let Some(link) = self.links.get_mut(token) else { return };
         match &link.state {
-            State::Connecting(_) if end == End::Target => {
-                let Some(target) = &link.target else { return };
-                match target.failure() {
-                    // A socket that has not begun to connect says HUP as well; only the answer counts.
-                    Ok(()) if events.contains(EpollFlags::EPOLLOUT) && !events.contains(EpollFlags::EPOLLERR) => {
-                        self.connected(token);
-                    }
-                    Ok(()) if events.contains(EpollFlags::EPOLLERR) => self.address_failed(token),
-                    Ok(()) => {}
-                    Err(_) => self.address_failed(token),
-                }
-            }
+            State::Connecting(_) if end == End::Target => self.target_event(token, events),
             // What a client has sent before it was reset is for the target.
             State::Connecting(_) => {
                 let failed = end == End::Client && events.contains(EpollFlags::EPOLLERR);
@@ -435,6 +430,7 @@ impl Worker {
             budget: BUDGET,
             token,
             receipts: &self.receipts,
+            waiting: &self.shared.waiting,
         };
         let outcome = link.pump(&mut means);
         self.shared.stats.count(link);
@@ -451,7 +447,7 @@ impl Worker {
                     link.queued = true;
                     self.turns.push_back(token);
                 }
-                if link.is_lingering() {
+                if link.is_lingering() || link.taps().any(Tap::lacks_pipe) {
                     self.arm(token);
                 }
             }
@@ -470,6 +466,7 @@ impl Worker {
         self.shared.stats.count(link);
         for flow in &mut link.flows {
             flow.load.release(&mut self.pipes);
+            flow.taps.iter_mut().for_each(Tap::stop_waiting);
         }
         self.check_closing(token);
     }
@@ -501,7 +498,8 @@ impl Worker {
             State::Joined => bound(link.progressed, options.idle_timeout),
             State::Closing(closing) => Some(Instant::now() + closing.pause),
         };
-        let mirrors = link.taps().filter_map(|tap| bound(tap.connecting()?, options.connect_timeout));
+        let is_closing = matches!(link.state, State::Closing(_));
+        let mirrors = link.taps().filter(|_| !is_closing).filter_map(|tap| tap.deadline(options.connect_timeout));
         link.deadline = mirrors.chain(own).min();
         if let Some(deadline) = link.deadline
             && link.timer.is_none_or(|timer| deadline < timer)
@@ -539,19 +537,12 @@ impl Worker {
         if link.deadline.is_none_or(|deadline| deadline > now) {
             return;
         }
-        let limit = self.shared.options.connect_timeout;
-        let mut late = false;
-        for tap in link.taps_mut() {
-            if !limit.is_zero() && tap.connecting().is_some_and(|since| since + limit <= now) {
-                tap.fail(Errno::ETIMEDOUT);
-                late = true;
-            }
+        if self.check_mirrors(token, now) {
+            self.arm(token);
+            return self.drive(token);
         }
+        let Some(link) = self.links.get_mut(token) else { return };
         match link.state {
-            _ if late => {
-                self.arm(token);
-                self.drive(token);
-            }
             State::Connecting(_) => self.connecting_expired(token, now),
             State::Joined if link.may_miss() => {
                 let outcome = link.outcome();
@@ -593,11 +584,6 @@ impl Worker {
         self.shared.stats.count(&mut link);
         self.shared.stats.end(&link, outcome);
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        if let State::Connecting(connecting) = &link.state
-            && connecting.is_waiting
-        {
-            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
         self.pass_on_descriptors();
         if let (Some(targets), Some(index)) = (&self.shared.targets, link.target_index) {
             targets.release(index);

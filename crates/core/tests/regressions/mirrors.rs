@@ -3,17 +3,19 @@
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use crate::relay_support::{connect, receive, relay_to, send, settled, target};
+use crate::relay_support::{closed_port, connect, receive, relay_to, send, settled, target};
 use nix::sys::socket::{setsockopt, sockopt};
 use zerosend_core::output::{self, FileWriter};
 use zerosend_core::reactor::NonBlocking;
 use zerosend_core::relay::{Direction, Join, Mirror, MirrorTo, Outcome, Policy, Relay, RelayOptions, Sink};
+use zerosend_core::server::Address;
 
 /// Bytes that say of which stream they are (the upper half, 1 to 15) and follow from their offset (the lower half).
 fn mixable(stream: u8, length: usize) -> Vec<u8> {
@@ -246,5 +248,170 @@ fn a_source_that_is_reset_leaves_its_bytes_in_the_files_of_a_join() {
         let written = std::fs::read(&path).expect("a file").len() as u64;
         assert_eq!(report.taps.iter().map(|tap| tap.bytes).sum::<u64>(), written, "{report:?}");
         assert!(report.taps.iter().all(|tap| tap.bytes + tap.dropped == report.up), "{report:?}");
+    }
+}
+
+/// A server that keeps all of each connection.
+fn keeper(listener: TcpListener) -> std::sync::mpsc::Receiver<Vec<u8>> {
+    let (tell, kept) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = tell.send(receive(stream.expect("a connection")));
+        }
+    });
+    kept
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn to_server(addresses: &[Address], policy: Policy) -> Vec<Mirror> {
+    vec![Mirror { to: MirrorTo::server(addresses), direction: Direction::Up, policy }]
+}
+
+fn say(relay: &Relay, listener: &TcpListener, bytes: &[u8]) {
+    let mut client = connect(relay);
+    client.write_all(bytes).expect("sent");
+    let (server, _) = listener.accept().expect("a connection");
+    client.shutdown(Shutdown::Write).expect("half-closed");
+    assert!(receive(server.try_clone().expect("a clone")) == bytes);
+    server.shutdown(Shutdown::Write).expect("half-closed");
+    assert!(receive(client).is_empty());
+}
+
+#[test]
+fn the_addresses_of_a_server_that_is_a_mirror_are_tried_in_turn() {
+    for policy in [Policy::Block, Policy::Drop] {
+        let (mirror, address) = target();
+        let kept = keeper(mirror);
+        // A queue of one that is full: the kernel drops what comes after.
+        let (full, full_address) = target();
+        nix::sys::socket::listen(&full, nix::sys::socket::Backlog::new(0).expect("a length")).expect("listening");
+        let Address::Tcp(name) = full_address.clone() else { unreachable!() };
+        let _fill: Vec<_> =
+            (0..3).filter_map(|_| TcpStream::connect_timeout(&name, Duration::from_millis(200)).ok()).collect();
+        let (listener, to) = target();
+        let list = [closed_port(), full_address, address];
+        let relay = relay_to(vec![to], |options| {
+            options.connect_timeout = Duration::from_secs(3);
+            options.mirrors = to_server(&list, policy);
+        });
+        for _ in 0..3 {
+            say(&relay, &listener, b"hello");
+            assert_eq!(kept.recv_timeout(PATIENCE).expect("a copy"), b"hello", "{policy:?}");
+        }
+        // Its name has another address now.
+        let (other, address) = target();
+        let kept = keeper(other);
+        relay.set_mirror_addresses(0, vec![address]);
+        relay.set_mirror_addresses(1, vec![closed_port()]);
+        say(&relay, &listener, b"again");
+        assert_eq!(kept.recv_timeout(PATIENCE).expect("a copy"), b"again", "{policy:?}");
+        let stats = settled(&relay, |stats| stats.connections == 0);
+        assert_eq!((stats.mirror_failures, stats.dropped), (0, 0), "{policy:?}");
+    }
+}
+
+#[test]
+fn a_unix_mirror_with_a_full_backlog_is_waited_for() {
+    const CLIENTS: usize = 20;
+    for policy in [Policy::Block, Policy::Drop] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("s");
+        let mirror = UnixListener::bind(&path).expect("a listener");
+        nix::sys::socket::listen(&mirror, nix::sys::socket::Backlog::new(1).expect("a length")).expect("listening");
+        let (listener, target) = target();
+        let relay = relay_to(vec![target], |options| {
+            options.connect_timeout = Duration::from_secs(30);
+            options.mirrors = to_server(&[Address::Unix(path)], policy);
+        });
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let mut client = connect(&relay);
+                client.write_all(b"hello").expect("sent");
+                (listener.accept().expect("a connection").0, client)
+            })
+            .collect();
+        settled(&relay, |stats| stats.connections == CLIENTS as u64);
+        // They are there; all but two of their mirrors are refused with EAGAIN until the mirror accepts.
+        for _ in 0..CLIENTS {
+            let (mut stream, _) = mirror.accept().expect("a connection");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            let mut five = [0; 5];
+            stream.read_exact(&mut five).expect("a copy");
+            assert_eq!(&five, b"hello");
+        }
+        for (mut server, client) in clients {
+            server.read_exact(&mut [0; 5]).expect("received");
+            drop((server, client));
+        }
+        let stats = settled(&relay, |stats| stats.connections == 0);
+        assert_eq!(stats.dropped, 0, "{policy:?}");
+    }
+}
+
+#[test]
+fn a_mirror_that_is_a_server_is_never_a_connection_to_itself() {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("procfs");
+    let range: Vec<u32> = range.split_whitespace().map(|port| port.parse().expect("a port")).collect();
+    // connect(2) takes ports of the first one's parity, so each comes up in about half as many tries as there are ports: in six
+    // times as many, nearly surely.
+    let mut ports = (range[0]..range[1]).filter(|port| port % 2 == range[0] % 2);
+    let port = ports.find(|port| TcpListener::bind(("127.0.0.1", *port as u16)).is_ok()).expect("a free port") as u16;
+    let address = Address::Tcp(([127, 0, 0, 1], port).into());
+    let tries = 3 * (range[1] - range[0]) / 200;
+    let (listener, target) = target();
+    let relay = relay_to(vec![target], |options| options.mirrors = to_server(&vec![address; 200], Policy::Drop));
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| swallow(&listener, &over));
+        for _ in 0..tries {
+            let mut client = connect(&relay);
+            client.write_all(b"hello").expect("sent");
+            client.shutdown(Shutdown::Write).expect("half-closed");
+            assert!(receive(client).is_empty());
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let stats = settled(&relay, |stats| stats.connections == 0);
+    assert_eq!((stats.mirrored, stats.dropped), (0, 5 * u64::from(tries)));
+}
+
+#[test]
+fn a_mirror_under_block_without_a_pipe_waits_for_one() {
+    const CLIENTS: usize = 4;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("m-{n}");
+    let (mirror_listener, address) = target();
+    let (listener, target) = target();
+    let relay = relay_to(vec![target], |options| {
+        // One for all copies.
+        options.pipes = 1;
+        options.mirrors = to_server(&[address], Policy::Block);
+        options.mirrors.push(mirror(&path, Direction::Down, Policy::Block));
+    });
+    let up = records(1, 3_000_000);
+    thread::scope(|scope| {
+        let mut copies = Vec::new();
+        for _ in 0..CLIENTS {
+            let client = connect(&relay);
+            let (server, _) = listener.accept().expect("a connection");
+            let (copy, _) = mirror_listener.accept().expect("a connection");
+            copies.push(scope.spawn(move || receive(copy)));
+            for (to, from) in [(&client, &server), (&server, &client)] {
+                let (to, from) = (to.try_clone().expect("a clone"), from.try_clone().expect("a clone"));
+                let data = &up;
+                scope.spawn(move || send(to, data, &[90_000]));
+                scope.spawn(move || assert!(receive(from) == *data));
+            }
+        }
+        for copy in copies {
+            assert!(copy.join().expect("a mirror") == up);
+        }
+    });
+    let stats = settled(&relay, |stats| stats.connections == 0);
+    assert_eq!((stats.mirror_failures, stats.dropped), (0, 0));
+    assert_eq!(stats.mirrored, 2 * (CLIENTS * up.len()) as u64);
+    for entry in std::fs::read_dir(directory.path()).expect("a directory").flatten() {
+        assert!(std::fs::read(entry.path()).expect("a file") == up);
     }
 }
