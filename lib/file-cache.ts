@@ -1,5 +1,5 @@
 /** `FileCache`: files that are asked for again and again, kept ready to be sent. */
-import { opendir } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -211,7 +211,8 @@ export class FileCache {
         } else {
           total -= 1;
           try {
-            for await (const entry of await opendir(name)) {
+            // Not opendir(): Node leaves its descriptor open when a worker thread is terminated meanwhile.
+            for (const entry of await readdir(name, { withFileTypes: true })) {
               if (!entry.isFile() && !entry.isDirectory()) continue;
               waiting.push(path.join(name, entry.name));
               total += 1;
