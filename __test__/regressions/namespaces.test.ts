@@ -37,7 +37,7 @@ withNetwork(ONLY_IPV6)('`::` serves IPv4 too under net.ipv6.bindv6only=1, as in 
   const found = run(
     t,
     ONLY_IPV6,
-    import { readFileSync } from 'node:fs';
+    `import { readFileSync } from 'node:fs';
     import net from 'node:net';
     import { createEchoServer, createFileServer, createProxy } from 'zerosend';
     const ask = (port, host) => new Promise((resolve) => {
