@@ -112,6 +112,7 @@ pub fn with<T>(env: &Env, body: impl FnOnce(&mut Engine) -> Result<T>) -> napi::
         })
     }));
     let outcome = outcome.unwrap_or_else(|panic| {
+        zerosend_core::stats::count_contained_panic();
         let reason = panic
             .downcast_ref::<&str>()
             .map(|text| (*text).to_string())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use napi::Env;
-use zerosend_core::{Result, thread};
+use zerosend_core::{Error, Result, stats, thread};
 
 use crate::engine::{Held, with};
 use crate::events::{Answer, Request};
@@ -30,8 +30,8 @@ pub fn under_way(
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
         thread::spawn("zerosend-work", move || {
-            let outcome = work(&told, &mut |bytes| request.progress(bytes));
-            request.answer(outcome);
+            let outcome = stats::contain(|| work(&told, &mut |bytes| request.progress(bytes)));
+            request.answer(outcome.unwrap_or_else(|| Err(Error::dropped())));
         })
         .map_err(|error| thread::failed("for this", &error))?;
         Ok(engine.hold(Held::UnderWay(StopOnDrop(stop)))? as f64)

@@ -25,7 +25,6 @@ use schedule::{MAX_THREADS, Next, Schedule, Ticket};
 use task::{Job, Run, Slot};
 
 pub use task::Task;
-pub(crate) use task::contain;
 pub use volume::Volume;
 
 /// How long an idle thread stays.
@@ -176,7 +175,7 @@ impl Pool {
         let again = if again {
             Some(job)
         } else {
-            contain(|| drop(job));
+            crate::stats::contain(|| drop(job));
             None
         };
         let here = self.lane(lane);

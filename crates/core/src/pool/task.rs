@@ -1,12 +1,11 @@
 //! A job of the pool and its answer: given exactly once, whatever becomes of the job.
 
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Lane, Pool, Volume};
 use crate::error::{Error, Result};
-use crate::stats;
+use crate::stats::contain;
 
 type Answer<T> = Box<dyn FnOnce(Result<T>) + Send>;
 
@@ -72,19 +71,18 @@ impl<T: Send, P: FnMut() -> ControlFlow<Result<T>> + Send> Run for Job<T, P> {
         if !self.slot.is_open() {
             return ControlFlow::Break(());
         }
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let outcome = contain(|| {
             crate::failpoint::failpoint!("pool::job");
             (self.piece)()
-        }));
+        });
         match outcome {
-            Ok(ControlFlow::Continue(())) if self.slot.is_open() => ControlFlow::Continue(()),
-            Ok(ControlFlow::Continue(())) => ControlFlow::Break(()),
-            Ok(ControlFlow::Break(result)) => {
+            Some(ControlFlow::Continue(())) if self.slot.is_open() => ControlFlow::Continue(()),
+            Some(ControlFlow::Continue(())) => ControlFlow::Break(()),
+            Some(ControlFlow::Break(result)) => {
                 self.slot.give(result);
                 ControlFlow::Break(())
             }
-            Err(_) => {
-                stats::count_contained_panic();
+            None => {
                 self.slot.give(Err(Error::dropped()));
                 ControlFlow::Break(())
             }
@@ -138,12 +136,5 @@ impl Task {
 impl std::fmt::Debug for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Task").field("lane", &self.lane).field("number", &self.number).finish_non_exhaustive()
-    }
-}
-
-/// Runs `body`; a panic ends here and is counted.
-pub(crate) fn contain(body: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(body)).is_err() {
-        stats::count_contained_panic();
     }
 }

@@ -1,7 +1,7 @@
 //! Reports about a job, whatever becomes of it.
 
 use crate::error::{Error, Result};
-use crate::pool::contain;
+use crate::stats::contain;
 use crate::transfer::Report;
 
 /// Receives the reports about a job. Called on the reactor's thread or another, so it must be quick and must not block.

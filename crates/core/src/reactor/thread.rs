@@ -1,7 +1,6 @@
 //! The reactor's loop. Each turn, command and deadline is contained: a panic ends the job it was about, and no other.
 
 use std::collections::{HashMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -63,9 +62,7 @@ pub(super) fn start(shared: Arc<Shared>, reactor: &'static Reactor) -> std::io::
             turns: VecDeque::new(),
             timers: Timers::default(),
         };
-        if catch_unwind(AssertUnwindSafe(|| state.run(reactor))).is_err() {
-            stats::count_contained_panic();
-        }
+        stats::contain(|| state.run(reactor));
         // However it ended: the next job starts a new thread, and the jobs of this one end with it.
         reactor.forget(&shared);
     })?;
@@ -122,11 +119,10 @@ impl State {
 
     /// Runs `body`; if it panics, the job `token` fails.
     fn contain(&mut self, token: Option<Token>, body: impl FnOnce(&mut Self)) {
-        if catch_unwind(AssertUnwindSafe(|| body(self))).is_err() {
-            stats::count_contained_panic();
-            if let Some(token) = token {
-                self.finish(token, Err(Error::dropped()));
-            }
+        if stats::contain(|| body(self)).is_none()
+            && let Some(token) = token
+        {
+            self.finish(token, Err(Error::dropped()));
         }
     }
 

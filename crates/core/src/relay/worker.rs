@@ -3,7 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -241,13 +240,13 @@ impl Worker {
 
     /// Runs one turn. A panic ends the link that it was for, and is counted; no other link notices.
     pub fn contain(&mut self, token: Option<Token>, turn: impl FnOnce(&mut Self)) {
-        if catch_unwind(AssertUnwindSafe(|| turn(self))).is_ok() {
+        if crate::stats::contain(|| turn(self)).is_some() {
             return;
         }
         self.shared.stats.panics.add(1);
         let Some(token) = token else { return };
         let close = || self.close(token, Outcome::Failed(Party::Client, Errno::EIO), true);
-        if catch_unwind(AssertUnwindSafe(close)).is_err() {
+        if crate::stats::contain(close).is_none() {
             self.shared.stats.panics.add(1);
         }
     }

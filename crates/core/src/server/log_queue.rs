@@ -4,7 +4,6 @@
 //! cannot keep up, or cannot write, lines are lost and counted. Nothing ever joins the thread: it may hang in a `write(2)`.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -112,7 +111,7 @@ impl AccessLog {
             let shared = shared.clone();
             move || {
                 while let Some(entries) = shared.take() {
-                    if catch_unwind(AssertUnwindSafe(|| write(&shared, &entries))).is_err() {
+                    if crate::stats::contain(|| write(&shared, &entries)).is_none() {
                         shared.settle_rest();
                     }
                 }

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -143,7 +142,7 @@ impl Worker {
 
     /// Runs one step of the loop. A panic in it is counted, and ends the connection it was about and no other. Returns false then.
     fn contain(&mut self, token: Option<Token>, act: impl FnOnce(&mut Self)) -> bool {
-        let is_whole = catch_unwind(AssertUnwindSafe(|| act(self))).is_ok();
+        let is_whole = crate::stats::contain(|| act(self)).is_some();
         if !is_whole {
             self.cx.stats.failures.add(1);
             if let Some(token) = token {
@@ -260,13 +259,13 @@ impl Worker {
             crate::failpoint::failpoint!("server::turn");
             act(connection, cx)
         };
-        let next = match catch_unwind(AssertUnwindSafe(turn)) {
-            Ok(next) => next,
-            Err(_) => {
+        let next = match crate::stats::contain(turn) {
+            Some(next) => next,
+            None => {
                 self.cx.stats.failures.add(1);
                 let cx = &mut self.cx;
                 let Some(connection) = self.connections.get_mut(token) else { return };
-                catch_unwind(AssertUnwindSafe(|| connection.panicked(token, cx))).unwrap_or(Next::Close)
+                crate::stats::contain(|| connection.panicked(token, cx)).unwrap_or(Next::Close)
             }
         };
         let Some(connection) = self.connections.get_mut(token) else { return };

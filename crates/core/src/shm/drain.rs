@@ -14,6 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::ring::{Read, Ring, Role};
 use crate::error::{Code, Error, Result};
 use crate::reactor::NonBlocking;
+use crate::stats::contain;
 use crate::sys::io::{Gather, gather_spans};
 use crate::sys::memory::Span;
 use crate::thread;
@@ -37,9 +38,9 @@ impl Drain {
         let drain = Self { ring: ring.clone(), stop: stop.clone() };
         thread::spawn("zerosend-drain", move || {
             let mut bytes = 0;
-            let outcome = run(&ring, &target, &stop, &mut bytes);
+            let outcome = contain(|| run(&ring, &target, &stop, &mut bytes)).unwrap_or_else(|| Err(Error::dropped()));
             drop((ring, target));
-            done(outcome.map(|()| bytes).map_err(|error| error.with_bytes(bytes)));
+            contain(|| done(outcome.map(|()| bytes).map_err(|error| error.with_bytes(bytes))));
         })
         .map_err(|error| Error::new(Code::Limit, format!("no thread could be started to drain the ring: {error}")))?;
         Ok(drain)

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ring::{Ring, Role};
 use crate::error::{Code, Error, Result};
+use crate::stats::contain;
 use crate::thread;
 
 /// Hears once that a side of a ring need wait no longer, or why it waits in vain. Called on another thread; it must not block.
@@ -35,10 +36,10 @@ impl Ring {
                 let (sender, jobs) = channel::<Job>();
                 let spawned = thread::spawn_with_stack("zerosend-ring", 128 * 1024, move || {
                     for Job { ring, bytes, ready } in jobs {
-                        let outcome = ring.wait(role, bytes, &AtomicBool::new(false));
+                        let outcome = contain(|| ring.wait(role, bytes, &AtomicBool::new(false)));
                         // The callback may drop the last other owner of the ring.
                         drop(ring);
-                        ready(outcome);
+                        contain(|| ready(outcome.unwrap_or_else(|| Err(Error::dropped()))));
                     }
                 });
                 if let Err(error) = spawned {
