@@ -202,3 +202,54 @@ for (const how of ['throws', 'rejects'] as const) {
     }
   });
 }
+
+/** An application that throws at different moments while the body of a request is read, which came with its head. */
+const BODY_SCRIPT = `
+import http from 'node:http';
+import net from 'node:net';
+import { frontDoor } from 'zerosend';
+const [front, how, root, handled] = process.argv.slice(1);
+const seen = [];
+if (handled === 'handled') process.on('uncaughtException', (error) => seen.push(error.message));
+process.on('exit', (code) => console.log(JSON.stringify({ seen, code })));
+const fail = () => { throw new Error('of the application'); };
+const server = http.createServer((request, response) => {
+  if (how === 'request') fail();
+  request.on('data', () => {
+    if (how === 'data') fail();
+    if (how === 'tick') process.nextTick(fail);
+    if (how === 'promise') void Promise.resolve().then(fail);
+  });
+  request.on('end', () => response.end('ok'));
+});
+if (front === 'door') frontDoor(server, { root });
+const post = 'POST /app HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 5\\r\\n\\r\\nhello';
+server.listen(0, '127.0.0.1', () => {
+  const socket = net.connect(server.address().port, '127.0.0.1', () => socket.write(post));
+  // A second request shows that the process goes on.
+  const next = () => {
+    const second = net.connect(server.address().port, '127.0.0.1', () => second.write(post));
+    const wait = () => (seen.length > 1 ? process.exit(0) : setTimeout(wait, 5));
+    wait();
+  };
+  const wait = () => (seen.length > 0 ? next() : setTimeout(wait, 5));
+  wait();
+});
+`;
+
+test('an application that throws while it reads a body behind the front door sees what it would see without it', async (t) => {
+  const root = scratch(t);
+  const run = promisify(execFile);
+  const outcome = async (...args: string[]) => {
+    const child = run(process.execPath, ['--input-type=module', '-e', BODY_SCRIPT, '--', ...args], { timeout: 60_000 });
+    const { stdout, stderr } = await child.catch((error) => error as { stdout: string; stderr: string });
+    return { ...JSON.parse(stdout || '{}'), named: /Error: of the application/.test(stderr) };
+  };
+  for (const how of ['request', 'data', 'tick', 'promise']) {
+    for (const handled of ['handled', 'unhandled']) {
+      const [door, without] = await Promise.all(['door', 'none'].map((front) => outcome(front, how, root, handled)));
+      t.deepEqual(door, without, `${how}, ${handled}`);
+      t.is(without.code, handled === 'handled' ? 0 : 1);
+    }
+  }
+});

@@ -9,10 +9,15 @@
  * been parsed, by when a response that was finished early has discarded the body. For that one call, ticks are run
  * where C++ would run them.
  *
+ * A tick that throws leaves its entry on the stack of async contexts, which Node's handler of uncaught exceptions clears and
+ * nothing else does: the exception goes there at once. Caught and thrown later, it would end the process with a corrupted stack.
+ *
  * Used of Node's internals: `socket.parser`, its method `execute()`, its property `parserOnBody` at whatever index that is,
- * and `process._tickCallback`. Where one of them is not as expected, the bytes are parsed without ticks between.
+ * `process._tickCallback` and `process._fatalException`. Where one of them is not as expected, the bytes are parsed without
+ * ticks between.
  */
 import type { Socket } from 'node:net';
+import { inspect } from 'node:util';
 
 type OnBody = (this: Parser, piece: Buffer) => unknown;
 
@@ -37,8 +42,8 @@ export function parseAsRead(socket: Socket, received: Buffer): void {
   const end = received.indexOf(END_OF_HEAD);
   if (end === -1 || end + END_OF_HEAD.length === received.length) return;
   const { parser } = socket as { parser?: Parser | null };
-  const { _tickCallback: runTicks } = process as { _tickCallback?: () => void };
-  if (parser == null || typeof parser.execute !== 'function' || typeof runTicks !== 'function') return;
+  const runTicks = tickRunner();
+  if (parser == null || typeof parser.execute !== 'function' || runTicks === undefined) return;
   const index = Object.keys(parser).find((key) => (parser[Number(key)] as OnBody | undefined)?.name === 'parserOnBody');
   if (index === undefined) return;
   parser.execute = (bytes) => {
@@ -48,7 +53,7 @@ export function parseAsRead(socket: Socket, received: Buffer): void {
     const onBody = parser[Number(index)] as OnBody;
     parser[Number(index)] = function (this: Parser, piece: Buffer) {
       const result = onBody.call(this, piece);
-      runTicks.call(process);
+      runTicks();
       return result;
     };
     try {
@@ -58,5 +63,29 @@ export function parseAsRead(socket: Socket, received: Buffer): void {
     }
   };
   // The socket begins to flow in a tick. In one that others share, the ticks above would parse what is theirs.
-  runTicks.call(process);
+  runTicks();
+}
+
+interface ProcessInternals {
+  _tickCallback?: () => void;
+  reallyExit(code: number): never;
+  /** Returns whether there was a listener. */
+  _fatalException?: (error: unknown, fromPromise: boolean) => boolean;
+}
+
+/** Runs ticks and promises as after a callback of Node's own; what one of them throws is an uncaught exception. */
+function tickRunner(): (() => void) | undefined {
+  const internals = process as unknown as ProcessInternals;
+  const { _tickCallback: runTicks, _fatalException: handle } = internals;
+  if (typeof runTicks !== 'function' || typeof handle !== 'function') return undefined;
+  return () => {
+    try {
+      runTicks.call(process);
+    } catch (error) {
+      if (handle.call(process, error, false)) return;
+      // 'exit' has been emitted. Node prints the error and ends.
+      process.stderr.write(`Uncaught:\n${inspect(error)}\n\nNode.js ${process.version}\n`);
+      internals.reallyExit(Number(process.exitCode) || 1);
+    }
+  };
 }
