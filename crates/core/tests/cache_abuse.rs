@@ -200,7 +200,8 @@ fn more_files_than_fit_cost_no_more() {
         largest = largest.max(if number % 1000 == 0 { resident_kib() } else { 0 });
         if number % 1000 == 0 {
             assert_eq!(descriptors(), fds);
-            assert!(mappings() <= maps + 5, "{} mappings after {maps}", mappings());
+            // The allocator maps memory too, now and then; a mapping for each file would be thousands.
+            assert!(mappings() <= maps + 100, "{} mappings after {maps}", mappings());
         }
     }
     let stats = cache.stats();

@@ -39,11 +39,13 @@ pub(super) struct Pace {
     started: Instant,
     acknowledged: u64,
     progressed: Instant,
+    /// Bytes of earlier responses that were not acknowledged at the first check: they leave the send buffer first.
+    ahead: Option<u64>,
 }
 
 impl Pace {
     pub fn new(now: Instant) -> Self {
-        Self { started: now, acknowledged: 0, progressed: now }
+        Self { started: now, acknowledged: 0, progressed: now, ahead: None }
     }
 
     /// Begins the time without progress again, for the client is not the one that is slow.
@@ -54,6 +56,19 @@ impl Pace {
     /// Time without a byte that was acknowledged.
     pub fn stalled(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.progressed)
+    }
+
+    /// How many bytes the client has acknowledged, those of earlier responses included: `sent` of this one, of which, with
+    /// what was sent before, `queued` are not acknowledged.
+    pub fn acknowledged(&mut self, sent: u64, queued: u64, now: Instant) -> u64 {
+        let ahead = *self.ahead.get_or_insert_with(|| {
+            if queued > sent {
+                // What the client has acknowledged until now is not known.
+                (self.started, self.progressed) = (now, now);
+            }
+            queued.saturating_sub(sent)
+        });
+        (sent + ahead).saturating_sub(queued)
     }
 
     /// Notes how many bytes the client has acknowledged since the start. Returns the limit that it breaks.
@@ -215,7 +230,7 @@ impl Connection {
             sending.pace.restart(cx.now);
         } else {
             let queued = crate::sys::socket::unacknowledged(self.socket.as_fd()).unwrap_or(0);
-            let acknowledged = sending.transfer.report().bytes.saturating_sub(queued);
+            let acknowledged = sending.pace.acknowledged(sending.transfer.report().bytes, queued, cx.now);
             if let Some(limit) = sending.pace.check(acknowledged, cx.now, limits) {
                 cx.stats.limit(limit);
                 // What is in the send buffer must not stay there for a client that does not take it: the end is a reset, see

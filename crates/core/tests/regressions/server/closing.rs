@@ -176,3 +176,26 @@ fn a_response_that_is_not_whole_ends_in_a_reset() {
         }
     }
 }
+
+#[test]
+fn a_client_that_still_takes_an_earlier_response_is_not_too_slow_for_the_next() {
+    let running = Running::new(|options, _| options.limits.send_timeout = Duration::from_millis(700));
+    let mut stream = running.connect();
+    // So that bytes count as taken when they are read.
+    nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::RcvBuf, &(16 * 1024)).expect("a small buffer");
+    stream.write_all([request("/mib.bin", ""), request("/big.bin", "")].concat().as_bytes()).expect("sent");
+    let (mut received, mut piece) = (Vec::new(), vec![0; 16 * 1024]);
+    // Steadily, for longer than the timeout and than the server waits between its checks.
+    for _ in 0..60 {
+        let count = stream.read(&mut piece).expect("more");
+        received.extend_from_slice(&piece[..count]);
+        thread::sleep(Duration::from_millis(40));
+    }
+    let total = MIB + 12 * MIB;
+    while received.len() < total {
+        match stream.read(&mut piece) {
+            Ok(count @ 1..) => received.extend_from_slice(&piece[..count]),
+            other => panic!("{other:?} after {} bytes", received.len()),
+        }
+    }
+}
