@@ -17,7 +17,7 @@ import { Both, heldCount, type Question, refusals, type Said } from './support/b
 import { openDescriptors, pattern, scratch, settle, settled } from './support/files.js';
 
 const serial = test.serial;
-const VECTORS = new URL('../crates/core/tests/http_vectors/', import.meta.url);
+const VECTORS = new URL('../crates/http/tests/vectors/', import.meta.url);
 /** As the vectors have it. */
 const MODIFIED = 1_700_000_000.25;
 

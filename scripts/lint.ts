@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 
 import { ROOT, run } from './run.js';
 
-const GENERATED = ['native.d.ts', 'crates/core/src/http/mime_table.rs', 'docs/api.md'];
+const GENERATED = ['native.d.ts', 'crates/http/src/mime_table.rs', 'docs/api.md'];
 
 const failures: string[] = [];
 
@@ -17,10 +17,9 @@ async function check(name: string, tool: string, args: string[]): Promise<void> 
 await check('cargo fmt', 'cargo', ['fmt', '--all', '--check']);
 await check('clippy', 'cargo', [
   'clippy',
-  '-p',
-  'zerosend-core',
-  '-p',
-  'zerosend-faultfs',
+  '--workspace',
+  '--exclude',
+  'zerosend-node',
   '--all-targets',
   '--features',
   'zerosend-core/failpoints',

@@ -1,6 +1,6 @@
 //! A body in chunks: the same end however it is cut into pieces; what an encoder writes is skipped to the byte.
 
-use zerosend_core::http::chunked::ChunkedSkipper;
+use zerosend_http::chunked::ChunkedSkipper;
 
 use super::take;
 

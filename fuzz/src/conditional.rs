@@ -1,8 +1,8 @@
 //! Conditions, entity tags and dates: a date that is read is written the same; a tag matches itself; a list has tags only.
 
-use zerosend_core::http::Conformance;
-use zerosend_core::http::conditional::{Conditions, Validators, Verdict, evaluate, range_applies};
-use zerosend_core::http::{date, etag};
+use zerosend_http::Conformance;
+use zerosend_http::conditional::{Conditions, Validators, Verdict, evaluate, range_applies};
+use zerosend_http::{date, etag};
 
 use super::take;
 

@@ -1,7 +1,7 @@
 //! `Accept-Encoding` and `Vary`: only codings that are there, each once, none that the client refuses by name.
 
-use zerosend_core::http::Conformance;
-use zerosend_core::http::negotiation::{Encoding, merge_vary, negotiate, preferences};
+use zerosend_http::Conformance;
+use zerosend_http::negotiation::{Encoding, merge_vary, negotiate, preferences};
 
 use super::take;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use zerosend_core::http::path::{MAX_PATH, MAX_SEGMENT, PathRules, RequestPath, decode};
+use zerosend_http::path::{MAX_PATH, MAX_SEGMENT, PathRules, RequestPath, decode};
 
 use super::take;
 

@@ -1,7 +1,7 @@
 //! `Range`: never a byte beyond the file, nor more than the file, nor a byte twice; a single range as a naive reader has it.
 
-use zerosend_core::http::Conformance;
-use zerosend_core::http::range::{RangeDecision, RangePolicy, decide};
+use zerosend_http::Conformance;
+use zerosend_http::range::{RangeDecision, RangePolicy, decide};
 
 use super::take;
 

@@ -1,8 +1,8 @@
 //! The head of a request: found at the same place however it is cut, read as a naive reader reads it, and the same again when it is
 //! written from what was read.
 
-use zerosend_core::http::conditional::Conditions;
-use zerosend_core::http::request::{BodyLength, HeadError, HeadScanner, RequestHead, Target};
+use zerosend_http::conditional::Conditions;
+use zerosend_http::request::{BodyLength, HeadError, HeadScanner, RequestHead, Target};
 
 use super::take;
 

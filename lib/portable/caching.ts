@@ -1,6 +1,6 @@
 /**
  * `Cache-Control` by the name of a file: rules for patterns, and names that carry a hash of their content. The counterpart
- * of `crates/core/src/http/caching.rs`; the comparison test holds the two together.
+ * of `crates/http/src/caching.rs`; the comparison test holds the two together.
  */
 import type { SiteSettings } from '../native.js';
 import { Glob } from './glob.js';

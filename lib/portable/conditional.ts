@@ -1,6 +1,6 @@
 /**
  * Conditional requests, RFC 9110 section 13: is the client's copy still good, and does its range still apply? The
- * counterpart of `crates/core/src/http/conditional.rs`; the comparison test holds the two together.
+ * counterpart of `crates/http/src/conditional.rs`; the comparison test holds the two together.
  *
  * The order of {@link evaluate} is the list of section 13.2.2.
  */

@@ -1,5 +1,5 @@
 /**
- * HTTP dates, RFC 9110 section 5.6.7, as seconds since 1970. The counterpart of `crates/core/src/http/date.rs`; the
+ * HTTP dates, RFC 9110 section 5.6.7, as seconds since 1970. The counterpart of `crates/http/src/date.rs`; the
  * comparison test holds the two together.
  *
  * The three forms of the RFC are read, one is written. `Date.parse` takes much else, which is no HTTP date.

@@ -1,6 +1,6 @@
 /**
  * Entity tags, RFC 9110 section 8.8.3: made from a file's size and time, compared, found in a list. The counterpart of
- * `crates/core/src/http/etag.rs`; the comparison test holds the two together.
+ * `crates/http/src/etag.rs`; the comparison test holds the two together.
  */
 import type { Conformance } from './conditional.js';
 import { splitOnce, trimOf, trimStartOf } from './text.js';

@@ -1,6 +1,6 @@
 /**
  * Glob patterns for paths below a root: `*`, `?`, `**` and `{a,b}`; everything else is itself. The counterpart of
- * `crates/core/src/http/glob.rs`; the comparison test holds the two together.
+ * `crates/http/src/glob.rs`; the comparison test holds the two together.
  *
  * Matched by hand and not by a `RegExp`, so that matching costs at most the product of the two lengths.
  */

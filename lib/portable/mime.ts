@@ -1,6 +1,6 @@
 /**
  * Content type by file extension, charset included, as `@fastify/send` has it. The counterpart of
- * `crates/core/src/http/mime.rs`, whose table is made from the same package; the comparison test holds the two together.
+ * `crates/http/src/mime.rs`, whose table is made from the same package; the comparison test holds the two together.
  */
 import { createRequire } from 'node:module';
 

@@ -1,6 +1,6 @@
 /**
  * Which content coding a client takes, RFC 9110 section 12.5.3, and `Vary`. The counterpart of
- * `crates/core/src/http/negotiation.rs`; the comparison test holds the two together.
+ * `crates/http/src/negotiation.rs`; the comparison test holds the two together.
  */
 import type { Conformance } from './conditional.js';
 import { lowerCase, sameWord, splitOnce, trim, trimOf } from './text.js';

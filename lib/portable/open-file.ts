@@ -1,6 +1,6 @@
 /**
  * A regular file, open for reading, with its metadata as of the opening. The counterpart of
- * `crates/core/src/files/open_file.rs`; the comparison test holds the two together.
+ * `crates/core/src/fs/open_file.rs`; the comparison test holds the two together.
  */
 import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';

@@ -1,6 +1,6 @@
 /**
  * A request path, decoded once and checked, as the relative path it names below a root. The counterpart of
- * `crates/core/src/http/path.rs`; the comparison test holds the two together.
+ * `crates/http/src/path.rs`; the comparison test holds the two together.
  *
  * The check is lexical and comes before any file is opened: a path that has a second spelling is refused, never
  * normalised, because a router matched the first spelling and its guards with it.

@@ -1,6 +1,6 @@
 /**
  * The `Range` header for a file of known size: all of it, some ranges, or none. The counterpart of
- * `crates/core/src/http/range.rs`; the comparison test holds the two together.
+ * `crates/http/src/range.rs`; the comparison test holds the two together.
  *
  * Work is linear in the header (plus one sort of at most `maxRanges` entries) and every number saturates, so a hostile
  * header costs no more than its length.

@@ -1,5 +1,5 @@
 /**
- * A directory below which paths are opened. The counterpart of `crates/core/src/files/root.rs`; the comparison test holds
+ * A directory below which paths are opened. The counterpart of `crates/core/src/fs/root.rs`; the comparison test holds
  * the two together.
  *
  * Where links must stay below the root, names are walked one by one and looked at before the file is opened. Unlike

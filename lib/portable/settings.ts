@@ -1,6 +1,6 @@
 /**
  * The settings of a site, checked. The counterpart of `crates/node/src/site.rs` and of `Site::new` in
- * `crates/core/src/files/site.rs`, whose words its errors have; the comparison test holds the two together.
+ * `crates/core/src/static_site/site.rs`, whose words its errors have; the comparison test holds the two together.
  */
 import { failure } from '../errors.js';
 import type { SiteSettings } from '../native.js';

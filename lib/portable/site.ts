@@ -1,5 +1,5 @@
 /**
- * Roots and options: which file answers a request. The counterpart of `crates/core/src/files/site.rs`; the comparison test
+ * Roots and options: which file answers a request. The counterpart of `crates/core/src/static_site/site.rs`; the comparison test
  * holds the two together.
  *
  * 1. check the path

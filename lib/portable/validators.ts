@@ -1,6 +1,6 @@
 /**
  * The validators of a version of a file: its entity tag and `Last-Modified`. The counterpart of
- * `crates/core/src/files/validators.rs`; the comparison test holds the two together.
+ * `crates/core/src/static_site/validators.rs`; the comparison test holds the two together.
  */
 import type { Validators } from './conditional.js';
 import * as etag from './etag.js';

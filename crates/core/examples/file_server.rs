@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use zerosend_core::files::{Site, SiteOptions};
-use zerosend_core::http::Conformance;
-use zerosend_core::http::path::PathRules;
-use zerosend_core::server::{Address, Mount, Server, ServerOptions};
+use zerosend_core::net::Address;
+use zerosend_core::server::{Mount, Server, ServerOptions};
+use zerosend_core::static_site::{Site, SiteOptions};
+use zerosend_http::Conformance;
+use zerosend_http::path::PathRules;
 
 fn main() -> zerosend_core::Result<()> {
     let mut arguments = std::env::args().skip(1);

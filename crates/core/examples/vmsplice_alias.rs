@@ -10,8 +10,8 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 
-use zerosend_core::sys::memory::Pages;
-use zerosend_core::sys::pipe;
+use zerosend_sys::memory::Pages;
+use zerosend_sys::pipe;
 
 fn main() -> Result<(), Box<dyn Error>> {
     for gift in [false, true] {

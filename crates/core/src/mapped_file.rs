@@ -13,10 +13,10 @@ use nix::sys::stat::Mode as Permissions;
 use nix::unistd::ftruncate;
 
 use crate::error::{Code, Error, Result};
-use crate::files::FileMeta;
-use crate::pool::Volume;
-use crate::sys::memory::{MapMode, MappedRegion, RegionAdvice};
-use crate::sys::residency::page_size;
+use crate::fs::FileMeta;
+use crate::io::pool::Volume;
+use zerosend_sys::memory::{MapMode, MappedRegion, RegionAdvice};
+use zerosend_sys::residency::page_size;
 
 /// How a file is mapped.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tempfile::TempDir;
 use zerosend_core::Code;
-use zerosend_core::files::{Access, Lookup, OpenFile, OpenSupport, Root, Symlinks};
+use zerosend_core::fs::{Access, Lookup, OpenFile, OpenSupport, Root, Symlinks};
 
 const POLICIES: [Symlinks; 3] = [Symlinks::Follow, Symlinks::Beneath, Symlinks::Deny];
 const SUPPORT: [OpenSupport; 3] = [OpenSupport::Full, OpenSupport::NoCached, OpenSupport::NoOpenat2];

@@ -9,14 +9,15 @@ use std::time::{Duration, UNIX_EPOCH};
 use nix::sys::stat::Mode;
 use tempfile::TempDir;
 use zerosend_core::Code;
-use zerosend_core::files::{
-    Access, Body, Dotfiles, Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Source, Symlinks,
+use zerosend_core::fs::{Access, Symlinks};
+use zerosend_core::static_site::{
+    Body, Dotfiles, Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Source,
 };
-use zerosend_core::http::Conformance::{FastifyStatic, Rfc9110};
-use zerosend_core::http::caching::CachePolicy;
-use zerosend_core::http::conditional::Conditions;
-use zerosend_core::http::headers::CacheControl;
-use zerosend_core::http::negotiation::Encoding::{Br, Deflate, Gzip};
+use zerosend_http::Conformance::{FastifyStatic, Rfc9110};
+use zerosend_http::caching::CachePolicy;
+use zerosend_http::conditional::Conditions;
+use zerosend_http::headers::CacheControl;
+use zerosend_http::negotiation::Encoding::{Br, Deflate, Gzip};
 
 fn write(root: &Path, name: &str, bytes: &str) {
     let path = root.join(name);
@@ -81,7 +82,7 @@ fn body(response: &Response) -> String {
         Body::Empty => String::new(),
         Body::File { file, offset, length } => read(open(file), *offset, *length),
         Body::Multipart { file, parts, tail } => {
-            let part = |part: &zerosend_core::files::Part| {
+            let part = |part: &zerosend_core::static_site::Part| {
                 format!("{}{}", part.head, read(open(file), part.range.start, part.range.length()))
             };
             parts.iter().map(part).collect::<String>() + tail
@@ -302,7 +303,7 @@ fn compressed_variants() {
 #[test]
 fn answers_as_fastify_send_does() {
     let tree = tree();
-    for line in include_str!("http_vectors/send.tsv").lines() {
+    for line in include_str!("../../http/tests/vectors/send.tsv").lines() {
         let fields: Vec<_> = line.split('\t').collect();
         let [method, switches, rest @ ..] = &fields[..] else { panic!("{line}") };
         let [if_match, if_none_match, modified, unmodified, if_range, range, cache_control, status, headers] = rest
@@ -347,7 +348,7 @@ fn answers_as_fastify_static_does() {
     let tree = tree();
     let text = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let mut failures = Vec::new();
-    for line in include_str!("http_vectors/static.tsv").lines() {
+    for line in include_str!("../../http/tests/vectors/static.tsv").lines() {
         let fields: Vec<_> = line.split('\t').collect();
         let [name, url, accept, status, bytes, content_type, encoding, vary] = fields[..] else { panic!("{line}") };
         let default = SiteOptions::default();
@@ -437,7 +438,7 @@ fn cached_only_never_waits() {
     let site = site(&tree, SiteOptions::default());
     assert!(matches!(site.respond(&get("/never-seen"), Access::CachedOnly).unwrap(), Outcome::WouldBlock));
     site.respond(&get("/a.txt"), Access::MayBlock).unwrap();
-    if zerosend_core::files::OpenSupport::probe() == zerosend_core::files::OpenSupport::Full {
+    if zerosend_core::fs::OpenSupport::probe() == zerosend_core::fs::OpenSupport::Full {
         assert!(matches!(site.respond(&get("/a.txt"), Access::CachedOnly).unwrap(), Outcome::Response(_)));
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use relay_support::{anywhere, bytes, closed_port, connect, descriptors, receive, relay_to, send, settled, target};
+use zerosend_core::net::Address;
 use zerosend_core::relay::{Destination, ProxyProtocol, Relay, RelayMethod, RelayOptions};
-use zerosend_core::server::Address;
 
 const METHODS: [RelayMethod; 3] = [RelayMethod::Auto, RelayMethod::Splice, RelayMethod::ReadWrite];
 

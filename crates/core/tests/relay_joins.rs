@@ -13,12 +13,12 @@ use std::time::Duration;
 use nix::errno::Errno;
 use proptest::prelude::*;
 use relay_support::{bytes, closed_port, connect, descriptors, receive, relay_to, send, settled, target};
+use zerosend_core::io::NonBlocking;
+use zerosend_core::net::Address;
 use zerosend_core::output::{self, FileWriter};
-use zerosend_core::reactor::NonBlocking;
 use zerosend_core::relay::{
     Direction, Join, LinkReport, Mirror, MirrorTo, Outcome, Party, Policy, Relay, RelayMethod, RelayOptions, Sink,
 };
-use zerosend_core::server::Address;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -1,6 +1,8 @@
 //! All interleavings of a ring's writer and reader, by loom: bytes are never read before they are written or written over before
 //! they are read, and nobody sleeps for ever.
 
+#![allow(unsafe_code)] // loom hands out raw pointers.
+
 use std::sync::atomic::Ordering;
 
 use loom::cell::UnsafeCell;

@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use zerosend_core::files::{Dotfiles, Site, SiteOptions, Symlinks};
-use zerosend_core::http::Conformance;
-use zerosend_core::http::negotiation::Encoding;
-use zerosend_core::http::path::PathRules;
+use zerosend_core::fs::Symlinks;
+use zerosend_core::net::Address;
 use zerosend_core::server::log::{AccessLog, Entry};
-use zerosend_core::server::{Address, Limit, ListFormat, Mount, Server, ServerOptions};
+use zerosend_core::server::{Limit, ListFormat, Mount, Server, ServerOptions};
+use zerosend_core::static_site::{Dotfiles, Site, SiteOptions};
+use zerosend_http::Conformance;
+use zerosend_http::negotiation::Encoding;
+use zerosend_http::path::PathRules;
 
 struct Running {
     server: Server,

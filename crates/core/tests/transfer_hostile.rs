@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use proptest::prelude::*;
-use zerosend_core::sys::io::Gather;
-use zerosend_core::sys::memory::{Mapping, Pages, Span};
-use zerosend_core::sys::residency::Residency;
-use zerosend_core::sys::{Kernel, Linux, SysResult};
 use zerosend_core::transfer::{Budget, Cork, Disk, Method, Part, Progress, Target, Transfer};
+use zerosend_sys::io::Gather;
+use zerosend_sys::memory::{Mapping, Pages, Span};
+use zerosend_sys::residency::Residency;
+use zerosend_sys::{Kernel, Linux, SysResult};
 
 /// Random numbers that a seed gives back: xorshift64*.
 struct Random(u64);

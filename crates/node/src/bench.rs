@@ -6,7 +6,7 @@ use std::time::Duration;
 use napi::Env;
 use napi::bindgen_prelude::JsObjectValue;
 use napi_derive::napi;
-use zerosend_core::bench::{self, Case, Sample, Socket, Usage};
+use zerosend_tools::bench::{self, Case, Sample, Socket, Usage};
 
 use crate::engine::with;
 use crate::events::Answer;

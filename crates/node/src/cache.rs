@@ -7,8 +7,8 @@ use std::time::Duration;
 use napi::Env;
 use napi_derive::napi;
 use zerosend_core::cache::{Advice, CacheOptions, CacheStats, CachedFile, FileCache, Revalidate};
-use zerosend_core::pool::{Lane, Volume};
-use zerosend_core::reactor::registry::Token;
+use zerosend_core::event_loop::slab::Token;
+use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::{Code, Error, Result};
 
 use crate::engine::{Engine, Held, lane_for, with};

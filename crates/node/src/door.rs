@@ -8,12 +8,13 @@ use std::time::UNIX_EPOCH;
 use napi::Env;
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
-use zerosend_core::http::route::{RoutePattern, is_route};
-use zerosend_core::reactor::registry::Token;
+use zerosend_core::event_loop::slab::Token;
+use zerosend_core::net::Address;
 use zerosend_core::server::door::Reason;
 use zerosend_core::server::log::{AccessLog, Entry};
-use zerosend_core::server::{Address, Door, Server};
+use zerosend_core::server::{Door, Server};
 use zerosend_core::{Code, Error, Result};
+use zerosend_http::route::{RoutePattern, is_route};
 
 use crate::engine::{Engine, Held, with};
 use crate::events::{Answer, Request};
@@ -99,7 +100,7 @@ pub fn open_door(
     door_settings: DoorSettings,
 ) -> napi::Result<f64> {
     with(env, |engine| {
-        let socket = zerosend_core::sys::fd::duplicate(fd).map_err(|errno| Error::system("fcntl", errno))?;
+        let socket = zerosend_sys::fd::duplicate(fd).map_err(|errno| Error::system("fcntl", errno))?;
         // Where it listens is the socket's matter.
         let mut options = server_options(engine, Address::Unix(PathBuf::new()), settings)?;
         let tell = {

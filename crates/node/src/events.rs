@@ -10,13 +10,13 @@ use napi::Status;
 use napi::bindgen_prelude::Object;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use zerosend_core::cache::CachedFile;
-use zerosend_core::files::Outcome;
+use zerosend_core::event_loop::slab::Token;
 use zerosend_core::mapped_file::MappedFile;
 use zerosend_core::output::Output;
-use zerosend_core::reactor::registry::Token;
 use zerosend_core::relay::{LinkReport, MirrorTo};
 use zerosend_core::server::log::AccessLog;
 use zerosend_core::shm::{Ring, SharedBuffer};
+use zerosend_core::static_site::Outcome;
 use zerosend_core::transfer::{Prefetched, Report, Sink, Transfer};
 use zerosend_core::{Error, Result};
 

@@ -6,8 +6,8 @@ use napi::Env;
 use napi::bindgen_prelude::JsObjectValue;
 use napi_derive::napi;
 use zerosend_core::Result;
-use zerosend_core::inspect::{self, Interface, Measurement, Mechanism, Pace, PageResidency, Probe, WarmReport};
-use zerosend_core::pool::{Lane, Volume};
+use zerosend_core::io::pool::{Lane, Volume};
+use zerosend_tools::{self, Interface, Measurement, Mechanism, Pace, PageResidency, Probe, WarmReport};
 
 use crate::engine::with;
 use crate::events::Answer;
@@ -111,7 +111,7 @@ pub struct PaceReport {
 pub fn probe(env: &Env, request: f64) -> napi::Result<()> {
     with(env, |engine| {
         engine.run(Lane::Long, Volume::NONE, request, || {
-            inspect::probe().map(|probe| {
+            zerosend_tools::probe().map(|probe| {
                 Answer::Shape(Box::new(move |event| event.set_named_property("probe", ProbeReport::from(probe))))
             })
         });
@@ -124,7 +124,7 @@ pub fn probe(env: &Env, request: f64) -> napi::Result<()> {
 pub fn page_residency(env: &Env, request: f64, path: String) -> napi::Result<()> {
     with(env, |engine| {
         let path = PathBuf::from(path);
-        engine.run(Lane::Short, Volume::of_path(&path), request, move || pages(inspect::residency(&path)));
+        engine.run(Lane::Short, Volume::of_path(&path), request, move || pages(zerosend_tools::residency(&path)));
         Ok(())
     })
 }
@@ -134,7 +134,7 @@ pub fn page_residency(env: &Env, request: f64, path: String) -> napi::Result<()>
 pub fn evict_pages(env: &Env, request: f64, path: String) -> napi::Result<()> {
     with(env, |engine| {
         let path = PathBuf::from(path);
-        engine.run(Lane::Long, Volume::of_path(&path), request, move || pages(inspect::evict(&path)));
+        engine.run(Lane::Long, Volume::of_path(&path), request, move || pages(zerosend_tools::evict(&path)));
         Ok(())
     })
 }
@@ -147,7 +147,7 @@ fn pages(found: Result<PageResidency>) -> Result<Answer> {
 #[napi]
 pub fn warm_pages(env: &Env, request: f64, path: String) -> napi::Result<f64> {
     under_way(env, request, move |stop, progress| {
-        let report = WarmedReport::from(inspect::warm(Path::new(&path), stop, progress)?);
+        let report = WarmedReport::from(zerosend_tools::warm(Path::new(&path), stop, progress)?);
         Ok(Answer::Shape(Box::new(move |event| event.set_named_property("warmed", report))))
     })
 }
@@ -156,7 +156,7 @@ pub fn warm_pages(env: &Env, request: f64, path: String) -> napi::Result<f64> {
 #[napi]
 pub fn measure_pages(env: &Env, request: f64, path: String) -> napi::Result<f64> {
     under_way(env, request, move |stop, progress| {
-        let report = MeasuredReport::from(inspect::measure(Path::new(&path), stop, progress)?);
+        let report = MeasuredReport::from(zerosend_tools::measure(Path::new(&path), stop, progress)?);
         Ok(Answer::Shape(Box::new(move |event| event.set_named_property("measured", report))))
     })
 }

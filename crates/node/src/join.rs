@@ -6,9 +6,9 @@ use napi::Env;
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
 use nix::errno::Errno;
+use zerosend_core::event_loop::slab::Token;
+use zerosend_core::io::NonBlocking;
 use zerosend_core::output::FileWriter;
-use zerosend_core::reactor::NonBlocking;
-use zerosend_core::reactor::registry::Token;
 use zerosend_core::relay::{Join, LinkReport, Outcome, Party, Relay, RelayOptions, Sink, TapReport};
 use zerosend_core::{Code, Error, Result};
 

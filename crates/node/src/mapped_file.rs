@@ -6,11 +6,11 @@ use std::sync::Arc;
 use napi::Env;
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
+use zerosend_core::event_loop::slab::Token;
+use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::mapped_file::{MapOptions, MappedFile};
-use zerosend_core::pool::{Lane, Volume};
-use zerosend_core::reactor::registry::Token;
-use zerosend_core::sys::memory::{MapMode, RegionAdvice};
 use zerosend_core::{Code, Error, Result};
+use zerosend_sys::memory::{MapMode, RegionAdvice};
 
 use crate::engine::{Engine, Held, lane_for, with};
 use crate::events::Answer;

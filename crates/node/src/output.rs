@@ -2,8 +2,8 @@
 
 use napi::Env;
 use napi_derive::napi;
+use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::output;
-use zerosend_core::pool::{Lane, Volume};
 use zerosend_core::relay::MirrorTo;
 use zerosend_core::server::log::{AccessLog, Format, LogFile};
 use zerosend_core::{Error, Result, thread};

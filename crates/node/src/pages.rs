@@ -10,9 +10,9 @@ use std::sync::{Arc, Weak};
 use napi::Env;
 use napi::bindgen_prelude::{ArrayBuffer, Uint8Array};
 use napi_derive::napi;
-use zerosend_core::sys::memory::Pages;
 use zerosend_core::transfer::{Disk, Method, Part, Target, Transfer};
 use zerosend_core::{Code, Error, Result};
+use zerosend_sys::memory::Pages;
 
 use crate::engine::{Held, with};
 use crate::source::SendingOptions;

@@ -5,10 +5,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use napi::Env;
 use napi::bindgen_prelude::{ArrayBuffer, Uint8Array};
 use napi_derive::napi;
-use zerosend_core::pipe::{Pipe, statistics};
-use zerosend_core::reactor::registry::Token;
-use zerosend_core::sys::pipe::{self, SpliceFlags};
-use zerosend_core::{Code, Error, Result, raw, sys};
+use zerosend_core::event_loop::slab::Token;
+use zerosend_core::io::pipe::{Pipe, statistics};
+use zerosend_core::io::raw;
+use zerosend_core::{Code, Error, Result};
+use zerosend_sys as sys;
+use zerosend_sys::pipe::{self, SpliceFlags};
 
 use crate::engine::{Engine, Held, with};
 use crate::pages;

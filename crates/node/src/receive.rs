@@ -6,11 +6,13 @@ use std::sync::Arc;
 use napi::Env;
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
-use zerosend_core::pool::{Lane, Volume};
-use zerosend_core::reactor::registry::Token;
-use zerosend_core::reactor::{Job, NonBlocking, Reactor, Work};
+use zerosend_core::Error;
+use zerosend_core::event_loop::slab::Token;
+use zerosend_core::io::NonBlocking;
+use zerosend_core::io::pool::{Lane, Volume};
+use zerosend_core::reactor::{Job, Reactor, Work};
 use zerosend_core::transfer::{Receive, Sink, Start};
-use zerosend_core::{Error, sys};
+use zerosend_sys as sys;
 
 use crate::engine::{Held, Pending, with};
 use crate::events::{Answer, Request};

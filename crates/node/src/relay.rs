@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use napi::Env;
 use napi_derive::napi;
-use zerosend_core::reactor::registry::Token;
+use zerosend_core::event_loop::slab::Token;
+use zerosend_core::net::Address;
 use zerosend_core::relay::{
     Balance, Destination, Direction, Mirror, MirrorTo, Policy, ProxyProtocol, Question, QuestionId, Relay, RelayMethod,
     RelayOptions, RelaySnapshot,
 };
-use zerosend_core::server::Address;
 use zerosend_core::{Code, Error, Result};
 
 use crate::engine::{Engine, Held, with};

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use napi::Env;
 use napi_derive::napi;
-use zerosend_core::reactor::registry::Token;
+use zerosend_core::event_loop::slab::Token;
+use zerosend_core::net::Address;
 use zerosend_core::server::log::AccessLog;
-use zerosend_core::server::{Address, Limit, Limits, ListFormat, Mount, Server, ServerOptions, Snapshot};
+use zerosend_core::server::{Limit, Limits, ListFormat, Mount, Server, ServerOptions, Snapshot};
 use zerosend_core::transfer::Method;
 use zerosend_core::{Code, Error, Result};
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use napi::Env;
 use napi::bindgen_prelude::{BufferSlice, JsObjectValue};
 use napi_derive::napi;
-use zerosend_core::pool::{Lane, Volume};
-use zerosend_core::reactor::registry::Token;
+use zerosend_core::event_loop::slab::Token;
+use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::shm::{self, Drain, Framing, Read, Ring, RingOptions, Role, Seals, SegmentName, SharedBuffer};
-use zerosend_core::{Code, Error, Result, sys};
+use zerosend_core::{Code, Error, Result};
+use zerosend_sys as sys;
 
 use crate::engine::{Engine, Held, with};
 use crate::events::{Answer, Request};

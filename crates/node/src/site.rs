@@ -8,21 +8,22 @@ use std::sync::Arc;
 use napi::Env;
 use napi::bindgen_prelude::JsObjectValue;
 use napi_derive::napi;
-use zerosend_core::files::directory;
-use zerosend_core::files::{
-    Access, Dotfiles, Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Slice, Symlinks,
+use zerosend_core::event_loop::slab::Token;
+use zerosend_core::fs::directory;
+use zerosend_core::fs::{Access, Symlinks};
+use zerosend_core::io::pool::Lane;
+use zerosend_core::static_site::{
+    Dotfiles, Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Slice,
 };
-use zerosend_core::http::Conformance;
-use zerosend_core::http::caching::{CachePolicy, CacheRule};
-use zerosend_core::http::conditional::Conditions;
-use zerosend_core::http::glob::Glob;
-use zerosend_core::http::headers::CacheControl;
-use zerosend_core::http::negotiation::{self, Encoding};
-use zerosend_core::http::path::PathRules;
-use zerosend_core::pool::Lane;
-use zerosend_core::reactor::registry::Token;
 use zerosend_core::transfer::{Disk, Method, Target, Transfer};
 use zerosend_core::{Code, Error, Result};
+use zerosend_http::Conformance;
+use zerosend_http::caching::{CachePolicy, CacheRule};
+use zerosend_http::conditional::Conditions;
+use zerosend_http::glob::Glob;
+use zerosend_http::headers::CacheControl;
+use zerosend_http::negotiation::{self, Encoding};
+use zerosend_http::path::PathRules;
 
 use crate::engine::{Engine, Held, with};
 use crate::events::Answer;

@@ -8,11 +8,12 @@ use napi::Env;
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
 use zerosend_core::cache::CachedFile;
-use zerosend_core::files::OpenFile;
-use zerosend_core::files::pseudo_file::generated_bytes;
-use zerosend_core::pool::{Lane, Volume};
+use zerosend_core::fs::OpenFile;
+use zerosend_core::fs::pseudo_file::generated_bytes;
+use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::transfer::{Cork, Disk, Method, Part, Target, Transfer};
-use zerosend_core::{Code, Error, Result, sys};
+use zerosend_core::{Code, Error, Result};
+use zerosend_sys as sys;
 
 use crate::engine::{Engine, Held, with};
 use crate::events::Answer;

@@ -9,10 +9,12 @@ use napi::bindgen_prelude::{Buffer, Latin1String};
 use napi_derive::napi;
 use nix::errno::Errno;
 use nix::sys::socket::{SockaddrStorage, getpeername};
-use zerosend_core::reactor::registry::Token;
-use zerosend_core::reactor::{Job, NonBlocking, Observer, Reactor, Work};
+use zerosend_core::event_loop::slab::Token;
+use zerosend_core::io::NonBlocking;
+use zerosend_core::reactor::{Job, Observer, Reactor, Work};
 use zerosend_core::transfer::{Budget, Method, Progress, Report, Transfer};
-use zerosend_core::{Code, Error, Result, sys};
+use zerosend_core::{Code, Error, Result};
+use zerosend_sys as sys;
 
 use crate::engine::{Held, Pending, with};
 use crate::events::{Answer, Request};

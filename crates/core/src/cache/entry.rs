@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::errno::Errno;
 
 use crate::error::{Code, Error, Result};
-use crate::files::{Access, FileMeta, OpenFile};
-use crate::sys::io::pread_resident;
-use crate::sys::memory::Mapping;
+use crate::fs::{Access, FileMeta, OpenFile};
 use crate::transfer::{FileSource, Part};
+use zerosend_sys::io::pread_resident;
+use zerosend_sys::memory::Mapping;
 
 /// Where the bytes are.
 enum Content {
@@ -74,7 +74,7 @@ impl CachedFile {
         }
     }
 
-    /// The bytes of a file whose own size says nothing, see [`crate::files::pseudo_file`]. It is not kept.
+    /// The bytes of a file whose own size says nothing, see [`crate::fs::pseudo_file`]. It is not kept.
     pub(crate) fn generated(path: PathBuf, file: &OpenFile, bytes: Vec<u8>) -> Self {
         let meta = FileMeta { size: bytes.len() as u64, ..*file.meta() };
         let (content, is_local) = (Content::Block(bytes.into()), file.is_local());

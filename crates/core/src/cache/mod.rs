@@ -29,18 +29,18 @@ use ::lru::LruCache;
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 
-pub use crate::sys::memory::Advice;
 pub use entry::CachedFile;
+pub use zerosend_sys::memory::Advice;
 
 use crate::error::{Code, Error, Result};
-use crate::files::pseudo_file::{Look, look};
-use crate::files::{Access, FileMeta, Identity, Lookup, OpenFile, Visit};
+use crate::fs::pseudo_file::{Look, look};
+use crate::fs::{Access, FileMeta, Identity, Lookup, OpenFile, Visit};
 use crate::stats::Counter;
-use crate::sys::SysResult;
-use crate::sys::memory::Mapping;
 use entry::Loaded;
 use flights::Flights;
 use lru::{Budget, Entry, Kept, Key};
+use zerosend_sys::SysResult;
+use zerosend_sys::memory::Mapping;
 
 /// Bytes of a file that is kept in memory rather than mapped, at most. A page-cache page for each mapped file, a descriptor
 /// and an area of address space would cost more than the copy does.

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::pool::{Lane, Pool, Volume};
+use crate::io::pool::{Lane, Pool, Volume};
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -15,8 +15,8 @@ use nix::unistd::Whence;
 use super::open::Output;
 use super::serial::Serial;
 use crate::error::{Error, Result};
-use crate::pool::{Lane, Pool, Volume};
-use crate::sys::SysResult;
+use crate::io::pool::{Lane, Pool, Volume};
+use zerosend_sys::SysResult;
 
 type Writers = HashMap<(u64, u64), Weak<FileWriter>>;
 

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::EpollFlags;
 
-use super::NonBlocking;
 use super::observer::{Notifier, Observer};
 use crate::error::{Code, Error, Result};
-use crate::pool::{Task, Volume};
+use crate::io::NonBlocking;
+use crate::io::pool::{Task, Volume};
 use crate::transfer::{Budget, Disk, Prefetch, Prefetched, Progress, Receive, Report, Transfer};
 
 /// Tells a job that it is no longer wanted.

@@ -4,15 +4,9 @@
 //! The thread starts with the first job and leaves when there has been none for a while. Jobs come in and are cancelled
 //! by messages; their end is told to the [`Observer`] that came with them, on the reactor's thread.
 
-pub mod ending;
 mod job;
-pub mod mailbox;
-mod non_blocking;
 mod observer;
-pub mod registry;
 mod thread;
-pub mod timers;
-pub mod waker;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,10 +17,9 @@ use crate::error::{Error, Result};
 use crate::transfer::{Prefetched, Progress};
 
 pub use job::{Cancel, Job, Work};
-pub use non_blocking::NonBlocking;
-pub(crate) use non_blocking::SharedMode;
 pub use observer::Observer;
 
+use crate::event_loop::slab::Token;
 use job::Running;
 use thread::Shared;
 
@@ -41,9 +34,9 @@ enum Command {
     Submit(Box<Running>),
     Cancel(u64),
     /// A prefetch for the job is done.
-    Prefetched(registry::Token, Result<Prefetched>),
+    Prefetched(Token, Result<Prefetched>),
     /// A turn on a pool thread is over. An error: the pool lost the work.
-    Back(registry::Token, Result<InPool>),
+    Back(Token, Result<InPool>),
 }
 
 /// What comes back from a turn on a pool thread.

@@ -8,14 +8,15 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::job::{Place, Running};
-use super::mailbox::Mailbox;
-use super::registry::{Registry, Token};
-use super::timers::Timers;
 use super::{Command, InPool, Reactor};
 use crate::error::{Code, Error, Result};
-use crate::pool::{Lane, Pool};
+use crate::event_loop::mailbox::Mailbox;
+use crate::event_loop::slab::{Registry, Token};
+use crate::event_loop::timers::Timers;
+use crate::io::pool::{Lane, Pool};
 use crate::transfer::{Budget, Prefetched, Progress};
-use crate::{stats, sys, thread};
+use crate::{stats, thread};
+use zerosend_sys as sys;
 
 /// How long the thread stays without a job.
 const LINGER: Duration = Duration::from_secs(5);

@@ -21,8 +21,8 @@ use super::piece::FileOutlet;
 use super::side::Side;
 use super::tap::{Outlet, Tap};
 use super::worker::{LISTENER, Message, Worker};
-use crate::reactor::NonBlocking;
-use crate::server::listener;
+use crate::io::NonBlocking;
+use crate::net::listener;
 
 /// Connections accepted before others have their turn.
 const MAX_ACCEPTS: usize = 64;

@@ -12,8 +12,8 @@ use super::link::{End, State};
 use super::options::{Destination, Question, QuestionId};
 use super::side::Side;
 use super::worker::{Worker, watch};
-use crate::reactor::registry::Token;
-use crate::server::Address;
+use crate::event_loop::slab::Token;
+use crate::net::Address;
 
 /// How far a link has come on its way to a target.
 pub(super) struct Connecting {

@@ -12,10 +12,10 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, connect, socket};
 
 use super::accepting::Reserve;
-use super::pipes::PipePool;
 use super::side::Side;
-use crate::server::{Address, unix_name};
-use crate::sys::SysResult;
+use crate::io::pipe_pool::PipePool;
+use crate::net::{Address, unix_name};
+use zerosend_sys::SysResult;
 
 /// Before another try where there is nothing to wait for: at first, doubled each time, and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];

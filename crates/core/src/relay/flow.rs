@@ -11,10 +11,10 @@ use nix::errno::Errno;
 use super::load::{Load, Taken};
 use super::options::RelayMethod;
 use super::piece::Receipts;
-use super::pipes::PipePool;
 use super::side::Side;
 use super::tap::Tap;
-use crate::reactor::registry::Token;
+use crate::event_loop::slab::Token;
+use crate::io::pipe_pool::PipePool;
 
 /// What became of a flow when it was pumped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

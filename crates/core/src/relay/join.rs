@@ -7,8 +7,8 @@ use nix::errno::Errno;
 use super::options::Policy;
 use super::tap::TapReport;
 use crate::error::{Code, Error, Result};
+use crate::io::NonBlocking;
 use crate::output::FileWriter;
-use crate::reactor::NonBlocking;
 
 /// Two sides to be joined, or one source and its sinks.
 pub struct Join {

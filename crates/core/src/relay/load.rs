@@ -3,12 +3,12 @@
 use nix::errno::Errno;
 
 use super::options::RelayMethod;
-use super::pipes::PipePool;
 use super::side::Side;
-use crate::pipe::Pipe;
-use crate::sys::SysResult;
-use crate::sys::pipe::{SpliceFlags, splice, tee};
+use crate::io::pipe::Pipe;
+use crate::io::pipe_pool::PipePool;
 use std::os::fd::AsFd;
+use zerosend_sys::SysResult;
+use zerosend_sys::pipe::{SpliceFlags, splice, tee};
 
 /// Of [`RelayMethod::Auto`]: what does not fill a buffer of so many bytes is a message, and is cheaper without a pipe
 /// (`npm run relays` in `bench/`: 1 KiB there and back, a tenth less CPU time).

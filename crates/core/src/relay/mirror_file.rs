@@ -13,9 +13,9 @@ use nix::errno::Errno;
 use super::piece::Waiting;
 use super::template::{Template, Values};
 use crate::error::{Code, Error, Result};
+use crate::io::pool::Volume;
 use crate::output::{self, FileWriter, Output, Serial};
-use crate::pool::Volume;
-use crate::sys::SysResult;
+use zerosend_sys::SysResult;
 
 /// Names that are tried when files of other processes appear meanwhile.
 const MOST_TRIES: usize = 100;

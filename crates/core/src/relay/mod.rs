@@ -31,7 +31,6 @@ mod load;
 mod mirror_file;
 pub mod options;
 mod piece;
-mod pipes;
 mod side;
 mod stats;
 mod tap;
@@ -60,11 +59,11 @@ pub use stats::RelaySnapshot;
 pub use tap::TapReport;
 
 use crate::error::{Code, Error, Result};
-use crate::reactor::NonBlocking;
-use crate::reactor::ending::Ending;
-use crate::reactor::mailbox::Mailbox;
-use crate::server::Address;
-use crate::server::listener::{self, Listen, Listener};
+use crate::event_loop::mailbox::Mailbox;
+use crate::event_loop::thread_group::Ending;
+use crate::io::NonBlocking;
+use crate::net::Address;
+use crate::net::listener::{self, Listen, Listener};
 use worker::{Message, Shared, Worker};
 
 /// A relay that runs. Dropping it closes it at once.
@@ -141,7 +140,7 @@ impl Relay {
         }
         join.check_files()?;
         if join.target.is_none() {
-            let null = crate::sys::open::null().map_err(|errno| Error::system("open", errno))?;
+            let null = zerosend_sys::open::null().map_err(|errno| Error::system("open", errno))?;
             join.target = Some(NonBlocking::new(null)?);
         }
         let name = self.joins.fetch_add(1, Ordering::Relaxed);

@@ -9,8 +9,8 @@ use super::link::MOST_TAPS;
 use super::mirror_file::{MirrorFile, MirrorFiles};
 use super::template::Template;
 use crate::error::{Code, Error, Result};
-use crate::reactor::registry::Token;
-use crate::server::Address;
+use crate::event_loop::slab::Token;
+use crate::net::Address;
 
 /// How bytes go from socket to socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,11 +11,11 @@ use nix::errno::Errno;
 
 use super::mirror_file::{LinkFile, MirrorFile};
 use super::worker::Message;
+use crate::event_loop::mailbox::Mailbox;
+use crate::event_loop::slab::Token;
+use crate::io::pipe::Pipe;
 use crate::output::FileWriter;
-use crate::pipe::Pipe;
-use crate::reactor::mailbox::Mailbox;
-use crate::reactor::registry::Token;
-use crate::sys::SysResult;
+use zerosend_sys::SysResult;
 
 /// Bytes of one `write(2)` at most.
 const CHUNK: usize = 256 * 1024;

@@ -12,9 +12,9 @@ use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{MsgFlags, Shutdown, SockaddrStorage, getsockname, recv, send, setsockopt, shutdown, sockopt};
 
-use crate::reactor::NonBlocking;
-use crate::sys::SysResult;
+use crate::io::NonBlocking;
 use crate::transfer::Target;
+use zerosend_sys::SysResult;
 
 pub(super) struct Side {
     fd: NonBlocking,
@@ -136,9 +136,9 @@ impl Side {
     /// Bytes that were sent to it and not taken by the peer: not acknowledged (TCP), or not read (Unix sockets, pipes).
     pub fn in_flight(&self) -> u64 {
         let count = if self.is_socket() {
-            crate::sys::socket::unacknowledged(self.fd.as_fd())
+            zerosend_sys::socket::unacknowledged(self.fd.as_fd())
         } else {
-            crate::sys::pipe::unread(self.fd.as_fd()).map(|count| count as u64)
+            zerosend_sys::pipe::unread(self.fd.as_fd()).map(|count| count as u64)
         };
         count.unwrap_or(0)
     }
@@ -146,22 +146,22 @@ impl Side {
     /// Bytes that a reset would discard: those that a TCP peer has not acknowledged. What is sent on a Unix socket is with
     /// the peer at once.
     pub fn at_risk(&self) -> u64 {
-        let is_tcp = || matches!(crate::sys::socket::domain(self.fd.as_fd()), Ok(libc::AF_INET | libc::AF_INET6));
+        let is_tcp = || matches!(zerosend_sys::socket::domain(self.fd.as_fd()), Ok(libc::AF_INET | libc::AF_INET6));
         if self.broken.get().is_some() || !self.is_socket() || !is_tcp() { 0 } else { self.in_flight() }
     }
 
     /// Whether bytes that it has sent wait to be read.
     pub fn has_unread(&self) -> bool {
-        crate::sys::pipe::unread(self.fd.as_fd()).is_ok_and(|count| count > 0)
+        zerosend_sys::pipe::unread(self.fd.as_fd()).is_ok_and(|count| count > 0)
     }
 
     /// The address that its peer has connected to.
     pub fn own_address(&self) -> Option<SocketAddr> {
         let name: SockaddrStorage = getsockname(self.fd.as_fd().as_raw_fd()).ok()?;
-        crate::server::to_std(&name)
+        crate::net::to_std(&name)
     }
 
     pub fn set_no_delay(&self) {
-        let _ = crate::sys::socket::set_no_delay(self.fd.as_fd(), true);
+        let _ = zerosend_sys::socket::set_no_delay(self.fd.as_fd(), true);
     }
 }

@@ -16,12 +16,12 @@ use super::flow::Means;
 use super::load::Load;
 use super::options::Policy;
 use super::piece::{FileOutlet, Piece, Receipt, Receipts};
-use super::pipes::{PATIENCE, PipePool};
 use super::side::Side;
-use crate::pipe::Pipe;
-use crate::reactor::registry::Token;
-use crate::sys::SysResult;
-use crate::sys::pipe::{SpliceFlags, splice};
+use crate::event_loop::slab::Token;
+use crate::io::pipe::Pipe;
+use crate::io::pipe_pool::{PATIENCE, PipePool};
+use zerosend_sys::SysResult;
+use zerosend_sys::pipe::{SpliceFlags, splice};
 
 /// Reads of a mirror's answers in one turn.
 const MOST_READS: usize = 16;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::dial::Addresses;
 use super::options::Balance;
-use crate::server::Address;
+use crate::net::Address;
 
 /// The targets of a relay, shared by its workers.
 pub(super) struct Targets {

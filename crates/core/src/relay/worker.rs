@@ -17,19 +17,19 @@ use super::link::{Closing, END_BITS, End, Link, State};
 use super::mirror_file::{MirrorFiles, Numbers};
 use super::options::{Destination, MirrorTo, QuestionId, RelayOptions};
 use super::piece::{FileOutlet, Receipt, Receipts};
-use super::pipes::PipePool;
 use super::side::Side;
 use super::stats::RelayStats;
 use super::tap::{Outlet, Tap};
 use super::targets::Targets;
 use super::tuning;
 use crate::error::{Error, Result};
-use crate::reactor::mailbox::Mailbox;
-use crate::reactor::registry::{Registry, Token};
-use crate::reactor::timers::Timers;
-use crate::server::Address;
-use crate::server::listener::Listener;
-use crate::sys::SysResult;
+use crate::event_loop::mailbox::Mailbox;
+use crate::event_loop::slab::{Registry, Token};
+use crate::event_loop::timers::Timers;
+use crate::io::pipe_pool::PipePool;
+use crate::net::Address;
+use crate::net::listener::Listener;
+use zerosend_sys::SysResult;
 
 /// Tokens that no registry gives out. Others are a link's token, shifted, and which of its ends it is.
 const WAKER: u64 = u64::MAX;
@@ -632,7 +632,7 @@ mod tests {
         for name in 0..100 {
             let side = || {
                 let (one, _) = std::os::unix::net::UnixStream::pair().expect("a pair");
-                crate::reactor::NonBlocking::new(one.into()).expect("a socket")
+                crate::io::NonBlocking::new(one.into()).expect("a socket")
             };
             // Their peers are gone: both flows end in the first turn.
             worker.join(

@@ -137,7 +137,7 @@ impl Worker {
             }
         }
         if client.is_some() {
-            let _ = crate::sys::socket::set_no_delay(socket.as_fd(), true);
+            let _ = zerosend_sys::socket::set_no_delay(socket.as_fd(), true);
         }
         let mut connection = Connection::new(socket, client, self.cx.now);
         connection.counted = admitted.is_ok();

@@ -7,12 +7,13 @@ use super::context::{Answered, Context, Shared};
 use super::door;
 use super::options::{ListFormat, Mount, ServerOptions};
 use crate::error::Result;
-use crate::files::{Access, Outcome, Overrides, PathInput, Request, directory};
-use crate::http::listing::Listing;
-use crate::http::request::{HeadError, RequestHead, Verb};
-use crate::http::response::{HeadWriter, error_page, reason};
-use crate::pool::{Lane, Volume};
+use crate::fs::{Access, directory};
+use crate::io::pool::{Lane, Volume};
+use crate::static_site::{Outcome, Overrides, PathInput, Request};
 use crate::transfer::{Method, Part};
+use zerosend_http::listing::Listing;
+use zerosend_http::request::{HeadError, RequestHead, Verb};
+use zerosend_http::response::{HeadWriter, error_page, reason};
 
 /// What a server of files can be asked for.
 const ALLOW: &str = "GET, HEAD, OPTIONS";
@@ -124,7 +125,7 @@ pub(super) fn ask_disk(raw: &[u8], shared: &Arc<Shared>) -> ControlFlow<Result<A
         Ok((_, Outcome::WouldBlock)) => return ControlFlow::Continue(()),
         Ok((Some(mount), Outcome::Directory(directory))) if mount.list.is_some() => {
             let root = &mount.site.roots()[directory.root_index];
-            let dotfiles = mount.site.options().dotfiles == crate::files::Dotfiles::Allow;
+            let dotfiles = mount.site.options().dotfiles == crate::static_site::Dotfiles::Allow;
             match directory::list(root, &directory.path, dotfiles) {
                 Ok(listing) => Answered { outcome: Ok(Outcome::Directory(directory)), listing: Some(listing) },
                 Err(error) if error.errno() == Some(nix::errno::Errno::EACCES) => {

@@ -14,11 +14,11 @@ use super::log::Entry;
 use super::options::ServerOptions;
 use super::stats::{Limit, Snapshot, WorkerStats};
 use crate::error::{Error, Result};
-use crate::files::Outcome;
-use crate::http::listing::Listing;
-use crate::reactor::mailbox::Mailbox;
-use crate::reactor::registry::Token;
+use crate::event_loop::mailbox::Mailbox;
+use crate::event_loop::slab::Token;
+use crate::static_site::Outcome;
 use crate::transfer::Prefetched;
+use zerosend_http::listing::Listing;
 
 /// What a pool thread found out.
 pub(super) struct Answered {

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::http::date;
+use zerosend_http::date;
 
 /// The line `date: ...` with its CRLF.
 #[derive(Default)]

@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::context::Message;
 use super::options::{Mount, ServerOptions};
 use crate::error::Result;
-use crate::files::Outcome;
-use crate::http::request::{BodyLength, RequestHead, Target, Verb};
-use crate::http::route::{RoutePattern, is_route};
-use crate::reactor::mailbox::Mailbox;
+use crate::event_loop::mailbox::Mailbox;
+use crate::static_site::Outcome;
+use zerosend_http::request::{BodyLength, RequestHead, Target, Verb};
+use zerosend_http::route::{RoutePattern, is_route};
 
 /// Why a connection is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,7 +175,7 @@ pub(super) fn is_answer(outcome: &Result<Outcome>, mount: Option<&Mount>) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::Address;
+    use crate::net::Address;
 
     fn connection() -> HandedOver {
         let (socket, _) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
@@ -215,7 +215,8 @@ mod tests {
     #[test]
     fn what_cannot_be_for_the_server_is_known_early() {
         let mount = |prefix: &str| {
-            let site = crate::files::Site::new(vec!["/".into()], crate::files::SiteOptions::default()).expect("a site");
+            let site = crate::static_site::Site::new(vec!["/".into()], crate::static_site::SiteOptions::default())
+                .expect("a site");
             Mount::new(prefix, Arc::new(site))
         };
         let address = Address::Unix("/nowhere".into());

@@ -13,7 +13,7 @@ use nix::sys::stat::fstat;
 use super::log_queue::Shared;
 use crate::error;
 use crate::output::{self, Output};
-use crate::sys::SysResult;
+use zerosend_sys::SysResult;
 
 /// What a pipe takes at once when `poll(2)` says that it takes something, and what is never mixed with the bytes of others:
 /// `PIPE_BUF` of `pipe(7)`.

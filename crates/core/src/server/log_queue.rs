@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::log::{Entry, Format, write_line};
 use super::log_file::{LineWriter, LogFile};
 use crate::error::Result;
-use crate::reactor::waker::Waker;
+use crate::event_loop::waker::Waker;
 use crate::stats::Counter;
 use crate::thread;
 

@@ -1,10 +1,9 @@
-//! A server of files: HTTP/1.1 on epoll threads of its own, by the same [`crate::files`] and [`crate::http`] code as
+//! A server of files: HTTP/1.1 on epoll threads of its own, by the same [`crate::static_site`] and [`zerosend_http`] code as
 //! everybody else.
 //!
 //! | module | what it is for |
 //! |---|---|
 //! | [`options`] | what a server is told |
-//! | `listener`, `unix_socket`, `unix_name` | sockets that connections come from |
 //! | `worker` | a thread with its epoll, timers and connections |
 //! | `accepting` | how a worker comes by its connections |
 //! | `context` | what workers share, and messages between threads |
@@ -15,7 +14,7 @@
 //! | `log_queue`, `log_file` | entries on their way to the log, and the file it is written to |
 //!
 //! A connection belongs to the worker that accepted it. Whatever may wait for a disk is done by the
-//! [`crate::pool`] and comes back as a message; so a worker waits for nothing but news.
+//! [`crate::io::pool`] and comes back as a message; so a worker waits for nothing but news.
 
 mod accepting;
 mod answer;
@@ -23,14 +22,11 @@ mod connection;
 mod context;
 mod date;
 pub mod door;
-pub(crate) mod listener;
 pub mod log;
 mod log_file;
 mod log_queue;
 pub mod options;
 pub mod stats;
-mod unix_name;
-mod unix_socket;
 mod worker;
 
 use std::os::fd::OwnedFd;
@@ -40,16 +36,15 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 pub use door::Door;
-pub use options::{Address, Limits, ListFormat, Mount, ServerOptions};
+pub use options::{Limits, ListFormat, Mount, ServerOptions};
 pub use stats::{Limit, Snapshot};
 
 use crate::error::{Error, Result};
-use crate::reactor::ending::Ending;
-use crate::reactor::mailbox::Mailbox;
+use crate::event_loop::mailbox::Mailbox;
+use crate::event_loop::thread_group::Ending;
+use crate::net::Address;
+use crate::net::listener::{self, Listen, Listener};
 use context::{Message, Shared};
-pub(crate) use listener::to_std;
-use listener::{Listen, Listener};
-pub(crate) use unix_name::unix_name;
 use worker::Worker;
 
 /// A drain without a bound: ten years.

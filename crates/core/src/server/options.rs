@@ -1,36 +1,15 @@
 //! What a server is told: where it listens, what it serves, and what it puts up with.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::door::Door;
 use super::log::AccessLog;
 use crate::error::{Code, Error, Result};
-use crate::files::Site;
-use crate::http::request::is_token;
+use crate::net::Address;
+use crate::static_site::Site;
 use crate::transfer::Method;
-
-/// Where a server listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// An IP address and port; port 0 lets the kernel choose.
-    Tcp(SocketAddr),
-    /// The path of a Unix socket. A socket there that no process listens on is replaced. A path that begins with a NUL byte is
-    /// an abstract name, see unix(7).
-    Unix(PathBuf),
-}
-
-impl Address {
-    /// Refuses the name of a Unix socket that is too long, empty, or contains a NUL byte.
-    pub fn check(&self) -> Result<()> {
-        match self {
-            Self::Tcp(_) => Ok(()),
-            Self::Unix(path) => super::unix_name(path).map(drop),
-        }
-    }
-}
+use zerosend_http::request::is_token;
 
 /// How lists of directories are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -197,7 +176,7 @@ impl ServerOptions {
         if self.workers == 0 || self.workers > 1024 {
             return invalid(format!("workers is {}, but must be from 1 to 1024", self.workers));
         }
-        if self.limits.headers > crate::http::request::MOST_HEADERS {
+        if self.limits.headers > zerosend_http::request::MOST_HEADERS {
             return invalid(format!("limits.headers is {}, but must be at most 256", self.limits.headers));
         }
         if self.limits.head_bytes < 256 || self.limits.head_bytes > 1024 * 1024 {

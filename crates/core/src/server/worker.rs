@@ -15,9 +15,9 @@ use super::date::DateLine;
 use super::listener::Listener;
 use super::stats::Limit;
 use crate::error::{Error, Result};
-use crate::reactor::mailbox::Mailbox;
-use crate::reactor::registry::{Registry, Token};
-use crate::reactor::timers::Timers;
+use crate::event_loop::mailbox::Mailbox;
+use crate::event_loop::slab::{Registry, Token};
+use crate::event_loop::timers::Timers;
 
 /// Tokens that no registry gives out.
 const WAKER: Token = u64::MAX;

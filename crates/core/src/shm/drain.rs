@@ -13,12 +13,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::ring::{Read, Ring, Role};
 use crate::error::{Code, Error, Result};
-use crate::reactor::NonBlocking;
+use crate::io::NonBlocking;
 use crate::stats::contain;
-use crate::sys::io::{Gather, gather_spans};
-use crate::sys::memory::Span;
 use crate::thread;
 use crate::transfer::Target;
+use zerosend_sys::io::{Gather, gather_spans};
+use zerosend_sys::memory::Span;
 
 /// Milliseconds in which a drain that waits for its target sees that it is cancelled.
 const PATIENCE: u16 = 100;

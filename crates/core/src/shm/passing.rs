@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use crate::error::{Code, Error, Result};
-use crate::sys::fd::receive;
+use zerosend_sys::fd::receive;
 
 /// Milliseconds in which one who waits sees that it is cancelled.
 const PATIENCE: u16 = 100;

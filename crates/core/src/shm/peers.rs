@@ -15,7 +15,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use super::lane::{self, Corrupt};
 use super::ring::{Ring, Role, closed};
 use crate::error::{Code, Error, Result};
-use crate::sys::shared::futex_wait;
+use zerosend_sys::shared::futex_wait;
 
 /// States of a side. `OPEN` with nobody holding the lock is one that has died.
 pub(super) const NEVER: u32 = 0;

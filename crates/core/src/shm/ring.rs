@@ -15,10 +15,10 @@ use super::peers::OVER;
 use super::segment::{Seals, Segment, SegmentName};
 use super::waiter::Waiters;
 use crate::error::{Code, Error, Result};
-use crate::sys::io::MAX_GATHER;
-use crate::sys::memory::Span;
-use crate::sys::residency::page_size;
-use crate::sys::shared::{HEADER_BYTES, Header, SharedMapping, Side, futex_wake};
+use zerosend_sys::io::MAX_GATHER;
+use zerosend_sys::memory::Span;
+use zerosend_sys::residency::page_size;
+use zerosend_sys::shared::{HEADER_BYTES, Header, SharedMapping, Side, futex_wake};
 
 /// "zerosend", little endian.
 const MAGIC: u64 = u64::from_le_bytes(*b"zerosend");

@@ -9,8 +9,8 @@ use super::splice::Splice;
 use super::vmsplice::Vmsplice;
 use super::{Attempt, Moved, Source, mmap, read_write, sendfile};
 use crate::error::{Code, Error};
-use crate::pipe::Pooled;
-use crate::sys::{Kernel, SysResult};
+use crate::io::pipe::Pooled;
+use zerosend_sys::{Kernel, SysResult};
 
 /// How a file's bytes reach the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

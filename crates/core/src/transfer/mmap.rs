@@ -10,9 +10,9 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 
 use super::{Attempt, Moved, resident, splice};
-use crate::sys::memory::{Mapping, Span};
-use crate::sys::residency::page_size;
-use crate::sys::{Kernel, SysResult};
+use zerosend_sys::memory::{Mapping, Span};
+use zerosend_sys::residency::page_size;
+use zerosend_sys::{Kernel, SysResult};
 
 /// Bytes mapped at once: a file up to this size is mapped whole.
 const WINDOW: u64 = 16 * 1024 * 1024;

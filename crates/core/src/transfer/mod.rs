@@ -33,10 +33,10 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use crate::error::{Code, Error, Result};
-use crate::pool::Volume;
-use crate::sys::io::{Gather, MAX_GATHER};
-use crate::sys::memory::{Mapping, Pages};
-use crate::sys::{Kernel, Linux, SysResult};
+use crate::io::pool::Volume;
+use zerosend_sys::io::{Gather, MAX_GATHER};
+use zerosend_sys::memory::{Mapping, Pages};
+use zerosend_sys::{Kernel, Linux, SysResult};
 
 pub use budget::Budget;
 pub use method::Method;

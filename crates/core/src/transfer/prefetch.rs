@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use super::SharedFile;
 use super::resident::{is_in_memory, is_on_overlay};
 use crate::error::{Error, Result};
-use crate::pool::{Lane, Pool, Task, Volume};
+use crate::io::pool::{Lane, Pool, Task, Volume};
 
 /// How far one prefetch reads ahead, in bytes: large enough for a disk's full rate.
 const WINDOW: u64 = 4 * 1024 * 1024;

@@ -10,8 +10,8 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 
 use super::{Attempt, Disk, MAX_GATHER, Moved, Resident, Source};
-use crate::sys::io::Gather;
-use crate::sys::{Kernel, SysResult};
+use zerosend_sys::io::Gather;
+use zerosend_sys::{Kernel, SysResult};
 
 /// Bytes read and sent in one attempt, unless the user says otherwise. It stays in a core's second-level cache.
 pub const DEFAULT_BUFFER: usize = 128 * 1024;

@@ -9,9 +9,9 @@ use nix::errno::Errno;
 
 use super::{Budget, DEFAULT_BUFFER, INTERRUPTED, Method, Progress, Report, Sink};
 use crate::error::{Code, Error, Result};
-use crate::pipe::Pooled;
-use crate::pool::Volume;
-use crate::sys::pipe::{SpliceFlags, splice};
+use crate::io::pipe::Pooled;
+use crate::io::pool::Volume;
+use zerosend_sys::pipe::{SpliceFlags, splice};
 
 /// Bytes on their way from a descriptor into a file.
 pub struct Receive {

@@ -6,8 +6,8 @@ use nix::errno::Errno;
 use nix::sys::statfs::{FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, fstatfs};
 
 use super::{Attempt, Disk};
-use crate::sys::residency::Residency;
-use crate::sys::{Kernel, SysResult};
+use zerosend_sys::residency::Residency;
+use zerosend_sys::{Kernel, SysResult};
 
 /// Bytes asked about at once, when so many are left: an attempt moves a part of them, and the answer does for those after
 /// it in the same turn.

@@ -7,7 +7,7 @@
 use std::os::fd::BorrowedFd;
 
 use super::{Attempt, Moved, resident};
-use crate::sys::{Kernel, SysResult};
+use zerosend_sys::{Kernel, SysResult};
 
 /// The most that one call moves: `MAX_RW_COUNT` of the kernel.
 const MAX_COUNT: usize = 0x7fff_f000;

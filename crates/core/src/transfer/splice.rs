@@ -9,8 +9,8 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 
 use super::{Attempt, Moved, resident};
-use crate::pipe::Pooled;
-use crate::sys::{Kernel, SysResult};
+use crate::io::pipe::Pooled;
+use zerosend_sys::{Kernel, SysResult};
 
 /// The pipe, once there is one.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 //!
 //! The kernel may read such a page long after the call, until the receiver has its bytes. So only memory that nobody
 //! writes to goes this way: the pages of the page cache itself, through a read-only mapping of the file (then it is what
-//! `sendfile` does, by a longer road), and [`crate::sys::memory::Pages`] that the transfer owns and unmaps at its end.
+//! `sendfile` does, by a longer road), and [`zerosend_sys::memory::Pages`] that the transfer owns and unmaps at its end.
 //! Memory of an allocator never does: freed and used again, it would change under the receiver.
 
 use std::os::fd::BorrowedFd;
@@ -11,8 +11,8 @@ use nix::errno::Errno;
 
 use super::mmap::{self, Window};
 use super::{Attempt, Moved, Source, resident, splice};
-use crate::pipe::Pooled;
-use crate::sys::{Kernel, SysResult};
+use crate::io::pipe::Pooled;
+use zerosend_sys::{Kernel, SysResult};
 
 #[derive(Default)]
 pub(super) struct Vmsplice {

@@ -5,8 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use zerosend_core::net::Address;
 use zerosend_core::relay::{Destination, Relay, RelayOptions};
-use zerosend_core::server::Address;
 
 fn connect(relay: &Relay) -> TcpStream {
     let Some(Address::Tcp(address)) = relay.address() else { panic!("a TCP relay") };

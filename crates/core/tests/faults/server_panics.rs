@@ -8,8 +8,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use zerosend_core::files::{Site, SiteOptions};
-use zerosend_core::server::{Address, ListFormat, Mount, Server, ServerOptions};
+use zerosend_core::net::Address;
+use zerosend_core::server::{ListFormat, Mount, Server, ServerOptions};
+use zerosend_core::static_site::{Site, SiteOptions};
 
 const BIG: usize = 12 * 1024 * 1024;
 

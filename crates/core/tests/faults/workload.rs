@@ -14,13 +14,16 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use zerosend_core::cache::{CacheOptions, FileCache};
-use zerosend_core::files::{OpenFile, Site, SiteOptions};
-use zerosend_core::http::Conformance;
-use zerosend_core::http::path::PathRules;
-use zerosend_core::reactor::{Job, NonBlocking, Observer, Reactor, Work};
+use zerosend_core::fs::OpenFile;
+use zerosend_core::io::NonBlocking;
+use zerosend_core::net::Address;
+use zerosend_core::reactor::{Job, Observer, Reactor, Work};
 use zerosend_core::relay::{Balance, Destination, Direction, Mirror, MirrorTo, Policy, Relay, RelayOptions};
-use zerosend_core::server::{Address, Mount, Server, ServerOptions};
+use zerosend_core::server::{Mount, Server, ServerOptions};
+use zerosend_core::static_site::{Site, SiteOptions};
 use zerosend_core::transfer::{Disk, Method, Part, Report, Transfer};
+use zerosend_http::Conformance;
+use zerosend_http::path::PathRules;
 
 use crate::interpose;
 

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 use zerosend_core::cache::{CacheOptions, FileCache};
-use zerosend_core::files::{Access, Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Slice};
-use zerosend_core::http::conditional::Conditions;
+use zerosend_core::fs::Access;
+use zerosend_core::static_site::{Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Slice};
+use zerosend_http::conditional::Conditions;
 
 /// Waits until files written before are old enough to be kept.
 fn settle() {

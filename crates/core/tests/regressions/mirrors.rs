@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use crate::relay_support::{closed_port, connect, receive, relay_to, send, settled, target};
 use nix::sys::socket::{setsockopt, sockopt};
+use zerosend_core::io::NonBlocking;
+use zerosend_core::net::Address;
 use zerosend_core::output::{self, FileWriter};
-use zerosend_core::reactor::NonBlocking;
 use zerosend_core::relay::{Direction, Join, Mirror, MirrorTo, Outcome, Policy, Relay, RelayOptions, Sink};
-use zerosend_core::server::Address;
 
 /// Bytes that say of which stream they are (the upper half, 1 to 15) and follow from their offset (the lower half).
 fn mixable(stream: u8, length: usize) -> Vec<u8> {

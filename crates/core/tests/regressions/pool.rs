@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use zerosend_core::pool::{Lane, Pool, Task, Volume};
+use zerosend_core::io::pool::{Lane, Pool, Task, Volume};
 use zerosend_core::{Code, Error, Result, stats};
 
 /// Long enough on any machine for what must not wait; what hangs would hang for as long as the test runs.

@@ -10,7 +10,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use zerosend_core::reactor::{Job, NonBlocking, Observer, Reactor, Work};
+use zerosend_core::io::NonBlocking;
+use zerosend_core::reactor::{Job, Observer, Reactor, Work};
 use zerosend_core::transfer::{
     Disk, FileSource, Method, Part, Receive, Report, SharedFile, Sink, Start, Target, Transfer,
 };

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::relay_support::{anywhere, bytes, closed_port, connect, receive, relay_to, settled, target};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
-use zerosend_core::reactor::NonBlocking;
+use zerosend_core::io::NonBlocking;
+use zerosend_core::net::Address;
 use zerosend_core::relay::{
     Balance, Destination, Join, LinkReport, Outcome, Party, Policy, Relay, RelayMethod, RelayOptions, Sink,
 };
-use zerosend_core::server::Address;
 
 const METHODS: [RelayMethod; 3] = [RelayMethod::Auto, RelayMethod::Splice, RelayMethod::ReadWrite];
 /// Runs a test with each method, side by side.
@@ -148,7 +148,7 @@ fn a_long_answer_before_a_reset_reaches_a_slow_reader_whole() {
 }
 
 fn unacknowledged(socket: &TcpStream) -> u64 {
-    zerosend_core::sys::socket::unacknowledged(socket.as_fd()).expect("a count")
+    zerosend_sys::socket::unacknowledged(socket.as_fd()).expect("a count")
 }
 
 #[test]
@@ -583,7 +583,7 @@ fn peers_are_probed_on_both_sides() {
         let Ok(Some(peer)) = peer.map(|peer| peers.iter().find(|wanted| wanted.to_string() == peer.to_string())) else {
             continue;
         };
-        let fd = zerosend_core::sys::fd::duplicate(number).expect("a duplicate");
+        let fd = zerosend_sys::fd::duplicate(number).expect("a duplicate");
         let own = nix::sys::socket::getsockname::<nix::sys::socket::SockaddrIn>(number).expect("a name");
         if own.to_string() == client.local_addr().expect("an address").to_string() {
             continue;

@@ -7,12 +7,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use zerosend_core::sys::io::Gather;
-use zerosend_core::sys::memory::{Mapping, Span};
-use zerosend_core::sys::residency::{Residency, residency};
-use zerosend_core::sys::{Kernel, Linux, SysResult};
 use zerosend_core::transfer::{Budget, Disk, Method, Part, Progress, Target, Transfer};
 use zerosend_core::{Code, Result};
+use zerosend_sys::io::Gather;
+use zerosend_sys::memory::{Mapping, Span};
+use zerosend_sys::residency::{Residency, residency};
+use zerosend_sys::{Kernel, Linux, SysResult};
 
 const METHODS: [Method; 6] = Method::ALL;
 

@@ -7,8 +7,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use zerosend_core::net::Address;
 use zerosend_core::relay::{Balance, Destination, Relay, RelayOptions, RelaySnapshot};
-use zerosend_core::server::Address;
 
 pub fn anywhere() -> Address {
     Address::Tcp(([127, 0, 0, 1], 0).into())

@@ -13,7 +13,7 @@ use nix::sys::socket::{MsgFlags, Shutdown, recv, setsockopt, shutdown, sockopt};
 
 use super::sending::{Pace, TICK};
 use super::{Connection, MAX_RECEIVED_PER_TURN, Next, State, Step};
-use crate::reactor::registry::Token;
+use crate::event_loop::slab::Token;
 use crate::server::context::Context;
 use crate::transfer::Budget;
 
@@ -203,7 +203,7 @@ impl Connection {
     }
 
     fn unacknowledged(&self) -> u64 {
-        crate::sys::socket::unacknowledged(self.socket.as_fd()).unwrap_or(0)
+        zerosend_sys::socket::unacknowledged(self.socket.as_fd()).unwrap_or(0)
     }
 
     fn peek(&self) -> Result<usize, Errno> {

@@ -32,14 +32,14 @@ use super::door::{HandedOver, Reason};
 use super::log::Entry;
 use super::stats::Limit;
 use crate::error::{Code, Error, Result};
-use crate::files::Access;
-use crate::http::chunked::ChunkedSkipper;
-use crate::http::request::{BodyLength, HeadError, HeadScanner, RequestHead};
-use crate::pool::{Pool, Task};
-use crate::reactor::registry::Token;
+use crate::event_loop::slab::Token;
+use crate::fs::Access;
+use crate::io::pool::{Pool, Task};
 use crate::transfer::{Budget, Prefetched};
 use closing::Lingering;
 use sending::Sending;
+use zerosend_http::chunked::ChunkedSkipper;
+use zerosend_http::request::{BodyLength, HeadError, HeadScanner, RequestHead};
 
 /// Requests that one connection may have answered before others have their turn.
 const MAX_REQUESTS_PER_TURN: u32 = 32;

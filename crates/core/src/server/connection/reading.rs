@@ -6,13 +6,13 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
 use super::{Body, Connection, Next, State, Step};
-use crate::http::request::{HeadError, HeadScanner};
-use crate::reactor::registry::Token;
+use crate::event_loop::slab::Token;
 use crate::server::answer;
 use crate::server::context::Context;
 use crate::server::door::{self, Reason};
 use crate::server::stats::Limit;
 use crate::transfer::Budget;
+use zerosend_http::request::{HeadError, HeadScanner};
 
 impl Connection {
     /// Reads until a request is complete and begun, or there is nothing more to read.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::{Body, Connection, EVENTS, Next, State, Step, given_up};
-use crate::pool::Task;
-use crate::reactor::registry::Token;
+use crate::event_loop::slab::Token;
+use crate::io::pool::Task;
 use crate::server::answer::{self, Reply};
 use crate::server::context::{Context, Message};
 use crate::server::log::Entry;
@@ -229,7 +229,7 @@ impl Connection {
             // The disk is slow, not the client.
             sending.pace.restart(cx.now);
         } else {
-            let queued = crate::sys::socket::unacknowledged(self.socket.as_fd()).unwrap_or(0);
+            let queued = zerosend_sys::socket::unacknowledged(self.socket.as_fd()).unwrap_or(0);
             let acknowledged = sending.pace.acknowledged(sending.transfer.report().bytes, queued, cx.now);
             if let Some(limit) = sending.pace.check(acknowledged, cx.now, limits) {
                 cx.stats.limit(limit);

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, send, sendmsg};
-use zerosend_core::server::Address;
+use zerosend_core::net::Address;
 
 use super::support::{Running, field, read_response, read_to_end, request, status, wait_for};
 

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use tempfile::TempDir;
-use zerosend_core::server::{Address, Server, ServerOptions};
+use zerosend_core::net::Address;
+use zerosend_core::server::{Server, ServerOptions};
 
 fn start(path: &std::path::Path) -> Result<Server, String> {
     let mut options = ServerOptions::new(Address::Unix(path.into()), Vec::new());

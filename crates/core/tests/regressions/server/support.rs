@@ -7,10 +7,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use zerosend_core::files::{Site, SiteOptions};
-use zerosend_core::http::Conformance;
-use zerosend_core::http::path::PathRules;
-use zerosend_core::server::{Address, Mount, Server, ServerOptions};
+use zerosend_core::net::Address;
+use zerosend_core::server::{Mount, Server, ServerOptions};
+use zerosend_core::static_site::{Site, SiteOptions};
+use zerosend_http::Conformance;
+use zerosend_http::path::PathRules;
 
 pub const MIB: usize = 1024 * 1024;
 

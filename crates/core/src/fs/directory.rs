@@ -1,0 +1,74 @@
+//! What is in a directory below a root, for a list.
+
+use std::os::fd::OwnedFd;
+
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{SFlag, fstatat};
+
+use super::root::{Access, Root, Visit};
+use crate::error::{Error, Result};
+use zerosend_http::listing::{Entry, Listing};
+use zerosend_http::path::RequestPath;
+
+/// Entries of a list at most; what is beyond is counted.
+const MOST_ENTRIES: usize = 10_000;
+
+/// What [`open`] opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory, to be listed.
+    Directory,
+    /// Anything, for its attributes alone.
+    Entry,
+}
+
+/// Opens what is at `relative` below `root`, with the root's rule for symbolic links. May wait for a disk. A name that has no
+/// URL of its own, one with a backslash say, is `ENOENT`.
+pub fn open(root: &Root, relative: &str, kind: Kind) -> Result<OwnedFd> {
+    let failed = |errno| Error::system("open", errno).with_path(root.path().join(relative));
+    let path = RequestPath::from_decoded(relative).map_err(|_| failed(Errno::ENOENT))?;
+    let flags = match kind {
+        Kind::Directory => OFlag::O_RDONLY | OFlag::O_DIRECTORY,
+        Kind::Entry => OFlag::O_PATH,
+    };
+    Visit::new(root, Access::MayBlock).open_fd(path.relative(), flags | OFlag::O_CLOEXEC).map_err(failed)
+}
+
+/// Lists the directory at `relative` (checked by [`zerosend_http::path`]). May wait for a disk. Files and directories only:
+/// nothing else is served. Links are followed for what they are, though not everything a link leads to is served; names
+/// that are no UTF-8 are left out, for no URL leads to them.
+pub fn list(root: &Root, relative: &str, dotfiles: bool) -> Result<Listing> {
+    let failed = |errno| Error::system("opendir", errno).with_path(root.path().join(relative));
+    let mut directory = Dir::from_fd(open(root, relative, Kind::Directory)?).map_err(failed)?;
+    let mut entries = Vec::new();
+    let mut omitted = 0;
+    let mut names = Vec::new();
+    for entry in directory.iter() {
+        let entry = entry.map_err(failed)?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        let hidden = name.starts_with('.') && !dotfiles;
+        let servable = matches!(entry.file_type(), Some(Type::File | Type::Directory | Type::Symlink) | None);
+        if name == "." || name == ".." || hidden || !servable {
+            continue;
+        }
+        if names.len() == MOST_ENTRIES {
+            omitted += 1;
+        } else {
+            names.push(name.to_owned());
+        }
+    }
+    for name in names {
+        // Gone, or a link to nothing: nothing to list.
+        let Ok(stat) = fstatat(&directory, name.as_str(), AtFlags::empty()) else { continue };
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        if kind != SFlag::S_IFREG && kind != SFlag::S_IFDIR {
+            continue;
+        }
+        let is_directory = kind == SFlag::S_IFDIR;
+        let size = if is_directory { 0 } else { u64::try_from(stat.st_size).unwrap_or(0) };
+        entries.push(Entry { name, is_directory, size, modified: stat.st_mtime });
+    }
+    Ok(Listing::new(entries, omitted))
+}

@@ -1,0 +1,378 @@
+//! A directory below which paths are opened.
+//!
+//! Paths come checked ([`zerosend_http::path`]): no `..` and no second spelling. What is left to decide is symbolic
+//! links, [`Symlinks`], and whether the call may wait for a file system, [`Access`].
+//!
+//! A root need not exist yet, and it may be replaced while it is served: a build deletes its output directory, a `current`
+//! link moves to the next release, a file system is mounted again. So its directory is opened afresh for each request
+//! ([`Visit`]) and never held: a held descriptor would name the old directory, or a file system that is gone, and keep it from
+//! being unmounted.
+
+use std::cell::OnceCell;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, ResolveFlag, openat, readlinkat};
+use nix::sys::stat::Mode;
+
+use super::meta::FileMeta;
+use super::mounts::{self, Mount};
+use super::open_file::{OPEN_FLAGS, OpenFile};
+use crate::error::{Code, Error, Result};
+use zerosend_sys::SysResult;
+use zerosend_sys::open::{Attributes, RESOLVE_CACHED, openat2, statx};
+
+/// `PATH_MAX`, which counts the NUL at the end.
+const MAX_PATH: usize = libc::PATH_MAX as usize;
+
+/// What symbolic links below the root may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Symlinks {
+    /// Lead anywhere, as `@fastify/static` lets them.
+    #[default]
+    Follow,
+    /// Lead anywhere below the root. Absolute links count as leaving it, openat2(2).
+    Beneath,
+    /// Not exist on the way.
+    Deny,
+}
+
+/// Whether a lookup may wait for a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Never: only local file systems ([`mounts`]), and only names that the kernel has in its cache; otherwise the answer is
+    /// "would block".
+    CachedOnly,
+    /// It may.
+    #[default]
+    MayBlock,
+}
+
+/// How much of `openat2(2)` the kernel has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OpenSupport {
+    /// None: before Linux 5.6, or a seccomp filter. [`Symlinks::Beneath`] is as strict as [`Symlinks::Deny`], for names
+    /// are walked one by one. [`Access::CachedOnly`] always would block.
+    NoOpenat2 = 1,
+    /// No `RESOLVE_CACHED`: before Linux 5.12. [`Access::CachedOnly`] always would block.
+    NoCached = 2,
+    /// All of it.
+    Full = 3,
+}
+
+impl OpenSupport {
+    /// Asks the kernel, once per process.
+    pub fn probe() -> Self {
+        static PROBED: AtomicU8 = AtomicU8::new(0);
+        match PROBED.load(Ordering::Relaxed) {
+            1 => return Self::NoOpenat2,
+            2 => return Self::NoCached,
+            3 => return Self::Full,
+            _ => {}
+        }
+        // "/" is always cached and O_PATH needs no permission on it, so an error is about the call itself.
+        let ask = |resolve| openat2(AT_FDCWD, c"/", OFlag::O_PATH | OFlag::O_CLOEXEC, resolve).err();
+        let support = match ask(RESOLVE_CACHED) {
+            None => Self::Full,
+            // Unknown flag, openat2(2).
+            Some(Errno::EINVAL) => Self::NoCached,
+            Some(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) => Self::NoOpenat2,
+            // Out of descriptors or memory: says nothing about the kernel, ask again next time.
+            Some(_) => return Self::Full,
+        };
+        PROBED.store(support as u8, Ordering::Relaxed);
+        support
+    }
+}
+
+/// What was found under a name.
+#[derive(Debug)]
+pub enum Lookup {
+    /// A regular file.
+    File(OpenFile),
+    /// A directory.
+    Directory,
+    /// A FIFO, socket or device.
+    NotRegular,
+    /// Nothing.
+    Missing,
+    /// A name before the last is no directory.
+    NotADirectory,
+    /// Nothing can have this name: it is too long for the file system.
+    TooLong,
+    /// Symbolic links go round in a circle, or the policy forbids one.
+    Refused,
+    /// Permission denied. `file_exists` tells an unreadable file from an unreadable way to it.
+    Denied {
+        /// True when the file itself is there.
+        file_exists: bool,
+    },
+    /// Not in the kernel's cache: ask again with [`Access::MayBlock`], off the JavaScript thread.
+    WouldBlock,
+}
+
+/// A directory below which paths are opened.
+#[derive(Debug)]
+pub struct Root {
+    id: u64,
+    path: PathBuf,
+    symlinks: Symlinks,
+    support: OpenSupport,
+}
+
+impl Root {
+    /// A root at an absolute path, which need not exist yet but must not be something else than a directory.
+    pub fn new(path: impl Into<PathBuf>, symlinks: Symlinks) -> Result<Self> {
+        Self::with_support(path, symlinks, OpenSupport::probe())
+    }
+
+    /// As [`Root::new`] on a kernel with less, to test what then happens.
+    pub fn with_support(path: impl Into<PathBuf>, symlinks: Symlinks, support: OpenSupport) -> Result<Self> {
+        let path = path.into();
+        if !path.is_absolute() {
+            let message = "root must be an absolute path: a relative one would move with the working directory";
+            return Err(Error::new(Code::InvalidArgument, message).with_path(path));
+        }
+        if std::fs::metadata(&path).is_ok_and(|meta| !meta.is_dir()) {
+            return Err(
+                Error::new(Code::InvalidArgument, "root is not a directory; give the directory").with_path(path)
+            );
+        }
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, path, symlinks, support: support.min(OpenSupport::probe()) })
+    }
+
+    /// Its path as given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Unique in this process; never reused.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The metadata of the file that `relative` leads to, asked for freshly in one `statx`; `None` when it cannot be read. May
+    /// wait for the file system.
+    ///
+    /// From the root's path on, so that a root that was replaced shows. Symbolic links are followed whatever the policy: this is
+    /// compared with the metadata of what [`Root::open`] found before, and the same inode is the same file under any name.
+    pub(crate) fn stat(&self, relative: &str) -> Option<FileMeta> {
+        FileMeta::at(AT_FDCWD, &CString::new(self.full_path(relative)).ok()?)
+    }
+
+    fn full_path(&self, relative: &str) -> Vec<u8> {
+        let mut path = Vec::with_capacity(self.path.as_os_str().len() + relative.len() + 2);
+        path.extend_from_slice(self.path.as_os_str().as_encoded_bytes());
+        path.push(b'/');
+        path.extend_from_slice(relative.as_bytes());
+        path
+    }
+
+    /// Opens `relative` (checked by [`zerosend_http::path`], empty for the root itself), on its own.
+    pub fn open(&self, relative: &str, access: Access) -> Result<Lookup> {
+        Visit::new(self, access).open(relative)
+    }
+
+    /// EAGAIN under `MayBlock` means that a rename raced with the walk, openat2(2): tried again a few times.
+    fn open_at(
+        &self,
+        dir: impl AsFd,
+        path: Vec<u8>,
+        flags: OFlag,
+        resolve: ResolveFlag,
+        access: Access,
+    ) -> SysResult<OwnedFd> {
+        const TRIES: usize = 8;
+        let path = CString::new(path).map_err(|_| Errno::EINVAL)?;
+        if access == Access::CachedOnly {
+            return match self.support {
+                OpenSupport::Full => openat2(dir, &path, flags, resolve | RESOLVE_CACHED),
+                _ => Err(Errno::EAGAIN),
+            };
+        }
+        let mut result = Err(Errno::EAGAIN);
+        for _ in 0..TRIES {
+            result = match self.support {
+                // Only Follow gets here without openat2, and it has no resolve flags.
+                OpenSupport::NoOpenat2 => openat(&dir, path.as_c_str(), flags, Mode::empty()),
+                _ => openat2(&dir, &path, flags, resolve),
+            };
+            if !matches!(result, Err(Errno::EAGAIN | Errno::EINTR)) {
+                break;
+            }
+        }
+        result
+    }
+}
+
+/// Which directory a root was, for as long as that one exists: inode, device and mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    ino: u64,
+    mount: Mount,
+}
+
+/// The directory of a root, open.
+struct Directory {
+    fd: OwnedFd,
+    /// `None` where the kernel has no `statx(2)`.
+    identity: Option<Identity>,
+}
+
+/// A root as one request sees it: its directory is opened once, so that all lookups of the request are in the same one.
+pub(crate) struct Visit<'a> {
+    root: &'a Root,
+    access: Access,
+    directory: OnceCell<Directory>,
+}
+
+impl<'a> Visit<'a> {
+    pub fn new(root: &'a Root, access: Access) -> Self {
+        Self { root, access, directory: OnceCell::new() }
+    }
+
+    pub fn root(&self) -> &'a Root {
+        self.root
+    }
+
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// See [`Root::open`]. One `openat2` and one `statx`, after another pair for the directory.
+    pub fn open(&self, relative: &str) -> Result<Lookup> {
+        let fd = match self.open_fd(relative, OPEN_FLAGS) {
+            Ok(fd) => fd,
+            Err(errno) => return self.classify(errno, relative),
+        };
+        match OpenFile::of_any_type(fd).map_err(|error| error.with_path(self.root.path.join(relative)))? {
+            Ok(file) => Ok(Lookup::File(file)),
+            Err(meta) if meta.is_directory() => Ok(Lookup::Directory),
+            Err(_) => Ok(Lookup::NotRegular),
+        }
+    }
+
+    /// Which directory the root is now; `None` when there is none.
+    pub fn identity(&self) -> SysResult<Option<Identity>> {
+        match self.directory() {
+            Ok(directory) => directory.identity.map(Some).ok_or(Errno::ENOSYS),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn directory(&self) -> SysResult<&Directory> {
+        match self.directory.get() {
+            Some(directory) => Ok(directory),
+            None => {
+                let opened = self.open_directory()?;
+                Ok(self.directory.get_or_init(|| opened))
+            }
+        }
+    }
+
+    fn open_directory(&self) -> SysResult<Directory> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let path = self.root.path.as_os_str().as_encoded_bytes().to_vec();
+        let fd = self.root.open_at(AT_FDCWD, path, flags, ResolveFlag::empty(), self.access)?;
+        let stat = statx(&fd, Attributes::Remembered).ok();
+        let identity = stat.map(|stat| Identity { ino: stat.ino, mount: Mount::from(&stat) });
+        match (identity, self.access) {
+            (Some(Identity { mount, .. }), Access::CachedOnly) if mounts::known(mount) == Some(true) => {}
+            (_, Access::CachedOnly) => return Err(Errno::EAGAIN),
+            (Some(Identity { mount, .. }), Access::MayBlock) => {
+                // For the next request, which may not wait.
+                mounts::is_local(&fd, mount);
+            }
+            (None, Access::MayBlock) => {}
+        }
+        Ok(Directory { fd, identity })
+    }
+
+    pub fn open_fd(&self, relative: &str, flags: OFlag) -> SysResult<OwnedFd> {
+        let Root { symlinks, support, .. } = *self.root;
+        // As the one path that it is for users. Below the directory alone the kernel would take it.
+        if symlinks == Symlinks::Follow && self.root.path.as_os_str().len() + 1 + relative.len() >= MAX_PATH {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let directory = &self.directory()?.fd;
+        let relative = if relative.is_empty() { "." } else { relative };
+        if support == OpenSupport::NoOpenat2 && symlinks != Symlinks::Follow {
+            return if self.access == Access::CachedOnly {
+                Err(Errno::EAGAIN)
+            } else {
+                walk(directory, relative, flags)
+            };
+        }
+        let resolve = match symlinks {
+            Symlinks::Follow => ResolveFlag::empty(),
+            // Implies RESOLVE_NO_MAGICLINKS, openat2(2).
+            Symlinks::Deny => ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_BENEATH,
+            Symlinks::Beneath => ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_BENEATH,
+        };
+        let open = |flags, resolve| self.root.open_at(directory, relative.into(), flags, resolve, self.access);
+        if self.access == Access::MayBlock {
+            return open(flags, resolve);
+        }
+        // The directory is on a local mount, so nothing on it waits for another machine: RESOLVE_CACHED is about
+        // names alone, and opening a file of FUSE asks its daemon.
+        match open(flags, resolve | ResolveFlag::RESOLVE_NO_XDEV) {
+            Err(Errno::EXDEV) => {
+                // Another mount, or a link that leaves the root. O_PATH opens no file.
+                let probe = open(OFlag::O_PATH | OFlag::O_CLOEXEC, resolve)?;
+                let mount = Mount::from(&statx(&probe, Attributes::Remembered)?);
+                if mounts::known(mount) == Some(true) { open(flags, resolve) } else { Err(Errno::EAGAIN) }
+            }
+            result => result,
+        }
+    }
+
+    fn classify(&self, errno: Errno, relative: &str) -> Result<Lookup> {
+        let would_block = |errno| errno == Errno::EAGAIN && self.access == Access::CachedOnly;
+        Ok(match errno {
+            Errno::ENOENT => Lookup::Missing,
+            Errno::ENOTDIR => Lookup::NotADirectory,
+            Errno::ENAMETOOLONG => Lookup::TooLong,
+            Errno::ELOOP | Errno::EXDEV => Lookup::Refused,
+            // open(2): a socket, or a device without a driver.
+            Errno::ENXIO | Errno::ENODEV => Lookup::NotRegular,
+            errno if would_block(errno) => Lookup::WouldBlock,
+            Errno::EACCES => {
+                // O_PATH needs no permission on the file itself, open(2).
+                match self.open_fd(relative, OFlag::O_PATH | OFlag::O_CLOEXEC) {
+                    Err(errno) if would_block(errno) => Lookup::WouldBlock,
+                    // A directory one may pass but not list is a directory all the same.
+                    Ok(fd) if FileMeta::of(&fd).is_ok_and(|meta| meta.is_directory()) => Lookup::Directory,
+                    result => Lookup::Denied { file_exists: result.is_ok() },
+                }
+            }
+            _ => return Err(Error::system("open", errno).with_path(self.root.path.join(relative))),
+        })
+    }
+}
+
+/// Opens `relative` below `directory` name by name, refusing every symbolic link: what is left without `openat2`.
+fn walk(directory: &OwnedFd, relative: &str, flags: OFlag) -> SysResult<OwnedFd> {
+    let step = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut parent: Option<OwnedFd> = None;
+    let mut names = relative.split('/').peekable();
+    while let Some(name) = names.next() {
+        let at = parent.as_ref().unwrap_or(directory);
+        if names.peek().is_none() {
+            let fd = openat(at, name, flags | OFlag::O_NOFOLLOW, Mode::empty())?;
+            return Ok(fd);
+        }
+        match openat(at, name, step, Mode::empty()) {
+            Ok(next) => parent = Some(next),
+            // O_DIRECTORY is judged before O_NOFOLLOW is: tell a link from a file.
+            Err(Errno::ENOTDIR) if readlinkat(at, name).is_ok() => return Err(Errno::ELOOP),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(Errno::ENOENT)
+}

@@ -1,0 +1,10 @@
+//! Pipes, threads for blocking disk work, non-blocking descriptors, and single checked calls.
+
+mod non_blocking;
+pub mod pipe;
+pub(crate) mod pipe_pool;
+pub mod pool;
+pub mod raw;
+
+pub use non_blocking::NonBlocking;
+pub(crate) use non_blocking::SharedMode;

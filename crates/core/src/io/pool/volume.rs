@@ -1,0 +1,170 @@
+//! Which file system a job depends on, told without touching that file system.
+//!
+//! A job that opens a path cannot ask the kernel where the path leads: on a hung mount the question hangs too. So the
+//! mount table is read instead (`/proc/self/mountinfo`, see proc(5)), and the longest mount point above the path decides.
+//! A symbolic link into another mount is not seen; the bounds of `schedule.rs` hold for such jobs as well.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use zerosend_sys::open::{Attributes, statx};
+
+/// The file system that a job depends on: jobs of one volume share threads and do not hold up those of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Volume(u64);
+
+impl Volume {
+    /// Work that touches no file system, or an unknown one. Device 0 is never that of a file.
+    pub const NONE: Volume = Volume(0);
+
+    /// The file system with the device number `device`, as in `st_dev`.
+    pub fn of_device(device: u64) -> Self {
+        Self(device)
+    }
+
+    /// The file system of an open file. Answered from memory: the file system itself is not asked.
+    pub fn of(file: impl AsFd) -> Self {
+        statx(file, Attributes::Remembered).map_or(Self::NONE, |stat| Self(stat.dev))
+    }
+
+    /// The file system that `path` lies on. Costs one poll(2), and touches no file system but procfs.
+    pub fn of_path(path: &Path) -> Self {
+        look_up(|table| table.find(path)).map_or(Self::NONE, Self)
+    }
+}
+
+fn look_up<T>(question: impl FnOnce(&MountTable) -> Option<T>) -> Option<T> {
+    static TABLE: Mutex<Option<MountTable>> = Mutex::new(None);
+    let mut table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    if table.is_none() {
+        *table = MountTable::open().ok();
+    }
+    let table = table.as_mut()?;
+    table.refresh().ok()?;
+    question(table)
+}
+
+/// Mount points and their devices, read again when the kernel reports a change.
+struct MountTable {
+    file: File,
+    devices: HashMap<PathBuf, u64>,
+}
+
+impl MountTable {
+    fn open() -> std::io::Result<Self> {
+        let file = File::open("/proc/self/mountinfo")?;
+        let mut table = Self { file, devices: HashMap::new() };
+        table.read()?;
+        Ok(table)
+    }
+
+    fn refresh(&mut self) -> std::io::Result<()> {
+        if self.has_changed() { self.read() } else { Ok(()) }
+    }
+
+    fn find(&self, path: &Path) -> Option<u64> {
+        normalize(path)?.ancestors().find_map(|above| self.devices.get(above).copied())
+    }
+
+    /// proc(5): after a change of the table, poll(2) reports POLLERR and POLLPRI once for each open descriptor.
+    fn has_changed(&self) -> bool {
+        let mut wanted = [PollFd::new(self.file.as_fd(), PollFlags::POLLPRI)];
+        poll(&mut wanted, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    fn read(&mut self) -> std::io::Result<()> {
+        let mut text = Vec::new();
+        self.file.rewind()?;
+        self.file.read_to_end(&mut text)?;
+        self.devices = text.split(|byte| *byte == b'\n').filter_map(parse).collect();
+        Ok(())
+    }
+}
+
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime ...`: the third field is the device, the fifth the mount point. Of two mounts on
+/// one point the later line hides the earlier.
+fn parse(line: &[u8]) -> Option<(PathBuf, u64)> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let device = std::str::from_utf8(fields.nth(2)?).ok()?;
+    let (major, minor) = device.split_once(':')?;
+    let point = unescape(fields.nth(1)?);
+    Some((PathBuf::from(OsString::from_vec(point)), libc::makedev(major.parse().ok()?, minor.parse().ok()?)))
+}
+
+/// Space, tab, newline and backslash are written as `\040`, `\011`, `\012`, `\134`.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let octal = (*first == b'\\')
+            .then(|| after.get(..3))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        match octal {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    bytes
+}
+
+/// Absolute, without `.` and `..`, by the text of the path alone.
+fn normalize(path: &Path) -> Option<PathBuf> {
+    let mut normal = PathBuf::from("/");
+    let current = if path.is_absolute() { None } else { Some(std::env::current_dir().ok()?) };
+    for component in current.iter().flat_map(|current| current.components()).chain(path.components()) {
+        match component {
+            Component::Normal(name) => normal.push(name),
+            Component::ParentDir => {
+                normal.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    Some(normal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_line_of_the_mount_table() {
+        let line = br"36 35 98:3 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
+        assert_eq!(parse(line), Some((PathBuf::from("/mnt 2"), libc::makedev(98, 3))));
+        assert_eq!(parse(b""), None);
+        assert_eq!(parse(br"36 35 x:3 / / rw"), None);
+        assert_eq!(unescape(br"a\134b\9"), br"a\b\9");
+    }
+
+    #[test]
+    fn takes_the_longest_mount_point() {
+        let mut table = MountTable::open().expect("procfs");
+        table.devices = [("/", 1), ("/srv", 2), ("/srv/a", 3)].map(|(at, device)| (PathBuf::from(at), device)).into();
+        for (path, device) in [("/x", 1), ("/srv/b", 2), ("/srv/a/../a/f", 3), ("/srv/ab", 2), ("/srv/a/../../x", 1)] {
+            assert_eq!(table.find(Path::new(path)), Some(device), "{path}");
+        }
+    }
+
+    #[test]
+    fn agrees_with_the_kernel() {
+        let file = File::open("/proc/self/status").expect("procfs");
+        assert_ne!(Volume::of(&file), Volume::NONE);
+        assert_eq!(Volume::of(&file), Volume::of_path(Path::new("/proc/self/status")));
+        assert_ne!(Volume::of_path(Path::new("/")), Volume::of(&file));
+    }
+}

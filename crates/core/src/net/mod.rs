@@ -1,0 +1,10 @@
+//! Addresses and listening sockets.
+
+mod address;
+pub(crate) mod listener;
+mod unix_name;
+mod unix_socket;
+
+pub use address::Address;
+pub(crate) use listener::to_std;
+pub(crate) use unix_name::unix_name;
