@@ -252,7 +252,7 @@ fn close_lets_connections_end_and_then_cuts() {
     assert_eq!(receive(one.try_clone().expect("a clone")), b"still here");
     drop(one);
     let (told, hears) = std::sync::mpsc::channel();
-    relay.when_ended(move || told.send(()).expect("somebody who hears"));
+    relay.on_exit(move || told.send(()).expect("somebody who hears"));
     hears.recv_timeout(Duration::from_secs(5)).expect("the end");
     assert!(two.read(&mut [0]).is_err(), "a reset");
     assert_eq!(relay.stats().cut, 1);

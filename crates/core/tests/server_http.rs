@@ -532,7 +532,7 @@ fn close_lets_what_is_in_flight_end() {
     let mut first = [0; 1000];
     busy.read_exact(&mut first).expect("it began");
     let (told, ended) = mpsc::channel();
-    running.server.when_ended(move || told.send(()).expect("somebody waits"));
+    running.server.on_exit(move || told.send(()).expect("somebody waits"));
     running.server.close(Duration::from_secs(20));
     let mut idle = idle;
     assert_eq!(read_all(&mut idle), "", "who waits is closed");
@@ -552,7 +552,7 @@ fn close_cuts_what_takes_too_long() {
     busy.write_all(b"GET /big.bin HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
     busy.read_exact(&mut [0; 1000]).expect("it began");
     let (told, ended) = mpsc::channel();
-    running.server.when_ended(move || told.send(()).expect("somebody waits"));
+    running.server.on_exit(move || told.send(()).expect("somebody waits"));
     running.server.close(Duration::from_millis(200));
     ended.recv_timeout(Duration::from_secs(5)).expect("it ends");
     let mut rest = Vec::new();
@@ -595,7 +595,7 @@ fn a_unix_socket() {
         assert_eq!(body(&response), "0123456789");
     }
     let (told, ended) = mpsc::channel();
-    running.server.when_ended(move || told.send(()).expect("somebody waits"));
+    running.server.on_exit(move || told.send(()).expect("somebody waits"));
     running.server.close(Duration::ZERO);
     ended.recv_timeout(Duration::from_secs(5)).expect("it ends");
     assert!(!path.exists(), "the file goes with the socket");

@@ -121,7 +121,7 @@ pub fn open_door(
         options.door = Some(door.clone());
         let server = Server::adopt(options, socket)?;
         let ended = Request::new(&engine.events, request);
-        server.when_ended(move || ended.answer(Ok(Answer::Ended)));
+        server.on_exit(move || ended.answer(Ok(Answer::Ended)));
         Ok(engine.hold(Held::Door(Box::new(HeldDoor { log, door, server })))? as f64)
     })
 }

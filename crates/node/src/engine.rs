@@ -14,7 +14,7 @@ use napi::Env;
 use napi::bindgen_prelude::{Buffer, Function, JsObjectValue, Object};
 use napi_derive::napi;
 use zerosend_core::cache::{CachedFile, FileCache};
-use zerosend_core::event_loop::slab::{Registry, Token};
+use zerosend_core::event_loop::slab::{Slab, Token};
 use zerosend_core::io::pool::{Lane, Pool, Task, Volume};
 use zerosend_core::mapped_file::MappedFile;
 use zerosend_core::output::Output;
@@ -90,7 +90,7 @@ impl Pending {
 /// Transfers, sites, targets and pending requests of this environment.
 pub struct Engine {
     pub events: Events,
-    pub held: Registry<Held>,
+    pub held: Slab<Held>,
     /// What other threads do for requests that are not answered yet, by the number of the request.
     pub jobs: HashMap<u64, Pending>,
     /// Memory made by `allocPages`, by its address.
@@ -139,7 +139,7 @@ pub fn open_engine(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<()> {
     ENGINE.with(|cell| {
         *cell.borrow_mut() = Some(Engine {
             events: events.clone(),
-            held: Registry::default(),
+            held: Slab::default(),
             jobs: HashMap::new(),
             pages: Lent::default(),
             current: None,

@@ -56,7 +56,7 @@ pub fn open_joiner(env: &Env, request: f64, settings: JoinerSettings) -> napi::R
         options.keep_alive = milliseconds(settings.keep_alive);
         let joiner = Relay::start(options)?;
         let ended = Request::new(&engine.events, request);
-        joiner.when_ended(move || ended.answer(Ok(Answer::Ended)));
+        joiner.on_exit(move || ended.answer(Ok(Answer::Ended)));
         Ok(engine.hold(Held::Joiner(joiner))? as f64)
     })
 }

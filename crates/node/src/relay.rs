@@ -144,7 +144,7 @@ pub fn open_relay(env: &Env, request: f64, settings: RelaySettings) -> napi::Res
             _ => (None, 0),
         };
         let ended = Request::new(&engine.events, request);
-        relay.when_ended(move || ended.answer(Ok(Answer::Ended)));
+        relay.on_exit(move || ended.answer(Ok(Answer::Ended)));
         let token = engine.hold(Held::Relay(Box::new(HeldRelay { relay, questions })))? as f64;
         Ok(OpenedServer { token, host, port: port.into() })
     })

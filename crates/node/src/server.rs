@@ -141,7 +141,7 @@ pub fn open_server(env: &Env, request: f64, settings: ServerSettings) -> napi::R
             Address::Unix(_) => (None, 0),
         };
         let ended = Request::new(&engine.events, request);
-        server.when_ended(move || ended.answer(Ok(Answer::Ended)));
+        server.on_exit(move || ended.answer(Ok(Answer::Ended)));
         let token = engine.hold(Held::Server(server))? as f64;
         Ok(OpenedServer { token, host, port: port.into() })
     })

@@ -1,4 +1,4 @@
-//! Messages for a thread that waits in `epoll_wait`, from any other.
+//! Messages from any thread to a thread that blocks in `epoll_wait`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,46 +6,46 @@ use nix::errno::Errno;
 
 use super::waker::Waker;
 
-/// A queue of messages, and the waker of who reads it.
+/// A queue of messages and the waker of the receiving thread.
 pub struct Mailbox<M> {
     messages: Mutex<Vec<M>>,
     waker: Waker,
 }
 
 impl<M> Mailbox<M> {
-    /// An empty one.
+    /// An empty mailbox.
     pub fn new() -> Result<Self, Errno> {
         Ok(Self { messages: Mutex::new(Vec::new()), waker: Waker::new()? })
     }
 
-    /// What becomes readable when there are messages.
+    /// Becomes readable when a message arrives.
     pub fn waker(&self) -> &Waker {
         &self.waker
     }
 
-    /// Adds a message; wakes the reader for the first of several.
+    /// Appends a message. Only the first message of an empty queue wakes the receiver.
     pub fn send(&self, message: M) {
         let mut messages = self.lock();
         messages.push(message);
-        let first = messages.len() == 1;
+        let is_first = messages.len() == 1;
         drop(messages);
-        if first {
+        if is_first {
             self.waker.wake();
         }
     }
 
-    /// Takes all messages.
+    /// Takes all messages, in the order they were sent.
     pub fn take(&self) -> Vec<M> {
         std::mem::take(&mut *self.lock())
     }
 
-    /// Whether there are none, and none can come while the guard is held.
-    pub fn empty(&self) -> Option<MutexGuard<'_, Vec<M>>> {
+    /// Locks the queue if it is empty: no message can arrive while the guard lives.
+    pub fn lock_if_empty(&self) -> Option<MutexGuard<'_, Vec<M>>> {
         Some(self.lock()).filter(|messages| messages.is_empty())
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<M>> {
-        // A queue that is only ever pushed to and taken is whole even after a panic elsewhere.
+        // Push and take leave the queue consistent, so a lock that a panic poisoned can be used.
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What threads with an epoll instance are made of: readiness, messages from other threads, and timers.
+//! Parts of a thread that blocks in `epoll_wait`: messages from other threads, tokens, deadlines.
 
 pub mod mailbox;
 pub mod slab;

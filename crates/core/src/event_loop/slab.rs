@@ -1,9 +1,7 @@
-//! A slab whose tokens are never good twice: each carries the generation of its slot, so that an event or a call that
-//! comes late finds nothing instead of somebody else's entry.
+//! A slab with generation-checked tokens: a token of a removed entry never finds the entry that took its slot, so that a late
+//! event, message or call finds nothing.
 
-use slab::Slab;
-
-/// Names an entry of a [`Registry`]. Below 2^51: a JavaScript number keeps it with two bits to spare.
+/// Key of an entry of a [`Slab`]. Less than 2^51, so that a JavaScript number holds it and two tag bits exactly.
 pub type Token = u64;
 
 const INDEX_BITS: u32 = 24;
@@ -16,43 +14,43 @@ struct Entry<T> {
     value: T,
 }
 
-/// Entries by [`Token`].
-pub struct Registry<T> {
-    entries: Slab<Entry<T>>,
+/// Up to 2^24 entries, stored by [`Token`].
+pub struct Slab<T> {
+    entries: slab::Slab<Entry<T>>,
     generation: u64,
 }
 
-impl<T> Default for Registry<T> {
+impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { entries: Slab::new(), generation: 0 }
+        Self { entries: slab::Slab::new(), generation: 0 }
     }
 }
 
-impl<T> Registry<T> {
-    /// Adds an entry; gives it back when there are 2^24 of them already.
+impl<T> Slab<T> {
+    /// Adds an entry; returns `value` as an error when the slab is full.
     pub fn insert(&mut self, value: T) -> Result<Token, T> {
         if self.entries.len() >= MAX_ENTRIES {
             return Err(value);
         }
-        // One counter for all slots: a token comes back after 2^27 insertions at the earliest, and then only for its slot.
+        // One counter for all slots: a token repeats after 2^27 insertions at the earliest, and only for the same slot.
         self.generation = (self.generation + 1) & GENERATION_MASK;
         let index = self.entries.insert(Entry { generation: self.generation, value });
         Ok((self.generation << INDEX_BITS) | index as u64)
     }
 
-    /// The entry, while it is there.
+    /// The entry; `None` after it was removed.
     pub fn get_mut(&mut self, token: Token) -> Option<&mut T> {
         let (index, generation) = split(token);
         self.entries.get_mut(index).filter(|entry| entry.generation == generation).map(|entry| &mut entry.value)
     }
 
-    /// Takes the entry out, while it is there.
+    /// Removes the entry and returns it.
     pub fn remove(&mut self, token: Token) -> Option<T> {
         self.get_mut(token)?;
         self.entries.try_remove(split(token).0).map(|entry| entry.value)
     }
 
-    /// All entries with their tokens.
+    /// All entries with their tokens, in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (Token, &T)> {
         self.entries.iter().map(|(index, entry)| ((entry.generation << INDEX_BITS) | index as u64, &entry.value))
     }
@@ -67,7 +65,7 @@ impl<T> Registry<T> {
         self.entries.len()
     }
 
-    /// True without any entry.
+    /// True without entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -82,15 +80,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_dies_with_its_entry() {
-        let mut registry = Registry::default();
-        let first = registry.insert("first").expect("room");
-        assert_eq!(registry.remove(first), Some("first"));
-        let second = registry.insert("second").expect("room");
-        assert_eq!(split(first).0, split(second).0, "the slot is used again");
-        assert_eq!(registry.get_mut(first), None);
-        assert_eq!(registry.remove(first), None);
-        assert_eq!(registry.get_mut(second), Some(&mut "second"));
+    fn a_token_of_a_removed_entry_finds_nothing() {
+        let mut slab = Slab::default();
+        let first = slab.insert("first").expect("room");
+        assert_eq!(slab.remove(first), Some("first"));
+        let second = slab.insert("second").expect("room");
+        assert_eq!(split(first).0, split(second).0, "the slot is reused");
+        assert_eq!(slab.get_mut(first), None);
+        assert_eq!(slab.remove(first), None);
+        assert_eq!(slab.get_mut(second), Some(&mut "second"));
         assert!(second < (1 << 51));
     }
 }

@@ -1,38 +1,37 @@
-//! The end of something that runs on several threads, and who wants to hear of it.
+//! A group of threads, with callbacks for the moment when the last of them has exited.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Called when the last thread has ended.
-type Listener = Box<dyn FnOnce() + Send>;
+type Callback = Box<dyn FnOnce() + Send>;
 
-/// Counts threads. Clones share the count.
+/// Counts running threads. Clones share the count.
 #[derive(Clone, Default)]
-pub struct Ending(Arc<Mutex<State>>);
+pub struct ThreadGroup(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     threads: usize,
-    listeners: Vec<Listener>,
+    callbacks: Vec<Callback>,
 }
 
-/// A thread that is counted until this is dropped.
-pub struct Running(Ending);
+/// Counts one thread as running until it is dropped.
+pub struct ThreadGuard(ThreadGroup);
 
-impl Ending {
-    /// Counts a thread in, which keeps what it is given.
-    pub fn enter(&self) -> Running {
+impl ThreadGroup {
+    /// Counts one more thread. The thread owns the guard and drops it last.
+    pub fn guard(&self) -> ThreadGuard {
         self.lock().threads += 1;
-        Running(self.clone())
+        ThreadGuard(self.clone())
     }
 
-    /// Calls `ended` when all threads have ended, on the last of them or at once.
-    pub fn when_ended(&self, ended: impl FnOnce() + Send + 'static) {
+    /// Calls `callback` on the last thread when it exits; at once, on the calling thread, when none runs.
+    pub fn on_exit(&self, callback: impl FnOnce() + Send + 'static) {
         let mut state = self.lock();
         if state.threads > 0 {
-            state.listeners.push(Box::new(ended));
+            state.callbacks.push(Box::new(callback));
         } else {
             drop(state);
-            ended();
+            callback();
         }
     }
 
@@ -41,15 +40,15 @@ impl Ending {
     }
 }
 
-impl Drop for Running {
+impl Drop for ThreadGuard {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.threads -= 1;
         if state.threads == 0 {
-            let listeners = std::mem::take(&mut state.listeners);
+            let callbacks = std::mem::take(&mut state.callbacks);
             drop(state);
-            for ended in listeners {
-                ended();
+            for callback in callbacks {
+                callback();
             }
         }
     }

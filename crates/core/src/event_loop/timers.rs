@@ -1,8 +1,8 @@
-//! Deadlines in order.
+//! A set of deadlines in order.
 //!
-//! An owner has at most one entry, and keeps its time. A deadline that moves to a later time needs no new entry: the
-//! owner finds out when the old one is due, so that a busy connection never touches the set. An owner that ends cancels its
-//! entry, so that the set is as large as there are owners, however fast they come and go.
+//! An owner has one entry or none, and stores its time. To move a deadline to a later time the owner leaves the entry as it is
+//! and sets another one when the old one is due, so that a busy connection never touches the set. An owner that ends cancels
+//! its entry: the set never has more entries than there are owners.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -16,22 +16,22 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// Wakes `token` at `deadline`. Every other entry of `token` must be cancelled first, or be expected too.
+    /// Adds an entry. The caller cancels any earlier entry of `token` first.
     pub fn set(&mut self, deadline: Instant, token: Token) {
         self.entries.insert((deadline, token));
     }
 
-    /// Removes the entry that [`Timers::set`] made with the same arguments.
+    /// Removes the entry that [`Timers::set`] added with the same arguments.
     pub fn cancel(&mut self, deadline: Instant, token: Token) {
         self.entries.remove(&(deadline, token));
     }
 
-    /// Time until the first deadline.
+    /// Time from `now` until the first deadline; zero when it has passed.
     pub fn until_next(&self, now: Instant) -> Option<Duration> {
         self.entries.first().map(|(deadline, _)| deadline.saturating_duration_since(now))
     }
 
-    /// Removes and returns the first deadline that has come, and its token.
+    /// Removes and returns the first entry whose deadline is not after `now`.
     pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, Token)> {
         match self.entries.first() {
             Some((deadline, _)) if *deadline <= now => self.entries.pop_first(),
@@ -44,7 +44,7 @@ impl Timers {
         self.entries.len()
     }
 
-    /// True without an entry.
+    /// True without entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_come_in_order_and_end_with_their_owner() {
+    fn entries_are_ordered_and_can_be_cancelled() {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let mut timers = Timers::default();
@@ -63,7 +63,7 @@ mod tests {
             timers.set(at(60_000), token);
             timers.cancel(at(60_000), token);
         }
-        assert!(timers.is_empty(), "nothing stays behind");
+        assert!(timers.is_empty(), "cancelled entries remain");
         for (milliseconds, token) in [(30, 3), (10, 1), (20, 2), (10, 4)] {
             timers.set(at(milliseconds), token);
         }

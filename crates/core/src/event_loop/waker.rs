@@ -1,4 +1,4 @@
-//! Ends an `epoll_wait` from another thread, by an `eventfd(2)`.
+//! Ends an `epoll_wait` of another thread, by an `eventfd(2)`.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -9,17 +9,17 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 pub struct Waker(EventFd);
 
 impl Waker {
-    /// A waker that has not been woken.
+    /// A waker that is not readable yet.
     pub fn new() -> Result<Self, Errno> {
         EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Self)
     }
 
-    /// Wakes the one who waits. Fails never: a full counter is a wake-up that is still to come.
+    /// Wakes the thread blocked in `epoll_wait`. Cannot fail: EAGAIN means that a wake-up is already pending.
     pub fn wake(&self) {
         let _ = self.0.write(1);
     }
 
-    /// Forgets all wake-ups so far.
+    /// Discards the pending wake-ups.
     pub fn clear(&self) {
         let _ = self.0.read();
     }

@@ -11,7 +11,7 @@ use super::job::{Place, Running};
 use super::{Command, InPool, Reactor};
 use crate::error::{Code, Error, Result};
 use crate::event_loop::mailbox::Mailbox;
-use crate::event_loop::slab::{Registry, Token};
+use crate::event_loop::slab::{Slab, Token};
 use crate::event_loop::timers::Timers;
 use crate::io::pool::{Lane, Pool};
 use crate::transfer::{Budget, Prefetched, Progress};
@@ -32,7 +32,7 @@ const RETURN: Duration = Duration::from_millis(50);
 const MAX_FRUITLESS: u32 = 16;
 /// The distance of such turns.
 const RETRY: Duration = Duration::from_millis(20);
-/// The token of the waker; no registry gives it out.
+/// Epoll data of the waker. A slab never returns it: its tokens are below 2^51.
 const WAKER: Token = u64::MAX;
 
 /// What the reactor's thread shares with those who send it commands.
@@ -58,7 +58,7 @@ pub(super) fn start(shared: Arc<Shared>, reactor: &'static Reactor) -> std::io::
     thread::spawn("zerosend-reactor", move || {
         let mut state = State {
             shared: shared.clone(),
-            jobs: Registry::default(),
+            jobs: Slab::default(),
             tokens: HashMap::new(),
             turns: VecDeque::new(),
             timers: Timers::default(),
@@ -72,7 +72,7 @@ pub(super) fn start(shared: Arc<Shared>, reactor: &'static Reactor) -> std::io::
 
 struct State {
     shared: Arc<Shared>,
-    jobs: Registry<Running>,
+    jobs: Slab<Running>,
     tokens: HashMap<u64, Token>,
     /// Jobs that have their turn next, in order.
     turns: VecDeque<Token>,
@@ -142,7 +142,7 @@ impl State {
     /// Leaves, unless a command has come in between.
     fn leave(&self, reactor: &Reactor) -> bool {
         let mut running = reactor.lock();
-        let empty = self.shared.mailbox.empty();
+        let empty = self.shared.mailbox.lock_if_empty();
         if empty.is_some() {
             *running = None;
         }

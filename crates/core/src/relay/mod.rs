@@ -60,7 +60,7 @@ pub use tap::TapReport;
 
 use crate::error::{Code, Error, Result};
 use crate::event_loop::mailbox::Mailbox;
-use crate::event_loop::thread_group::Ending;
+use crate::event_loop::thread_group::ThreadGroup;
 use crate::io::NonBlocking;
 use crate::net::Address;
 use crate::net::listener::{self, Listen, Listener};
@@ -74,7 +74,7 @@ pub struct Relay {
     /// The first worker accepts for all.
     one_accepts: bool,
     joins: AtomicU64,
-    ending: Ending,
+    threads: ThreadGroup,
 }
 
 impl Relay {
@@ -113,9 +113,9 @@ impl Relay {
             started.push(Worker::new(number, shared.clone(), listener, mailboxes[number].clone(), peers)?);
         }
         let joins = AtomicU64::new(0);
-        let relay = Self { address, shared, mailboxes, one_accepts, joins, ending: Ending::default() };
+        let relay = Self { address, shared, mailboxes, one_accepts, joins, threads: ThreadGroup::default() };
         for worker in started {
-            let running = relay.ending.enter();
+            let running = relay.threads.guard();
             crate::thread::spawn("zerosend-relay", move || {
                 let _running = running;
                 worker.run();
@@ -208,9 +208,9 @@ impl Relay {
         }
     }
 
-    /// Calls `ended` when all is closed, on a thread of the relay's or at once.
-    pub fn when_ended(&self, ended: impl FnOnce() + Send + 'static) {
-        self.ending.when_ended(ended);
+    /// Calls `callback` once all worker threads have exited: on the last of them, or at once on the calling thread.
+    pub fn on_exit(&self, callback: impl FnOnce() + Send + 'static) {
+        self.threads.on_exit(callback);
     }
 
     /// Accepts no more, lets connections end for as long as `drain`, and then cuts them.

@@ -412,7 +412,7 @@ impl Tap {
     }
 }
 
-/// The token of pieces whose link has ended; no registry gives it out.
+/// The token of pieces whose link has ended; a slab never returns it.
 const ABANDONED: Token = Token::MAX;
 
 /// Reads and forgets; true at the end.

@@ -24,14 +24,14 @@ use super::targets::Targets;
 use super::tuning;
 use crate::error::{Error, Result};
 use crate::event_loop::mailbox::Mailbox;
-use crate::event_loop::slab::{Registry, Token};
+use crate::event_loop::slab::{Slab, Token};
 use crate::event_loop::timers::Timers;
 use crate::io::pipe_pool::PipePool;
 use crate::net::Address;
 use crate::net::listener::Listener;
 use zerosend_sys::SysResult;
 
-/// Tokens that no registry gives out. Others are a link's token, shifted, and which of its ends it is.
+/// Epoll data that is never a token of a slab. Others are a link's token, shifted, and which of its ends it is.
 const WAKER: u64 = u64::MAX;
 pub(super) const LISTENER: u64 = u64::MAX - 1;
 /// What one read takes at most where bytes go through user space.
@@ -128,7 +128,7 @@ pub(super) struct Worker {
     pub batch: usize,
     /// Descriptors for the next connection.
     pub reserve: Option<Reserve>,
-    pub links: Registry<Link>,
+    pub links: Slab<Link>,
     /// Links by the names under which they were joined.
     joined: HashMap<u64, Token>,
     turns: VecDeque<Token>,
@@ -178,7 +178,7 @@ impl Worker {
             next_peer: 0,
             batch: 1,
             reserve: None,
-            links: Registry::default(),
+            links: Slab::default(),
             joined: HashMap::new(),
             turns: VecDeque::new(),
             timers: Timers::default(),

@@ -41,7 +41,7 @@ pub use stats::{Limit, Snapshot};
 
 use crate::error::{Error, Result};
 use crate::event_loop::mailbox::Mailbox;
-use crate::event_loop::thread_group::Ending;
+use crate::event_loop::thread_group::ThreadGroup;
 use crate::net::Address;
 use crate::net::listener::{self, Listen, Listener};
 use context::{Message, Shared};
@@ -55,7 +55,7 @@ pub struct Server {
     address: Address,
     shared: Arc<Shared>,
     mailboxes: Vec<Arc<Mailbox<Message>>>,
-    ending: Ending,
+    threads: ThreadGroup,
 }
 
 impl Server {
@@ -94,9 +94,9 @@ impl Server {
             let peers = if is_shared && index == 0 { mailboxes[1..].to_vec() } else { Vec::new() };
             workers.push(Worker::new(shared.clone(), index, listener, mailboxes[index].clone(), peers)?);
         }
-        let server = Self { address, shared, mailboxes, ending: Ending::default() };
+        let server = Self { address, shared, mailboxes, threads: ThreadGroup::default() };
         for worker in workers {
-            let guard = server.ending.enter();
+            let guard = server.threads.guard();
             crate::thread::spawn("zerosend-server", move || {
                 let _guard = guard;
                 worker.run();
@@ -122,9 +122,9 @@ impl Server {
         self.shared.options.log.as_ref()
     }
 
-    /// Calls `ended` when all is closed, on a thread of the server's or at once.
-    pub fn when_ended(&self, ended: impl FnOnce() + Send + 'static) {
-        self.ending.when_ended(ended);
+    /// Calls `callback` once all worker threads have exited: on the last of them, or at once on the calling thread.
+    pub fn on_exit(&self, callback: impl FnOnce() + Send + 'static) {
+        self.threads.on_exit(callback);
     }
 
     /// Accepts what is in the backlog and no more, closes idle connections, lets responses end for as long as `drain`, and

@@ -16,10 +16,10 @@ use super::listener::Listener;
 use super::stats::Limit;
 use crate::error::{Error, Result};
 use crate::event_loop::mailbox::Mailbox;
-use crate::event_loop::slab::{Registry, Token};
+use crate::event_loop::slab::{Slab, Token};
 use crate::event_loop::timers::Timers;
 
-/// Tokens that no registry gives out.
+/// Epoll data that is never a token of a slab.
 const WAKER: Token = u64::MAX;
 pub(super) const LISTENER: Token = u64::MAX - 1;
 /// The worker's buffer, in bytes: what one `recv` takes at most.
@@ -38,7 +38,7 @@ pub(super) struct Worker {
     pub next_peer: usize,
     /// Connections to accept for the next event of the listener.
     pub batch: usize,
-    pub connections: Registry<Connection>,
+    pub connections: Slab<Connection>,
     turns: VecDeque<Token>,
     timers: Timers,
     /// Nothing is accepted before this.
@@ -88,7 +88,7 @@ impl Worker {
             peers,
             next_peer: 0,
             batch: 1,
-            connections: Registry::default(),
+            connections: Slab::default(),
             turns: VecDeque::new(),
             timers: Timers::default(),
             paused: None,

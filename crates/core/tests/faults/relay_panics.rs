@@ -50,7 +50,7 @@ fn a_panic_ends_one_link_and_no_other() {
             std::thread::sleep(Duration::from_millis(2));
         }
         let (tell, hears) = mpsc::channel();
-        relay.when_ended(move || tell.send(()).expect("a reader"));
+        relay.on_exit(move || tell.send(()).expect("a reader"));
         // A panic does not take the message that ends it.
         fail::cfg("relay::message", "1*panic(injected)->off").expect("a fail point");
         relay.close(Duration::from_secs(20));

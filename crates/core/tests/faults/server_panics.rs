@@ -92,7 +92,7 @@ fn a_panic_ends_one_connection_with_an_answer() {
         other.read_to_end(&mut all).expect("another connection is not disturbed");
         assert!(all.len() > BIG);
         let (ended, end) = mpsc::channel();
-        running.server.when_ended(move || ended.send(()).expect("somebody waits"));
+        running.server.on_exit(move || ended.send(()).expect("somebody waits"));
         end.recv_timeout(Duration::from_secs(20)).expect("it ends");
         fail::cfg(place, "off").expect("a fail point");
     }

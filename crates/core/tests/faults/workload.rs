@@ -246,11 +246,11 @@ impl Drop for Ground {
         let (ended, done) = mpsc::channel::<()>();
         if let Some(relay) = self.relay.take() {
             let ended = ended.clone();
-            relay.when_ended(move || drop(ended));
+            relay.on_exit(move || drop(ended));
             relay.close(Duration::from_secs(1));
         }
         if let Some(server) = self.server.take() {
-            server.when_ended(move || drop(ended));
+            server.on_exit(move || drop(ended));
             server.close(Duration::from_secs(1));
         }
         if !thread::panicking() {

@@ -150,7 +150,7 @@ fn a_stream_that_is_reset_leaves_a_prefix_and_true_counts() {
     settled(&relay, |stats| stats.connections == 0);
     // What was handed to the files is written before the relay has ended.
     let (tell, ended) = channel();
-    relay.when_ended(move || {
+    relay.on_exit(move || {
         let _ = tell.send(());
     });
     relay.close(Duration::ZERO);

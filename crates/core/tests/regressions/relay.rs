@@ -502,7 +502,7 @@ fn all_that_is_in_the_backlog_at_close_is_served() {
             assert_eq!(read_out(client).0, b"a", "client {number} of {workers} workers");
         }
         let (tell, hears) = channel();
-        relay.when_ended(move || tell.send(()).expect("a reader"));
+        relay.on_exit(move || tell.send(()).expect("a reader"));
         hears.recv_timeout(PATIENCE).expect("the end");
     }
 }
