@@ -3,8 +3,7 @@
  *
  * This is the standalone API; the Fastify plugin is `zerosend/fastify`.
  */
-export type { BoundAddress, SocketAddress } from './lib/address.js';
-export type { ZerosendError, ZerosendErrorCode } from './lib/errors.js';
+export { allocPages, type SendPagesOptions, sendPages } from './lib/api/allocated-pages.js';
 export {
   CachedFile,
   FileCache,
@@ -13,7 +12,7 @@ export {
   type FileCacheStatistics,
   type PreloadOptions,
   type PreloadResult,
-} from './lib/file-cache.js';
+} from './lib/api/file-cache.js';
 export {
   createFileServer,
   type FileServer,
@@ -21,18 +20,9 @@ export {
   type FileServerLimits,
   type FileServerOptions,
   type LogFormat,
-} from './lib/file-server.js';
-export { type FrontDoor, frontDoor } from './lib/front-door/http.js';
-export type {
-  FrontDoorLimits,
-  FrontDoorMount,
-  FrontDoorOptions,
-  FrontDoorStatistics,
-} from './lib/front-door/options.js';
-export { createStaticHandler, type StaticHandler, type StaticHandlerOptions } from './lib/handler.js';
-export type { JoinOptions } from './lib/joiner.js';
-export { MappedFile, type MappedFileOptions } from './lib/mapped-file.js';
-export { type MemoryMap, type MemoryMapOptions, type MemoryUse, memoryMaps } from './lib/memory-maps.js';
+} from './lib/api/file-server.js';
+export { MappedFile, type MappedFileOptions } from './lib/api/mapped-file.js';
+export { type MemoryMap, type MemoryMapOptions, type MemoryUse, memoryMaps } from './lib/api/memory-maps.js';
 export {
   type PageCacheMeasurement,
   type PageCachePace,
@@ -42,22 +32,10 @@ export {
   pageCache,
   type WarmOptions,
   type WarmResult,
-} from './lib/page-cache.js';
-export { allocPages, type SendPagesOptions, sendPages } from './lib/pages.js';
-export { Pipe, type PipeOptions, type PipeStatistics, pipeStatistics } from './lib/pipe.js';
-export { fileToPipe, pipeToFile } from './lib/pipe-files.js';
-export { type NetworkInterface, type PipeLimits, type Probe, type ProbedMechanism, probe } from './lib/probe.js';
-export {
-  type Moved,
-  type RawEnd,
-  type SpliceOptions,
-  sendfile,
-  splice,
-  tee,
-  type VmspliceOptions,
-  vmsplice,
-} from './lib/raw.js';
-export { type ReceiveFileOptions, type ReceiveSource, receiveFile } from './lib/receive-file.js';
+} from './lib/api/page-cache.js';
+export { Pipe, type PipeOptions, type PipeStatistics, pipeStatistics } from './lib/api/pipe.js';
+export { fileToPipe, pipeToFile } from './lib/api/pipe-files.js';
+export { type NetworkInterface, type PipeLimits, type Probe, type ProbedMechanism, probe } from './lib/api/probe.js';
 export {
   createEchoServer,
   createProxy,
@@ -68,8 +46,19 @@ export {
   type Relay,
   type RelayOptions,
   type RelayStatistics,
-} from './lib/relay.js';
-export { type RelayResult, type RelaySocket, relay } from './lib/relay-sockets.js';
+} from './lib/api/proxy.js';
+export {
+  type Moved,
+  type RawEnd,
+  type SpliceOptions,
+  sendfile,
+  splice,
+  tee,
+  type VmspliceOptions,
+  vmsplice,
+} from './lib/api/raw.js';
+export { type ReceiveFileOptions, type ReceiveSource, receiveFile } from './lib/api/receive-file.js';
+export { type RelayResult, type RelaySocket, relay } from './lib/api/relay.js';
 export {
   type FileSource,
   type Method,
@@ -81,11 +70,10 @@ export {
   sendFile,
   sendFiles,
   sliceRanges,
-} from './lib/send-file.js';
-export type { FileServerLimit, FileServerStatistics } from './lib/server-statistics.js';
-export { SharedBuffer, type SharedBufferOptions } from './lib/shared-buffer.js';
-export { type DrainTarget, type OpenRingOptions, SharedRing, type SharedRingOptions } from './lib/shared-ring.js';
-export type { Coding, SiteOptions } from './lib/site.js';
+} from './lib/api/send-file.js';
+export type { FileServerLimit, FileServerStatistics } from './lib/api/server-statistics.js';
+export { SharedBuffer, type SharedBufferOptions } from './lib/api/shared-buffer.js';
+export { type DrainTarget, type OpenRingOptions, SharedRing, type SharedRingOptions } from './lib/api/shared-ring.js';
 export {
   createSplitter,
   type SplitSink,
@@ -93,5 +81,17 @@ export {
   type Splitter,
   type SplitterOptions,
   type SplitterResult,
-} from './lib/splitter.js';
+} from './lib/api/splitter.js';
+export { type FrontDoor, frontDoor } from './lib/frontdoor/http.js';
+export type {
+  FrontDoorLimits,
+  FrontDoorMount,
+  FrontDoorOptions,
+  FrontDoorStatistics,
+} from './lib/frontdoor/options.js';
+export type { JoinOptions } from './lib/runtime/joiner.js';
+export { createStaticHandler, type StaticHandler, type StaticHandlerOptions } from './lib/static/handler.js';
+export type { Coding, SiteOptions } from './lib/static/site.js';
 export type { Road, RoadStatistics, StaticStatistics } from './lib/static/statistics.js';
+export type { BoundAddress, SocketAddress } from './lib/util/address.js';
+export type { ZerosendError, ZerosendErrorCode } from './lib/util/errors.js';

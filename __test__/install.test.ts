@@ -18,7 +18,7 @@ import path from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { PROJECT_URL, VERSION } from '../lib/package.js';
+import { PROJECT_URL, VERSION } from '../lib/util/package.js';
 import { scratch } from './support/files.js';
 import { BINARY, consumer, type Ended, host, makeRelease, ON_HOST, quickly } from './support/release.js';
 import { certificate } from './support/tls.js';

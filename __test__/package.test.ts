@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { PACKAGE_ROOT, VERSION } from '../lib/package.js';
+import { PACKAGE_ROOT, VERSION } from '../lib/util/package.js';
 import { inspect } from '../scripts/release/inspect.js';
 import { pattern, scratch } from './support/files.js';
 import { BINARY, install, makeRelease } from './support/release.js';

@@ -9,10 +9,10 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
-import type { RequestConditions, SiteSettings } from '../dist/lib/native.js';
-import { type Encoding, preferences } from '../dist/lib/portable/negotiation.js';
-import { decide } from '../dist/lib/portable/range.js';
-import { overridesOf, type SiteOptions, type SliceOptions, siteSettings } from '../dist/lib/site.js';
+import type { RequestConditions, SiteSettings } from '../dist/lib/runtime/native.js';
+import { overridesOf, type SiteOptions, type SliceOptions, siteSettings } from '../dist/lib/static/site.js';
+import { type Encoding, preferences } from '../dist/lib/streams/negotiation.js';
+import { decide } from '../dist/lib/streams/range.js';
 import { Both, heldCount, type Question, refusals, type Said } from './support/both-engines.js';
 import { openDescriptors, pattern, scratch, settle, settled } from './support/files.js';
 

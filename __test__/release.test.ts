@@ -5,8 +5,8 @@ import path from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { binaryName, ownTarget, TARGETS } from '../lib/binary.js';
-import { PACKAGE_ROOT, VERSION } from '../lib/package.js';
+import { binaryName, ownTarget, TARGETS } from '../lib/runtime/binary.js';
+import { PACKAGE_ROOT, VERSION } from '../lib/util/package.js';
 import { notes, released } from '../scripts/release/changelog.js';
 import { inspect } from '../scripts/release/inspect.js';
 import { scratch } from './support/files.js';

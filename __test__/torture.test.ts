@@ -4,7 +4,7 @@ import { once } from 'node:events';
 
 import test from 'ava';
 
-import { PACKAGE_ROOT } from '../lib/package.js';
+import { PACKAGE_ROOT } from '../lib/util/package.js';
 
 test('everything at once for a short while', async (t) => {
   t.timeout(300_000);

@@ -5,15 +5,14 @@
  */
 import fastifyPlugin from 'fastify-plugin';
 
-import { frontDoor } from './front-door/fastify.js';
+import { frontDoor } from './frontdoor/fastify.js';
 import * as errors from './static/errors.js';
 import type * as List from './static/list.js';
 import type { Root as StaticRoot, SendOptions as StaticSendOptions } from './static/options.js';
 import { plugin } from './static/plugin.js';
 
-export type { FastifyFrontDoorMount, FastifyFrontDoorOptions } from './front-door/fastify.js';
-export type { FrontDoorLimits, FrontDoorStatistics } from './front-door/options.js';
-export type { Coding, SiteOptions } from './site.js';
+export type { FastifyFrontDoorMount, FastifyFrontDoorOptions } from './frontdoor/fastify.js';
+export type { FrontDoorLimits, FrontDoorStatistics } from './frontdoor/options.js';
 export type {
   ExtendedInformation,
   ListDir,
@@ -25,6 +24,7 @@ export type {
 } from './static/list.js';
 export type { FastifyStaticOptions, ReplyOptions, Root, SendOptions } from './static/options.js';
 export type { ZerosendDecorator } from './static/plugin.js';
+export type { Coding, SiteOptions } from './static/site.js';
 export type { Road, RoadStatistics, StaticStatistics, ZerosendStatistics } from './static/statistics.js';
 export { errors, frontDoor };
 

@@ -15,8 +15,8 @@ import { parseArgs } from 'node:util';
 
 import semver from 'semver';
 
-import { binaryName, TARGETS } from '../lib/binary.js';
-import { VERSION } from '../lib/package.js';
+import { binaryName, TARGETS } from '../lib/runtime/binary.js';
+import { VERSION } from '../lib/util/package.js';
 import { canRelease, compile } from './release/binary.js';
 import { notes, released } from './release/changelog.js';
 import { describe, inspect } from './release/inspect.js';

@@ -7,7 +7,7 @@ import fastify, { type FastifyReply } from 'fastify';
 import { createStaticHandler, type StaticHandlerOptions } from 'zerosend';
 import fastifyStatic from 'zerosend/fastify';
 
-import { engine } from '../../dist/lib/engine.js';
+import { engine } from '../../dist/lib/runtime/engine.js';
 import { pattern, patternFile, scratch } from '../support/files.js';
 import { get, portOf } from '../support/wire.js';
 

@@ -1,7 +1,7 @@
 /** The native engine and the portable one side by side, asked the same. */
-import { ask, engine, type StaticEngine } from '../../dist/lib/engine.js';
-import type { NativeEvent, RequestConditions, SiteAnswer, SiteSettings } from '../../dist/lib/native.js';
-import { PortableEngine } from '../../dist/lib/portable/engine.js';
+import { ask, engine, type StaticEngine } from '../../dist/lib/runtime/engine.js';
+import type { NativeEvent, RequestConditions, SiteAnswer, SiteSettings } from '../../dist/lib/runtime/native.js';
+import { PortableEngine } from '../../dist/lib/streams/engine.js';
 
 export interface Question {
   path: string;

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-import { PACKAGE_ROOT } from '../../lib/package.js';
+import { PACKAGE_ROOT } from '../../lib/util/package.js';
 
 /** An operation of the file system; `remove` is unlink(2) and rmdir(2). */
 export type Operation =

@@ -8,8 +8,8 @@ import path from 'node:path';
 
 import type { ExecutionContext } from 'ava';
 
-import { binaryName, ownTarget } from '../../lib/binary.js';
-import { PACKAGE_ROOT, VERSION } from '../../lib/package.js';
+import { binaryName, ownTarget } from '../../lib/runtime/binary.js';
+import { PACKAGE_ROOT, VERSION } from '../../lib/util/package.js';
 import { assemble, type ReleaseFiles } from '../../scripts/release/assemble.js';
 
 /** The name of this machine's binary. */

@@ -4,9 +4,9 @@ import { closeSync, constants, fstatSync, mkdtempSync, openSync, rmSync, writeFi
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { type BenchResult, type BenchRow, compareMethods, cpuOf, recommend, VARIANTS } from '../bench.js';
-import { probe } from '../probe.js';
-import type { Method } from '../send-file.js';
+import { type BenchResult, type BenchRow, compareMethods, cpuOf, recommend, VARIANTS } from '../api/bench.js';
+import { probe } from '../api/probe.js';
+import type { Method } from '../api/send-file.js';
 import { type Chart, chart, escaped, htmlTable, page } from './charts.js';
 import { bar, bytes, ProgressLine, table } from './terminal.js';
 import { integer, parse, UsageError, word } from './usage.js';

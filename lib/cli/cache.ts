@@ -2,8 +2,8 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { engine } from '../engine.js';
-import { type PageCachePace, type PageResidency, pageCache } from '../page-cache.js';
+import { type PageCachePace, type PageResidency, pageCache } from '../api/page-cache.js';
+import { engine } from '../runtime/engine.js';
 import { bytes, ProgressLine, shades, table } from './terminal.js';
 import { parse, UsageError } from './usage.js';
 

@@ -4,12 +4,12 @@ import { constants } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 
-import { binaryName, isReleased, ownTarget, platformInWords } from '../binary.js';
 import { build } from '../install/build.js';
 import { download } from '../install/download.js';
 import { place, prove, Unusable } from '../install/place.js';
 import { type Checksum, releasedChecksums, releaseUrl, withoutCredentials } from '../install/release.js';
-import { PACKAGE_ROOT, VERSION } from '../package.js';
+import { binaryName, isReleased, ownTarget, platformInWords } from '../runtime/binary.js';
+import { PACKAGE_ROOT, VERSION } from '../util/package.js';
 import { bytes, ProgressLine } from './terminal.js';
 import { parse, UsageError } from './usage.js';
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The command line. Exit codes: 0, 1 for what went wrong, 2 for what was asked wrongly. */
-import { VERSION } from '../package.js';
+import { VERSION } from '../util/package.js';
 import { bench } from './bench.js';
 import { cache } from './cache.js';
 import { install } from './install.js';

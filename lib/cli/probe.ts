@@ -1,5 +1,5 @@
 /** `zerosend probe`: what this kernel can do. */
-import { probe as ask, type NetworkInterface, type Probe } from '../probe.js';
+import { probe as ask, type NetworkInterface, type Probe } from '../api/probe.js';
 import { bytes, table } from './terminal.js';
 import { parse } from './usage.js';
 

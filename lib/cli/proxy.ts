@@ -1,6 +1,6 @@
 /** `zerosend proxy`: connections from here to there. */
-import { readAddress } from '../address.js';
-import { createProxy, type ProxyMirror, type ProxyOptions, type Relay } from '../relay.js';
+import { createProxy, type ProxyMirror, type ProxyOptions, type Relay } from '../api/proxy.js';
+import { readAddress } from '../util/address.js';
 import { onHangUp } from './signals.js';
 import { integer, parse, permissions, UsageError, word } from './usage.js';
 

@@ -4,11 +4,11 @@ import { connect } from 'node:net';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 
-import { engine } from '../engine.js';
-import { createFileServer, type FileServerOptions, type LogFormat } from '../file-server.js';
-import { IS_LINUX } from '../platform.js';
-import type { Method } from '../send-file.js';
-import { DEFAULT_CACHE } from '../site.js';
+import { createFileServer, type FileServerOptions, type LogFormat } from '../api/file-server.js';
+import type { Method } from '../api/send-file.js';
+import { engine } from '../runtime/engine.js';
+import { IS_LINUX } from '../runtime/platform.js';
+import { DEFAULT_CACHE } from '../static/site.js';
 import { onHangUp } from './signals.js';
 import { integer, parse, permissions, UsageError, word } from './usage.js';
 

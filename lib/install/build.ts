@@ -5,8 +5,8 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
-import { ownTarget } from '../binary.js';
-import { PACKAGE_ROOT } from '../package.js';
+import { ownTarget } from '../runtime/binary.js';
+import { PACKAGE_ROOT } from '../util/package.js';
 
 /** What the crates need, as in Cargo.toml. */
 const LEAST_RUST = [1, 88] as const;

@@ -3,8 +3,8 @@ import { execFile } from 'node:child_process';
 import { chmod, mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 
-import { platformInWords } from '../binary.js';
-import { VERSION } from '../package.js';
+import { platformInWords } from '../runtime/binary.js';
+import { VERSION } from '../util/package.js';
 
 /**
  * Writes `bytes` beside `file`, loads that once in a process of its own, and gives it the name. Whoever has the old one loaded keeps it.

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 
-import { PACKAGE_ROOT, PROJECT_URL, VERSION } from '../package.js';
+import { PACKAGE_ROOT, PROJECT_URL, VERSION } from '../util/package.js';
 
 /** What is promised of a file. */
 export interface Checksum {

@@ -9,17 +9,16 @@ import path from 'node:path';
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
-import { FileBody } from '../body.js';
-import { staticEngine } from '../engine.js';
-import type { ZerosendError } from '../errors.js';
-import { unobstructedHeaders } from '../fastify-internals.js';
-import { keepHalfOpen } from '../half-open.js';
-import { isPlainResponse } from '../internals.js';
-import { endWhole } from '../linger.js';
-import type { RequestConditions } from '../native.js';
-import { IS_LINUX } from '../platform.js';
-import { CURRENT, sendBody } from '../response.js';
-import { type Answer, conditionsOf, type Overrides, type Site, unconditional, varyWithEncoding } from '../site.js';
+import { unobstructedHeaders } from '../node/fastify-internals.js';
+import { isPlainResponse } from '../node/node-internals.js';
+import { FileBody } from '../runtime/body.js';
+import { staticEngine } from '../runtime/engine.js';
+import { keepHalfOpen } from '../runtime/half-open.js';
+import { endWhole } from '../runtime/linger.js';
+import type { RequestConditions } from '../runtime/native.js';
+import { IS_LINUX } from '../runtime/platform.js';
+import { CURRENT, sendBody } from '../runtime/response.js';
+import type { ZerosendError } from '../util/errors.js';
 import { openDirectory } from './directory.js';
 import { FST_STATIC_FORBIDDEN_PATH, FST_STATIC_INVALID_OPTION_VALUE } from './errors.js';
 import { httpError } from './http-error.js';
@@ -27,6 +26,7 @@ import { asJson, isListName, type Listing, type ListOptionsJsonFormat, listDirec
 import { otherNames } from './names.js';
 import type { FastifyStaticOptions, ReplyOptions } from './options.js';
 import { decodePath, withSlash } from './paths.js';
+import { type Answer, conditionsOf, type Overrides, type Site, unconditional, varyWithEncoding } from './site.js';
 import type { Road, Statistics } from './statistics.js';
 
 /** A name that is asked for. */

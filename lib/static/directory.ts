@@ -10,10 +10,10 @@ import { lstat, readdir, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 
-import { ask, engine } from '../engine.js';
-import type { NativeEvent } from '../native.js';
-import { IS_LINUX } from '../platform.js';
-import type { Site } from '../site.js';
+import { ask, engine } from '../runtime/engine.js';
+import type { NativeEvent } from '../runtime/native.js';
+import { IS_LINUX } from '../runtime/platform.js';
+import type { Site } from './site.js';
 
 export interface Directory {
   /** What is in it, but for what the site does not serve because of its name. */

@@ -1,5 +1,5 @@
 /** The names under which a guard is asked about a file. */
-import type { Answer } from '../site.js';
+import type { Answer } from './site.js';
 
 const SUFFIXES: Record<string, string> = { zstd: '.zst', br: '.br', gzip: '.gz', deflate: '.deflate' };
 

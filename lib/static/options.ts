@@ -5,13 +5,13 @@ import { fileURLToPath } from 'node:url';
 
 import type { FastifyInstance, FastifyReply, FastifyRequest, RegisterOptions, RouteOptions } from 'fastify';
 
-import type { SiteOptions, SliceOptions } from '../site.js';
 import {
   FST_STATIC_INVALID_OPTION,
   FST_STATIC_INVALID_OPTION_VALUE,
   FST_STATIC_MULTIROOT_LIST_CONFLICT,
 } from './errors.js';
 import type { ListOptionsHtmlFormat, ListOptionsJsonFormat } from './list.js';
+import type { SiteOptions, SliceOptions } from './site.js';
 
 /** A directory: an absolute path or a `file:` URL; of several, the first that has the file. */
 export type Root = string | URL | (string | URL)[];

@@ -1,6 +1,6 @@
 /**
  * The plugin registers itself: decorators and routes. Options are checked in options.ts, answers become replies in
- * delivery.ts; which file answers and with which headers is decided in the engine, see ../site.ts.
+ * delivery.ts; which file answers and with which headers is decided in the engine, see site.ts.
  */
 import type { IncomingMessage } from 'node:http';
 import path from 'node:path';
@@ -8,13 +8,13 @@ import path from 'node:path';
 import { create as contentDisposition } from 'content-disposition';
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 
-import { passErrorsBeyond } from '../fastify-internals.js';
-import type { Overrides, Site } from '../site.js';
+import { passErrorsBeyond } from '../node/fastify-internals.js';
 import { Delivery } from './delivery.js';
 import * as errors from './errors.js';
 import { fileRoutes } from './files.js';
 import { checkOptions, type FastifyStaticOptions, type ReplyOptions } from './options.js';
 import { type PrefixMatcher, prefixMatcher, withoutReservedEscapes, withSlash } from './paths.js';
+import type { Overrides, Site } from './site.js';
 import { Sites } from './sites.js';
 import { type Road, Statistics, type ZerosendStatistics } from './statistics.js';
 

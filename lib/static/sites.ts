@@ -1,9 +1,9 @@
 /** The sites of a registration: its own, and those that a response asks for with another root or options. */
 import { parse, resolve, sep } from 'node:path';
 
-import { cacheOption, FileCache } from '../file-cache.js';
-import { DEFAULT_CACHE, type Overrides, overridesOf, Site, type SiteOptions } from '../site.js';
+import { cacheOption, FileCache } from '../api/file-cache.js';
 import { type FastifyStaticOptions, type ReplyOptions, rootPath } from './options.js';
+import { DEFAULT_CACHE, type Overrides, overridesOf, Site, type SiteOptions } from './site.js';
 
 /** Sites of other roots and options that a registration keeps open. */
 const MAX_SITES = 64;

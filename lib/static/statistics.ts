@@ -1,7 +1,7 @@
 /** Which road responses took, counted. */
-import type { FileCache, FileCacheStatistics } from '../file-cache.js';
-import type { FrontDoorStatistics } from '../front-door/options.js';
-import type { TransferReport } from '../native.js';
+import type { FileCache, FileCacheStatistics } from '../api/file-cache.js';
+import type { FrontDoorStatistics } from '../frontdoor/options.js';
+import type { TransferReport } from '../runtime/native.js';
 
 /**
  * How the bytes of a response left: the method of the engine that moved them; `'stream'`, through a Node stream (TLS,

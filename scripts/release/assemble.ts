@@ -11,8 +11,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { binaryName, TARGETS } from '../../lib/binary.js';
-import { VERSION } from '../../lib/package.js';
+import { binaryName, TARGETS } from '../../lib/runtime/binary.js';
+import { VERSION } from '../../lib/util/package.js';
 import { ROOT } from '../run.js';
 import { sbom } from './sbom.js';
 

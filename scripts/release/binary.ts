@@ -12,7 +12,7 @@ import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { binaryName, TARGETS } from '../../lib/binary.js';
+import { binaryName, TARGETS } from '../../lib/runtime/binary.js';
 import { ROOT, run } from '../run.js';
 import { GLIBC_FLOOR } from './inspect.js';
 

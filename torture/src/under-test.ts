@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-import { PACKAGE_ROOT } from '../../lib/package.js';
+import { PACKAGE_ROOT } from '../../lib/util/package.js';
 
 const root = process.env.ZEROSEND_UNDER_TEST ?? PACKAGE_ROOT;
 const load = (path: string): Promise<unknown> => import(pathToFileURL(join(root, path)).href);

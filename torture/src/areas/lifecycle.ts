@@ -6,7 +6,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { PACKAGE_ROOT } from '../../../lib/package.js';
+import { PACKAGE_ROOT } from '../../../lib/util/package.js';
 import { Child } from '../child.js';
 import type { Random } from '../random.js';
 import { make, verify } from '../records.js';

@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { PACKAGE_ROOT } from '../../../lib/package.js';
+import { PACKAGE_ROOT } from '../../../lib/util/package.js';
 import { randomPlan, runStream, Upstream, watchEnd } from '../actors/streams.js';
 import { Child } from '../child.js';
 import type { Moment, Transfer, TransferOutcome } from '../children/sockets.js';

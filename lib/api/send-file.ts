@@ -1,0 +1,178 @@
+/** `sendFile` and `sendFiles`: files, parts of files and bytes to a socket or a descriptor, in one transfer. */
+import {
+  checkDelivery,
+  type DeliveryOptions,
+  deliver,
+  type SendTarget,
+  type TransferResult,
+} from '../runtime/deliver.js';
+import { engine, type Opening, openToken } from '../runtime/engine.js';
+import type { PartOptions, SendingOptions } from '../runtime/native.js';
+import { failure, invalid } from '../util/errors.js';
+import { checkBytes, type FileSource, nameFile, unshared } from '../util/options.js';
+import { CachedFile, tokenOf } from './file-cache.js';
+
+export type { SendTarget } from '../runtime/deliver.js';
+export type { FileSource } from '../util/options.js';
+
+/**
+ * How a file's bytes reach the target.
+ * - `'auto'`: chosen by size and target, from measurements.
+ * - `'sendfile'`: sendfile(2). No copy.
+ * - `'splice'`: splice(2) into a pipe and out of it. No copy.
+ * - `'mmap'`: sendmsg(2) from a mapping of the file. One copy, head and file in one call.
+ * - `'read-write'`: pread(2) into a buffer, sendmsg(2) from it. Two copies; works everywhere.
+ * - `'vmsplice'`: vmsplice(2) of a mapping into a pipe, splice(2) out of it. No copy.
+ *
+ * Where a filesystem or a target refuses a method, `'read-write'` is used, and the result says so.
+ */
+export type Method = 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice';
+
+export interface SendFilesOptions extends DeliveryOptions {
+  /** Default `'auto'`. */
+  method?: Method | undefined;
+  /** Bytes of the buffer of `'read-write'`, 4096 to 16777216. Default 131072. */
+  bufferSize?: number | undefined;
+}
+
+export interface SendFileOptions extends SendFilesOptions {
+  /** First byte to send. Default 0. To go on after a cancel: the old offset, plus `error.bytes`, less the head's length. */
+  offset?: number | undefined;
+  /** Number of bytes. Default: to the end of the file. */
+  length?: number | undefined;
+  /** Bytes that go before the file, in the same packet where they fit. Strings are sent as UTF-8. */
+  head?: Uint8Array | string | undefined;
+}
+
+/** What was sent, head included, and how. */
+export type SendFileResult = TransferResult;
+
+/** A part of what `sendFiles` sends: bytes, which are copied at the call, or a file or a stretch of it. */
+export type SendPart =
+  | Uint8Array
+  | {
+      file: FileSource | CachedFile;
+      /** First byte to send. Default 0. */
+      offset?: number | undefined;
+      /** Number of bytes. Default: to the end of the file. */
+      length?: number | undefined;
+    };
+
+const METHODS: readonly Method[] = ['auto', 'sendfile', 'splice', 'mmap', 'read-write', 'vmsplice'];
+/** Every file part holds a descriptor from the call to the end. */
+const MAX_FILES = 1024;
+
+/**
+ * Sends a file to a socket or descriptor, inside the kernel where the method allows it; see {@link Method}.
+ *
+ * Bytes that Node still has queued for the socket go first; writes made to it meanwhile go after; a second `sendFile` on
+ * the same target waits for the first. The socket stays open at the end.
+ *
+ * Rejects, always with a `code`: `ERR_ZEROSEND_INVALID_ARGUMENT`, `ERR_ZEROSEND_OUT_OF_RANGE` (offset or length beyond
+ * the file), `ERR_ZEROSEND_NOT_REGULAR_FILE`, the errno's name for a file that cannot be opened or a peer that is gone
+ * (`ENOENT`, `EACCES`, `EPIPE`, `ECONNRESET`), `ERR_ZEROSEND_CLOSED`, `ERR_ZEROSEND_TIMEOUT`, `ABORT_ERR`, and
+ * `ERR_ZEROSEND_TRUNCATED` when the file got shorter meanwhile. `error.bytes` says how much had been sent.
+ *
+ * A receiver never takes a part for the whole: when an error leaves a part sent, the socket is reset. After `ABORT_ERR` and
+ * `ERR_ZEROSEND_TIMEOUT` it stays open, so that you can go on from `error.bytes`; if you destroy it instead, it is reset. A Unix
+ * socket cannot be reset: its peer sees the end, so announce the length there.
+ */
+export async function sendFile(
+  target: SendTarget,
+  source: FileSource | CachedFile,
+  options: SendFileOptions = {},
+): Promise<SendFileResult> {
+  checkDelivery(target, options);
+  const sending = checkSending(options);
+  const { head } = options;
+  const file = filePart('source', source, options.offset, options.length);
+  const parts: PartOptions[] = [file];
+  if (typeof head === 'string') parts.unshift({ bytes: Buffer.from(head) });
+  else if (head instanceof Uint8Array) parts.unshift({ bytes: unshared(head) });
+  else if (head !== undefined) throw invalid('head', head, 'a string or Uint8Array');
+  return deliver(target, options, () => open(parts, sending));
+}
+
+/**
+ * Sends bytes and files in order, as one transfer: heads, multipart bodies, batches. Bytes that follow one another, and a
+ * small file behind them, leave in one call.
+ *
+ * All files are opened before the first byte goes, 1,024 at most (`ERR_ZEROSEND_LIMIT`), so that one that is missing
+ * spoils nothing. Otherwise as {@link sendFile}, with its errors; `method` in the result is that of the last file.
+ */
+export async function sendFiles(
+  target: SendTarget,
+  parts: readonly SendPart[],
+  options: SendFilesOptions = {},
+): Promise<SendFileResult> {
+  checkDelivery(target, options);
+  const sending = checkSending(options);
+  if (!Array.isArray(parts)) throw invalid('parts', parts, 'an array of Uint8Array and { file, offset?, length? }');
+  const checked = parts.map((part: SendPart, at): PartOptions => {
+    const name = `parts[${at}]`;
+    if (part instanceof Uint8Array) return { bytes: unshared(part) };
+    if (typeof part !== 'object' || part === null || part.file === undefined) {
+      throw invalid(name, part, 'a Uint8Array or { file, offset?, length? }; for text give Buffer.from(text)');
+    }
+    return filePart(`${name}.file`, part.file, part.offset, part.length, `${name}.`);
+  });
+  const files = checked.filter((part) => part.bytes === undefined).length;
+  if (files > MAX_FILES) {
+    throw failure(
+      'ERR_ZEROSEND_LIMIT',
+      `parts has ${files} files, but at most ${MAX_FILES} go in one transfer: split it`,
+    );
+  }
+  return deliver(target, options, () => open(checked, sending));
+}
+
+/**
+ * Cuts `size` bytes into `count` stretches, in order, that differ by one byte at most: for a download over several
+ * connections at once, each `sendFile(socket, file, slice)`. The same open file may serve them all, since no position of
+ * it is used. Fewer than `count` when there are fewer bytes; none for 0 bytes.
+ *
+ * Throws `ERR_ZEROSEND_OUT_OF_RANGE` for a `size` that is no integer from 0 up, or a `count` that is none from 1 up.
+ */
+export function sliceRanges(size: number, count: number): Array<{ offset: number; length: number }> {
+  checkBytes('size', size);
+  checkBytes('count', count);
+  if (count < 1) throw failure('ERR_ZEROSEND_OUT_OF_RANGE', `count is ${count}, but must be 1 at least`);
+  const slices = Math.min(size, count);
+  const length = Math.floor(size / slices);
+  const longer = size - length * slices;
+  return Array.from({ length: slices }, (_, at) => ({
+    offset: at * length + Math.min(at, longer),
+    length: at < longer ? length + 1 : length,
+  }));
+}
+
+function open(parts: PartOptions[], sending: SendingOptions): Opening {
+  return openToken((number) => engine().open(number, parts, sending));
+}
+
+function checkSending(options: SendFilesOptions): SendingOptions {
+  const { method = 'auto', bufferSize, cork } = options;
+  if (!METHODS.includes(method)) throw invalid('method', method, `one of ${METHODS.join(', ')}`);
+  if (bufferSize !== undefined && !(Number.isInteger(bufferSize) && bufferSize >= 4096 && bufferSize <= 2 ** 24)) {
+    throw invalid('bufferSize', bufferSize, 'an integer number of bytes from 4096 to 16777216');
+  }
+  const sending: SendingOptions = { method };
+  if (bufferSize !== undefined) sending.buffer = bufferSize;
+  if (cork !== undefined) sending.cork = cork;
+  return sending;
+}
+
+function filePart(
+  name: string,
+  file: FileSource | CachedFile,
+  offset: number | undefined,
+  length: number | undefined,
+  prefix = '',
+): PartOptions {
+  checkBytes(`${prefix}offset`, offset);
+  checkBytes(`${prefix}length`, length);
+  const part: PartOptions = file instanceof CachedFile ? { cached: tokenOf(file) } : nameFile(name, file);
+  if (offset !== undefined) part.offset = offset;
+  if (length !== undefined) part.length = length;
+  return part;
+}

@@ -1,0 +1,59 @@
+/** What native servers are told in common: roots, headers, bounds. */
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { invalid } from '../util/errors.js';
+import { engine } from './engine.js';
+import type { LimitSettings } from './native.js';
+
+/** A directory, or several: a path (relative to the working directory) or a `file:` URL. */
+export type Roots = string | URL | readonly (string | URL)[];
+
+/** Absolute paths of `root`. */
+export function rootPaths(root: Roots): string[] {
+  const list = Array.isArray(root) ? (root as readonly (string | URL)[]) : [root as string | URL];
+  if (list.length === 0) throw invalid('root', root, 'at least one directory');
+  return list.map((entry) => {
+    if (entry instanceof URL && entry.protocol === 'file:') return fileURLToPath(entry);
+    if (typeof entry === 'string' && entry !== '' && !entry.includes('\0')) return path.resolve(entry);
+    throw invalid('root', entry, 'a path without NUL bytes, or a file: URL');
+  });
+}
+
+/** A prefix with its slash at the end. */
+export function checkPrefix(prefix: string): string {
+  if (typeof prefix !== 'string' || !prefix.startsWith('/')) {
+    throw invalid('prefix', prefix, 'a path that begins with a slash');
+  }
+  return prefix.endsWith('/') ? prefix : `${prefix}/`;
+}
+
+/** Name, value, name, value, ... */
+export function headerPairs(headers: Readonly<Record<string, string>>): string[] {
+  return Object.entries(headers).flatMap(([name, value]) => {
+    if (typeof value !== 'string') throw invalid(`headers['${name}']`, value, 'a string');
+    return [name, value];
+  });
+}
+
+/** The limits with their defaults; `allowed`: the names that may be given. */
+export function readLimits(
+  given: Partial<Record<keyof LimitSettings, number | undefined>>,
+  allowed?: readonly (keyof LimitSettings)[],
+): LimitSettings {
+  const limits = engine().defaultLimits();
+  const names: readonly string[] = allowed ?? Object.keys(limits);
+  for (const [name, value] of Object.entries(given)) {
+    if (!names.includes(name)) throw invalid('limits', name, `one of ${names.join(', ')}`);
+    if (value === undefined) continue;
+    checkInteger(`limits.${name}`, value, 0, 2 ** 31);
+    limits[name as keyof LimitSettings] = value;
+  }
+  return limits;
+}
+
+export function checkInteger(name: string, value: number, least: number, most: number): void {
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw invalid(name, value, `an integer from ${least} to ${most}`);
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * The settings of a site, checked. The counterpart of `crates/node/src/site.rs` and of `Site::new` in
+ * `crates/core/src/static_site/site.rs`, whose words its errors have; the comparison test holds the two together.
+ */
+import type { SiteSettings } from '../runtime/native.js';
+import { failure } from '../util/errors.js';
+import { CachePolicy } from './caching.js';
+import type { Conformance } from './conditional.js';
+import type { Encoding } from './negotiation.js';
+import { type PathRules, RequestPath } from './path.js';
+import { Root, type Symlinks } from './root.js';
+
+export type { Encoding };
+
+/** How a site answers. `method` and `cache` are checked, but bytes have only one way here. */
+export interface SiteOptions extends Omit<SiteSettings, 'roots'> {
+  symlinks: Symlinks;
+  preCompressed: Encoding[];
+  conformance: Conformance;
+  pathRules: PathRules;
+  caching: CachePolicy;
+}
+
+/** In the order in which they are looked at. */
+const WORDS = {
+  method: ['auto', 'sendfile', 'splice', 'mmap', 'read-write', 'vmsplice'],
+  dotfiles: ['allow', 'deny', 'ignore'],
+  symlinks: ['follow', 'beneath', 'deny'],
+  preCompressed: ['zstd', 'br', 'gzip', 'deflate'],
+} as const;
+/** After the rules of caching. */
+const LATER_WORDS = {
+  conformance: ['fastify-static', 'rfc9110'],
+  pathRules: ['decode-uri', 'full'],
+} as const;
+
+/** Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. */
+export function readSettings(settings: SiteSettings): { roots: Root[]; options: SiteOptions } {
+  checkWords(settings, WORDS);
+  const caching = new CachePolicy(settings, (pattern) =>
+    wrong(`cacheControl has the key '${pattern}', but must have a pattern of names, *, ?, ** and {a,b}`),
+  );
+  checkWords(settings, LATER_WORDS);
+  const { roots, index, fallback, extensions, preCompressed, symlinks } = settings;
+  if (roots.length === 0) throw wrong('roots is empty; give at least one directory');
+  for (const name of index) {
+    if (!isFileName(name)) throw refuse('index', name, 'a file name below its directory, such as index.html');
+  }
+  if (fallback !== undefined && !isFileName(fallback)) {
+    throw refuse('fallback', fallback, 'a file below the root, such as index.html');
+  }
+  for (const name of extensions) {
+    const path = RequestPath.from(name);
+    if (name.includes('/') || typeof path === 'string' || path.relative === '') {
+      throw refuse('extensions', name, 'an extension without its dot, such as html');
+    }
+  }
+  const twice = preCompressed.find((coding, at) => preCompressed.includes(coding, at + 1));
+  if (twice !== undefined) throw refuse('pre_compressed', twice, 'each coding once');
+  return {
+    roots: roots.map((path) => new Root(path, symlinks as Symlinks)),
+    options: { ...settings, caching } as SiteOptions,
+  };
+}
+
+function checkWords(settings: SiteSettings, allowed: Partial<Record<keyof SiteSettings, readonly string[]>>): void {
+  for (const [name, words] of Object.entries(allowed)) {
+    for (const value of [settings[name as keyof SiteSettings]].flat()) {
+      if (!words.includes(value as string)) {
+        throw wrong(`${name} is '${String(value)}', but must be one of ${words.join(', ')}`);
+      }
+    }
+  }
+}
+
+function isFileName(name: string): boolean {
+  const path = RequestPath.from(name);
+  return typeof path !== 'string' && path.relative === name && name !== '';
+}
+
+function refuse(option: string, value: string, allowed: string): Error {
+  return wrong(`${option}: ${JSON.stringify(value)} is not ${allowed}`);
+}
+
+function wrong(message: string): Error {
+  return failure('ERR_ZEROSEND_INVALID_ARGUMENT', message);
+}
