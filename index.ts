@@ -73,7 +73,7 @@ export {
 } from './lib/api/send-file.js';
 export type { FileServerLimit, FileServerStatistics } from './lib/api/server-statistics.js';
 export { SharedBuffer, type SharedBufferOptions } from './lib/api/shared-buffer.js';
-export { type DrainTarget, type OpenRingOptions, SharedRing, type SharedRingOptions } from './lib/api/shared-ring.js';
+export { type OpenRingOptions, type PipeToTarget, SharedRing, type SharedRingOptions } from './lib/api/shared-ring.js';
 export {
   createSplitter,
   type SplitSink,

@@ -123,7 +123,7 @@ export interface CacheSettings {
 export declare function cancel(request: number): void
 
 /** Ends a drain. */
-export declare function cancelDrain(token: number): void
+export declare function cancelPipeRing(token: number): void
 
 /** Ends what was joined; its sockets are reset. */
 export declare function cancelJoin(token: number, name: number): void
@@ -205,7 +205,7 @@ export interface DoorSettings {
  * Sends what comes out of a ring to a target, until it ends. The last event of `request` has the number of bytes as its
  * `report`; the token that is returned cancels it.
  */
-export declare function drainRing(request: number, token: number, target: number): number
+export declare function pipeRing(request: number, token: number, target: number): number
 
 /** Hands a transfer and a held target to the reactor. `request` hears of progress and of the end. */
 export declare function drive(token: number, target: number, request: number, options: DriveOptions): void
@@ -934,7 +934,7 @@ export declare function take(token: number, max: number): Buffer | null
 export declare function takeConnections(token: number, most: number): Array<DoorConnection>
 
 /** All events since the last call, in order: `request` and what there is to say. */
-export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport; probe?: ProbeReport; pages?: PageReport; warmed?: WarmedReport; measured?: MeasuredReport; drained?: number; sample?: BenchSample }>
+export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport; probe?: ProbeReport; pages?: PageReport; warmed?: WarmedReport; measured?: MeasuredReport; piped?: number; sample?: BenchSample }>
 
 /** Takes the entries of the log so far. */
 export declare function takeLog(token: number): Array<DoorLogEntry>

@@ -317,7 +317,7 @@ test.serial('drained to a socket and to a file', async (t) => {
     const source = await SharedRing.open(writer.fd);
     const { server, client } = await pair(t);
     server.write('head ');
-    const draining = source.drainTo(server);
+    const draining = source.pipeTo(server);
     t.throws(() => source.read(), { code: 'ERR_ZEROSEND_BUSY' });
     const received = readAll(client);
     for (let at = 0; at < data.length; at += 5003) {
@@ -334,7 +334,7 @@ test.serial('drained to a socket and to a file', async (t) => {
   t.teardown(() => source.close());
   const path = join(scratch(t), 'out');
   const stop = new AbortController();
-  const cancelled = source.drainTo(path, { signal: stop.signal });
+  const cancelled = source.pipeTo(path, { signal: stop.signal });
   writer.write(data.subarray(0, 500_000));
   await until(() => statSync(path, { throwIfNoEntry: false })?.size === 500_000);
   stop.abort();
@@ -342,11 +342,11 @@ test.serial('drained to a socket and to a file', async (t) => {
   t.is(sha256(readFileSync(path)), sha256(data.subarray(0, 500_000)));
   writer.write('more');
   // A target that is none leaves the ring as it was.
-  await t.throwsAsync(source.drainTo(join(path, 'none')), { code: 'ENOTDIR' });
-  await t.throwsAsync(source.drainTo(99_999), { code: 'EBADF' });
+  await t.throwsAsync(source.pipeTo(join(path, 'none')), { code: 'ENOTDIR' });
+  await t.throwsAsync(source.pipeTo(99_999), { code: 'EBADF' });
   const { server } = await pair(t);
   server.destroy();
-  await t.throwsAsync(source.drainTo(server), { code: 'ERR_ZEROSEND_CLOSED' });
+  await t.throwsAsync(source.pipeTo(server), { code: 'ERR_ZEROSEND_CLOSED' });
 });
 
 test.serial(

@@ -348,7 +348,7 @@ test('other names that may be FIFOs: nothing waits for their other end', async (
   execFileSync('mkfifo', [fifo]);
   const ring = await SharedRing.create(null);
   t.teardown(() => ring.close());
-  await t.throwsAsync(ring.drainTo(fifo), { code: 'ENXIO' });
+  await t.throwsAsync(ring.pipeTo(fifo), { code: 'ENXIO' });
   await t.throwsAsync(MappedFile.open(fifo), { code: 'ERR_ZEROSEND_NOT_REGULAR_FILE' });
   const bench = spawn(process.execPath, [MAIN, 'bench', '--size', '1k', '--html', fifo], {
     stdio: ['ignore', 'ignore', 'pipe'],

@@ -53,7 +53,7 @@ const WAITERS: Record<string, string> = {
     for await (const message of ring) console.log(message);`,
   'a full ring': `const ring = await SharedRing.create(null, { capacity: 4096, framing: 'bytes' });
     ring.write(Buffer.alloc(100_000)); parentPort.postMessage(0); await ring.drained();`,
-  'drainTo of a ring': `const ring = await SharedRing.create(null); parentPort.postMessage(0); await ring.drainTo(1);`,
+  'pipeTo of a ring': `const ring = await SharedRing.create(null); parentPort.postMessage(0); await ring.pipeTo(1);`,
   'a descriptor from a socket': `const server = net.createServer({ pauseOnConnect: true }, (socket) => SharedRing.receive(socket)
       .catch(() => {})).listen('\\0zerosend-test-' + process.pid + '-' + threadId, () => {
       net.connect('\\0zerosend-test-' + process.pid + '-' + threadId, () => setTimeout(() => parentPort.postMessage(0), 30));
@@ -126,7 +126,7 @@ for (const [name, program] of Object.entries(WAITERS)) {
     }
     await until(() => mappings(file) <= before.mappings, 10_000, 'mappings gone');
     await until(
-      () => !named().some((comm) => /^zerosend-(ring|drain|work|relay|server|log)/.test(comm)),
+      () => !named().some((comm) => /^zerosend-(ring|pipeto|work|relay|server|log)/.test(comm)),
       10_000,
       `threads ended: ${named().filter((comm) => comm.startsWith('zerosend'))}`,
     );

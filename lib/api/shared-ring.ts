@@ -38,8 +38,8 @@ export interface OpenRingOptions {
   trust?: boolean | undefined;
 }
 
-/** Where a ring is drained to: a plain `net.Socket`, a descriptor, or the path of a file, which is made or emptied. */
-export type DrainTarget = Socket | number | string;
+/** Where {@link SharedRing.pipeTo} sends a ring: a plain `net.Socket`, a descriptor, or the path of a file, which is made or emptied. */
+export type PipeToTarget = Socket | number | string;
 
 /** Bytes before each message: its length, little endian. */
 const FRAME = 4;
@@ -105,7 +105,7 @@ export class SharedRing {
   #at = 0;
   #filled = 0;
   #over = false;
-  #draining = false;
+  #piping = false;
   readonly #reuse: boolean;
 
   private constructor(token: number, reuse = false) {
@@ -314,30 +314,30 @@ export class SharedRing {
    * Rejects as {@link SharedRing.readable}, with `EPIPE` and the like of the target, and with `ABORT_ERR`: `error.bytes` says how
    * many bytes had gone.
    */
-  async drainTo(target: DrainTarget, options: { signal?: AbortSignal | undefined } = {}): Promise<number> {
+  async pipeTo(target: PipeToTarget, options: { signal?: AbortSignal | undefined } = {}): Promise<number> {
     const { signal } = options;
     if (signal?.aborted) throw aborted(signal);
     this.#open();
-    if (this.#draining) throw failure('ERR_ZEROSEND_BUSY', 'the ring is being drained already');
+    if (this.#piping) throw failure('ERR_ZEROSEND_BUSY', 'the ring is already piped to a target');
     if (this.#at < this.#filled) {
       throw failure('ERR_ZEROSEND_BUSY', 'read() has messages of the ring that were not taken yet; take them first');
     }
     if (!(target instanceof Socket) && typeof target !== 'number' && typeof target !== 'string') {
       throw invalid('target', target, 'a net.Socket, a descriptor or a path');
     }
-    this.#draining = true;
+    this.#piping = true;
     try {
-      if (typeof target !== 'string') return await this.#drainInto(target, signal);
+      if (typeof target !== 'string') return await this.#pipeInto(target, signal);
       // O_NONBLOCK: a FIFO without a reader is ENXIO, instead of a thread of libuv that waits for one.
       const { O_WRONLY, O_CREAT, O_TRUNC, O_NONBLOCK, O_NOCTTY } = constants;
       const file = await open(target, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY, 0o666);
       try {
-        return await this.#drainInto(file.fd, signal);
+        return await this.#pipeInto(file.fd, signal);
       } finally {
         await file.close();
       }
     } finally {
-      this.#draining = false;
+      this.#piping = false;
     }
   }
 
@@ -367,20 +367,20 @@ export class SharedRing {
     return this.#token;
   }
 
-  async #drainInto(target: Socket | number, signal: AbortSignal | undefined): Promise<number> {
+  async #pipeInto(target: Socket | number, signal: AbortSignal | undefined): Promise<number> {
     const end = new End('target', target, false, true).hold();
-    let drain = 0;
-    const cancel = () => engine().cancelDrain(drain);
+    let task = 0;
+    const cancel = () => engine().cancelPipeRing(task);
     try {
       await within(end.ready(), { signal, reason: '' }, () => {});
-      const drained = ask((number) => {
-        drain = engine().drainRing(number, this.#open(), end.token);
+      const piped = ask((number) => {
+        task = engine().pipeRing(number, this.#open(), end.token);
       });
       signal?.addEventListener('abort', cancel, { once: true });
       // It may have been aborted before there was anything to cancel.
       if (signal?.aborted) cancel();
       end.watch(cancel);
-      const { drained: bytes } = (await drained) as unknown as { drained: number };
+      const { piped: bytes } = (await piped) as unknown as { piped: number };
       this.#over = true;
       return bytes;
     } catch (error) {
@@ -389,7 +389,7 @@ export class SharedRing {
       throw end.closed ? Object.assign(end.gone(), { bytes }) : error;
     } finally {
       signal?.removeEventListener('abort', cancel);
-      if (drain !== 0) engine().release(drain);
+      if (task !== 0) engine().release(task);
       end.giveBack();
     }
   }
@@ -452,7 +452,8 @@ export class SharedRing {
   /** Reads what is there; false when that is nothing. */
   #fill(): boolean {
     if (this.#over) return false;
-    if (this.#draining) throw failure('ERR_ZEROSEND_BUSY', 'the ring is being drained');
+    if (this.#piping)
+      throw failure('ERR_ZEROSEND_BUSY', 'the ring is piped to a target; read() is not possible meanwhile');
     const token = this.#open();
     // What was read is never written over, unless that was wished: others have slices of it.
     if (this.#reuse || this.#chunk.length - this.#filled < LARGE) this.#renew(CHUNK);

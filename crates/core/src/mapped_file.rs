@@ -16,7 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::fs::FileMeta;
 use crate::io::pool::Volume;
 use zerosend_sys::memory::{MapMode, MappedRegion, RegionAdvice};
-use zerosend_sys::residency::page_size;
+use zerosend_sys::page::page_size;
 
 /// How a file is mapped.
 #[derive(Debug, Clone, PartialEq, Eq)]

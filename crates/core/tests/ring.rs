@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use zerosend_core::shm::{Drain, Framing, Read, Ring, RingOptions, Role, SegmentName, unlink};
+use zerosend_core::shm::{Framing, PipeTo, Read, Ring, RingOptions, Role, SegmentName, unlink};
 use zerosend_core::{Code, Error};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -510,7 +510,7 @@ fn a_ring_is_drained_to_a_socket_and_to_a_file() {
             };
             let (sender, done) = channel();
             let _drain =
-                Drain::start(reader, target, move |outcome| sender.send(outcome).expect("heard")).expect("begun");
+                PipeTo::start(reader, target, move |outcome| sender.send(outcome).expect("heard")).expect("begun");
             let sizes: Vec<usize> = (0..400).map(|at| at * 7919 % 10_000).collect();
             let data = noise(sizes.iter().sum(), 3);
             let expected = data.clone();
@@ -547,7 +547,7 @@ fn a_drain_whose_target_goes_or_that_is_cancelled() {
     let (sender, done) = channel();
     let told = sender.clone();
     let drain =
-        Drain::start(reader.clone(), ours.into(), move |outcome| told.send(outcome).expect("heard")).expect("begun");
+        PipeTo::start(reader.clone(), ours.into(), move |outcome| told.send(outcome).expect("heard")).expect("begun");
     assert!(done.recv_timeout(Duration::from_millis(20)).is_err());
     drain.cancel();
     assert_eq!(code(&done.recv().expect("told").expect_err("cancelled")), Code::Aborted);
@@ -555,7 +555,8 @@ fn a_drain_whose_target_goes_or_that_is_cancelled() {
 
     // Nobody reads there, and then it goes.
     let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
-    let _drain = Drain::start(reader, ours.into(), move |outcome| sender.send(outcome).expect("heard")).expect("begun");
+    let _drain =
+        PipeTo::start(reader, ours.into(), move |outcome| sender.send(outcome).expect("heard")).expect("begun");
     writer.write(&[1; 900_000]).expect("room");
     let mut some = [0; 1000];
     theirs.read_exact(&mut some).expect("some");

@@ -9,7 +9,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
-use zerosend_core::shm::lane::{self, Side as _, Word32, Word64};
+use zerosend_core::shm::protocol::{self, Side as _, Word32, Word64};
 
 struct Position(AtomicU64);
 
@@ -67,7 +67,7 @@ impl Side {
     }
 }
 
-impl lane::Side for Side {
+impl protocol::Side for Side {
     type Position = Position;
     type Flag = Futex;
 
@@ -113,29 +113,29 @@ impl Ring {
 
     fn write(&self, count: u64) {
         for position in 0..count {
-            let room = || lane::writable(&self.reader, position, self.capacity()).unwrap() > 0;
+            let room = || protocol::writable(&self.reader, position, self.capacity()).unwrap() > 0;
             while !room() {
-                if lane::prepare_sleep(&self.writer, 1, room) {
+                if protocol::prepare_sleep(&self.writer, 1, room) {
                     self.writer.sleeps().wait(1);
                 }
             }
             // SAFETY: loom checks that nobody else is at the slot.
             self.slot(position).with_mut(|slot| unsafe { *slot = position + 1 });
-            lane::advance(&self.writer, &self.reader, position + 1, || self.capacity());
+            protocol::advance(&self.writer, &self.reader, position + 1, || self.capacity());
         }
-        lane::set_state(&self.writer, &self.reader, OVER);
+        protocol::set_state(&self.writer, &self.reader, OVER);
     }
 
     fn read(&self) -> u64 {
         let mut position = 0;
         loop {
-            let there = || lane::readable(&self.writer, position, self.capacity()).unwrap();
-            let over = || lane::state(&self.writer) == OVER;
+            let there = || protocol::readable(&self.writer, position, self.capacity()).unwrap();
+            let over = || protocol::state(&self.writer) == OVER;
             if there() == 0 {
                 if over() && there() == 0 {
                     return position;
                 }
-                if lane::prepare_sleep(&self.reader, 1, || there() > 0 || over()) {
+                if protocol::prepare_sleep(&self.reader, 1, || there() > 0 || over()) {
                     self.reader.sleeps().wait(1);
                 }
                 continue;
@@ -143,8 +143,8 @@ impl Ring {
             // SAFETY: loom checks that nobody else is at the slot.
             self.slot(position).with(|slot| assert_eq!(unsafe { *slot }, position + 1));
             position += 1;
-            let used = || lane::readable(&self.writer, position, self.capacity()).unwrap();
-            lane::advance(&self.reader, &self.writer, position, || self.capacity() - used());
+            let used = || protocol::readable(&self.writer, position, self.capacity()).unwrap();
+            protocol::advance(&self.reader, &self.writer, position, || self.capacity() - used());
         }
     }
 }

@@ -22,7 +22,7 @@ use zerosend_core::reactor::{JobHandle, Reactor};
 use zerosend_core::relay::{MirrorTo, Relay};
 use zerosend_core::server::Server;
 use zerosend_core::server::log::AccessLog;
-use zerosend_core::shm::{Drain, SharedBuffer};
+use zerosend_core::shm::{PipeTo, SharedBuffer};
 use zerosend_core::transfer::{Sink, Transfer};
 use zerosend_core::{Code, Error, Result};
 
@@ -31,7 +31,7 @@ use crate::door::HeldDoor;
 use crate::error;
 use crate::events::{Answer, Event, Events, Request};
 use crate::join::JoinReport;
-use crate::pages::Lent;
+use crate::pages::PageRegistry;
 use crate::raw::Ends;
 use crate::relay::HeldRelay;
 use crate::shm::OpenRing;
@@ -64,7 +64,7 @@ pub enum Held {
     Mapped(Arc<MappedFile>),
     Buffer(Box<SharedBuffer>),
     Ring(OpenRing),
-    Drain(Drain),
+    PipeTo(PipeTo),
     /// Something that is under way on a thread of its own, and ends when this is released.
     UnderWay(#[allow(dead_code, reason = "it is there to be dropped")] StopOnDrop),
 }
@@ -94,7 +94,7 @@ pub struct Engine {
     /// What other threads do for requests that are not answered yet, by the number of the request.
     pub jobs: HashMap<u64, Pending>,
     /// Memory made by `allocPages`, by its address.
-    pub pages: Lent,
+    pub pages: PageRegistry,
     /// The last answer of a site, until its transfer is started or held.
     pub current: Option<Current>,
 }
@@ -141,7 +141,7 @@ pub fn open_engine(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<()> {
             events: events.clone(),
             held: Slab::default(),
             jobs: HashMap::new(),
-            pages: Lent::default(),
+            pages: PageRegistry::default(),
             current: None,
         });
     });
@@ -155,7 +155,7 @@ pub fn open_engine(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<()> {
 
 /// All events since the last call, in order: `request` and what there is to say.
 #[napi(
-    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport; probe?: ProbeReport; pages?: PageReport; warmed?: WarmedReport; measured?: MeasuredReport; drained?: number; sample?: BenchSample }>"
+    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport; probe?: ProbeReport; pages?: PageReport; warmed?: WarmedReport; measured?: MeasuredReport; piped?: number; sample?: BenchSample }>"
 )]
 pub fn take_events(env: &Env) -> napi::Result<Vec<Object<'_>>> {
     with(env, |engine| {

@@ -19,10 +19,10 @@ use crate::source::SendingOptions;
 
 /// What JavaScript has, by address.
 #[derive(Default)]
-pub struct Lent(HashMap<usize, Weak<Pages>>);
+pub struct PageRegistry(HashMap<usize, Weak<Pages>>);
 
-impl Lent {
-    fn add(&mut self, pages: &Arc<Pages>) {
+impl PageRegistry {
+    fn insert(&mut self, pages: &Arc<Pages>) {
         if self.0.len() >= 2 * (1 + self.0.values().filter(|pages| pages.strong_count() > 0).count()) {
             self.0.retain(|_, pages| pages.strong_count() > 0);
         }
@@ -57,12 +57,12 @@ impl Lent {
 pub fn alloc_pages(env: &Env, bytes: f64) -> napi::Result<ArrayBuffer<'_>> {
     let pages = with(env, |engine| {
         let pages = Arc::new(Pages::new(bytes as usize).map_err(|errno| Error::system("mmap", errno))?);
-        engine.pages.add(&pages);
+        engine.pages.insert(&pages);
         Ok(pages)
     })?;
     let (address, length) = (pages.address().as_ptr(), pages.len());
     // SAFETY: `length` bytes from `address` on are mapped and writable until the last `Arc` is gone, and the finalizer has
-    // one. Nothing on this side reads or writes them while the ArrayBuffer has them: `Lent::take` detaches it first.
+    // one. Nothing on this side reads or writes them while the ArrayBuffer has them: `PageRegistry::take` detaches it first.
     unsafe { ArrayBuffer::from_external(env, address, length, pages, |_env, pages| drop(pages)) }
 }
 

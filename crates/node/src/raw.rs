@@ -187,7 +187,7 @@ pub struct Gift<'env> {
 pub fn vmsplice_gift(env: &Env, pipe: i32, gifts: Vec<Gift<'_>>) -> napi::Result<Option<f64>> {
     with(env, |engine| {
         borrow("vmsplice", pipe, |pipe| {
-            let page = sys::residency::page_size() as usize;
+            let page = sys::page::page_size() as usize;
             let mut needed = 0;
             for gift in &gifts {
                 engine.pages.check(&gift.buffer)?;

@@ -8,7 +8,7 @@ use napi::bindgen_prelude::{BufferSlice, JsObjectValue};
 use napi_derive::napi;
 use zerosend_core::event_loop::slab::Token;
 use zerosend_core::io::pool::{Lane, Volume};
-use zerosend_core::shm::{self, Drain, Framing, Read, Ring, RingOptions, Role, Seals, SegmentName, SharedBuffer};
+use zerosend_core::shm::{self, Framing, PipeTo, Read, Ring, RingOptions, Role, Seals, SegmentName, SharedBuffer};
 use zerosend_core::{Code, Error, Result};
 use zerosend_sys as sys;
 
@@ -235,7 +235,7 @@ pub fn close_ring(env: &Env, token: f64) -> napi::Result<()> {
 /// Sends what comes out of a ring to a target, until it ends. The last event of `request` has the number of bytes as its
 /// `report`; the token that is returned cancels it.
 #[napi]
-pub fn drain_ring(env: &Env, request: f64, token: f64, target: f64) -> napi::Result<f64> {
+pub fn pipe_ring(env: &Env, request: f64, token: f64, target: f64) -> napi::Result<f64> {
     with(env, |engine| {
         let ring = engine.ring(token)?.clone();
         let target = match engine.held.get_mut(target as Token) {
@@ -243,22 +243,22 @@ pub fn drain_ring(env: &Env, request: f64, token: f64, target: f64) -> napi::Res
             _ => return Err(closed()),
         };
         let request = Request::new(&engine.events, request);
-        let drain =
-            Drain::start(ring, target, move |outcome| {
-                request.answer(outcome.map(|bytes| {
-                    Answer::Shape(Box::new(move |event| event.set_named_property("drained", bytes as f64)))
+        let task = PipeTo::start(ring, target, move |outcome| {
+            request
+                .answer(outcome.map(|bytes| {
+                    Answer::Shape(Box::new(move |event| event.set_named_property("piped", bytes as f64)))
                 }));
-            })?;
-        Ok(engine.hold(Held::Drain(drain))? as f64)
+        })?;
+        Ok(engine.hold(Held::PipeTo(task))? as f64)
     })
 }
 
-/// Ends a drain.
+/// Ends a task.
 #[napi]
-pub fn cancel_drain(env: &Env, token: f64) -> napi::Result<()> {
+pub fn cancel_pipe_ring(env: &Env, token: f64) -> napi::Result<()> {
     with(env, |engine| {
-        if let Some(Held::Drain(drain)) = engine.held.get_mut(token as Token) {
-            drain.cancel();
+        if let Some(Held::PipeTo(task)) = engine.held.get_mut(token as Token) {
+            task.cancel();
         }
         Ok(())
     })

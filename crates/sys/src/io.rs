@@ -22,7 +22,7 @@ pub enum Gather {
         more: bool,
     },
     /// A pipe, file or terminal.
-    Stream,
+    Fd,
 }
 
 /// The syscalls a transfer makes, one method a call. [`Linux`] is the real one.
@@ -95,7 +95,7 @@ impl Kernel for Linux {
                 }
                 nix::sys::socket::sendmsg::<()>(out.as_raw_fd(), slices, &[], flags, None)
             }
-            Gather::Stream => nix::sys::uio::writev(out, slices),
+            Gather::Fd => nix::sys::uio::writev(out, slices),
         }
     }
 
@@ -187,7 +187,7 @@ pub fn gather_spans(out: BorrowedFd<'_>, slices: &[IoSlice<'_>], spans: &[Span<'
             unsafe { libc::sendmsg(out.as_raw_fd(), &raw const message, flags) }
         }
         // SAFETY: as above.
-        Gather::Stream => unsafe { libc::writev(out.as_raw_fd(), iovecs.as_ptr(), count as libc::c_int) },
+        Gather::Fd => unsafe { libc::writev(out.as_raw_fd(), iovecs.as_ptr(), count as libc::c_int) },
     };
     Errno::result(sent).map(|sent| sent as usize)
 }

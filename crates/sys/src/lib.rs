@@ -11,6 +11,7 @@ pub mod features;
 pub mod io;
 pub mod memory;
 pub mod open;
+pub mod page;
 pub mod pipe;
 pub mod residency;
 pub mod shared;

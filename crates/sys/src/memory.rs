@@ -165,7 +165,7 @@ pub struct Pages(Region);
 impl Pages {
     /// `length` bytes, rounded up to whole pages; see `mmap(2)`, `MAP_ANONYMOUS`.
     pub fn new(length: usize) -> SysResult<Self> {
-        let page = super::residency::page_size() as usize;
+        let page = super::page::page_size() as usize;
         let length = length.max(1).checked_next_multiple_of(page).ok_or(Errno::ENOMEM)?;
         let size = NonZeroUsize::new(length).ok_or(Errno::EINVAL)?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -331,7 +331,7 @@ impl MappedRegion {
 
     /// For each page, whether it is in memory; see `mincore(2)`.
     pub fn resident(&self) -> SysResult<Vec<bool>> {
-        let pages = self.0.length.div_ceil(super::residency::page_size() as usize);
+        let pages = self.0.length.div_ceil(super::page::page_size() as usize);
         let mut vector = vec![0_u8; pages];
         // SAFETY: the range is a live mapping of ours, and the vector has a byte for each of its pages.
         let result = unsafe { libc::mincore(self.0.start.as_ptr().cast(), self.0.length, vector.as_mut_ptr()) };

@@ -39,7 +39,7 @@ pub enum Attributes {
     Fresh,
     /// From the kernel's memory, however old, so that the call does not wait: `AT_STATX_DONT_SYNC`. For facts that do
     /// not change: type, inode, device, mount.
-    Remembered,
+    Cached,
 }
 
 /// `STATX_MNT_ID` and `STATX_MNT_ID_UNIQUE` of `<linux/stat.h>`; kernels ignore the bits they do not know.
@@ -51,7 +51,7 @@ pub fn openat2(dir: impl AsFd, path: &std::ffi::CStr, flags: OFlag, resolve: Res
 }
 
 /// `/dev/null`, for writing.
-pub fn null() -> SysResult<OwnedFd> {
+pub fn dev_null() -> SysResult<OwnedFd> {
     nix::fcntl::open(c"/dev/null", OFlag::O_WRONLY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
 }
 
@@ -70,7 +70,7 @@ fn statx_at(dir: impl AsFd, path: &std::ffi::CStr, flags: libc::c_int, attribute
     let flags = flags
         | match attributes {
             Attributes::Fresh => libc::AT_STATX_FORCE_SYNC,
-            Attributes::Remembered => libc::AT_STATX_DONT_SYNC,
+            Attributes::Cached => libc::AT_STATX_DONT_SYNC,
         };
     // Not the function of the C library: glibc has it from 2.28 on, musl from 1.2.4, and a weak symbol that is missing is a
     // call to address 0.

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 
 use super::SysResult;
 use super::io::pread_resident;
+use super::page::page_size;
 
 /// What the kernel says about a range of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,15 +66,6 @@ fn probe(file: BorrowedFd<'_>, offset: u64) -> Residency {
         Err(Errno::EAGAIN) => Residency::Cold,
         Err(_) => Residency::Unknown,
     }
-}
-
-/// The size of a page in bytes.
-pub fn page_size() -> u64 {
-    use std::sync::OnceLock;
-    static PAGE: OnceLock<u64> = OnceLock::new();
-    *PAGE.get_or_init(|| {
-        nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().map_or(4096, |size| size as u64)
-    })
 }
 
 #[repr(C)]

@@ -8,7 +8,7 @@ pub fn is_terminal(fd: BorrowedFd<'_>) -> bool {
 }
 
 /// Whether it is the master side of a pseudo-terminal; see `TIOCGPTN`.
-pub fn is_master(fd: BorrowedFd<'_>) -> bool {
+pub fn is_pty_master(fd: BorrowedFd<'_>) -> bool {
     let mut number: libc::c_uint = 0;
     // SAFETY: TIOCGPTN writes one unsigned int, and `number` is one.
     unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGPTN, &raw mut number) == 0 }

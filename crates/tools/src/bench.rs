@@ -251,7 +251,7 @@ fn send(
         sender: Usage::default(),
         receiver: Usage::default(),
         resident: 0.0,
-        pages: size.div_ceil(zerosend_sys::residency::page_size()),
+        pages: size.div_ceil(zerosend_sys::page::page_size()),
     };
     while sample.times == 0 || sample.time < case.least {
         if stop.load(Ordering::Relaxed) {

@@ -16,7 +16,8 @@ use nix::unistd::fdatasync;
 use zerosend_core::error::{Code, Error, Result};
 use zerosend_core::fs::OpenFile;
 use zerosend_sys::memory::{MapMode, MappedRegion, Pages};
-use zerosend_sys::residency::{cached_pages, page_size};
+use zerosend_sys::page::page_size;
+use zerosend_sys::residency::cached_pages;
 
 /// Bytes that are read, and told of, at once.
 const PIECE: u64 = 8 << 20;

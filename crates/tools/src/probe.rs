@@ -19,8 +19,9 @@ use nix::sys::uio::RemoteIoVec;
 use super::interfaces::{Interface, interfaces};
 use zerosend_core::error::Result;
 use zerosend_sys::memory::Pages;
+use zerosend_sys::page::page_size;
 use zerosend_sys::pipe::{self, SpliceFlags};
-use zerosend_sys::residency::{cached_pages, page_size};
+use zerosend_sys::residency::cached_pages;
 use zerosend_sys::{features, io, open};
 
 /// What the kernel allows pipes to be; bytes and pages of 0 for what `/proc/sys/fs` does not say.

@@ -112,7 +112,7 @@ mod tests {
     fn a_verdict_is_remembered_for_its_mount() {
         let directory = tempfile::tempdir().expect("a directory");
         let fd = std::fs::File::open(directory.path()).expect("open");
-        let mount = Mount::from(&statx(&fd, Attributes::Remembered).expect("statx"));
+        let mount = Mount::from(&statx(&fd, Attributes::Cached).expect("statx"));
         let verdict = is_local(&fd, mount);
         assert_eq!(known(mount), Some(verdict));
         assert_eq!(known(Mount { dev: mount.dev, number: u64::MAX }), None);

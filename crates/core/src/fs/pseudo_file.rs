@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::root::Access;
 use crate::error::{Code, Error, Result};
 use zerosend_sys::io::pread_resident;
-use zerosend_sys::residency::page_size;
+use zerosend_sys::page::page_size;
 
 /// The largest such file that is taken, in bytes.
 const MAX: usize = 16 * 1024 * 1024;

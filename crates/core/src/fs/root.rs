@@ -280,7 +280,7 @@ impl<'a> Visit<'a> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let path = self.root.path.as_os_str().as_encoded_bytes().to_vec();
         let fd = self.root.open_at(AT_FDCWD, path, flags, ResolveFlag::empty(), self.access)?;
-        let stat = statx(&fd, Attributes::Remembered).ok();
+        let stat = statx(&fd, Attributes::Cached).ok();
         let identity = stat.map(|stat| Identity { ino: stat.ino, mount: Mount::from(&stat) });
         match (identity, self.access) {
             (Some(Identity { mount, .. }), Access::CachedOnly) if mounts::known(mount) == Some(true) => {}
@@ -325,7 +325,7 @@ impl<'a> Visit<'a> {
             Err(Errno::EXDEV) => {
                 // Another mount, or a link that leaves the root. O_PATH opens no file.
                 let probe = open(OFlag::O_PATH | OFlag::O_CLOEXEC, resolve)?;
-                let mount = Mount::from(&statx(&probe, Attributes::Remembered)?);
+                let mount = Mount::from(&statx(&probe, Attributes::Cached)?);
                 if mounts::known(mount) == Some(true) { open(flags, resolve) } else { Err(Errno::EAGAIN) }
             }
             result => result,

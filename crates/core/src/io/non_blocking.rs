@@ -92,7 +92,7 @@ impl AsFd for NonBlocking {
 fn reopen(fd: BorrowedFd<'_>, kind: SFlag) -> Option<OwnedFd> {
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).ok()?);
     // Not a device other than a terminal: opening may do something there. The master of a pseudo-terminal opens another one.
-    let terminal = kind == SFlag::S_IFCHR && sys::terminal::is_terminal(fd) && !sys::terminal::is_master(fd);
+    let terminal = kind == SFlag::S_IFCHR && sys::terminal::is_terminal(fd) && !sys::terminal::is_pty_master(fd);
     if kind != SFlag::S_IFIFO && !terminal {
         return None;
     }

@@ -13,8 +13,9 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 use crate::error::{Code, Error, Result};
 use crate::io::SharedMode;
 use zerosend_sys::memory::Span;
+use zerosend_sys::page::page_size;
 use zerosend_sys::pipe::{self, SpliceFlags};
-use zerosend_sys::residency::{Residency, cached_pages, page_size, residency};
+use zerosend_sys::residency::{Residency, cached_pages, residency};
 use zerosend_sys::{Kernel, Linux, SysResult};
 
 /// Bytes of a file that one call moves at most when they are not all in the page cache.

@@ -140,7 +140,7 @@ impl Relay {
         }
         join.check_files()?;
         if join.target.is_none() {
-            let null = zerosend_sys::open::null().map_err(|errno| Error::system("open", errno))?;
+            let null = zerosend_sys::open::dev_null().map_err(|errno| Error::system("open", errno))?;
             join.target = Some(NonBlocking::new(null)?);
         }
         let name = self.joins.fetch_add(1, Ordering::Relaxed);

@@ -2,17 +2,17 @@
 //! writer to one reader.
 
 mod buffer;
-mod drain;
-pub mod lane;
-mod passing;
-mod peers;
+mod fd_passing;
+mod liveness;
+mod pipe_to;
+pub mod protocol;
 mod ring;
 mod segment;
 mod waiter;
 
 pub use buffer::SharedBuffer;
-pub use drain::Drain;
-pub use passing::{receive_descriptor, send_descriptor};
+pub use fd_passing::{receive_descriptor, send_descriptor};
+pub use pipe_to::PipeTo;
 pub use ring::{Framing, Read, Ring, RingOptions, Role};
 pub use segment::{Seals, SegmentName, unlink};
 pub use waiter::Ready;

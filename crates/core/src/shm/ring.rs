@@ -1,7 +1,7 @@
 //! [`Ring`]: a queue of bytes or messages from one writer to one reader, in this process or in another.
 //!
 //! Bytes pass by two copies and, while both sides are awake, without a system call. The order of reads and writes is argued
-//! in [`super::lane`], who may write and read in [`super::peers`].
+//! in [`super::protocol`], who may write and read in [`super::liveness`].
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,26 +10,27 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::lane::{self, Corrupt};
-use super::peers::OVER;
+use super::liveness::OVER;
+use super::protocol::{self, Corrupt};
 use super::segment::{Seals, Segment, SegmentName};
 use super::waiter::Waiters;
 use crate::error::{Code, Error, Result};
 use zerosend_sys::io::MAX_GATHER;
 use zerosend_sys::memory::Span;
-use zerosend_sys::residency::page_size;
+use zerosend_sys::page::page_size;
 use zerosend_sys::shared::{HEADER_BYTES, Header, SharedMapping, Side, futex_wake};
 
 /// "zerosend", little endian.
 const MAGIC: u64 = u64::from_le_bytes(*b"zerosend");
 const VERSION: u32 = 1;
 /// Bytes that a ring holds at most. What a side waits for has to fit in a futex.
-pub(super) const MOST_CAPACITY: u64 = 1 << 31;
+pub(super) const MAX_CAPACITY: u64 = 1 << 31;
 /// Bytes before each message: its length, little endian.
 pub(super) const FRAME: usize = 4;
 
 /// How long a ring that is just being made is waited for.
-const MAKING: (u32, Duration) = (100, Duration::from_millis(2));
+const OPEN_RETRIES: u32 = 100;
+const OPEN_RETRY_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What passes through a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +96,7 @@ pub enum Read {
     Ended,
 }
 
-impl lane::Word64 for AtomicU64 {
+impl protocol::Word64 for AtomicU64 {
     fn load(&self, order: Ordering) -> u64 {
         self.load(order)
     }
@@ -105,7 +106,7 @@ impl lane::Word64 for AtomicU64 {
     }
 }
 
-impl lane::Word32 for AtomicU32 {
+impl protocol::Word32 for AtomicU32 {
     fn load(&self, order: Ordering) -> u32 {
         self.load(order)
     }
@@ -119,7 +120,7 @@ impl lane::Word32 for AtomicU32 {
     }
 }
 
-impl lane::Side for Side {
+impl protocol::Side for Side {
     type Position = AtomicU64;
     type Flag = AtomicU32;
 
@@ -156,8 +157,8 @@ impl Ring {
     /// memory is taken at once. May wait. `EEXIST`: the name is taken; `ENOSPC`: there is no memory for it;
     /// [`Code::OutOfRange`].
     pub fn create(name: Option<&SegmentName>, options: &RingOptions) -> Result<Self> {
-        if options.capacity == 0 || options.capacity > MOST_CAPACITY {
-            let message = format!("capacity is {}, but must be 1 to {MOST_CAPACITY} bytes", options.capacity);
+        if options.capacity == 0 || options.capacity > MAX_CAPACITY {
+            let message = format!("capacity is {}, but must be 1 to {MAX_CAPACITY} bytes", options.capacity);
             return Err(Error::new(Code::OutOfRange, message));
         }
         let capacity = options.capacity.next_multiple_of(page_size());
@@ -206,12 +207,12 @@ impl Ring {
     }
 
     fn over(segment: Segment) -> Result<Self> {
-        let mut tries = MAKING.0;
+        let mut tries = OPEN_RETRIES;
         loop {
             match Self::check(&segment) {
                 Ok((mapping, framing)) => return Ok(Self::of(segment, mapping, framing)),
                 Err((error, being_made)) if !being_made || tries == 0 => return Err(error),
-                Err(_) => thread::sleep(MAKING.1),
+                Err(_) => thread::sleep(OPEN_RETRY_INTERVAL),
             }
             tries -= 1;
         }
@@ -222,7 +223,7 @@ impl Ring {
         let wrong = |what: String| (corrupt(segment, &what), false);
         let size = segment.size().map_err(|error| (error, false))?;
         let capacity = size.saturating_sub(HEADER_BYTES as u64);
-        if capacity == 0 || capacity > MOST_CAPACITY || !capacity.is_multiple_of(page_size()) {
+        if capacity == 0 || capacity > MAX_CAPACITY || !capacity.is_multiple_of(page_size()) {
             return Err((corrupt(segment, &format!("no ring has {size} bytes")), size == 0));
         }
         // Before the first access: a page of a sparse file that cannot be allocated is SIGBUS too.
@@ -343,14 +344,14 @@ impl Ring {
         let mut mine = self.claim(Role::Writer)?;
         let header = self.mapping.header();
         let position = mine.unwrap_or_default();
-        if lane::state(&header.reader) == OVER {
+        if protocol::state(&header.reader) == OVER {
             return Err(Error::new(Code::Closed, "the reader of the ring has closed it"));
         }
-        let room = lane::writable(&header.reader, position, self.capacity()).map_err(|Corrupt| self.corrupt())?;
+        let room = protocol::writable(&header.reader, position, self.capacity()).map_err(|Corrupt| self.corrupt())?;
         let count = copy(position, room)? as u64;
         if count > 0 {
             *mine = Some(position + count);
-            lane::advance(&header.writer, &header.reader, position + count, || self.capacity());
+            protocol::advance(&header.writer, &header.reader, position + count, || self.capacity());
         }
         Ok(count as usize)
     }
@@ -433,10 +434,10 @@ impl Ring {
         let mut mine = self.claim(Role::Reader)?;
         let header = self.mapping.header();
         let position = mine.unwrap_or_default();
-        let look = || lane::readable(&header.writer, position, self.capacity()).map_err(|Corrupt| self.corrupt());
+        let look = || protocol::readable(&header.writer, position, self.capacity()).map_err(|Corrupt| self.corrupt());
         let mut available = look()?;
         if available == 0 {
-            if lane::state(&header.writer) != OVER {
+            if protocol::state(&header.writer) != OVER {
                 return Ok(Read::Empty);
             }
             // What was written before the end is seen now.
@@ -448,7 +449,7 @@ impl Ring {
         let (count, read) = copy(position, available as usize)?;
         if count > 0 {
             *mine = Some(position + count);
-            lane::advance(&header.reader, &header.writer, position + count, || self.room(position + count));
+            protocol::advance(&header.reader, &header.writer, position + count, || self.room(position + count));
         }
         Ok(read)
     }
@@ -463,7 +464,7 @@ impl Ring {
     pub fn end(&self) -> Result<()> {
         let _mine = self.claim(Role::Writer)?;
         let header = self.mapping.header();
-        lane::set_state(&header.writer, &header.reader, OVER);
+        protocol::set_state(&header.writer, &header.reader, OVER);
         Ok(())
     }
 
@@ -475,14 +476,14 @@ impl Ring {
         }
         let header = self.mapping.header();
         if self.position(Role::Reader).take().is_some() {
-            lane::set_state(&header.reader, &header.writer, OVER);
+            protocol::set_state(&header.reader, &header.writer, OVER);
             let _ = self.lock(Role::Reader, libc::F_UNLCK as i16);
         }
         if self.position(Role::Writer).take().is_some() {
             let _ = self.lock(Role::Writer, libc::F_UNLCK as i16);
         }
         for role in [Role::Reader, Role::Writer] {
-            lane::rouse(self.side(role), || u64::MAX);
+            protocol::wake(self.side(role), || u64::MAX);
         }
     }
 

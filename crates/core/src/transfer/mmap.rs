@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use super::{Attempt, Moved, resident, splice};
 use zerosend_sys::memory::{Mapping, Span};
-use zerosend_sys::residency::page_size;
+use zerosend_sys::page::page_size;
 use zerosend_sys::{Kernel, SysResult};
 
 /// Bytes mapped at once: a file up to this size is mapped whole.

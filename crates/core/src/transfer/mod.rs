@@ -652,7 +652,7 @@ impl Target {
     pub(crate) fn gather(self, more: bool) -> Gather {
         match self {
             Target::Socket => Gather::Socket { more },
-            Target::Stream => Gather::Stream,
+            Target::Stream => Gather::Fd,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use zerosend_core::shm::{Drain, Ring, RingOptions, Role};
+use zerosend_core::shm::{PipeTo, Ring, RingOptions, Role};
 use zerosend_core::stats;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,11 +26,11 @@ fn a_panic_on_the_threads_of_a_ring_is_counted_and_later_waits_are_answered() {
     let (_kept, target) = std::os::unix::net::UnixStream::pair().expect("a pair");
     let target = target.as_fd().try_clone_to_owned().expect("a clone");
     let (sender, receiver) = channel::<()>();
-    let drain = Drain::start(ring, target, move |_| {
+    let task = PipeTo::start(ring, target, move |_| {
         let _sender = sender;
         panic!("a bug")
     });
-    drain.expect("started").cancel();
+    task.expect("started").cancel();
     // Its callback has panicked when it is dropped.
     assert!(receiver.recv_timeout(PATIENCE).is_err());
     let end = Instant::now() + PATIENCE;

@@ -32,7 +32,7 @@ impl Volume {
 
     /// The file system of an open file. Answered from memory: the file system itself is not asked.
     pub fn of(file: impl AsFd) -> Self {
-        statx(file, Attributes::Remembered).map_or(Self::NONE, |stat| Self(stat.dev))
+        statx(file, Attributes::Cached).map_or(Self::NONE, |stat| Self(stat.dev))
     }
 
     /// The file system that `path` lies on. Costs one poll(2), and touches no file system but procfs.

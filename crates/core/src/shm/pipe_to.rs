@@ -21,39 +21,39 @@ use zerosend_sys::io::{Gather, gather_spans};
 use zerosend_sys::memory::Span;
 
 /// Milliseconds in which a drain that waits for its target sees that it is cancelled.
-const PATIENCE: u16 = 100;
+const POLL_INTERVAL: u16 = 100;
 
 /// A drain that is under way, on a thread of its own. Dropping it cancels it.
-pub struct Drain {
+pub struct PipeTo {
     ring: Arc<Ring>,
     stop: Arc<AtomicBool>,
 }
 
-impl Drain {
+impl PipeTo {
     /// Sends all that comes out of `ring` to `target` (of messages what is in them), until its writer ends; then calls `done` with
     /// the number of bytes, or with what went wrong and `error.bytes`. `target` is a duplicate.
     pub fn start(ring: Arc<Ring>, target: OwnedFd, done: impl FnOnce(Result<u64>) + Send + 'static) -> Result<Self> {
         let target = NonBlocking::new(target)?;
         let stop = Arc::new(AtomicBool::new(false));
         let drain = Self { ring: ring.clone(), stop: stop.clone() };
-        thread::spawn("zerosend-drain", move || {
+        thread::spawn("zerosend-pipeto", move || {
             let mut bytes = 0;
             let outcome = contain(|| run(&ring, &target, &stop, &mut bytes)).unwrap_or_else(|| Err(Error::dropped()));
             drop((ring, target));
             contain(|| done(outcome.map(|()| bytes).map_err(|error| error.with_bytes(bytes))));
         })
-        .map_err(|error| Error::new(Code::Limit, format!("no thread could be started to drain the ring: {error}")))?;
+        .map_err(|error| Error::new(Code::Limit, format!("cannot start a thread to send the ring: {error}")))?;
         Ok(drain)
     }
 
     /// Ends it: `done` hears of [`Code::Aborted`].
     pub fn cancel(&self) {
         self.stop.store(true, Ordering::Release);
-        self.ring.rouse(Role::Reader);
+        self.ring.wake(Role::Reader);
     }
 }
 
-impl Drop for Drain {
+impl Drop for PipeTo {
     fn drop(&mut self) {
         self.cancel();
     }
@@ -62,12 +62,12 @@ impl Drop for Drain {
 fn run(ring: &Ring, target: &NonBlocking, stop: &AtomicBool, bytes: &mut u64) -> Result<()> {
     let how = match target.target() {
         Target::Socket => Gather::Socket { more: false },
-        Target::Stream => Gather::Stream,
+        Target::Stream => Gather::Fd,
     };
     let mut within = 0;
     loop {
         if stop.load(Ordering::Acquire) {
-            return Err(Error::new(Code::Aborted, "the drain was cancelled"));
+            return Err(Error::new(Code::Aborted, "the operation was aborted"));
         }
         let mut full = false;
         let read =
@@ -76,7 +76,7 @@ fn run(ring: &Ring, target: &NonBlocking, stop: &AtomicBool, bytes: &mut u64) ->
             Read::Ended => return Ok(()),
             Read::Bytes(_) if full => {
                 let mut wanted = [PollFd::new(target.as_fd(), PollFlags::POLLOUT)];
-                match poll(&mut wanted, PollTimeout::from(PATIENCE)) {
+                match poll(&mut wanted, PollTimeout::from(POLL_INTERVAL)) {
                     Ok(_) | Err(Errno::EINTR) => {}
                     Err(errno) => return Err(Error::system("poll", errno)),
                 }
@@ -97,6 +97,6 @@ fn write(target: BorrowedFd<'_>, spans: &[Span<'_>], how: Gather) -> Result<usiz
     match gather_spans(target, &[], spans, how) {
         Ok(count) => Ok(count),
         Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
-        Err(errno) => Err(Error::system(if how == Gather::Stream { "writev" } else { "sendmsg" }, errno)),
+        Err(errno) => Err(Error::system(if how == Gather::Fd { "writev" } else { "sendmsg" }, errno)),
     }
 }

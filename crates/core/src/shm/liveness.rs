@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
-use super::lane::{self, Corrupt};
+use super::protocol::{self, Corrupt};
 use super::ring::{Ring, Role, closed};
 use crate::error::{Code, Error, Result};
 use zerosend_sys::shared::futex_wait;
@@ -26,7 +26,9 @@ pub(super) const OVER: u32 = 2;
 /// How often a sleeper looks whether its peer is alive. It learns of bytes at once.
 const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How often, and in which distance, a role that is taken is tried again: a peer may be looking into a death.
-const CLAIMS: (u32, Duration) = (5, Duration::from_millis(2));
+const CLAIM_RETRIES: u32 = 5;
+const CLAIM_RETRY_INTERVAL: Duration = Duration::from_millis(2);
+
 impl Ring {
     /// Waits until the writer has room for `bytes`, or the reader has something to read or the end to learn of.
     /// [`Code::PeerDied`]: the other side has gone without a word, and there is nothing more of it; said once, after which
@@ -45,7 +47,7 @@ impl Ring {
             }
             // Errors are found again above.
             let awake = || stopped() || self.is_ready(role, wanted).unwrap_or(true);
-            if lane::prepare_sleep(mine, wanted, awake) {
+            if protocol::prepare_sleep(mine, wanted, awake) {
                 let slept = futex_wait(&mine.sleeps, wanted, HEARTBEAT);
                 mine.sleeps.store(0, Ordering::Relaxed);
                 if slept == Err(Errno::ETIMEDOUT) {
@@ -56,32 +58,32 @@ impl Ring {
     }
 
     /// Wakes who waits here, to look at its `stop`.
-    pub(super) fn rouse(&self, role: Role) {
-        lane::rouse(self.side(role), || u64::MAX);
+    pub(super) fn wake(&self, role: Role) {
+        protocol::wake(self.side(role), || u64::MAX);
     }
 
     fn is_ready(&self, role: Role, wanted: u32) -> Result<bool> {
         let header = self.mapping.header();
         let position = self.position(role).unwrap_or_default();
         let bytes = match role {
-            Role::Reader => lane::readable(&header.writer, position, self.capacity()),
-            Role::Writer => lane::writable(&header.reader, position, self.capacity()),
+            Role::Reader => protocol::readable(&header.writer, position, self.capacity()),
+            Role::Writer => protocol::writable(&header.reader, position, self.capacity()),
         };
         let enough = bytes.map_err(|Corrupt| self.corrupt())? >= u64::from(wanted);
-        Ok(enough || lane::state(self.side(role.other())) == OVER)
+        Ok(enough || protocol::state(self.side(role.other())) == OVER)
     }
 
     /// Is this side alive? One that has died makes room for another, and is an error once.
     fn look_after(&self, role: Role, ready: impl FnOnce() -> Result<bool>) -> Result<()> {
         let side = self.side(role);
-        if lane::state(side) != OPEN || self.position(role).is_some() {
+        if protocol::state(side) != OPEN || self.position(role).is_some() {
             return Ok(());
         }
         // Holding its lock means that it is gone and that nobody takes its place just now.
         if self.lock(role, libc::F_WRLCK as i16).is_err() {
             return Ok(());
         }
-        let died = lane::state(side) == OPEN;
+        let died = protocol::state(side) == OPEN;
         let process = side.process.load(Ordering::Relaxed);
         // What it has left is read first; the next look finds it dead again.
         let more = ready();
@@ -105,12 +107,12 @@ impl Ring {
         let header = self.mapping.header();
         let side = self.side(role);
         if mine.is_some() {
-            if role == Role::Writer && lane::state(side) == OVER {
+            if role == Role::Writer && protocol::state(side) == OVER {
                 return Err(Error::new(Code::Closed, "the ring was ended; nothing can be written after that"));
             }
             return Ok(mine);
         }
-        let mut tries = CLAIMS.0;
+        let mut tries = CLAIM_RETRIES;
         while let Err(errno) = self.lock(role, libc::F_WRLCK as i16) {
             if !matches!(errno, Errno::EAGAIN | Errno::EACCES) {
                 return Err(self.segment.failed("fcntl", errno));
@@ -121,9 +123,9 @@ impl Ring {
                 return Err(Error::new(Code::Busy, message));
             }
             tries -= 1;
-            thread::sleep(CLAIMS.1);
+            thread::sleep(CLAIM_RETRY_INTERVAL);
         }
-        if role == Role::Writer && lane::state(side) == OVER {
+        if role == Role::Writer && protocol::state(side) == OVER {
             let _ = self.lock(role, libc::F_UNLCK as i16);
             return Err(Error::new(Code::Closed, "the ring was ended; nothing can be written after that"));
         }
@@ -137,7 +139,7 @@ impl Ring {
         }
         side.process.store(std::process::id(), Ordering::Relaxed);
         side.sleeps.store(0, Ordering::Relaxed);
-        lane::set_state(side, self.side(role.other()), OPEN);
+        protocol::set_state(side, self.side(role.other()), OPEN);
         *mine = Some(position);
         Ok(mine)
     }

@@ -72,17 +72,17 @@ pub fn writable<S: Side>(reader: &S, position: u64, capacity: u64) -> Result<u64
 /// more than those.
 pub fn advance<S: Side>(mine: &S, other: &S, position: u64, available: impl FnOnce() -> u64) {
     mine.position().store(position, Ordering::Release);
-    rouse(other, available);
+    wake(other, available);
 }
 
 /// Ends `mine`: what was written before is all there is.
 pub fn set_state<S: Side>(mine: &S, other: &S, state: u32) {
     mine.state().store(state, Ordering::Release);
-    rouse(other, || u64::MAX);
+    wake(other, || u64::MAX);
 }
 
 /// Wakes `other` when it sleeps and has what it waits for.
-pub fn rouse<S: Side>(other: &S, available: impl FnOnce() -> u64) {
+pub fn wake<S: Side>(other: &S, available: impl FnOnce() -> u64) {
     S::fence();
     let wanted = other.sleeps().load(Ordering::Relaxed);
     if wanted != 0 && u64::from(wanted) <= available() {

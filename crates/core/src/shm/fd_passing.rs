@@ -12,7 +12,7 @@ use crate::error::{Code, Error, Result};
 use zerosend_sys::fd::receive;
 
 /// Milliseconds in which one who waits sees that it is cancelled.
-const PATIENCE: u16 = 100;
+const POLL_INTERVAL: u16 = 100;
 
 /// The byte that carries a descriptor: there has to be one.
 const CARRIER: &[u8] = b"d";
@@ -50,7 +50,7 @@ pub fn receive_descriptor(socket: &OwnedFd, stop: &AtomicBool) -> Result<OwnedFd
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => {
                 let mut wanted = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-                match poll(&mut wanted, PollTimeout::from(PATIENCE)) {
+                match poll(&mut wanted, PollTimeout::from(POLL_INTERVAL)) {
                     Ok(_) | Err(Errno::EINTR) => {}
                     Err(errno) => return Err(Error::system("poll", errno)),
                 }
