@@ -67,8 +67,8 @@ fn check(head: &RequestHead<'_>, bytes: &[u8]) {
     let line = lines.by_ref().find(|line| !line.is_empty()).unwrap_or_default();
     let parts: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
     assert_eq!(parts.len(), 3, "a request line has three parts: {text}");
-    assert_eq!((parts[0], parts[1]), (head.method.as_bytes(), head.raw_target.as_bytes()), "{text}");
-    assert!(!head.method.is_empty() && head.method.bytes().all(is_token), "{text}");
+    assert_eq!((parts[0], parts[1]), (head.raw_method.as_bytes(), head.raw_target.as_bytes()), "{text}");
+    assert!(!head.raw_method.is_empty() && head.raw_method.bytes().all(is_token), "{text}");
 
     let (mut hosts, mut lengths, mut codings) = (Vec::new(), Vec::new(), Vec::new());
     for line in lines.take_while(|line| !line.is_empty()) {
@@ -111,7 +111,7 @@ fn is_token(byte: u8) -> bool {
 
 /// Written from what was read, it reads the same.
 fn again(head: &RequestHead<'_>) {
-    let mut text = format!("{} {} HTTP/1.{}\r\n", head.method, head.raw_target, u8::from(!head.is_http10));
+    let mut text = format!("{} {} HTTP/1.{}\r\n", head.raw_method, head.raw_target, u8::from(!head.is_http10));
     let mut add = |name: &str, value: Option<&str>| {
         if let Some(value) = value {
             text.push_str(&format!("{name}: {value}\r\n"));
@@ -142,8 +142,8 @@ fn again(head: &RequestHead<'_>) {
     text.push_str("\r\n");
     let same = RequestHead::parse(text.as_bytes(), MAX_FIELDS).unwrap_or_else(|error| panic!("{error:?}: {text:?}"));
     assert_eq!(
-        (same.method, same.verb, same.raw_target, same.target, same.is_http10, same.keep_alive, same.body),
-        (head.method, head.verb, head.raw_target, head.target, head.is_http10, head.keep_alive, head.body),
+        (same.raw_method, same.method, same.raw_target, same.target, same.is_http10, same.keep_alive, same.body),
+        (head.raw_method, head.method, head.raw_target, head.target, head.is_http10, head.keep_alive, head.body),
         "{text:?}"
     );
     assert_eq!(

@@ -2,7 +2,8 @@
 //!
 //! The order of [`evaluate`] is the list of section 13.2.2. Where the validators come from is the caller's matter.
 
-use super::{Conformance, date, etag};
+use super::conformance::Conformance;
+use super::{date, etag};
 
 /// What is known of the representation. A validator that is switched off is `None`.
 #[derive(Debug, Clone, Copy, Default)]

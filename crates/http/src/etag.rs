@@ -3,7 +3,7 @@
 //! The weak tag is the one `@fastify/send` makes, so that the copies in people's browser caches stay good when the plugin is
 //! swapped. The strong tag has the times in nanoseconds, the change time among them, which programs cannot set.
 
-use super::Conformance;
+use super::conformance::Conformance;
 
 /// Milliseconds since 1970 as Node's `stat.mtime.getTime()` has them: rounded to the nearest, in double arithmetic.
 pub fn node_mtime_ms(mtime_ns: i64) -> i64 {

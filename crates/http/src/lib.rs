@@ -17,26 +17,18 @@
 pub mod caching;
 pub mod chunked;
 pub mod conditional;
+mod conformance;
 pub mod date;
 pub mod etag;
 pub mod glob;
+pub mod head_writer;
 pub mod headers;
-pub mod listing;
 pub mod mime;
 mod mime_table;
 pub mod negotiation;
 pub mod path;
 pub mod range;
 pub mod request;
-pub mod response;
 pub mod route;
 
-/// Whose reading of HTTP to follow where the two differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Conformance {
-    /// RFC 9110.
-    #[default]
-    Rfc9110,
-    /// What `@fastify/static` 10 answers, byte for byte, so that swapping the plugin changes nothing.
-    FastifyStatic,
-}
+pub use conformance::Conformance;

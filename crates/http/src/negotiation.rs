@@ -2,7 +2,7 @@
 //!
 //! Whether a file in that coding exists is not known here: the caller asks again with the coding left out.
 
-use super::Conformance;
+use super::conformance::Conformance;
 
 /// A content coding that a file may be stored in beside the plain one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Work is linear in the header (plus one sort of at most `max_ranges` entries) and every number saturates, so a
 //! hostile header costs no more than its length. Whether the range applies at all is `conditional`'s question.
 
-use super::Conformance;
+use super::conformance::Conformance;
 
 /// Bytes `start..end_exclusive` of a file; never empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

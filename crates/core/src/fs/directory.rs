@@ -1,4 +1,4 @@
-//! What is in a directory below a root, for a list.
+//! Opens and lists a directory below a root.
 
 use std::os::fd::OwnedFd;
 
@@ -9,11 +9,42 @@ use nix::sys::stat::{SFlag, fstatat};
 
 use super::root::{Access, Root, Visit};
 use crate::error::{Error, Result};
-use zerosend_http::listing::{Entry, Listing};
 use zerosend_http::path::RequestPath;
 
-/// Entries of a list at most; what is beyond is counted.
-const MOST_ENTRIES: usize = 10_000;
+/// Entries of a listing. Further ones are only counted.
+const MAX_ENTRIES: usize = 10_000;
+
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name, without a slash.
+    pub name: String,
+    /// A directory.
+    pub is_directory: bool,
+    /// Bytes of a file; 0 for a directory.
+    pub size: u64,
+    /// Last modification in seconds since 1970.
+    pub modified: i64,
+}
+
+/// The entries of a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// Directories first, then by name.
+    pub entries: Vec<Entry>,
+    /// Number of entries left out because the directory has more than 10,000.
+    pub omitted: u64,
+}
+
+impl Listing {
+    /// Sorts `entries`.
+    pub fn new(mut entries: Vec<Entry>, omitted: u64) -> Self {
+        entries.sort_unstable_by(|one, other| {
+            other.is_directory.cmp(&one.is_directory).then_with(|| one.name.cmp(&other.name))
+        });
+        Self { entries, omitted }
+    }
+}
 
 /// What [`open`] opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +84,7 @@ pub fn list(root: &Root, relative: &str, dotfiles: bool) -> Result<Listing> {
         if name == "." || name == ".." || hidden || !servable {
             continue;
         }
-        if names.len() == MOST_ENTRIES {
+        if names.len() == MAX_ENTRIES {
             omitted += 1;
         } else {
             names.push(name.to_owned());

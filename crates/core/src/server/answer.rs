@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use super::context::{Answered, Context, Shared};
 use super::door;
+use super::error_page::error_page;
+use super::listing;
 use super::options::{ListFormat, Mount, ServerOptions};
 use crate::error::Result;
-use crate::fs::{Access, directory};
+use crate::fs::Access;
+use crate::fs::directory::{self, Listing};
 use crate::io::pool::{Lane, Volume};
 use crate::static_site::{Outcome, Overrides, PathInput, Request};
 use crate::transfer::{Method, Part};
-use zerosend_http::listing::Listing;
-use zerosend_http::request::{HeadError, RequestHead, Verb};
-use zerosend_http::response::{HeadWriter, error_page, reason};
+use zerosend_http::head_writer::{HeadWriter, reason};
+use zerosend_http::request::{HeadError, Method as RequestMethod, RequestHead};
 
 /// What a server of files can be asked for.
 const ALLOW: &str = "GET, HEAD, OPTIONS";
@@ -68,11 +70,11 @@ pub(super) fn decide(head: &RequestHead<'_>, keep_alive: bool, access: Access, c
     if head.expects_other {
         return Decision::Reply(error(417, head, keep_alive, cx));
     }
-    match head.verb {
-        Verb::Get | Verb::Head => {}
-        Verb::Options => return Decision::Reply(options(head, keep_alive, cx)),
-        Verb::NotAllowed => return Decision::Reply(error(405, head, keep_alive, cx)),
-        Verb::Unknown => return Decision::Reply(error(501, head, keep_alive, cx)),
+    match head.method {
+        RequestMethod::Get | RequestMethod::Head => {}
+        RequestMethod::Options => return Decision::Reply(options(head, keep_alive, cx)),
+        RequestMethod::NotAllowed => return Decision::Reply(error(405, head, keep_alive, cx)),
+        RequestMethod::Unknown => return Decision::Reply(error(501, head, keep_alive, cx)),
     }
     let Some((path, _)) = head.path() else { return Decision::Reply(error(400, head, keep_alive, cx)) };
     if cx.options.metrics_path.as_deref() == Some(path) {
@@ -157,7 +159,7 @@ fn ask<'a>(head: &RequestHead<'_>, shared: &'a Shared, asking: Asking) -> Result
 
 fn request_of<'a>(mount: &Mount, head: &'a RequestHead<'_>, path: &'a str) -> Request<'a> {
     Request {
-        head_only: head.verb == Verb::Head,
+        head_only: head.method == RequestMethod::Head,
         path: PathInput::Encoded(&path[mount.prefix.len() - 1..]),
         conditions: head.conditions(),
         overrides: Overrides::default(),
@@ -217,7 +219,7 @@ fn redirect(head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context) -> Reply
     with_page(writer, 301, head)
 }
 
-fn list(head: &RequestHead<'_>, listing: &Listing, directory: &str, keep_alive: bool, cx: &mut Context) -> Reply {
+fn list(head: &RequestHead<'_>, entries: &Listing, directory: &str, keep_alive: bool, cx: &mut Context) -> Reply {
     let Some((path, _)) = head.path() else { return error(400, head, keep_alive, cx) };
     if !path.ends_with('/') {
         return redirect(head, keep_alive, cx);
@@ -227,9 +229,9 @@ fn list(head: &RequestHead<'_>, listing: &Listing, directory: &str, keep_alive: 
     let shown = if directory.is_empty() { prefix.clone() } else { format!("{prefix}{directory}/") };
     let as_json = mount.list == Some(ListFormat::Json) || prefers_json(head.accept);
     let (kind, text) = if as_json {
-        ("application/json; charset=utf-8", listing.json(&shown))
+        ("application/json; charset=utf-8", listing::json(entries, &shown))
     } else {
-        ("text/html; charset=utf-8", listing.html(&shown, directory.is_empty()))
+        ("text/html; charset=utf-8", listing::html(entries, &shown, directory.is_empty()))
     };
     let mut writer = begin(200, head, keep_alive, cx);
     writer.field("vary", "accept");
@@ -317,6 +319,6 @@ fn text_reply(
 fn with_text(mut writer: HeadWriter, status: u16, kind: &str, text: &str, head: &RequestHead<'_>) -> Reply {
     writer.field("content-type", kind);
     writer.field("content-length", &text.len().to_string());
-    let body = if head.verb == Verb::Head { "" } else { text };
+    let body = if head.method == RequestMethod::Head { "" } else { text };
     Reply::bare(status, writer, body)
 }

@@ -16,9 +16,9 @@ use super::stats::{Limit, Snapshot, WorkerStats};
 use crate::error::{Error, Result};
 use crate::event_loop::mailbox::Mailbox;
 use crate::event_loop::slab::Token;
+use crate::fs::directory::Listing;
 use crate::static_site::Outcome;
 use crate::transfer::Prefetched;
-use zerosend_http::listing::Listing;
 
 /// What a pool thread found out.
 pub(super) struct Answered {

@@ -15,7 +15,7 @@ use super::options::{Mount, ServerOptions};
 use crate::error::Result;
 use crate::event_loop::mailbox::Mailbox;
 use crate::static_site::Outcome;
-use zerosend_http::request::{BodyLength, RequestHead, Target, Verb};
+use zerosend_http::request::{BodyLength, Method, RequestHead, Target};
 use zerosend_http::route::{RoutePattern, is_route};
 
 /// Why a connection is handed over.
@@ -136,7 +136,7 @@ impl Door {
     /// Whether a request may be answered by the server, as far as its head tells.
     pub(super) fn takes(&self, head: &RequestHead<'_>, mount: Option<&Mount>) -> bool {
         let Target::Path { path, .. } = head.target else { return false };
-        let plain = matches!(head.verb, Verb::Get | Verb::Head)
+        let plain = matches!(head.method, Method::Get | Method::Head)
             && head.body == BodyLength::Known(0)
             && !(head.upgrade || head.expects_continue || head.expects_other);
         plain && mount.is_some_and(|mount| !(mount.private && head.has_credentials)) && !is_route(&self.except, path)
@@ -152,7 +152,9 @@ impl Door {
 pub(super) fn may_be_ours(input: &[u8], options: &ServerOptions) -> bool {
     let start = input.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(input.len());
     let input = &input[start..];
-    let Some(target) = ["GET ", "HEAD "].iter().find_map(|verb| after(input, verb.as_bytes())) else { return false };
+    let Some(target) = ["GET ", "HEAD "].iter().find_map(|method| after(input, method.as_bytes())) else {
+        return false;
+    };
     // The absolute form has a scheme.
     !target.starts_with(b"/") || options.mounts.iter().any(|mount| after(target, mount.prefix.as_bytes()).is_some())
 }

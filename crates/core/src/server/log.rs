@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use zerosend_http::listing::json_string;
+use super::listing::json_string;
 
 pub use super::log_file::LogFile;
 pub use super::log_queue::{AccessLog, Sink};

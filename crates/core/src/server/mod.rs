@@ -9,6 +9,7 @@
 //! | `context` | what workers share, and messages between threads |
 //! | `connection` | one connection, from head to head |
 //! | `answer` | from a request to the bytes of its answer |
+//! | `listing`, `error_page`, `html` | bodies that are not files |
 //! | [`door`] | requests that are for the application behind this server |
 //! | [`log`], [`stats`] | access log and counters |
 //! | `log_queue`, `log_file` | entries on their way to the log, and the file it is written to |
@@ -22,6 +23,9 @@ mod connection;
 mod context;
 mod date;
 pub mod door;
+mod error_page;
+mod html;
+mod listing;
 pub mod log;
 mod log_file;
 mod log_queue;

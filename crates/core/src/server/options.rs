@@ -176,7 +176,7 @@ impl ServerOptions {
         if self.workers == 0 || self.workers > 1024 {
             return invalid(format!("workers is {}, but must be from 1 to 1024", self.workers));
         }
-        if self.limits.headers > zerosend_http::request::MOST_HEADERS {
+        if self.limits.headers > zerosend_http::request::MAX_HEADERS {
             return invalid(format!("limits.headers is {}, but must be at most 256", self.limits.headers));
         }
         if self.limits.head_bytes < 256 || self.limits.head_bytes > 1024 * 1024 {

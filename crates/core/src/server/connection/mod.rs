@@ -452,7 +452,7 @@ impl Connection {
         let entry = cx.options.log.is_some().then(|| Entry {
             time: SystemTime::now(),
             client: self.client,
-            method: head.method.to_owned(),
+            method: head.raw_method.to_owned(),
             target: head.raw_target.to_owned(),
             host: head.host.map(str::to_owned),
             is_http10: head.is_http10,
