@@ -1,6 +1,6 @@
 /**
  * Static serving without a binding, for where there is none: the part of it that sites and bodies need, in TypeScript. The
- * counterpart of `crates/node/src/site.rs`.
+ * counterpart of `crates/node/src/site`.
  *
  * Every answer asks the disk, so `respond` always sends to `respondLater`, and every byte goes through a Node stream.
  */

@@ -1,5 +1,5 @@
 /**
- * The settings of a site, checked. The counterpart of `crates/node/src/site.rs` and of `Site::new` in
+ * The settings of a site, checked. The counterpart of `crates/node/src/site` and of `Site::new` in
  * `crates/core/src/static_site/site.rs`, whose words its errors have; the comparison test holds the two together.
  */
 import type { SiteSettings } from '../runtime/native.js';

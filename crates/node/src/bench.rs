@@ -8,10 +8,10 @@ use napi::bindgen_prelude::JsObjectValue;
 use napi_derive::napi;
 use zerosend_tools::bench::{self, Case, Sample, Socket, Usage};
 
+use crate::background_task::under_way;
 use crate::engine::with;
 use crate::events::Answer;
 use crate::site::one_of;
-use crate::under_way::under_way;
 
 /// What is to be measured.
 #[napi(object)]

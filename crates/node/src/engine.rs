@@ -26,17 +26,17 @@ use zerosend_core::shm::{PipeTo, SharedBuffer};
 use zerosend_core::transfer::{Sink, Transfer};
 use zerosend_core::{Code, Error, Result};
 
+use crate::background_task::StopOnDrop;
 use crate::cache::CachedFileInfo;
-use crate::door::HeldDoor;
 use crate::error;
 use crate::events::{Answer, Event, Events, Request};
-use crate::join::JoinReport;
 use crate::pages::PageRegistry;
 use crate::raw::Ends;
 use crate::relay::HeldRelay;
+use crate::relay::session::JoinReport;
+use crate::server::handoff::HeldDoor;
 use crate::shm::OpenRing;
 use crate::site::{Current, HeldSite};
-use crate::under_way::StopOnDrop;
 
 thread_local! {
     static ENGINE: RefCell<Option<Engine>> = const { RefCell::new(None) };

@@ -4,23 +4,21 @@
 //! its queue of events. One file per module of the core.
 #![deny(unsafe_code)]
 
+mod background_task;
 mod bench;
 mod cache;
-mod door;
 mod engine;
 mod error;
 mod events;
-mod inspect;
-mod join;
 mod mapped_file;
 mod output;
+mod page_cache;
 mod pages;
+mod parts;
 mod raw;
 mod receive;
 mod relay;
 mod server;
 mod shm;
 mod site;
-mod source;
 mod transfer;
-mod under_way;

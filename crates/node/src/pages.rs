@@ -15,7 +15,7 @@ use zerosend_core::{Code, Error, Result};
 use zerosend_sys::memory::Pages;
 
 use crate::engine::{Held, with};
-use crate::source::SendingOptions;
+use crate::parts::SendingOptions;
 
 /// What JavaScript has, by address.
 #[derive(Default)]

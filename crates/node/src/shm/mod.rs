@@ -12,10 +12,10 @@ use zerosend_core::shm::{self, Framing, PipeTo, Read, Ring, RingOptions, Role, S
 use zerosend_core::{Code, Error, Result};
 use zerosend_sys as sys;
 
+use crate::background_task::under_way;
 use crate::engine::{Engine, Held, with};
 use crate::events::{Answer, Request};
 use crate::site::one_of;
-use crate::under_way::under_way;
 
 /// Which memory: a name, a descriptor, or the token of a descriptor that came over a socket.
 #[napi(object)]

@@ -9,10 +9,10 @@ use zerosend_core::Result;
 use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_tools::{self, Interface, Measurement, Mechanism, Pace, PageResidency, Probe, WarmReport};
 
+use crate::background_task::under_way;
 use crate::engine::with;
 use crate::events::Answer;
-use crate::join::ErrnoName;
-use crate::under_way::under_way;
+use crate::relay::session::ErrnoName;
 
 /// What was found.
 #[napi(object, object_from_js = false)]

@@ -1,5 +1,7 @@
 //! The native server of files.
 
+pub mod handoff;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! Relays: proxies and echo servers.
 
+pub mod session;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use napi::Env;
