@@ -16,20 +16,20 @@ const MAX_FILES_WITH_CIRCLES = 3;
 /** A file of source, and the files that it imports; both as paths from the root of the repository. */
 export type Graph = Map<string, Set<string>>;
 
-function filesBelow(folder: string, extension: string): string[] {
-  return readdirSync(ROOT + folder, { recursive: true, encoding: 'utf8' })
+function filesBelow(base: string, folder: string, extension: string): string[] {
+  return readdirSync(base + folder, { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith(extension) && !name.endsWith('.d.ts'))
     .map((name) => path.posix.join(folder, name))
-    .filter((file) => statSync(ROOT + file).isFile())
+    .filter((file) => statSync(base + file).isFile())
     .sort();
 }
 
 /** The imports of TypeScript, those of types among them. */
-export function typescriptGraph(folder: string): Graph {
-  const files = new Set(filesBelow(folder, '.ts'));
+export function typescriptGraph(folder: string, base = ROOT): Graph {
+  const files = new Set(filesBelow(base, folder, '.ts'));
   return new Map(
     [...files].map((file) => {
-      const text = readFileSync(ROOT + file, 'utf8');
+      const text = readFileSync(base + file, 'utf8');
       const imports = [...text.matchAll(/\b(?:from|import)\s*\(?\s*'(\.[^']+)\.js'/g)]
         .map((match) => path.posix.join(path.posix.dirname(file), `${match[1]}.ts`))
         .filter((imported) => files.has(imported));
@@ -83,12 +83,12 @@ interface Module {
 }
 
 /** The imports of a crate between its files. A name that a module only passes on counts as an import of the file that has it. */
-export function rustGraph(source: string): Graph {
+export function rustGraph(source: string, base = ROOT): Graph {
   const modules = new Map<string, Module>();
-  for (const file of filesBelow(source, '.rs')) {
+  for (const file of filesBelow(base, source, '.rs')) {
     const parts = path.posix.relative(source, file).replace(/\.rs$/, '').split('/');
     if (parts.at(-1) === 'mod' || (parts.length === 1 && parts[0] === 'lib')) parts.pop();
-    modules.set(parts.join('::'), { file, code: productCode(readFileSync(ROOT + file, 'utf8')), reexports: new Map() });
+    modules.set(parts.join('::'), { file, code: productCode(readFileSync(base + file, 'utf8')), reexports: new Map() });
   }
   const absolute = (names: string[], module: string): string[] | undefined => {
     const here = module === '' ? [] : module.split('::');
