@@ -777,8 +777,8 @@ export declare function serverCounters(token: number): ServerCounters
 export interface ServerCounters {
   connections: number
   accepted: number
-  /** Connections handed over to JavaScript. */
-  handedOver: number
+  /** Connections handed off to JavaScript. */
+  handedOff: number
   requests: number
   /** Of bodies. */
   bytes: number

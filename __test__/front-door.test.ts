@@ -65,17 +65,17 @@ test('files are answered natively, the rest by the application; both are counted
   const file = await get(port, '/static/a.txt');
   t.is(file.headers['x-own'], 'yes');
   t.is(file.headers['content-type'], 'text/plain; charset=utf-8');
-  t.like(door(app), { accepted: 1, requests: 1, handedOver: 0 });
+  t.like(door(app), { accepted: 1, requests: 1, handedOff: 0 });
   await get(port, '/route');
   t.is((await get(port, '/static/none')).status, 404);
-  t.like(door(app), { accepted: 3, requests: 1, handedOver: 2 });
+  t.like(door(app), { accepted: 3, requests: 1, handedOff: 2 });
   t.is(app.zerosend.stats().responses, 0);
   // On a connection of the application the plugin answers.
   const [, second] = parseResponses(
     await exchange(port, head('/route') + head('/static/a.txt', 'Connection: close\r\n')),
   );
   t.is(second?.headers['x-own'], 'yes');
-  t.like(door(app), { requests: 1, handedOver: 3 });
+  t.like(door(app), { requests: 1, handedOff: 3 });
   t.is(app.zerosend.stats().responses, 1);
 });
 
@@ -172,7 +172,7 @@ test('a plain http.Server', async (t) => {
     await once(server, 'listening');
     const port = portOf(server);
     t.is((await get(port, '/static/a.txt')).body.toString(), 'the file a');
-    t.like(standing.stats(), { requests: 1, handedOver: 0 });
+    t.like(standing.stats(), { requests: 1, handedOff: 0 });
     t.is((await get(port, '/static/none?q')).body.toString(), 'node /static/none?q');
     t.is((await get(port, '/guarded/a.txt')).body.toString(), 'node /guarded/a.txt');
     const [first, second, third] = parseResponses(
@@ -181,7 +181,7 @@ test('a plain http.Server', async (t) => {
     t.is(first?.body.toString(), 'node /x');
     t.is(second?.body.toString(), 'the file a');
     t.is(third?.body.toString(), 'node /static/no');
-    t.like(standing.stats(), { requests: 1, handedOver: 3 });
+    t.like(standing.stats(), { requests: 1, handedOff: 3 });
     server.close();
     await once(server, 'close');
     t.like(standing.stats(), { requests: 1, connections: 0 });
@@ -307,9 +307,9 @@ test('connections that Node does not take fill a bounded queue, and then nothing
   const bodies = (await Promise.all(routes)).map(({ body }) => body.toString());
   t.deepEqual([...new Set(bodies)], ['route']);
   t.is((await file).body.toString(), 'the file a');
-  const { limits, handedOver } = (await json('/stats')) as { limits: { handOver: number }; handedOver: number };
-  t.is(handedOver, 41);
-  t.true(limits.handOver > 0);
+  const { limits, handedOff } = (await json('/stats')) as { limits: { handoffQueue: number }; handedOff: number };
+  t.is(handedOff, 41);
+  t.true(limits.handoffQueue > 0);
 });
 
 test('without descriptors it goes on when there are some again', async (t) => {

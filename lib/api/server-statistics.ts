@@ -16,14 +16,14 @@ export type FileServerLimit =
   | 'minRate'
   | 'diskTimeout'
   | 'descriptors'
-  | 'handOver';
+  | 'handoffQueue';
 
 export interface FileServerStatistics {
   /** Open now. */
   connections: number;
   accepted: number;
   /** Connections given to Node by a front door; 0 for others. */
-  handedOver: number;
+  handedOff: number;
   requests: number;
   /** Bytes of bodies that were handed to the kernel. */
   bytes: number;
@@ -68,7 +68,7 @@ export function noStatistics(cache: FileCache | undefined): FileServerStatistics
   const none = {
     connections: 0,
     accepted: 0,
-    handedOver: 0,
+    handedOff: 0,
     requests: 0,
     bytes: 0,
     headBytes: 0,

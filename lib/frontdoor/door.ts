@@ -257,8 +257,8 @@ export class Door {
   #unseen(): number {
     const opened = this.#opened;
     if (opened === undefined) return 0;
-    const { connections, handedOver } = engine().serverCounters(opened.token);
-    return connections + handedOver - opened.taken - (opened.release === undefined ? 0 : 1);
+    const { connections, handedOff } = engine().serverCounters(opened.token);
+    return connections + handedOff - opened.taken - (opened.release === undefined ? 0 : 1);
   }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use zerosend_core::fs::Symlinks;
 use zerosend_core::net::Address;
-use zerosend_core::server::log::{AccessLog, Entry};
+use zerosend_core::server::access_log::{AccessLog, Entry};
 use zerosend_core::server::{Limit, ListFormat, Mount, Server, ServerOptions};
 use zerosend_core::static_site::{Dotfiles, Site, SiteOptions};
 use zerosend_http::Conformance;

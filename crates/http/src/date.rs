@@ -20,6 +20,15 @@ pub fn format(seconds: i64) -> String {
     HttpDate::from(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
 }
 
+/// Formats `time` as in RFC 3339, in UTC and with milliseconds: `2026-11-23T18:04:05.678Z`.
+pub fn format_iso8601(time: SystemTime) -> String {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let date = httpdate::fmt_http_date(time);
+    let month = MONTHS.find(&date[8..11]).unwrap_or(0) / 3 + 1;
+    let millis = time.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_millis();
+    format!("{}-{month:02}-{}T{}.{millis:03}Z", &date[12..16], &date[5..7], &date[17..25])
+}
+
 /// Reads any of the three forms; `None` for everything else. A day of the week that the date does not have is overlooked, as nginx
 /// and browsers do: it adds nothing to the date. A leap second reads as the second after the one before.
 pub fn parse(text: &str) -> Option<i64> {

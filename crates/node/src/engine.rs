@@ -21,7 +21,7 @@ use zerosend_core::output::Output;
 use zerosend_core::reactor::{JobHandle, Reactor};
 use zerosend_core::relay::{MirrorTo, Relay};
 use zerosend_core::server::Server;
-use zerosend_core::server::log::AccessLog;
+use zerosend_core::server::access_log::AccessLog;
 use zerosend_core::shm::{PipeTo, SharedBuffer};
 use zerosend_core::transfer::{Sink, Transfer};
 use zerosend_core::{Code, Error, Result};

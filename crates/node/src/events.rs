@@ -14,7 +14,7 @@ use zerosend_core::event_loop::slab::Token;
 use zerosend_core::mapped_file::MappedFile;
 use zerosend_core::output::Output;
 use zerosend_core::relay::{LinkReport, MirrorTo};
-use zerosend_core::server::log::AccessLog;
+use zerosend_core::server::access_log::AccessLog;
 use zerosend_core::shm::{Ring, SharedBuffer};
 use zerosend_core::static_site::Outcome;
 use zerosend_core::transfer::{Prefetched, Report, Sink, Transfer};

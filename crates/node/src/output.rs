@@ -5,7 +5,7 @@ use napi_derive::napi;
 use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::output;
 use zerosend_core::relay::MirrorTo;
-use zerosend_core::server::log::{AccessLog, Format, LogFile};
+use zerosend_core::server::access_log::{AccessLog, Format, LogFile};
 use zerosend_core::{Error, Result, thread};
 
 use crate::engine::with;

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
+use zerosend_http::date;
+
 use crate::error::{Code, Error, Result};
-use crate::server::log::iso_time;
 
 /// A part of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +82,9 @@ impl Template {
             match part {
                 Part::Text(text) => name.push_str(text),
                 Part::Number => name.push_str(&values.number.to_string()),
-                Part::Time => name.extend(iso_time(values.time).chars().filter(|letter| !matches!(letter, '-' | ':'))),
+                Part::Time => {
+                    name.extend(date::format_iso8601(values.time).chars().filter(|letter| !matches!(letter, '-' | ':')))
+                }
                 Part::Client => match values.client {
                     // A colon would make scp and rsync take the name for that of a host.
                     Some(address) => {

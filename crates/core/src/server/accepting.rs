@@ -15,9 +15,9 @@ use nix::sys::socket::{MsgFlags, send};
 
 use super::answer;
 use super::connection::{Connection, EVENTS};
-use super::context::Message;
-use super::door::{HandedOver, Reason};
+use super::handoff::{Handoff, Reason};
 use super::listener::{self, Listener};
+use super::message::Message;
 use super::stats::Limit;
 use super::worker::{LISTENER, Worker};
 
@@ -46,7 +46,7 @@ impl Worker {
     pub fn accept(&mut self) {
         let mut left = self.batch;
         while left > 0 {
-            let Some(listener) = self.listener.as_ref().filter(|_| self.leaving.is_empty()) else { return };
+            let Some(listener) = self.listener.as_ref().filter(|_| self.pending_handoffs.is_empty()) else { return };
             match listener::accept(listener) {
                 Ok((socket, client)) => {
                     left -= 1;
@@ -113,14 +113,14 @@ impl Worker {
     pub fn admit(&mut self, socket: OwnedFd, client: Option<SocketAddr>) {
         crate::failpoint::failpoint!("server::accept");
         self.cx.stats.accepted.add(1);
-        if let Some(door) = &self.cx.shared.options.door
-            && door.is_full(self.cx.shared.connections())
+        if let Some(queue) = &self.cx.shared.options.handoff
+            && queue.is_full(self.cx.shared.connections())
         {
             self.cx.stats.limit(Limit::Connections);
             // With a full queue it is closed here: the application would close it too.
-            if door.reserve(&self.cx.mailbox) {
-                self.cx.stats.handed_over.add(1);
-                door.hand_over(HandedOver { socket, received: Vec::new(), reason: Reason::TooMany });
+            if queue.reserve(&self.cx.mailbox) {
+                self.cx.stats.handed_off.add(1);
+                queue.hand_off(Handoff { socket, received: Vec::new(), reason: Reason::TooMany });
             } else {
                 self.cx.stats.closed.add(1);
             }
@@ -160,7 +160,8 @@ impl Worker {
             }
             let options = &self.cx.shared.options;
             // An application counts the time for a head from here on, not from its first byte.
-            let limit = if options.door.is_some() { options.limits.head_timeout } else { options.limits.idle_timeout };
+            let limit =
+                if options.handoff.is_some() { options.limits.head_timeout } else { options.limits.idle_timeout };
             connection.deadline = (!limit.is_zero()).then(|| self.cx.now + limit);
         }
         if admitted.is_ok() {
@@ -228,7 +229,7 @@ impl Worker {
     pub fn end_pause(&mut self) {
         if self.paused.is_some_and(|until| until <= self.cx.now) {
             self.paused = None;
-            if self.leaving.is_empty() {
+            if self.pending_handoffs.is_empty() {
                 self.watch_again();
             }
         }
@@ -251,7 +252,7 @@ impl Worker {
 
     /// Whether there are connections in the backlog that a draining server still has to accept now.
     pub fn has_backlog(&self) -> bool {
-        self.cx.draining && self.listener.is_some() && self.paused.is_none() && self.leaving.is_empty()
+        self.cx.draining && self.listener.is_some() && self.paused.is_none() && self.pending_handoffs.is_empty()
     }
 }
 

@@ -3,11 +3,14 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::context::{Answered, Context, Shared};
-use super::door;
+use super::context::Context;
 use super::error_page::error_page;
 use super::listing;
-use super::options::{ListFormat, Mount, ServerOptions};
+use super::message::LookupResult;
+use super::mount::{ListFormat, Mount};
+use super::options::ServerOptions;
+use super::routing;
+use super::shared::Shared;
 use crate::error::Result;
 use crate::fs::Access;
 use crate::fs::directory::{self, Listing};
@@ -45,16 +48,16 @@ impl Reply {
 pub(super) enum Decision {
     /// This is the answer.
     Reply(Reply),
-    /// Whoever may wait for a disk has to be asked, see [`ask_disk`].
-    AskDisk,
+    /// Whoever may wait for a disk has to be asked, see [`lookup_blocking`].
+    NeedsLookup,
     /// It is not for this server.
-    HandOver,
+    HandOff,
 }
 
-/// Reads a head. Behind a door the path stays as it was sent, for the application's router has not seen it yet.
+/// Reads a head. With a handoff queue the path stays as it was sent, for the application's router has not seen it yet.
 pub(super) fn parse<'a>(raw: &'a [u8], options: &ServerOptions) -> std::result::Result<RequestHead<'a>, HeadError> {
     let mut head = RequestHead::parse(raw, options.limits.headers)?;
-    if options.door.is_none() {
+    if options.handoff.is_none() {
         head.merge_path();
     }
     Ok(head)
@@ -62,10 +65,9 @@ pub(super) fn parse<'a>(raw: &'a [u8], options: &ServerOptions) -> std::result::
 
 /// Answers what can be answered without waiting for a disk.
 pub(super) fn decide(head: &RequestHead<'_>, keep_alive: bool, access: Access, cx: &mut Context) -> Decision {
-    if let Some(door) = &cx.options.door
-        && !door.takes(head, mount_of(head, &cx.options))
+    if cx.options.handoff.is_some() && !routing::accepts(head, mount_of(head, &cx.options), &cx.options.exclude_routes)
     {
-        return Decision::HandOver;
+        return Decision::HandOff;
     }
     if head.expects_other {
         return Decision::Reply(error(417, head, keep_alive, cx));
@@ -83,45 +85,45 @@ pub(super) fn decide(head: &RequestHead<'_>, keep_alive: bool, access: Access, c
         return Decision::Reply(text_reply(200, kind, &text, head, keep_alive, cx));
     }
     match ask(head, &cx.shared.clone(), Asking::With(access)) {
-        Ok((_, Outcome::WouldBlock)) => Decision::AskDisk,
-        Ok((Some(mount), Outcome::Directory(_))) if mount.list.is_some() => Decision::AskDisk,
+        Ok((_, Outcome::WouldBlock)) => Decision::NeedsLookup,
+        Ok((Some(mount), Outcome::Directory(_))) if mount.list.is_some() => Decision::NeedsLookup,
         answered => {
-            let answered = Answered { outcome: answered.map(|(_, outcome)| outcome), listing: None };
+            let answered = LookupResult { outcome: answered.map(|(_, outcome)| outcome), listing: None };
             complete(head, answered, keep_alive, cx)
         }
     }
 }
 
 /// What to do now that the outcome is known.
-pub(super) fn complete(head: &RequestHead<'_>, answered: Answered, keep_alive: bool, cx: &mut Context) -> Decision {
-    if cx.options.door.is_some() && !door::is_answer(&answered.outcome, mount_of(head, &cx.options)) {
-        return Decision::HandOver;
+pub(super) fn complete(head: &RequestHead<'_>, answered: LookupResult, keep_alive: bool, cx: &mut Context) -> Decision {
+    if cx.options.handoff.is_some() && !routing::serves_outcome(&answered.outcome, mount_of(head, &cx.options)) {
+        return Decision::HandOff;
     }
     Decision::Reply(reply(head, answered, keep_alive, cx))
 }
 
 /// The mount that a request is about.
 pub(super) fn mount_of<'a>(head: &RequestHead<'_>, options: &'a ServerOptions) -> Option<&'a Mount> {
-    head.path().and_then(|(path, _)| find_mount(options, path))
+    head.path().and_then(|(path, _)| routing::find_mount(&options.mounts, path))
 }
 
 /// The file system that has to be asked for a request.
 pub(super) fn volume(head: &RequestHead<'_>, shared: &Shared) -> Volume {
     let Some((path, _)) = head.path() else { return Volume::NONE };
-    let Some(mount) = find_mount(&shared.options, path) else { return Volume::NONE };
+    let Some(mount) = routing::find_mount(&shared.options.mounts, path) else { return Volume::NONE };
     mount.site.volume(&request_of(mount, head, path))
 }
 
-/// The lane of the pool for [`ask_disk`].
+/// The lane of the pool for [`lookup_blocking`].
 pub(super) fn lane(head: &RequestHead<'_>, shared: &Shared) -> Lane {
     mount_of(head, &shared.options).map_or(Lane::Short, |mount| mount.site.lane())
 }
 
 /// Answers a request on a thread that may wait for the disk, in bounded pieces: `Continue` asks for another call. `raw` is a head
 /// that has been parsed before.
-pub(super) fn ask_disk(raw: &[u8], shared: &Arc<Shared>) -> ControlFlow<Result<Answered>> {
+pub(super) fn lookup_blocking(raw: &[u8], shared: &Arc<Shared>) -> ControlFlow<Result<LookupResult>> {
     let Ok(head) = parse(raw, &shared.options) else {
-        return ControlFlow::Break(Ok(Answered { outcome: Ok(Outcome::BadPath), listing: None }));
+        return ControlFlow::Break(Ok(LookupResult { outcome: Ok(Outcome::BadPath), listing: None }));
     };
     ControlFlow::Break(Ok(match ask(&head, shared, Asking::Piece) {
         Ok((_, Outcome::WouldBlock)) => return ControlFlow::Continue(()),
@@ -129,14 +131,14 @@ pub(super) fn ask_disk(raw: &[u8], shared: &Arc<Shared>) -> ControlFlow<Result<A
             let root = &mount.site.roots()[directory.root_index];
             let dotfiles = mount.site.options().dotfiles == crate::static_site::Dotfiles::Allow;
             match directory::list(root, &directory.path, dotfiles) {
-                Ok(listing) => Answered { outcome: Ok(Outcome::Directory(directory)), listing: Some(listing) },
+                Ok(listing) => LookupResult { outcome: Ok(Outcome::Directory(directory)), listing: Some(listing) },
                 Err(error) if error.errno() == Some(nix::errno::Errno::EACCES) => {
-                    Answered { outcome: Ok(Outcome::Forbidden("permission denied")), listing: None }
+                    LookupResult { outcome: Ok(Outcome::Forbidden("permission denied")), listing: None }
                 }
-                Err(error) => Answered { outcome: Err(error), listing: None },
+                Err(error) => LookupResult { outcome: Err(error), listing: None },
             }
         }
-        answered => Answered { outcome: answered.map(|(_, outcome)| outcome), listing: None },
+        answered => LookupResult { outcome: answered.map(|(_, outcome)| outcome), listing: None },
     }))
 }
 
@@ -148,7 +150,7 @@ enum Asking {
 
 fn ask<'a>(head: &RequestHead<'_>, shared: &'a Shared, asking: Asking) -> Result<(Option<&'a Mount>, Outcome)> {
     let Some((path, _)) = head.path() else { return Ok((None, Outcome::BadPath)) };
-    let Some(mount) = find_mount(&shared.options, path) else { return Ok((None, Outcome::NotFound)) };
+    let Some(mount) = routing::find_mount(&shared.options.mounts, path) else { return Ok((None, Outcome::NotFound)) };
     let request = request_of(mount, head, path);
     let outcome = match asking {
         Asking::With(access) => mount.site.respond(&request, access)?,
@@ -167,13 +169,8 @@ fn request_of<'a>(mount: &Mount, head: &'a RequestHead<'_>, path: &'a str) -> Re
     }
 }
 
-fn find_mount<'a>(options: &'a ServerOptions, path: &str) -> Option<&'a Mount> {
-    let matching = options.mounts.iter().filter(|mount| path.starts_with(&*mount.prefix));
-    matching.max_by_key(|mount| mount.prefix.len())
-}
-
 /// The answer that an outcome means.
-fn reply(head: &RequestHead<'_>, answered: Answered, keep_alive: bool, cx: &mut Context) -> Reply {
+fn reply(head: &RequestHead<'_>, answered: LookupResult, keep_alive: bool, cx: &mut Context) -> Reply {
     let Some((path, _)) = head.path() else { return error(400, head, keep_alive, cx) };
     match answered.outcome {
         Ok(Outcome::Response(response)) => match response.status {
@@ -185,7 +182,7 @@ fn reply(head: &RequestHead<'_>, answered: Answered, keep_alive: bool, cx: &mut 
             status => {
                 let mut writer = begin(status, head, keep_alive, cx);
                 writer.fields(&response.head.headers);
-                let method = find_mount(&cx.options, path).map_or(Method::Auto, |mount| mount.method);
+                let method = routing::find_mount(&cx.options.mounts, path).map_or(Method::Auto, |mount| mount.method);
                 Reply { body: response.body.into_parts(), method, ..Reply::bare(status, writer, "") }
             }
         },
@@ -224,7 +221,7 @@ fn list(head: &RequestHead<'_>, entries: &Listing, directory: &str, keep_alive: 
     if !path.ends_with('/') {
         return redirect(head, keep_alive, cx);
     }
-    let Some(mount) = find_mount(&cx.options, path) else { return error(404, head, keep_alive, cx) };
+    let Some(mount) = routing::find_mount(&cx.options.mounts, path) else { return error(404, head, keep_alive, cx) };
     let prefix = &mount.prefix;
     let shown = if directory.is_empty() { prefix.clone() } else { format!("{prefix}{directory}/") };
     let as_json = mount.list == Some(ListFormat::Json) || prefers_json(head.accept);

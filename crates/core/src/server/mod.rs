@@ -6,30 +6,32 @@
 //! | [`options`] | what a server is told |
 //! | `worker` | a thread with its epoll, timers and connections |
 //! | `accepting` | how a worker comes by its connections |
-//! | `context` | what workers share, and messages between threads |
+//! | `shared`, `message`, `context` | state shared by the workers, messages between threads, what a connection uses of its worker |
 //! | `connection` | one connection, from head to head |
 //! | `answer` | from a request to the bytes of its answer |
 //! | `listing`, `error_page`, `html` | bodies that are not files |
-//! | [`door`] | requests that are for the application behind this server |
-//! | [`log`], [`stats`] | access log and counters |
-//! | `log_queue`, `log_file` | entries on their way to the log, and the file it is written to |
+//! | `routing` | which mount serves a request, and which requests go to the application |
+//! | [`handoff`] | the queue of connections for the application |
+//! | [`access_log`], [`stats`] | access log and counters |
 //!
 //! A connection belongs to the worker that accepted it. Whatever may wait for a disk is done by the
 //! [`crate::io::pool`] and comes back as a message; so a worker waits for nothing but news.
 
 mod accepting;
+pub mod access_log;
 mod answer;
 mod connection;
 mod context;
 mod date;
-pub mod door;
 mod error_page;
+pub mod handoff;
 mod html;
 mod listing;
-pub mod log;
-mod log_file;
-mod log_queue;
+mod message;
+mod mount;
 pub mod options;
+mod routing;
+mod shared;
 pub mod stats;
 mod worker;
 
@@ -39,8 +41,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-pub use door::Door;
-pub use options::{Limits, ListFormat, Mount, ServerOptions};
+pub use handoff::HandoffQueue;
+pub use mount::{ListFormat, Mount};
+pub use options::{Limits, ServerOptions};
 pub use stats::{Limit, Snapshot};
 
 use crate::error::{Error, Result};
@@ -48,7 +51,8 @@ use crate::event_loop::mailbox::Mailbox;
 use crate::event_loop::thread_group::ThreadGroup;
 use crate::net::Address;
 use crate::net::listener::{self, Listen, Listener};
-use context::{Message, Shared};
+use message::Message;
+use shared::Shared;
 use worker::Worker;
 
 /// A drain without a bound: ten years.
@@ -122,7 +126,7 @@ impl Server {
     }
 
     /// The access log.
-    pub fn log(&self) -> Option<&Arc<log::AccessLog>> {
+    pub fn log(&self) -> Option<&Arc<access_log::AccessLog>> {
         self.shared.options.log.as_ref()
     }
 

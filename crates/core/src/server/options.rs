@@ -3,47 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::door::Door;
-use super::log::AccessLog;
+use super::access_log::AccessLog;
+use super::handoff::HandoffQueue;
+use super::mount::Mount;
 use crate::error::{Code, Error, Result};
 use crate::net::Address;
-use crate::static_site::Site;
-use crate::transfer::Method;
 use zerosend_http::request::is_token;
-
-/// How lists of directories are answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ListFormat {
-    /// A page; JSON for who accepts that and not HTML.
-    #[default]
-    Html,
-    /// JSON.
-    Json,
-}
-
-/// A site and where it appears.
-pub struct Mount {
-    /// Begins and ends with a slash. The longest that a request path begins with decides.
-    pub prefix: String,
-    /// What is served.
-    pub site: Arc<Site>,
-    /// How bytes are sent.
-    pub method: Method,
-    /// Directories without an index are listed in this form.
-    pub list: Option<ListFormat>,
-    /// Behind a [`Door`]: requests with `Authorization` or `Cookie` are the application's.
-    pub private: bool,
-    /// Behind a [`Door`]: what is missing is answered with 404 here, and not left to the application.
-    pub answers_missing: bool,
-}
-
-impl Mount {
-    /// `site` below `prefix`, all else by default.
-    pub fn new(prefix: impl Into<String>, site: Arc<Site>) -> Self {
-        let prefix = prefix.into();
-        Self { prefix, site, method: Method::Auto, list: None, private: false, answers_missing: false }
-    }
-}
+use zerosend_http::route::RoutePattern;
 
 /// Bounds. A duration of zero or a count of 0 means no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,8 +86,10 @@ pub struct ServerOptions {
     pub log: Option<Arc<AccessLog>>,
     /// Says `Connection: keep-alive` and, with `limits.idle_timeout`, `Keep-Alive: timeout=` as Node does.
     pub announce_keep_alive: bool,
-    /// Where connections go that have a request which is not for this server.
-    pub door: Option<Arc<Door>>,
+    /// The queue for connections whose request the server does not answer. Default: none, the server answers all requests.
+    pub handoff: Option<Arc<HandoffQueue>>,
+    /// With `handoff`: requests whose path matches one of these are handed off.
+    pub exclude_routes: Vec<RoutePattern>,
 }
 
 impl ServerOptions {
@@ -141,7 +109,8 @@ impl ServerOptions {
             limits: Limits::default(),
             log: None,
             announce_keep_alive: false,
-            door: None,
+            handoff: None,
+            exclude_routes: Vec::new(),
         }
     }
 

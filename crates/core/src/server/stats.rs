@@ -31,7 +31,7 @@ pub enum Limit {
     /// No descriptor left.
     Descriptors,
     /// The queue of connections that are handed over is full.
-    HandOver,
+    HandoffQueue,
 }
 
 impl Limit {
@@ -48,7 +48,7 @@ impl Limit {
         Limit::MinRate,
         Limit::DiskTimeout,
         Limit::Descriptors,
-        Limit::HandOver,
+        Limit::HandoffQueue,
     ];
 
     /// The name in statistics.
@@ -65,7 +65,7 @@ impl Limit {
             Self::MinRate => "minRate",
             Self::DiskTimeout => "diskTimeout",
             Self::Descriptors => "descriptors",
-            Self::HandOver => "handOver",
+            Self::HandoffQueue => "handoffQueue",
         }
     }
 }
@@ -76,7 +76,7 @@ impl Limit {
 pub(super) struct WorkerStats {
     pub accepted: Counter,
     pub closed: Counter,
-    pub handed_over: Counter,
+    pub handed_off: Counter,
     pub requests: Counter,
     /// Bytes of bodies handed to the kernel.
     pub bytes: Counter,
@@ -116,8 +116,8 @@ pub struct Snapshot {
     pub connections: u64,
     /// Connections accepted so far.
     pub accepted: u64,
-    /// Connections handed over to an application so far, see [`super::door`].
-    pub handed_over: u64,
+    /// Connections handed over to an application so far, see [`super::HandoffQueue`].
+    pub handed_off: u64,
     /// Requests answered or being answered.
     pub requests: u64,
     /// Bytes of bodies handed to the kernel.
@@ -145,7 +145,7 @@ impl Snapshot {
         for stats in workers {
             sum.accepted += stats.accepted.get();
             closed += stats.closed.get();
-            sum.handed_over += stats.handed_over.get();
+            sum.handed_off += stats.handed_off.get();
             sum.requests += stats.requests.get();
             sum.bytes += stats.bytes.get();
             sum.head_bytes += stats.head_bytes.get();
@@ -155,7 +155,7 @@ impl Snapshot {
             add(&mut sum.methods, &stats.methods);
             add(&mut sum.limits, &stats.limits);
         }
-        sum.connections = sum.accepted.saturating_sub(closed + sum.handed_over);
+        sum.connections = sum.accepted.saturating_sub(closed + sum.handed_off);
         sum
     }
 
@@ -168,7 +168,7 @@ impl Snapshot {
         };
         single("connections", "gauge", "Connections open now.", self.connections);
         single("connections_accepted_total", "counter", "Connections accepted.", self.accepted);
-        single("handed_over_total", "counter", "Connections handed over to an application.", self.handed_over);
+        single("handed_over_total", "counter", "Connections handed over to an application.", self.handed_off);
         single("requests_total", "counter", "Requests.", self.requests);
         single("sent_bytes_total", "counter", "Bytes of bodies handed to the kernel.", self.bytes);
         single("sent_head_bytes_total", "counter", "Bytes of heads handed to the kernel.", self.head_bytes);

@@ -10,9 +10,11 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::accepting;
 use super::connection::{Connection, Next};
-use super::context::{Context, Message, Shared};
+use super::context::Context;
 use super::date::DateLine;
 use super::listener::Listener;
+use super::message::Message;
+use super::shared::Shared;
 use super::stats::Limit;
 use crate::error::{Error, Result};
 use crate::event_loop::mailbox::Mailbox;
@@ -46,7 +48,7 @@ pub(super) struct Worker {
     /// A connection with this descriptor or a higher one is the last for a while.
     pub scarce_from: RawFd,
     /// Connections that wait to be handed over; while there are any, nothing is accepted.
-    pub leaving: VecDeque<Token>,
+    pub pending_handoffs: VecDeque<Token>,
     /// Connections that are being turned away.
     pub turned_away: usize,
     pub end: Option<Instant>,
@@ -93,7 +95,7 @@ impl Worker {
             timers: Timers::default(),
             paused: None,
             scarce_from: accepting::scarce_from(),
-            leaving: VecDeque::new(),
+            pending_handoffs: VecDeque::new(),
             turned_away: 0,
             end: None,
             backlog_left: 0,
@@ -154,7 +156,7 @@ impl Worker {
 
     fn receive(&mut self, message: Message) {
         let token = match &message {
-            Message::Prefetched(token, _) | Message::Answered(token, _) => Some(*token),
+            Message::Prefetched(token, _) | Message::LookedUp(token, _) => Some(*token),
             _ => None,
         };
         // Others wait for these to be obeyed, so a panic does not lose them.
@@ -162,7 +164,7 @@ impl Worker {
             Message::Drain(end) => Some(Message::Drain(*end)),
             Message::CloseIdle => Some(Message::CloseIdle),
             Message::CloseAll => Some(Message::CloseAll),
-            Message::Room => Some(Message::Room),
+            Message::QueueHasRoom => Some(Message::QueueHasRoom),
             _ => None,
         };
         let received = |this: &mut Self| {
@@ -271,7 +273,7 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(token) else { return };
         match next {
             Next::Close => return self.close(token),
-            Next::HandOver => return self.hand_over(token),
+            Next::HandOff => return self.hand_off(token),
             Next::Turn if !connection.queued => {
                 connection.queued = true;
                 self.turns.push_back(token);
@@ -310,30 +312,30 @@ impl Worker {
         Some(connection)
     }
 
-    fn hand_over(&mut self, token: Token) {
-        let Some(door) = self.cx.shared.options.door.clone() else { return self.close(token) };
-        if !door.reserve(&self.cx.mailbox) {
-            self.cx.stats.limit(Limit::HandOver);
-            if self.leaving.is_empty() {
+    fn hand_off(&mut self, token: Token) {
+        let Some(queue) = self.cx.shared.options.handoff.clone() else { return self.close(token) };
+        if !queue.reserve(&self.cx.mailbox) {
+            self.cx.stats.limit(Limit::HandoffQueue);
+            if self.pending_handoffs.is_empty() {
                 self.stop_watching();
             }
-            return self.leaving.push_back(token);
+            return self.pending_handoffs.push_back(token);
         }
         if let Some(connection) = self.remove(token) {
             let _ = self.cx.epoll.delete(connection.socket());
-            self.cx.stats.handed_over.add(1);
-            door.hand_over(connection.into_handed_over());
+            self.cx.stats.handed_off.add(1);
+            queue.hand_off(connection.into_handoff());
         }
     }
 
     /// Hands over connections that wait for it, as many as there is room for.
-    fn hand_over_waiting(&mut self) {
-        for token in std::mem::take(&mut self.leaving) {
+    fn hand_off_pending(&mut self) {
+        for token in std::mem::take(&mut self.pending_handoffs) {
             if self.connections.get_mut(token).is_some() {
-                self.hand_over(token);
+                self.hand_off(token);
             }
         }
-        if self.leaving.is_empty() && self.paused.is_none() {
+        if self.pending_handoffs.is_empty() && self.paused.is_none() {
             self.watch_again();
         }
     }
@@ -351,12 +353,12 @@ impl Worker {
                     self.step(token, |connection, cx| connection.close_now(token, cx));
                 }
             }
-            Message::Room => self.hand_over_waiting(),
+            Message::QueueHasRoom => self.hand_off_pending(),
             Message::Prefetched(token, outcome) => self.step(token, |connection, cx| {
                 connection.prefetched(outcome, cx);
                 connection.drive(token, cx)
             }),
-            Message::Answered(token, answered) => self.step(token, |connection, cx| {
+            Message::LookedUp(token, answered) => self.step(token, |connection, cx| {
                 connection.answered(*answered, cx);
                 connection.drive(token, cx)
             }),

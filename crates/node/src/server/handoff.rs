@@ -10,9 +10,9 @@ use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 use zerosend_core::event_loop::slab::Token;
 use zerosend_core::net::Address;
-use zerosend_core::server::door::Reason;
-use zerosend_core::server::log::{AccessLog, Entry};
-use zerosend_core::server::{Door, Server};
+use zerosend_core::server::access_log::{AccessLog, Entry};
+use zerosend_core::server::handoff::Reason;
+use zerosend_core::server::{HandoffQueue, Server};
 use zerosend_core::{Code, Error, Result};
 use zerosend_http::route::{RoutePattern, is_route};
 
@@ -70,7 +70,7 @@ pub struct DoorLogEntry {
 /// A server, what it hands over and what it writes down.
 pub struct HeldDoor {
     log: Option<Arc<LogQueue>>,
-    door: Arc<Door>,
+    queue: Arc<HandoffQueue>,
     pub server: Server,
 }
 
@@ -107,9 +107,9 @@ pub fn open_door(
             let events = engine.events.clone();
             move || events.push(request, Ok(Answer::Progress(0)))
         };
-        let except = door_settings.except.iter().map(|pattern| RoutePattern::new(pattern)).collect();
-        let door = Arc::new(Door::new(door_settings.queue as usize, except, tell.clone()));
-        door.set_max_connections(door_settings.max_connections as usize);
+        options.exclude_routes = door_settings.except.iter().map(|pattern| RoutePattern::new(pattern)).collect();
+        let queue = Arc::new(HandoffQueue::new(door_settings.queue as usize, tell.clone()));
+        queue.set_max_connections(door_settings.max_connections as usize);
         let log = door_settings.log.then(|| Arc::new(LogQueue::default()));
         if let Some(log) = &log {
             let log = log.clone();
@@ -118,11 +118,11 @@ pub fn open_door(
             options.log = Some(Arc::new(written));
         }
         options.announce_keep_alive = true;
-        options.door = Some(door.clone());
+        options.handoff = Some(queue.clone());
         let server = Server::adopt(options, socket)?;
         let ended = Request::new(&engine.events, request);
         server.on_exit(move || ended.answer(Ok(Answer::Ended)));
-        Ok(engine.hold(Held::Door(Box::new(HeldDoor { log, door, server })))? as f64)
+        Ok(engine.hold(Held::Door(Box::new(HeldDoor { log, queue, server })))? as f64)
     })
 }
 
@@ -130,7 +130,7 @@ pub fn open_door(
 #[napi]
 pub fn take_connections(env: &Env, token: f64, most: u32) -> napi::Result<Vec<DoorConnection>> {
     with(env, |engine| {
-        let taken = engine.door(token)?.door.take(most as usize);
+        let taken = engine.door(token)?.queue.take(most as usize);
         Ok(taken
             .into_iter()
             .map(|connection| DoorConnection {
@@ -150,7 +150,7 @@ pub fn take_connections(env: &Env, token: f64, most: u32) -> napi::Result<Vec<Do
 #[napi]
 pub fn return_connections(env: &Env, token: f64, count: u32) -> napi::Result<()> {
     with(env, |engine| {
-        engine.door(token)?.door.returned(count as usize);
+        engine.door(token)?.queue.release(count as usize);
         Ok(())
     })
 }
@@ -159,7 +159,7 @@ pub fn return_connections(env: &Env, token: f64, count: u32) -> napi::Result<()>
 #[napi]
 pub fn set_max_connections(env: &Env, token: f64, most: f64) -> napi::Result<()> {
     with(env, |engine| {
-        engine.door(token)?.door.set_max_connections(most as usize);
+        engine.door(token)?.queue.set_max_connections(most as usize);
         Ok(())
     })
 }

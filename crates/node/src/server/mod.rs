@@ -9,7 +9,7 @@ use napi::Env;
 use napi_derive::napi;
 use zerosend_core::event_loop::slab::Token;
 use zerosend_core::net::Address;
-use zerosend_core::server::log::AccessLog;
+use zerosend_core::server::access_log::AccessLog;
 use zerosend_core::server::{Limit, Limits, ListFormat, Mount, Server, ServerOptions, Snapshot};
 use zerosend_core::transfer::Method;
 use zerosend_core::{Code, Error, Result};
@@ -89,8 +89,8 @@ pub struct OpenedServer {
 pub struct ServerCounters {
     pub connections: f64,
     pub accepted: f64,
-    /// Connections handed over to JavaScript.
-    pub handed_over: f64,
+    /// Connections handed off to JavaScript.
+    pub handed_off: f64,
     pub requests: f64,
     /// Of bodies.
     pub bytes: f64,
@@ -224,7 +224,8 @@ pub fn server_options(engine: &mut Engine, address: Address, settings: ServerSet
         },
         log: settings.log.map(|token| engine.log(token)).transpose()?.map(Arc::new),
         announce_keep_alive: false,
-        door: None,
+        handoff: None,
+        exclude_routes: Vec::new(),
     })
 }
 
@@ -232,7 +233,14 @@ fn mount(engine: &mut Engine, settings: MountSettings) -> Result<Mount> {
     let (site, method): (_, Method) = HeldSite::new(engine, settings.site)?.into_parts();
     let list = settings.list.map(|name| one_of("list", &name, LISTS)).transpose()?;
     let MountSettings { prefix, private, answers_missing, .. } = settings;
-    Ok(Mount { prefix, site: Arc::new(site), method, list, private, answers_missing })
+    Ok(Mount {
+        prefix,
+        site: Arc::new(site),
+        method,
+        list,
+        exclude_credentials: private,
+        respond_not_found: answers_missing,
+    })
 }
 
 const LISTS: &[(&str, ListFormat)] = &[("html", ListFormat::Html), ("json", ListFormat::Json)];
@@ -243,7 +251,7 @@ impl From<Snapshot> for ServerCounters {
         Self {
             connections: sum.connections as f64,
             accepted: sum.accepted as f64,
-            handed_over: sum.handed_over as f64,
+            handed_off: sum.handed_off as f64,
             requests: sum.requests as f64,
             bytes: sum.bytes as f64,
             head_bytes: sum.head_bytes as f64,

@@ -166,7 +166,9 @@ impl Connection {
 
     /// Closes it in whatever state: a response that is not whole ends in a reset, a whole one survives.
     pub fn close_now(&mut self, token: Token, cx: &mut Context) -> Next {
-        if matches!(self.state, State::Sending(_) | State::Leaving(_)) || self.requests == 0 || self.can_be_shed(cx.now)
+        if matches!(self.state, State::Sending(_) | State::PendingHandoff(_))
+            || self.requests == 0
+            || self.can_be_shed(cx.now)
         {
             return Next::Close;
         }

@@ -7,7 +7,7 @@
 //!          |                                                  |
 //!          +-- refused: the answer, then Lingering <----------+-- the last response
 //!          |
-//!          +-- behind a door, not for this server: Leaving
+//!          +-- with a handoff queue, not for this server: PendingHandoff
 //! ```
 //!
 //! A turn is bounded in bytes sent, bytes received and requests, so that no connection holds up the others of its worker.
@@ -26,10 +26,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::epoll::EpollFlags;
 
+use super::access_log::Entry;
 use super::answer::{self, Decision, Reply};
-use super::context::{Answered, Context, Message};
-use super::door::{HandedOver, Reason};
-use super::log::Entry;
+use super::context::Context;
+use super::handoff::{Handoff, Reason};
+use super::message::{LookupResult, Message};
 use super::stats::Limit;
 use crate::error::{Code, Error, Result};
 use crate::event_loop::slab::Token;
@@ -58,7 +59,7 @@ pub(super) enum Next {
     /// It is over.
     Close,
     /// It is somebody else's.
-    HandOver,
+    HandOff,
 }
 
 enum Step {
@@ -78,8 +79,8 @@ enum State {
     Skipping(Body),
     /// Nothing more is sent; what still arrives is discarded.
     Lingering(Box<Lingering>),
-    /// It goes over to the application behind the door as soon as there is room.
-    Leaving(Reason),
+    /// Handed off as soon as the queue has room.
+    PendingHandoff(Reason),
 }
 
 /// What is left of a body.
@@ -165,7 +166,7 @@ impl Connection {
         match self.state {
             State::InPool { .. } => false,
             State::Sending(ref sending) => sending.prefetching.is_none(),
-            State::Leaving(_) => false,
+            State::PendingHandoff(_) => false,
             _ => true,
         }
     }
@@ -185,7 +186,7 @@ impl Connection {
                 State::Sending(_) => self.send(token, cx, &mut send_budget),
                 State::Skipping(_) => self.skip(cx, &mut receive_budget),
                 State::Lingering(_) => self.discard(cx, &mut receive_budget),
-                State::Leaving(_) => return Next::HandOver,
+                State::PendingHandoff(_) => return Next::HandOff,
             };
             match step {
                 Step::Again => {}
@@ -212,44 +213,44 @@ impl Connection {
     }
 
     /// A pool thread has the answer.
-    pub fn answered(&mut self, answered: Answered, cx: &mut Context) {
+    pub fn answered(&mut self, answered: LookupResult, cx: &mut Context) {
         let State::InPool { raw, .. } = &self.state else { return };
         let raw = raw.clone();
         let Ok(head) = answer::parse(&raw, &cx.options) else { return };
         match answer::complete(&head, answered, self.keep_alive, cx) {
             Decision::Reply(reply) => self.begin_reply(reply, &head, cx),
-            _ => self.leave_with(&raw),
+            _ => self.hand_off_request(&raw),
         }
     }
 
     /// Leaves as if the head `raw` had not been read.
-    fn leave_with(&mut self, raw: &[u8]) {
+    fn hand_off_request(&mut self, raw: &[u8]) {
         self.pending.splice(..self.consumed, raw.iter().copied());
         self.consumed = 0;
-        self.leave(Reason::Request);
+        self.set_pending_handoff(Reason::Request);
     }
 
     /// From now on it waits to be handed over, however long that takes.
-    fn leave(&mut self, reason: Reason) {
-        self.state = State::Leaving(reason);
+    fn set_pending_handoff(&mut self, reason: Reason) {
+        self.state = State::PendingHandoff(reason);
         self.deadline = None;
     }
 
     /// What the application gets of it.
-    pub fn into_handed_over(mut self) -> HandedOver {
-        let reason = if let State::Leaving(reason) = self.state { reason } else { Reason::Request };
+    pub fn into_handoff(mut self) -> Handoff {
+        let reason = if let State::PendingHandoff(reason) = self.state { reason } else { Reason::Request };
         self.pending.drain(..self.consumed);
-        HandedOver { socket: self.socket, received: self.pending, reason }
+        Handoff { socket: self.socket, received: self.pending, reason }
     }
 
     /// The time that was allowed is over.
     pub fn expired(&mut self, token: Token, cx: &mut Context) -> Next {
         match &mut self.state {
             State::Reading if cx.draining && !self.heading => self.drive(token, cx),
-            State::Reading if cx.options.door.is_some() && (self.heading || self.requests == 0) => {
+            State::Reading if cx.options.handoff.is_some() && (self.heading || self.requests == 0) => {
                 cx.stats.limit(Limit::HeadTimeout);
-                self.leave(Reason::TimedOut);
-                Next::HandOver
+                self.set_pending_handoff(Reason::TimedOut);
+                Next::HandOff
             }
             State::Reading if self.heading => {
                 cx.stats.limit(Limit::HeadTimeout);
@@ -274,18 +275,18 @@ impl Connection {
                 self.follow(step, token, cx)
             }
             State::Lingering(_) => self.check_lingering(cx),
-            State::Leaving(_) => Next::Wait,
+            State::PendingHandoff(_) => Next::Wait,
             State::InPool { raw, task } => {
                 let raw = raw.clone();
                 task.cancel(given_up());
                 cx.stats.limit(Limit::DiskTimeout);
                 match answer::parse(&raw, &cx.options) {
-                    Ok(head) if cx.options.door.is_none() => {
+                    Ok(head) if cx.options.handoff.is_none() => {
                         self.keep_alive = false;
                         let reply = answer::error(503, &head, false, cx);
                         self.begin_reply(reply, &head, cx);
                     }
-                    _ => self.leave_with(&raw),
+                    _ => self.hand_off_request(&raw),
                 }
                 self.drive(token, cx)
             }
@@ -313,7 +314,7 @@ impl Connection {
             }
             State::Sending(sending) if sending.is_untouched() => self.fail_response(500, cx),
             State::Skipping(_) => self.linger(cx),
-            State::Sending(_) | State::Lingering(_) | State::Leaving(_) => Step::Then(Next::Close),
+            State::Sending(_) | State::Lingering(_) | State::PendingHandoff(_) => Step::Then(Next::Close),
         };
         self.follow(step, token, cx)
     }
@@ -356,7 +357,7 @@ impl Connection {
     fn begin(&mut self, token: Token, head: &RequestHead<'_>, raw: &[u8], cx: &mut Context) -> bool {
         self.requests += 1;
         // Behind a door those count that are answered here, which is not known yet.
-        if cx.options.door.is_none() {
+        if cx.options.handoff.is_none() {
             cx.stats.requests.add(1);
         }
         let limits = &cx.options.limits;
@@ -369,7 +370,7 @@ impl Connection {
             self.keep_alive = false;
         }
         let has_body = head.body != BodyLength::Known(0);
-        let too_long = cx.options.door.is_none()
+        let too_long = cx.options.handoff.is_none()
             && limits.body_bytes > 0
             && matches!(head.body, BodyLength::Known(length) if length > limits.body_bytes);
         // A client that sent `Expect: 100-continue` gets the final status instead and must not send its body.
@@ -384,22 +385,22 @@ impl Connection {
         }
         match answer::decide(head, self.keep_alive, Access::CachedOnly, cx) {
             Decision::Reply(reply) => self.begin_reply(reply, head, cx),
-            Decision::HandOver => {
-                self.leave(Reason::Request);
+            Decision::HandOff => {
+                self.set_pending_handoff(Reason::Request);
                 return false;
             }
-            Decision::AskDisk => {
+            Decision::NeedsLookup => {
                 self.arm(cx.options.limits.disk_timeout, cx);
                 let raw: Arc<[u8]> = raw.into();
                 let (shared, mailbox) = (cx.shared.clone(), cx.mailbox.clone());
                 let (lane, volume) = (answer::lane(head, &shared), answer::volume(head, &shared));
                 let work = {
                     let raw = raw.clone();
-                    move || answer::ask_disk(&raw, &shared)
+                    move || answer::lookup_blocking(&raw, &shared)
                 };
-                let answer = move |answered: Result<Answered>| {
-                    let answered = answered.unwrap_or_else(Answered::failed);
-                    mailbox.send(Message::Answered(token, Box::new(answered)));
+                let answer = move |answered: Result<LookupResult>| {
+                    let answered = answered.unwrap_or_else(LookupResult::failed);
+                    mailbox.send(Message::LookedUp(token, Box::new(answered)));
                 };
                 let task = Pool::global().run_in_pieces(lane, volume, work, answer);
                 self.state = State::InPool { raw, task };
@@ -440,7 +441,7 @@ impl Connection {
     }
 
     fn begin_reply(&mut self, reply: Reply, head: &RequestHead<'_>, cx: &mut Context) {
-        if cx.options.door.is_some() {
+        if cx.options.handoff.is_some() {
             cx.stats.requests.add(1);
         }
         cx.stats.status(reply.status);

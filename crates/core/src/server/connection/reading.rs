@@ -9,7 +9,8 @@ use super::{Body, Connection, Next, State, Step};
 use crate::event_loop::slab::Token;
 use crate::server::answer;
 use crate::server::context::Context;
-use crate::server::door::{self, Reason};
+use crate::server::handoff::Reason;
+use crate::server::routing;
 use crate::server::stats::Limit;
 use crate::transfer::Budget;
 use zerosend_http::request::{HeadError, HeadScanner};
@@ -28,9 +29,9 @@ impl Connection {
             }
             let mut buffer = std::mem::take(&mut cx.buffer);
             match self.receive(&mut buffer, budget) {
-                Ok(0) if cx.options.door.is_some() && self.consumed < pending.len() => {
+                Ok(0) if cx.options.handoff.is_some() && self.consumed < pending.len() => {
                     // A request that ends in its middle: for the application to say so.
-                    self.leave(Reason::Request);
+                    self.set_pending_handoff(Reason::Request);
                     step = Some(Step::Again);
                 }
                 Ok(0) if self.heading => {
@@ -86,8 +87,8 @@ impl Connection {
     fn take_request(&mut self, token: Token, input: &[u8], cx: &mut Context) -> Option<usize> {
         let end = match self.scanner.scan(input, cx.options.limits.head_bytes) {
             Ok(Some(end)) => end,
-            Ok(None) if cx.options.door.is_some() && !door::may_be_ours(input, &cx.options) => {
-                self.leave(Reason::Request);
+            Ok(None) if cx.options.handoff.is_some() && !routing::may_match(input, &cx.options.mounts) => {
+                self.set_pending_handoff(Reason::Request);
                 return Some(0);
             }
             Ok(None) => {
@@ -97,8 +98,8 @@ impl Connection {
                 }
                 return None;
             }
-            Err(_) if cx.options.door.is_some() => {
-                self.leave(Reason::Request);
+            Err(_) if cx.options.handoff.is_some() => {
+                self.set_pending_handoff(Reason::Request);
                 return Some(0);
             }
             Err(error) => {
@@ -111,8 +112,8 @@ impl Connection {
         let raw = &input[..end];
         let is_ours = match answer::parse(raw, &cx.options) {
             Ok(head) => self.begin(token, &head, raw, cx),
-            Err(_) if cx.options.door.is_some() => {
-                self.leave(Reason::Request);
+            Err(_) if cx.options.handoff.is_some() => {
+                self.set_pending_handoff(Reason::Request);
                 false
             }
             Err(error) => {

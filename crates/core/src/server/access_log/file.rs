@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::fstat;
 
-use super::log_queue::Shared;
+use super::queue::Shared;
 use crate::error;
 use crate::output::{self, Output};
 use zerosend_sys::SysResult;

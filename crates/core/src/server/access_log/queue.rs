@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::log::{Entry, Format, write_line};
-use super::log_file::{LineWriter, LogFile};
+use super::file::{LineWriter, LogFile};
+use super::{Entry, Format, write_line};
 use crate::error::Result;
 use crate::event_loop::waker::Waker;
 use crate::stats::Counter;
@@ -121,7 +121,7 @@ impl AccessLog {
     }
 
     /// Takes over all of `entries`.
-    pub(super) fn add(&self, entries: &mut Vec<Entry>) {
+    pub(in crate::server) fn add(&self, entries: &mut Vec<Entry>) {
         let mut state = self.shared.lock();
         let room = if state.closed.is_some() { 0 } else { MOST_WAITING.saturating_sub(state.waiting.len()) };
         if entries.len() > room {

@@ -2,12 +2,17 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use super::listing::json_string;
+use crate::server::listing::json_string;
 
-pub use super::log_file::LogFile;
-pub use super::log_queue::{AccessLog, Sink};
+use zerosend_http::date;
+
+mod file;
+mod queue;
+
+pub use file::LogFile;
+pub use queue::{AccessLog, Sink};
 
 /// What is written down of a request.
 #[derive(Debug, Clone)]
@@ -62,7 +67,7 @@ pub fn write_line(text: &mut String, entry: &Entry, format: Format) {
             text,
             "{{\"time\":\"{}\",\"client\":{},\"method\":{},\"target\":{},\"version\":\"{version}\",\"status\":{status},\
              \"bytes\":{bytes},\"headBytes\":{head_bytes},\"durationMs\":{:.3},\"referer\":{},\"userAgent\":{},\"aborted\":{}}}",
-            iso_time(entry.time),
+            date::format_iso8601(entry.time),
             entry.client.map_or_else(|| "null".to_owned(), |_| json_string(&client)),
             json_string(method),
             json_string(target),
@@ -104,15 +109,6 @@ fn quotable(value: &str) -> String {
     text
 }
 
-/// `2026-11-23T18:04:05.678Z`.
-pub(crate) fn iso_time(time: SystemTime) -> String {
-    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let date = httpdate::fmt_http_date(time);
-    let month = MONTHS.find(&date[8..11]).unwrap_or(0) / 3 + 1;
-    let millis = time.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_millis();
-    format!("{}-{month:02}-{}T{}.{millis:03}Z", &date[12..16], &date[5..7], &date[17..25])
-}
-
 /// `23/Nov/2026:18:04:05 +0000`, from `Mon, 23 Nov 2026 18:04:05 GMT`.
 fn common_time(time: SystemTime) -> String {
     let date = httpdate::fmt_http_date(time);
@@ -121,6 +117,8 @@ fn common_time(time: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     fn entry() -> Entry {

@@ -1,0 +1,40 @@
+//! Messages to a worker from other threads.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::event_loop::slab::Token;
+use crate::fs::directory::Listing;
+use crate::static_site::Outcome;
+use crate::transfer::Prefetched;
+
+/// The result of a lookup on a pool thread.
+pub(super) struct LookupResult {
+    pub outcome: Result<Outcome>,
+    pub listing: Option<Listing>,
+}
+
+impl LookupResult {
+    pub fn failed(error: Error) -> Self {
+        Self { outcome: Err(error), listing: None }
+    }
+}
+
+pub(super) enum Message {
+    /// A connection that another worker accepted from a shared socket.
+    Accepted(OwnedFd, Option<SocketAddr>),
+    Prefetched(Token, Result<Prefetched>),
+    LookedUp(Token, Box<LookupResult>),
+    /// Accept only the connections that are in the backlog now, and end at this time at the latest.
+    Drain(Instant),
+    /// Close idle connections.
+    CloseIdle,
+    /// Close all connections.
+    CloseAll,
+    /// The handoff queue has room again.
+    QueueHasRoom,
+    /// The worker that accepts for all others has closed the listener.
+    StoppedAccepting,
+}
