@@ -1,4 +1,4 @@
-/** The figures of the READMEs are those of bench/results, and nobody's memory. */
+/** The figures in the READMEs are those of bench/results. */
 import { readFileSync } from 'node:fs';
 
 import test from 'ava';
@@ -25,7 +25,7 @@ for (const file of ['README.md', 'README.zh-CN.md']) {
       ['Fastify behind the front door', 'front-door'],
       ['Fastify 加 `frontDoor`', 'front-door'],
       ['nginx', 'nginx'],
-      ['`reply.send(buffer)`, files in memory for ever', 'send-buffer'],
+      ['`reply.send(buffer)`, files preloaded into memory', 'send-buffer'],
     ] as const) {
       const line = text.split('\n').find((one) => one.startsWith(`| ${label} |`));
       if (line === undefined) continue;
@@ -44,8 +44,8 @@ for (const file of ['README.md', 'README.zh-CN.md']) {
   });
 }
 
-test('README.md: processor time', (t) => {
-  const [, list = ''] = /as a part of that of `@fastify\/static`:\s+([\d, and]+) %/.exec(read('README.md')) ?? [];
+test('README.md: CPU time per byte', (t) => {
+  const [, list = ''] = /CPU time per byte of `zerosend\/fastify`, relative to `@fastify\/static`:\s+([\d, and]+) %/.exec(read('README.md')) ?? [];
   const cost = (size: string, variant: string) => find(size, variant).cpuSecondsPerGb.median;
   t.deepEqual(
     list.split(/, | and /).map(Number),

@@ -38,7 +38,7 @@ const WHAT: Record<string, string> = {
   sirv: 'sirv in node:http',
   'express-static': 'serve-static in Express',
   'node-stream': 'createReadStream piped to the response in node:http',
-  'send-buffer': 'reply.send(buffer) in Fastify, every file in memory for ever',
+  'send-buffer': 'reply.send(buffer) in Fastify, every file preloaded into memory',
   nginx: 'nginx, one worker, sendfile, with open_file_cache',
   caddy: 'Caddy file_server',
   'static-web-server': 'static-web-server, one thread',
