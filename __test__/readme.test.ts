@@ -45,7 +45,10 @@ for (const file of ['README.md', 'README.zh-CN.md']) {
 }
 
 test('README.md: CPU time per byte', (t) => {
-  const [, list = ''] = /CPU time per byte of `zerosend\/fastify`, relative to `@fastify\/static`:\s+([\d, and]+) %/.exec(read('README.md')) ?? [];
+  const [, list = ''] =
+    /CPU time per byte of `zerosend\/fastify`, relative to `@fastify\/static`:\s+([\d, and]+) %/.exec(
+      read('README.md'),
+    ) ?? [];
   const cost = (size: string, variant: string) => find(size, variant).cpuSecondsPerGb.median;
   t.deepEqual(
     list.split(/, | and /).map(Number),
