@@ -89,7 +89,7 @@ export type {
   FrontDoorOptions,
   FrontDoorStatistics,
 } from './lib/frontdoor/options.js';
-export type { JoinOptions } from './lib/runtime/joiner.js';
+export type { RelaySessionOptions } from './lib/runtime/relay-session.js';
 export { createStaticHandler, type StaticHandler, type StaticHandlerOptions } from './lib/static/handler.js';
 export type { Coding, SiteOptions } from './lib/static/site.js';
 export type { Road, RoadStatistics, StaticStatistics } from './lib/static/statistics.js';

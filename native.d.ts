@@ -24,7 +24,7 @@ export declare function allocPages(bytes: number): ArrayBuffer
  * Says where the connection goes to that was asked about: the first of these addresses that can be connected to; absent:
  * nowhere.
  */
-export declare function answerQuestion(token: number, question: RelayQuestion, target?: TargetSettings | undefined | null): void
+export declare function resolveTarget(token: number, targetRequest: RelayTargetRequest, target?: TargetSettings | undefined | null): void
 
 /** Measures a case: the event of `request` has `sample`. Releasing the token ends it. */
 export declare function bench(request: number, asked: BenchCase): number
@@ -126,7 +126,7 @@ export declare function cancel(request: number): void
 export declare function cancelPipeRing(token: number): void
 
 /** Ends what was joined; its sockets are reset. */
-export declare function cancelJoin(token: number, name: number): void
+export declare function cancelSession(token: number, id: number): void
 
 /** Forgets all files. */
 export declare function clearCache(cache: number): void
@@ -138,7 +138,7 @@ export declare function closeCache(cache: number): void
 export declare function closeConnections(token: number, which: 'idle' | 'all'): void
 
 /** Ends a thread for joins, and what is joined. */
-export declare function closeJoiner(token: number): void
+export declare function closeSessionRelay(token: number): void
 
 /** Closes an end of a pipe. Without one, `release` closes both. */
 export declare function closePipeEnd(token: number, end: 'read' | 'write'): void
@@ -274,11 +274,11 @@ export interface InterfaceReport {
 /** Forgets a file; gives whether there was one. */
 export declare function invalidateCached(cache: number, path: string): boolean
 
-/** Joins. `request` is answered when that is over. Returns a name for `cancelJoin`. */
-export declare function join(token: number, request: number, settings: JoinSettings): number
+/** Joins. `request` is answered when that is over. Returns a name for `cancelSession`. */
+export declare function startSession(token: number, request: number, settings: SessionSettings): number
 
 /** How bytes go between what is joined. Times in milliseconds. */
-export interface JoinerSettings {
+export interface SessionRelaySettings {
   method: 'auto' | 'splice' | 'read-write'
   pipeSize: number
   idleTimeout: number
@@ -286,18 +286,18 @@ export interface JoinerSettings {
 }
 
 /** What became of a join. */
-export interface JoinReport {
+export interface RelayReport {
   up: number
   down: number
-  outcome: 'complete' | 'idle' | 'cut' | 'failed'
+  outcome: 'complete' | 'idle' | 'aborted' | 'failed'
   /** Who has failed: a sink's number, -1 the target, -2 the client. */
-  party?: number
+  endpoint?: number
   failure?: ErrnoName
   sinks: Array<SinkReport>
 }
 
 /** What is to be joined: tokens of `holdTarget`, `openSink` and `openOutput`, which are used up. */
-export interface JoinSettings {
+export interface SessionSettings {
   client: number
   /** Absent: the sinks get all. */
   target?: number
@@ -448,7 +448,7 @@ export declare function openEntry(request: number, site: number, relative: strin
 export declare function openGift(buffer: ArrayBuffer, offset: number, length: number, options: SendingOptions): number
 
 /** Opens a thread for joins. `request` is answered when it has ended. */
-export declare function openJoiner(request: number, settings: JoinerSettings): number
+export declare function openSessionRelay(request: number, settings: SessionRelaySettings): number
 
 /** Opens an access log: the file at `path`, made with `mode`, or the standard output. The answer to `request` is its token. */
 export declare function openLog(request: number, format: 'common' | 'combined' | 'json', path: string | undefined | null, mode: number): void
@@ -614,7 +614,7 @@ export interface RelayCounters {
   clientFailures: number
   targetFailures: number
   mirrorFailures: number
-  cut: number
+  forcedCloses: number
   degraded: number
   bytesUp: number
   bytesDown: number
@@ -624,7 +624,7 @@ export interface RelayCounters {
 }
 
 /** Where a connection goes to is asked. */
-export interface RelayQuestion {
+export interface RelayTargetRequest {
   worker: number
   link: number
   /** How often it was asked for the same connection before. */
@@ -934,13 +934,13 @@ export declare function take(token: number, max: number): Buffer | null
 export declare function takeConnections(token: number, most: number): Array<DoorConnection>
 
 /** All events since the last call, in order: `request` and what there is to say. */
-export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport; probe?: ProbeReport; pages?: PageReport; warmed?: WarmedReport; measured?: MeasuredReport; piped?: number; sample?: BenchSample }>
+export declare function takeEvents(): Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; session?: RelayReport; probe?: ProbeReport; pages?: PageReport; warmed?: WarmedReport; measured?: MeasuredReport; piped?: number; sample?: BenchSample }>
 
 /** Takes the entries of the log so far. */
 export declare function takeLog(token: number): Array<DoorLogEntry>
 
 /** Takes what the relay asks. Each question is to be answered. */
-export declare function takeQuestions(token: number): Array<RelayQuestion>
+export declare function takeTargetRequests(token: number): Array<RelayTargetRequest>
 
 /** A target: the addresses of its name, of which the first that can be connected to is used. */
 export interface TargetSettings {

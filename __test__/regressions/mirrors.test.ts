@@ -133,14 +133,14 @@ test('a splitter with the same file twice: all bytes twice; a FIFO as a file', a
     });
   }
   await feed(source, bytes);
-  const { sinks } = await splitter.ended;
+  const { sinks } = await splitter.finished;
   t.like(sinks, { 0: { bytes: 1_000_000 }, 1: { bytes: 1_000_000 }, 2: { bytes: 1_000_000 } });
   const written = readFileSync(file);
   t.is(written.length, 2_000_000);
   const fd = openSync(file, 'r+');
   t.teardown(() => closeSync(fd));
   await t.throwsAsync(
-    createSplitter(new Pipe(), [{ file: fd }, { file: fd }]).then(({ ended }) => ended),
+    createSplitter(new Pipe(), [{ file: fd }, { file: fd }]).then(({ finished }) => finished),
     {
       code: 'ERR_ZEROSEND_INVALID_ARGUMENT',
       message: /sinks 0 and 1 are the same file/,
@@ -347,7 +347,7 @@ fuse('a splitter with a file on a disk that hangs goes on without it', async (t)
   const got = readAll(outside);
   await feed(source, bytes);
   await faults.held('write');
-  const { sinks } = await splitter.ended;
+  const { sinks } = await splitter.finished;
   t.is((sinks[0]?.bytes ?? 0) + (sinks[0]?.dropped ?? 0), bytes.length);
   t.is(sinks[1]?.bytes, bytes.length - (sinks[1]?.dropped ?? 0));
   t.is((await got).length, sinks[1]?.bytes as number);
@@ -447,7 +447,7 @@ test('a splitter to /dev/stdout leaves what was written there before', async (t)
     const splitter = await createSplitter(pipe, [{ file: '/dev/stdout' }]);
     spawn('echo', ['split'], { stdio: ['ignore', pipe.writeFd, 'inherit'] });
     pipe.close('write');
-    await splitter.ended;
+    await splitter.finished;
     console.log('after');`;
   const out = openSync(file, 'w');
   const cwd = new URL('../..', import.meta.url).pathname;

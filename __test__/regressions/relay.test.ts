@@ -83,7 +83,7 @@ test('a splitter passes on what came before the reset of its source, and ends no
   const [source, sink] = [await pair(t), await pair(t)];
   const splitter = await createSplitter(source.server, [sink.server]);
   const received = readToClose(sink.client);
-  const failed = t.throwsAsync(splitter.ended);
+  const failed = t.throwsAsync(splitter.finished);
   source.client.write('part');
   await once(sink.client, 'data');
   source.client.resetAndDestroy();

@@ -128,7 +128,7 @@ const TAKERS: Record<string, (t: ExecutionContext, socket: net.Socket) => Promis
     const received = readAll(outside);
     received.catch(() => {});
     const splitter = await createSplitter(socket, [inside]);
-    await splitter.ended;
+    await splitter.finished;
     return received;
   },
   receiveFile: async (t, socket) => {

@@ -119,7 +119,7 @@ test.serial('a relay and a splitter that fail reset what is incomplete', async (
   sourceOutside.write('a part');
   await once(sinkOutside, 'data');
   sourceOutside.resetAndDestroy();
-  await t.throwsAsync(splitter.ended, { code: 'ECONNRESET' });
+  await t.throwsAsync(splitter.finished, { code: 'ECONNRESET' });
   t.is(await end, 'reset');
 });
 

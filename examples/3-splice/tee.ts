@@ -37,7 +37,7 @@ for (const policy of ['drop', 'block'] as const) {
   const late = policy === 'block' ? drain(slow.peer) : undefined;
   await sending;
   if (policy === 'drop') setTimeout(() => slow.peer.resume(), 500);
-  const { bytes, sinks } = await splitter.ended;
+  const { bytes, sinks } = await splitter.finished;
   if (policy === 'drop') {
     const whole = sinks.every((sink) => sink.bytes + sink.dropped === bytes);
     const missed = (sinks[2]?.dropped ?? 0) > 0 ? 'some' : 'none';

@@ -5,8 +5,8 @@ import { ask, engine } from '../runtime/engine.js';
 import type {
   AddressSettings,
   MirrorSettings,
-  RelayQuestion,
   RelaySettings,
+  RelayTargetRequest,
   TargetSettings,
 } from '../runtime/native.js';
 import { checkName, openAll, open as openFile } from '../runtime/output.js';
@@ -155,7 +155,7 @@ export interface RelayStatistics {
   /** Mirrors of connections that were down or failed. */
   mirrorFailures: number;
   /** Connections cut by `close`. */
-  cut: number;
+  forcedCloses: number;
   /** Connections whose bytes went through user space for want of pipes. */
   degraded: number;
   /** Bytes from clients. */
@@ -299,10 +299,10 @@ class Asked {
   }
 
   takeFrom(token: number): void {
-    for (const question of engine().takeQuestions(token)) void this.#answer(token, question);
+    for (const question of engine().takeTargetRequests(token)) void this.#answer(token, question);
   }
 
-  async #answer(token: number, question: RelayQuestion): Promise<void> {
+  async #answer(token: number, question: RelayTargetRequest): Promise<void> {
     const { worker, link, ...client } = question;
     let addresses: AddressSettings[] | undefined;
     try {
@@ -312,7 +312,7 @@ class Asked {
       this.#onError(error as Error, client);
     }
     try {
-      engine().answerQuestion(token, question, addresses && { addresses });
+      engine().resolveTarget(token, question, addresses && { addresses });
     } catch (error) {
       // Closed meanwhile: the client is told by that.
       if ((error as ZerosendError).code !== 'ERR_ZEROSEND_CLOSED') throw error;

@@ -3,7 +3,14 @@ import type { Socket } from 'node:net';
 
 import { reset } from '../node/node-internals.js';
 import { within } from '../runtime/bounds.js';
-import { End, failureOf, type JoinOptions, join, NOT_READY, readJoinOptions } from '../runtime/joiner.js';
+import {
+  failureOf,
+  NOT_READY,
+  type RelaySessionOptions,
+  readSessionOptions,
+  SessionEndpoint,
+  spliceSockets,
+} from '../runtime/relay-session.js';
 import { aborted, invalid } from '../util/errors.js';
 
 /** A plain `net.Socket` (TCP or Unix), or the descriptor of a stream socket. */
@@ -33,22 +40,25 @@ export interface RelayResult {
  * text (`setEncoding`) and those of an HTTP request before its `'upgrade'` or `'connect'` (use stream.pipeline there),
  * `ERR_ZEROSEND_CLOSED` for closed and ended ones, `ERR_ZEROSEND_BUSY` for one that is read already.
  */
-export async function relay(a: RelaySocket, b: RelaySocket, options: JoinOptions = {}): Promise<RelayResult> {
-  const settings = readJoinOptions(options);
+export async function relay(a: RelaySocket, b: RelaySocket, options: RelaySessionOptions = {}): Promise<RelayResult> {
+  const settings = readSessionOptions(options);
   const { signal, idleTimeout } = options;
   if (a === b) throw invalid('b', b, 'another socket than a');
   if (signal?.aborted) throw aborted(signal);
   const started = performance.now();
-  const ends = End.all([() => new End('a', a, true, true), () => new End('b', b, true, true)]);
+  const ends = SessionEndpoint.all([
+    () => new SessionEndpoint('a', a, true, true),
+    () => new SessionEndpoint('b', b, true, true),
+  ]);
   let complete = false;
   try {
     const ready = Promise.all(ends.map((end) => end.ready()));
     await within(ready, { signal, timeout: idleTimeout, reason: NOT_READY }, () => {});
     const gone = ends.find((end) => end.socket?.destroyed);
     if (gone !== undefined) throw gone.gone();
-    const [client, target] = ends as [End, End];
+    const [client, target] = ends as [SessionEndpoint, SessionEndpoint];
     let onAbort = () => {};
-    const report = await join(
+    const report = await spliceSockets(
       settings,
       () => {
         const [firstUp, firstDown] = [client.takeBuffered(), target.takeBuffered()];
@@ -70,7 +80,7 @@ export async function relay(a: RelaySocket, b: RelaySocket, options: JoinOptions
     ).finally(() => signal?.removeEventListener('abort', onAbort));
     const result = { aToB: report.up, bToA: report.down, durationMs: performance.now() - started };
     const closed = ends.find((end) => end.closed);
-    const error = failureOf(report, (party) => (party === -2 ? 'a' : 'b'), options, closed);
+    const error = failureOf(report, (endpoint) => (endpoint === -2 ? 'a' : 'b'), options, closed);
     if (error !== undefined) throw Object.assign(error, result);
     complete = true;
     return result;

@@ -5,7 +5,7 @@ import { Socket } from 'node:net';
 
 import { within } from '../runtime/bounds.js';
 import { ask, engine } from '../runtime/engine.js';
-import { End } from '../runtime/joiner.js';
+import { SessionEndpoint } from '../runtime/relay-session.js';
 import { checkMode, checkName, nameSource, receive, type SegmentSource, send, unlink } from '../runtime/segment.js';
 import { checkInteger } from '../runtime/server-options.js';
 import { aborted, failure, invalid, type ZerosendError } from '../util/errors.js';
@@ -368,7 +368,7 @@ export class SharedRing {
   }
 
   async #pipeInto(target: Socket | number, signal: AbortSignal | undefined): Promise<number> {
-    const end = new End('target', target, false, true).hold();
+    const end = new SessionEndpoint('target', target, false, true).hold();
     let task = 0;
     const cancel = () => engine().cancelPipeRing(task);
     try {

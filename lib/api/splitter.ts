@@ -4,9 +4,17 @@ import type { Socket } from 'node:net';
 import { reset } from '../node/node-internals.js';
 import { within } from '../runtime/bounds.js';
 import { engine } from '../runtime/engine.js';
-import { End, failureOf, type JoinOptions, join, NOT_READY, readJoinOptions, systemError } from '../runtime/joiner.js';
-import type { JoinReport } from '../runtime/native.js';
+import type { RelayReport } from '../runtime/native.js';
 import { open, openAll } from '../runtime/output.js';
+import {
+  failureOf,
+  NOT_READY,
+  type RelaySessionOptions,
+  readSessionOptions,
+  SessionEndpoint,
+  spliceSockets,
+  systemError,
+} from '../runtime/relay-session.js';
 import { aborted, failure, invalid, type ZerosendError } from '../util/errors.js';
 import { type FileSource, nameFile, oneOf } from '../util/options.js';
 import { Pipe } from './pipe.js';
@@ -21,7 +29,7 @@ export type SplitSource = Socket | Pipe | number | { file: FileSource };
  */
 export type SplitSink = Socket | Pipe | number | { file: FileSource };
 
-export interface SplitterOptions extends JoinOptions {
+export interface SplitterOptions extends RelaySessionOptions {
   /**
    * What becomes of bytes that a sink does not take in time, beyond the 256 KiB of its pipe (512 KiB for a file).
    * `'block'`, the default: all wait for the slowest, and when one fails, it is over. `'drop'`: it misses them, which is
@@ -52,8 +60,8 @@ export interface Splitter {
    * `ERR_ZEROSEND_CLOSED` or `ABORT_ERR`; `error.side` is what has failed (`'source'`, `'sinks[1]'`), `error.bytes` and
    * `error.sinks` say how much went before.
    */
-  readonly ended: Promise<SplitterResult>;
-  /** Ends it now: `ended` rejects with `ERR_ZEROSEND_CLOSED`. */
+  readonly finished: Promise<SplitterResult>;
+  /** Ends it now: `finished` rejects with `ERR_ZEROSEND_CLOSED`. */
   close(): void;
 }
 
@@ -73,7 +81,7 @@ export async function createSplitter(
   sinks: readonly SplitSink[],
   options: SplitterOptions = {},
 ): Promise<Splitter> {
-  const settings = readJoinOptions(options);
+  const settings = readSessionOptions(options);
   const { policy = 'block', end = true, signal } = options;
   oneOf('policy', policy, ['block', 'drop']);
   if (!Array.isArray(sinks) || sinks.length === 0) throw invalid('sinks', sinks, 'an array of at least one sink');
@@ -89,7 +97,7 @@ export async function createSplitter(
   const feeder = isFile(source) ? new Pipe() : undefined;
   const feeding = new AbortController();
   const bounds = { signal, timeout: options.idleTimeout };
-  let ends: End[] = [];
+  let ends: SessionEndpoint[] = [];
   let files: Array<number | undefined> = [];
   const giveBack = (bytes?: Buffer) => {
     for (const one of ends) one.giveBack(one === ends[0] ? bytes : undefined);
@@ -100,14 +108,14 @@ export async function createSplitter(
     let fed: Promise<unknown> = Promise.resolve();
     const from = feeder?.readFd ?? (source instanceof Pipe ? source.readFd : (source as Socket | number));
     const streams = sinks.flatMap((sink: SplitSink, at) => (isFile(sink) ? [] : [{ sink, at }]));
-    ends = End.all([
-      () => new End('source', from, true, false),
+    ends = SessionEndpoint.all([
+      () => new SessionEndpoint('source', from, true, false),
       ...streams.map(({ sink, at }) => {
         const to = sink instanceof Pipe ? sink.writeFd : (sink as Socket | number);
-        return () => new End(`sinks[${at}]`, to, false, true);
+        return () => new SessionEndpoint(`sinks[${at}]`, to, false, true);
       }),
     ]);
-    const [sourceEnd, ...sinkEnds] = ends as [End, ...End[]];
+    const [sourceEnd, ...sinkEnds] = ends as [SessionEndpoint, ...SessionEndpoint[]];
     const opening = openAll(
       named.map(async (name) => {
         if (name === undefined) return undefined;
@@ -135,7 +143,7 @@ export async function createSplitter(
     const last = policy === 'block' ? (streams.at(-1)?.at ?? -1) : -1;
     const order = sinks.map((_, at) => at).filter((at) => at !== last);
     let cancel = () => {};
-    const joined = join(
+    const joined = spliceSockets(
       settings,
       () => {
         const firstUp = sourceEnd.takeBuffered();
@@ -164,12 +172,13 @@ export async function createSplitter(
         })
         .finally(() => feeder.close('write'));
     }
-    const ended = (async (): Promise<SplitterResult> => {
+    const finished = (async (): Promise<SplitterResult> => {
       let complete = false;
       try {
         const report = await joined;
         const result = resultOf(report, order, last, performance.now() - started);
-        const side = (party: number) => (party === -2 ? 'source' : `sinks[${party === -1 ? last : order[party]}]`);
+        const side = (endpoint: number) =>
+          endpoint === -2 ? 'source' : `sinks[${endpoint === -1 ? last : order[endpoint]}]`;
         const closed = ends.find((one) => one.closed);
         const failed = feedingFailed ?? failureOf(report, side, options, closed);
         if (failed !== undefined) throw Object.assign(failed, { bytes: result.bytes, sinks: result.sinks });
@@ -185,8 +194,8 @@ export async function createSplitter(
       }
     })();
     // Who does not wait for the end does not want to hear of its failure either.
-    ended.catch(() => {});
-    return { ended, close: () => cancel() };
+    finished.catch(() => {});
+    return { finished, close: () => cancel() };
   } catch (error) {
     giveBack();
     throw error;
@@ -197,7 +206,7 @@ function isFile(value: SplitSource | SplitSink): value is { file: FileSource } {
   return typeof value === 'object' && value !== null && 'file' in value;
 }
 
-function resultOf(report: JoinReport, order: number[], last: number, durationMs: number): SplitterResult {
+function resultOf(report: RelayReport, order: number[], last: number, durationMs: number): SplitterResult {
   const sinks: SplitterResult['sinks'] = [];
   if (last >= 0) sinks[last] = { bytes: report.up, dropped: 0 };
   for (const [at, { bytes, dropped, failure: failed }] of report.sinks.entries()) {

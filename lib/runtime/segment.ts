@@ -5,7 +5,7 @@ import { aborted, invalid } from '../util/errors.js';
 import { isDescriptor } from '../util/options.js';
 import { within } from './bounds.js';
 import { ask, engine } from './engine.js';
-import { End } from './joiner.js';
+import { SessionEndpoint } from './relay-session.js';
 import { checkInteger } from './server-options.js';
 
 /** Which shared memory: its name, or a descriptor of it. */
@@ -39,7 +39,7 @@ export function unlink(name: string): boolean {
 
 /** Sends a duplicate of the descriptor over a Unix socket, after all that was written to it. */
 export async function send(token: number, socket: Socket): Promise<void> {
-  const end = new End('target', socket, false, true).hold();
+  const end = new SessionEndpoint('target', socket, false, true).hold();
   try {
     await end.ready();
     engine().sendSegment(token, end.token);
@@ -52,7 +52,7 @@ export async function send(token: number, socket: Socket): Promise<void> {
 export async function receive(socket: Socket, signal: AbortSignal | undefined): Promise<number> {
   if (!(socket instanceof Socket)) throw invalid('socket', socket, 'a net.Socket');
   if (signal?.aborted) throw aborted(signal);
-  const end = new End('source', socket, true, false).hold();
+  const end = new SessionEndpoint('source', socket, true, false).hold();
   try {
     await within(end.ready(), { signal, reason: '' }, () => {});
     if (socket.readableLength > 0) {

@@ -255,7 +255,7 @@ fn close_lets_connections_end_and_then_cuts() {
     relay.on_exit(move || told.send(()).expect("somebody who hears"));
     hears.recv_timeout(Duration::from_secs(5)).expect("the end");
     assert!(two.read(&mut [0]).is_err(), "a reset");
-    assert_eq!(relay.stats().cut, 1);
+    assert_eq!(relay.stats().forced_closes, 1);
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn somebody_is_asked_where_connections_go_to() {
     let (sender, questions) = std::sync::mpsc::channel();
     let sender = std::sync::Mutex::new(sender);
     let asked = move |question| sender.lock().expect("a lock").send(question).expect("somebody who answers");
-    let mut options = RelayOptions::new(anywhere(), Destination::Asked(std::sync::Arc::new(asked)));
+    let mut options = RelayOptions::new(anywhere(), Destination::Resolver(std::sync::Arc::new(asked)));
     options.workers = 1;
     options.connect_timeout = Duration::from_millis(400);
     let relay = Relay::start(options).expect("a relay");
@@ -301,11 +301,11 @@ fn somebody_is_asked_where_connections_go_to() {
     let client = connect(&relay);
     let first = questions.recv().expect("a question");
     assert_eq!(first.peer, client.local_addr().ok());
-    relay.answer(first.id, Some(closed_port()));
+    relay.resolve_target(first.id, Some(closed_port()));
     let second = questions.recv().expect("a question");
     assert_eq!((first.id.numbers().2, second.id.numbers().2), (0, 1));
-    relay.answer(first.id, None);
-    relay.answer(second.id, Some(address));
+    relay.resolve_target(first.id, None);
+    relay.resolve_target(second.id, Some(address));
     let (mut server, _) = listener.accept().expect("a connection");
     server.write_all(b"here").expect("sent");
     drop(server);
@@ -313,7 +313,7 @@ fn somebody_is_asked_where_connections_go_to() {
 
     // Nowhere, and no answer at all.
     let mut refused = connect(&relay);
-    relay.answer(questions.recv().expect("a question").id, None);
+    relay.resolve_target(questions.recv().expect("a question").id, None);
     assert!(refused.read(&mut [0]).is_err(), "a reset");
     let mut unanswered = connect(&relay);
     assert!(unanswered.read(&mut [0]).is_err(), "a reset");

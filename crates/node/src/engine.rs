@@ -19,7 +19,7 @@ use zerosend_core::io::pool::{Lane, Pool, Task, Volume};
 use zerosend_core::mapped_file::MappedFile;
 use zerosend_core::output::Output;
 use zerosend_core::reactor::{JobHandle, Reactor};
-use zerosend_core::relay::{MirrorTo, Relay};
+use zerosend_core::relay::{MirrorDestination, Relay};
 use zerosend_core::server::Server;
 use zerosend_core::server::access_log::AccessLog;
 use zerosend_core::shm::{PipeTo, SharedBuffer};
@@ -33,7 +33,7 @@ use crate::events::{Answer, Event, Events, Request};
 use crate::pages::PageRegistry;
 use crate::raw::Ends;
 use crate::relay::HeldRelay;
-use crate::relay::session::JoinReport;
+use crate::relay::session::RelayReport;
 use crate::server::handoff::HeldDoor;
 use crate::shm::OpenRing;
 use crate::site::{Current, HeldSite};
@@ -52,13 +52,13 @@ pub enum Held {
     Sink(Sink),
     /// A file, FIFO or terminal that is open for output.
     Output(Output),
-    Mirror(MirrorTo),
+    Mirror(MirrorDestination),
     Log(AccessLog),
     Pipe(Ends),
     Server(Server),
     Door(Box<HeldDoor>),
     Relay(Box<HeldRelay>),
-    Joiner(Relay),
+    SessionRelay(Relay),
     Cache(Arc<FileCache>),
     File(Arc<CachedFile>),
     Mapped(Arc<MappedFile>),
@@ -155,7 +155,7 @@ pub fn open_engine(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<()> {
 
 /// All events since the last call, in order: `request` and what there is to say.
 #[napi(
-    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; join?: JoinReport; probe?: ProbeReport; pages?: PageReport; warmed?: WarmedReport; measured?: MeasuredReport; piped?: number; sample?: BenchSample }>"
+    ts_return_type = "Array<{ request: number; error?: NodeJS.ErrnoException; token?: number; progress?: number; report?: TransferReport; answer?: SiteAnswer; file?: CachedFileInfo; bytes?: Buffer; session?: RelayReport; probe?: ProbeReport; pages?: PageReport; warmed?: WarmedReport; measured?: MeasuredReport; piped?: number; sample?: BenchSample }>"
 )]
 pub fn take_events(env: &Env) -> napi::Result<Vec<Object<'_>>> {
     with(env, |engine| {
@@ -268,8 +268,8 @@ impl Engine {
                 object.set_named_property("bytes", Buffer::from(bytes))?;
                 None
             }
-            Ok(Answer::Joined(report)) => {
-                object.set_named_property("join", JoinReport::from(report))?;
+            Ok(Answer::SessionFinished(report)) => {
+                object.set_named_property("session", RelayReport::from(report))?;
                 None
             }
             Ok(Answer::Buffer(buffer)) => Some(Held::Buffer(Box::new(buffer))),

@@ -13,7 +13,7 @@ use zerosend_core::cache::CachedFile;
 use zerosend_core::event_loop::slab::Token;
 use zerosend_core::mapped_file::MappedFile;
 use zerosend_core::output::Output;
-use zerosend_core::relay::{LinkReport, MirrorTo};
+use zerosend_core::relay::{LinkReport, MirrorDestination};
 use zerosend_core::server::access_log::AccessLog;
 use zerosend_core::shm::{Ring, SharedBuffer};
 use zerosend_core::static_site::Outcome;
@@ -41,7 +41,7 @@ pub enum Answer {
     /// A file, FIFO or terminal was opened for output.
     Output(Output),
     /// A mirror was opened.
-    Mirror(MirrorTo),
+    Mirror(MirrorDestination),
     /// An access log was opened.
     Log(AccessLog),
     /// What a site answers.
@@ -55,8 +55,8 @@ pub enum Answer {
     Mapped(MappedFile),
     /// Bytes that were read.
     Bytes(Vec<u8>),
-    /// What became of a join.
-    Joined(LinkReport),
+    /// The report of a relay session.
+    SessionFinished(LinkReport),
     /// Shared memory.
     Buffer(SharedBuffer),
     /// A ring in shared memory.

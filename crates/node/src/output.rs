@@ -4,7 +4,7 @@ use napi::Env;
 use napi_derive::napi;
 use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::output;
-use zerosend_core::relay::MirrorTo;
+use zerosend_core::relay::MirrorDestination;
 use zerosend_core::server::access_log::{AccessLog, Format, LogFile};
 use zerosend_core::{Error, Result, thread};
 
@@ -35,7 +35,7 @@ pub fn open_mirror(env: &Env, request: f64, name: String, mode: u32) -> napi::Re
     with(env, |engine| {
         // It may read a directory with many files.
         engine.run(Lane::Long, Volume::of_path(name.as_ref()), request, move || {
-            MirrorTo::file(&name, mode).map(Answer::Mirror)
+            MirrorDestination::file(&name, mode).map(Answer::Mirror)
         });
         Ok(())
     })
@@ -83,7 +83,7 @@ pub fn reopen_mirrors(env: &Env, token: f64, request: f64) -> napi::Result<()> {
     with(env, |engine| {
         let mirrors = engine.relay(token)?.relay.mirrors();
         engine.run(Lane::Short, Volume::NONE, request, move || {
-            let reopened: Vec<_> = mirrors.iter().map(MirrorTo::reopen).collect();
+            let reopened: Vec<_> = mirrors.iter().map(MirrorDestination::reopen).collect();
             reopened.into_iter().collect::<Result<()>>().map(|()| Answer::Ended)
         });
         Ok(())

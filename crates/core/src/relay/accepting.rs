@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
+use super::append::AppendTarget;
 use super::dial::Dial;
 use super::link::Link;
+use super::mirror::{Mirror, MirrorSink};
 use super::mirror_file::{LinkFile, LinkName};
-use super::options::{Destination, Direction, Mirror, MirrorTo, RelayOptions};
-use super::piece::FileOutlet;
+use super::options::{Destination, Direction, MirrorDestination, MirrorOptions, RelayOptions};
 use super::side::Side;
-use super::tap::{Outlet, Tap};
 use super::worker::{LISTENER, Message, Worker};
 use crate::io::NonBlocking;
 use crate::net::listener;
@@ -31,12 +31,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Descriptors that are held so that they can be had: those that a connection needs besides its own. A connection is accepted
 /// only while they are held, and waits in the backlog otherwise.
-pub(super) struct Reserve(Vec<OwnedFd>);
+pub(super) struct DescriptorReserve(Vec<OwnedFd>);
 
-impl Reserve {
+impl DescriptorReserve {
     /// How many are needed for each connection: for the target and for mirrors that are servers.
     pub fn size(options: &RelayOptions) -> usize {
-        let mirrors = options.mirrors.iter().filter(|mirror| matches!(mirror.to, MirrorTo::Connection(_))).count();
+        let mirrors =
+            options.mirrors.iter().filter(|mirror| matches!(mirror.to, MirrorDestination::Connection(_))).count();
         mirrors + usize::from(!matches!(options.destination, Destination::Echo))
     }
 
@@ -49,12 +50,12 @@ impl Reserve {
 /// The workers that wait for descriptors, the one that has waited longest first: those that one worker gives up are not for
 /// itself while others wait.
 #[derive(Default)]
-pub(super) struct Starving {
+pub(super) struct DescriptorQueue {
     count: AtomicUsize,
     numbers: Mutex<VecDeque<usize>>,
 }
 
-impl Starving {
+impl DescriptorQueue {
     fn add(&self, number: usize) {
         self.change(|numbers| {
             if !numbers.contains(&number) {
@@ -94,7 +95,7 @@ impl Worker {
             }
             // A worker whose pause has ended was the next in the queue.
             let is_next = std::mem::take(&mut self.is_next);
-            let others_wait = || !is_next && self.shared.starving.others_wait(self.number);
+            let others_wait = || !is_next && self.shared.descriptor_queue.others_wait(self.number);
             if self.shared.waiting.load(Ordering::Relaxed) > 0 || others_wait() {
                 self.reserve = None;
                 return self.pause();
@@ -130,23 +131,23 @@ impl Worker {
     }
 
     /// The descriptors for one more connection; `None` when there are not so many. Idle pipes are given up for them.
-    fn take_reserve(&mut self) -> Option<Reserve> {
+    fn take_reserve(&mut self) -> Option<DescriptorReserve> {
         if let Some(reserve) = self.reserve.take() {
             return Some(reserve);
         }
-        let size = Reserve::size(&self.shared.options);
+        let size = DescriptorReserve::size(&self.shared.options);
         let duplicate = || self.mailbox.waker().as_fd().try_clone_to_owned().ok();
         let mut held: Vec<_> = (0..size).map_while(|_| duplicate()).collect();
         if held.len() < size {
             self.pipes.close_idle();
-            self.tap_pipes.close_idle();
+            self.mirror_pipes.close_idle();
             held.extend((held.len()..size).map_while(|_| duplicate()));
         }
-        (held.len() == size).then_some(Reserve(held))
+        (held.len() == size).then_some(DescriptorReserve(held))
     }
 
     /// Gives a new connection to the worker whose turn it is.
-    fn deal(&mut self, socket: OwnedFd, peer: Option<SocketAddr>, reserve: Reserve) {
+    fn deal(&mut self, socket: OwnedFd, peer: Option<SocketAddr>, reserve: DescriptorReserve) {
         if !self.peers.is_empty() && !self.draining {
             self.next_peer = (self.next_peer + 1) % (self.peers.len() + 1);
             if let Some(mailbox) = self.peers.get(self.next_peer) {
@@ -156,7 +157,7 @@ impl Worker {
         self.admit(socket, peer, reserve);
     }
 
-    pub(super) fn admit(&mut self, socket: OwnedFd, peer: Option<SocketAddr>, reserve: Reserve) {
+    pub(super) fn admit(&mut self, socket: OwnedFd, peer: Option<SocketAddr>, reserve: DescriptorReserve) {
         let shared = self.shared.clone();
         crate::failpoint::failpoint!("relay::accept");
         shared.stats.accepted.add(1);
@@ -191,30 +192,30 @@ impl Worker {
         let of = |direction| self.shared.options.mirrors.iter().filter(move |mirror| mirror.direction == direction);
         let ordered = of(Direction::Up).chain(of(Direction::Down));
         let mut name = None;
-        for (index, Mirror { to, direction, policy }) in ordered.enumerate() {
-            let file = |file| Outlet::File { file, writing: 0 };
-            let outlet = match to {
-                MirrorTo::File(shared) => match shared.stream() {
-                    None => Ok(file(FileOutlet::Shared(shared.clone()))),
+        for (index, MirrorOptions { to, direction, policy }) in ordered.enumerate() {
+            let file = |file| MirrorSink::File { file, writing: 0 };
+            let sink = match to {
+                MirrorDestination::File(shared) => match shared.stream() {
+                    None => Ok(file(AppendTarget::Shared(shared.clone()))),
                     Some(fd) => fd
                         .and_then(|fd| NonBlocking::new(fd).map_err(|error| error.errno().unwrap_or(Errno::EIO)))
-                        .map(|fd| Outlet::Stream { side: Side::new(fd), own: false }),
+                        .map(|fd| MirrorSink::Stream { side: Side::new(fd), own: false }),
                 },
-                MirrorTo::Files(files) => {
+                MirrorDestination::Files(files) => {
                     let name =
                         name.get_or_insert_with(|| Arc::new(LinkName::new(&self.shared.numbers, link.peer))).clone();
-                    Ok(file(FileOutlet::Own(Arc::new(LinkFile::new(files.clone(), name)))))
+                    Ok(file(AppendTarget::Own(Arc::new(LinkFile::new(files.clone(), name)))))
                 }
-                MirrorTo::Connection(addresses) => {
+                MirrorDestination::Connection(addresses) => {
                     let dial = Dial::new(addresses.get(), Instant::now());
-                    Ok(Outlet::Connecting { dial, side: None, addresses: addresses.clone() })
+                    Ok(MirrorSink::Connecting { dial, side: None, addresses: addresses.clone() })
                 }
             };
-            let tap = match outlet {
-                Ok(outlet) => Tap::new(outlet, *policy, index),
-                Err(errno) => Tap::failed(errno, *policy, index),
+            let mirror = match sink {
+                Ok(sink) => Mirror::new(sink, *policy, index),
+                Err(errno) => Mirror::failed(errno, *policy, index),
             };
-            link.flows[*direction as usize].taps.push(tap);
+            link.flows[*direction as usize].mirrors.push(mirror);
         }
     }
 
@@ -241,7 +242,7 @@ impl Worker {
     fn stop_listening(&mut self) {
         self.listener = None;
         self.paused = None;
-        self.shared.starving.remove(self.number);
+        self.shared.descriptor_queue.remove(self.number);
         self.reserve = None;
     }
 
@@ -251,13 +252,13 @@ impl Worker {
         if let Some(listener) = &self.listener {
             let _ = self.epoll.delete(listener);
             self.paused = Some(Instant::now() + PAUSE);
-            self.shared.starving.add(self.number);
+            self.shared.descriptor_queue.add(self.number);
         }
     }
 
     /// A link has ended, so there may be descriptors: for the worker that has waited for them longest.
     pub(super) fn pass_on_descriptors(&mut self) {
-        match self.shared.starving.take_first() {
+        match self.shared.descriptor_queue.take_first() {
             Some(number) if number == self.number => self.resume(),
             Some(number) => {
                 if let Some(mailbox) = self.shared.mailboxes.get().and_then(|mailboxes| mailboxes.get(number)) {
@@ -277,7 +278,7 @@ impl Worker {
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
             self.is_next = true;
-            self.shared.starving.remove(self.number);
+            self.shared.descriptor_queue.remove(self.number);
             self.watch_listener();
         }
     }

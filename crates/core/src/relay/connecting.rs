@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
-use super::dial::{Answer, Dial, DialMeans, Expired, Step};
-use super::join::{Outcome, Party};
-use super::link::{End, State};
-use super::options::{Destination, Question, QuestionId};
+use super::dial::{ConnectContext, ConnectStatus, Dial, Expired, Step};
+use super::endpoint::Endpoint;
+use super::link::State;
+use super::options::{Destination, TargetRequest, TargetRequestId};
+use super::session::Outcome;
 use super::side::Side;
 use super::worker::{Worker, watch};
 use crate::event_loop::slab::Token;
@@ -55,9 +56,9 @@ impl Worker {
         connecting.attempts += 1;
         let now = Instant::now();
         let picked = match (&shared.options.destination, &shared.targets) {
-            (Destination::Asked(asked), _) => {
+            (Destination::Resolver(asked), _) => {
                 (connecting.since, connecting.dial) = (now, None);
-                asked(Question { id: QuestionId { worker: self.number, link: token, attempt }, peer, own });
+                asked(TargetRequest { id: TargetRequestId { worker: self.number, link: token, attempt }, peer, own });
                 shared.stats.retries.add(u64::from(attempt > 0));
                 return self.arm(token);
             }
@@ -73,7 +74,7 @@ impl Worker {
     }
 
     /// The user has said where a connection goes to; no address: nowhere.
-    pub(super) fn answered(&mut self, id: QuestionId, addresses: Vec<Address>) {
+    pub(super) fn target_resolved(&mut self, id: TargetRequestId, addresses: Vec<Address>) {
         let Some(link) = self.links.get_mut(id.link) else { return };
         let State::Connecting(connecting) = &mut link.state else { return };
         if connecting.attempts != id.attempt.saturating_add(1) || connecting.dial.is_some() {
@@ -91,25 +92,25 @@ impl Worker {
         let Some(link) = self.links.get_mut(token) else { return };
         link.target = None;
         let State::Connecting(Connecting { dial: Some(dial), .. }) = &mut link.state else { return };
-        let step = dial.next(&mut DialMeans {
+        let step = dial.next(&mut ConnectContext {
             keep_alive: self.shared.options.keep_alive,
             reserve: &mut link.reserve,
-            pools: [&mut self.pipes, &mut self.tap_pipes],
+            pools: [&mut self.pipes, &mut self.mirror_pipes],
             waiting: &self.shared.waiting,
         });
         match step {
-            Step::Connecting(socket) => self.await_answer(token, socket),
-            Step::Pause => self.arm(token),
+            Step::Connecting(socket) => self.wait_for_connect(token, socket),
+            Step::Wait => self.arm(token),
             Step::Failed(_) => self.target_failed(token, true),
         }
     }
 
-    fn await_answer(&mut self, token: Token, socket: OwnedFd) {
+    fn wait_for_connect(&mut self, token: Token, socket: OwnedFd) {
         let Some(link) = self.links.get_mut(token) else { return };
         link.reserve = None;
         let side = link.target.insert(Side::socket(socket));
-        if let Err(errno) = watch(&self.epoll, side, token, End::Target) {
-            return self.close(token, Outcome::Failed(Party::Target, errno), true);
+        if let Err(errno) = watch(&self.epoll, side, token, Endpoint::Target) {
+            return self.close(token, Outcome::Failed(Endpoint::Target, errno), true);
         }
         self.arm(token);
     }
@@ -119,13 +120,13 @@ impl Worker {
         let Some(link) = self.links.get_mut(token) else { return };
         let State::Connecting(Connecting { dial: Some(dial), .. }) = &mut link.state else { return };
         let Some(target) = &link.target else { return };
-        match dial.answer(target, events) {
-            Answer::Connected => {
+        match dial.check(target, events) {
+            ConnectStatus::Connected => {
                 let address = dial.address().cloned();
                 self.connected(token, address);
             }
-            Answer::Failed => self.dial(token),
-            Answer::NotYet => {}
+            ConnectStatus::Failed => self.dial(token),
+            ConnectStatus::Pending => {}
         }
     }
 
@@ -133,13 +134,13 @@ impl Worker {
     fn connected(&mut self, token: Token, address: Option<Address>) {
         let Some(link) = self.links.get_mut(token) else { return };
         let Some(target) = &link.target else { return };
-        link.state = State::Joined;
+        link.state = State::Relaying;
         target.set_no_delay();
         if let (Some(targets), Some(index), Some(address)) = (&self.shared.targets, link.target_index, &address) {
             targets.mark_up(index, address);
         }
         if let Some(protocol) = self.shared.options.proxy_protocol {
-            link.introduce(protocol);
+            link.write_proxy_header(protocol);
         }
         link.progressed = Instant::now();
         link.deadline = None;
@@ -181,23 +182,23 @@ impl Worker {
 
     fn unreachable(&mut self, token: Token) {
         self.shared.stats.unreachable.add(1);
-        self.close(token, Outcome::Failed(Party::Target, Errno::ECONNREFUSED), true);
+        self.close(token, Outcome::Failed(Endpoint::Target, Errno::ECONNREFUSED), true);
     }
 
     /// Connects a mirror to the next address of its server.
     pub(super) fn dial_mirror(&mut self, token: Token, index: usize) {
         let Some(link) = self.links.get_mut(token) else { return };
-        let Some(tap) = link.flows.iter_mut().flat_map(|flow| &mut flow.taps).nth(index) else { return };
-        let side = tap.dial(&mut DialMeans {
+        let Some(mirror) = link.flows.iter_mut().flat_map(|flow| &mut flow.mirrors).nth(index) else { return };
+        let side = mirror.dial(&mut ConnectContext {
             keep_alive: self.shared.options.keep_alive,
             reserve: &mut link.reserve,
-            pools: [&mut self.pipes, &mut self.tap_pipes],
+            pools: [&mut self.pipes, &mut self.mirror_pipes],
             waiting: &self.shared.waiting,
         });
         if let Some(side) = side
-            && let Err(errno) = watch(&self.epoll, side, token, End::Tap(index))
+            && let Err(errno) = watch(&self.epoll, side, token, Endpoint::Mirror(index))
         {
-            tap.fail(errno);
+            mirror.fail(errno);
         }
     }
 
@@ -205,7 +206,7 @@ impl Worker {
     pub(super) fn check_mirrors(&mut self, token: Token, now: Instant) -> bool {
         let limit = self.shared.options.connect_timeout;
         let Some(link) = self.links.get_mut(token) else { return false };
-        let expired = link.taps_mut().enumerate().filter_map(|(at, tap)| tap.expire(limit, now).then_some(at));
+        let expired = link.mirrors_mut().enumerate().filter_map(|(at, mirror)| mirror.expire(limit, now).then_some(at));
         let expired: Vec<_> = expired.collect();
         for index in &expired {
             self.dial_mirror(token, *index);

@@ -1,6 +1,6 @@
 //! Connecting to a name: its addresses in turn within a time limit, what fails for a passing reason again, and never to itself.
 //!
-//! Targets and mirrors connect in the same way; see `connecting.rs` and `tap.rs`.
+//! Targets and mirrors connect in the same way; see `connecting.rs` and `mirror.rs`.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, connect, socket};
 
-use super::accepting::Reserve;
+use super::accepting::DescriptorReserve;
 use super::side::Side;
 use crate::io::pipe_pool::PipePool;
 use crate::net::{Address, unix_name};
@@ -69,29 +69,29 @@ impl Addresses {
 }
 
 /// Counts a link or mirror that waits for descriptors, for as long as this exists; meanwhile no connection is accepted.
-pub(super) struct Waiting(Arc<AtomicUsize>);
+pub(super) struct DescriptorWait(Arc<AtomicUsize>);
 
-impl Waiting {
+impl DescriptorWait {
     pub fn new(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count.clone())
     }
 }
 
-impl Drop for Waiting {
+impl Drop for DescriptorWait {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// What a dial may use of its worker.
-pub(super) struct DialMeans<'a> {
+pub(super) struct ConnectContext<'a> {
     pub keep_alive: Duration,
     /// Descriptors set aside for the link.
-    pub reserve: &'a mut Option<Reserve>,
+    pub reserve: &'a mut Option<DescriptorReserve>,
     /// Pools whose idle pipes are given up for descriptors.
     pub pools: [&'a mut PipePool; 2],
-    /// See [`Waiting`].
+    /// See [`DescriptorWait`].
     pub waiting: &'a Arc<AtomicUsize>,
 }
 
@@ -100,18 +100,18 @@ pub(super) enum Step {
     /// A socket is connecting.
     Connecting(OwnedFd),
     /// Nothing before [`Dial::deadline`].
-    Pause,
+    Wait,
     /// No address can be connected to.
     Failed(Errno),
 }
 
 /// What an event says of a socket that is connecting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum ConnectStatus {
     Connected,
     /// [`Dial::next`] goes on with the next try.
     Failed,
-    NotYet,
+    Pending,
 }
 
 /// Which time is over.
@@ -140,7 +140,7 @@ pub(super) struct Dial {
     shortage: Option<Errno>,
     /// The last failure.
     failure: Errno,
-    waiting: Option<Waiting>,
+    waiting: Option<DescriptorWait>,
     self_connects: u32,
 }
 
@@ -205,7 +205,7 @@ impl Dial {
     }
 
     /// Begins to connect to the next address that does not refuse at once. The socket of the try before is closed.
-    pub fn next(&mut self, means: &mut DialMeans<'_>) -> Step {
+    pub fn next(&mut self, context: &mut ConnectContext<'_>) -> Step {
         (self.retry, self.waiting) = (None, None);
         loop {
             let now = Instant::now();
@@ -216,30 +216,30 @@ impl Dial {
                 self.at = 0;
                 if self.lacks_descriptors() {
                     // Before others are accepted, this one gets what is given up.
-                    self.waiting = Some(Waiting::new(means.waiting));
+                    self.waiting = Some(DescriptorWait::new(context.waiting));
                     self.retry = Some(now + DESCRIPTOR_PAUSE);
                 } else {
                     self.retry = Some(now + self.pause);
                     self.pause = (self.pause * 2).min(PAUSES[1]);
                 }
-                return Step::Pause;
+                return Step::Wait;
             };
             if self.at == 0 && self.shortage.take().is_some_and(is_out_of_descriptors) {
                 // How long descriptors are missing is not the peer's time.
                 self.since = now;
             }
             self.address_since = now;
-            if let Some(reserve) = means.reserve {
+            if let Some(reserve) = context.reserve {
                 reserve.release_one();
             }
-            match connect_to(address, means.keep_alive) {
+            match connect_to(address, context.keep_alive) {
                 Ok(socket) => return Step::Connecting(socket),
                 Err(errno) => {
                     if is_shortage(errno) {
                         self.shortage = Some(errno);
                     }
                     if is_out_of_descriptors(errno) {
-                        means.pools.iter_mut().for_each(|pool| pool.close_idle());
+                        context.pools.iter_mut().for_each(|pool| pool.close_idle());
                     }
                     self.pass(errno);
                 }
@@ -248,21 +248,21 @@ impl Dial {
     }
 
     /// Takes note of an event of the socket that is connecting.
-    pub fn answer(&mut self, side: &Side, events: EpollFlags) -> Answer {
+    pub fn check(&mut self, side: &Side, events: EpollFlags) -> ConnectStatus {
         let errno = match side.failure() {
             // A socket that has not begun to connect says HUP as well; only the answer counts.
             Ok(()) if !events.contains(EpollFlags::EPOLLERR) => {
                 if !events.contains(EpollFlags::EPOLLOUT) {
-                    return Answer::NotYet;
+                    return ConnectStatus::Pending;
                 }
                 if !self.is_own_end(side) {
-                    return Answer::Connected;
+                    return ConnectStatus::Connected;
                 }
                 // A reset frees the port at once.
                 side.reset();
                 self.self_connects += 1;
                 if self.self_connects < MAX_SELF_CONNECTS {
-                    return Answer::Failed;
+                    return ConnectStatus::Failed;
                 }
                 Errno::ECONNREFUSED
             }
@@ -270,7 +270,7 @@ impl Dial {
             Err(errno) => errno,
         };
         self.pass(errno);
-        Answer::Failed
+        ConnectStatus::Failed
     }
 
     /// Whether a socket is connected to itself: nothing listens there, and the port that the kernel chose for this end was the
@@ -301,7 +301,7 @@ fn connect_to(address: &Address, keep_alive: Duration) -> SysResult<OwnedFd> {
         Address::Unix(path) => (AddressFamily::Unix, Box::new(unix_name(path).map_err(|_| Errno::EINVAL)?)),
     };
     let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    super::tuning::prepare(&fd, keep_alive);
+    super::socket_options::set(&fd, keep_alive);
     match connect(fd.as_raw_fd(), name.as_ref()) {
         Ok(()) | Err(Errno::EINPROGRESS) => Ok(fd),
         // connect(2): an interrupted one goes on, except on a Unix socket, which has no state between.

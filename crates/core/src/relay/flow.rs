@@ -8,11 +8,11 @@ use std::sync::atomic::AtomicUsize;
 
 use nix::errno::Errno;
 
-use super::load::{Load, Taken};
+use super::append::AppendReporter;
+use super::buffer::{FlowBuffer, Taken};
+use super::mirror::Mirror;
 use super::options::RelayMethod;
-use super::piece::Receipts;
 use super::side::Side;
-use super::tap::Tap;
 use crate::event_loop::slab::Token;
 use crate::io::pipe_pool::PipePool;
 
@@ -29,7 +29,7 @@ pub(super) enum Progress {
 
 /// Why a flow moves no more bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Over {
+pub(super) enum StopReason {
     /// The source has ended, and so was the direction towards the target.
     Ended,
     /// The source has failed. What it sent before has been written to the target.
@@ -39,16 +39,16 @@ pub(super) enum Over {
 }
 
 /// What a pump may use of its worker.
-pub(super) struct Means<'a> {
+pub(super) struct PumpContext<'a> {
     pub pipes: &'a mut PipePool,
-    pub tap_pipes: &'a mut PipePool,
-    pub buffer: &'a mut [u8],
+    pub mirror_pipes: &'a mut PipePool,
+    pub scratch: &'a mut [u8],
     pub method: RelayMethod,
     /// Bytes of one turn.
     pub budget: u64,
     /// Whose turn it is.
     pub token: Token,
-    pub receipts: &'a Receipts,
+    pub append_reporter: &'a AppendReporter,
     /// Links and mirrors that wait for descriptors.
     pub waiting: &'a Arc<AtomicUsize>,
 }
@@ -57,74 +57,74 @@ pub(super) struct Means<'a> {
 pub(super) struct Flow {
     /// Goes to the target first, and to no mirror.
     preface: Vec<u8>,
-    pub load: Load,
-    pub taps: Vec<Tap>,
+    pub buffer: FlowBuffer,
+    pub mirrors: Vec<Mirror>,
     ended: bool,
-    pub over: Option<Over>,
+    pub over: Option<StopReason>,
     /// Bytes given to the target.
     pub bytes: u64,
     /// Its target has refused bytes in the last pump: epoll has to be asked anew. A socket may take less than all without
     /// being full, and then nothing that happens later is an edge.
-    pub refused: bool,
+    pub needs_rearm: bool,
 }
 
 impl Flow {
     /// A flow of which these bytes were read before.
-    pub fn after(bytes: Vec<u8>) -> Self {
-        Self { load: Load::of(bytes), ..Self::default() }
+    pub fn with_initial_bytes(bytes: Vec<u8>) -> Self {
+        Self { buffer: FlowBuffer::with_bytes(bytes), ..Self::default() }
     }
 
     /// A flow that has nothing to move.
-    pub fn absent() -> Self {
-        Self { over: Some(Over::Ended), ..Self::default() }
+    pub fn closed() -> Self {
+        Self { over: Some(StopReason::Ended), ..Self::default() }
     }
 
     /// Gives this before anything else.
-    pub fn introduce(&mut self, preface: Vec<u8>) {
+    pub fn set_preface(&mut self, preface: Vec<u8>) {
         self.preface = preface;
     }
 
     /// Moves what can be moved. Readiness is withdrawn at `EAGAIN`. `ends`: the end of the source is passed on.
-    pub fn pump(&mut self, from: &Side, to: &Side, ends: bool, means: &mut Means<'_>) -> Progress {
-        let end = self.bytes + means.budget;
-        self.refused = false;
+    pub fn pump(&mut self, from: &Side, to: &Side, ends: bool, context: &mut PumpContext<'_>) -> Progress {
+        let end = self.bytes + context.budget;
+        self.needs_rearm = false;
         loop {
             if self.over.is_some() {
                 return Progress::Over;
             }
             if let Some(errno) = to.broken() {
-                self.stop(Over::TargetFailed(errno), means);
+                self.stop(StopReason::TargetFailed(errno), context);
                 continue;
             }
-            if !self.preface.is_empty() || !self.load.is_empty() {
-                let most = self.offer(means);
-                if most == 0 || !to.writable.get() {
+            if !self.preface.is_empty() || !self.buffer.is_empty() {
+                let max = self.offer(context);
+                if max == 0 || !to.writable.get() {
                     return Progress::Blocked;
                 }
-                let given = self.give(to, most);
+                let given = self.give(to, max);
                 self.note_given(to, given);
                 continue;
             }
             if self.bytes >= end {
-                self.load.release(means.pipes);
+                self.buffer.release(context.pipes);
                 return Progress::Yield;
             }
             if self.ended {
-                self.stop(Over::Ended, means);
+                self.stop(StopReason::Ended, context);
                 if ends && let Err(errno) = to.end() {
                     to.fail(errno);
-                    self.over = Some(Over::TargetFailed(errno));
+                    self.over = Some(StopReason::TargetFailed(errno));
                 }
                 continue;
             }
             if !from.readable.get() {
-                self.load.release(means.pipes);
+                self.buffer.release(context.pipes);
                 return Progress::Blocked;
             }
-            let straight = self.taps.is_empty().then_some(to);
-            match self.load.take(from, straight, means.method, means.pipes, means.buffer) {
+            let straight = self.mirrors.is_empty().then_some(to);
+            match self.buffer.take(from, straight, context.method, context.pipes, context.scratch) {
                 Ok(Taken { count: 0, .. }) => match from.lost() {
-                    Some(errno) => self.stop(Over::SourceFailed(errno), means),
+                    Some(errno) => self.stop(StopReason::SourceFailed(errno), context),
                     None => self.ended = true,
                 },
                 Ok(Taken { given, .. }) => {
@@ -135,12 +135,12 @@ impl Flow {
                 Err(Errno::EAGAIN) => match from.lost() {
                     // A write to it has failed for want of memory, say, and its connection stands: its peer waits for what was
                     // not written, and may never send another byte.
-                    Some(errno) => self.stop(Over::SourceFailed(errno), means),
+                    Some(errno) => self.stop(StopReason::SourceFailed(errno), context),
                     None => from.readable.set(false),
                 },
                 Err(errno) => {
                     from.fail(errno);
-                    self.stop(Over::SourceFailed(errno), means);
+                    self.stop(StopReason::SourceFailed(errno), context);
                 }
             }
         }
@@ -152,41 +152,41 @@ impl Flow {
             Ok(()) | Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => {
                 to.writable.set(false);
-                self.refused = true;
+                self.needs_rearm = true;
             }
             Err(errno) => to.fail(errno),
         }
     }
 
-    fn stop(&mut self, over: Over, means: &mut Means<'_>) {
-        self.over = Some(over);
-        self.load.release(means.pipes);
+    fn stop(&mut self, reason: StopReason, context: &mut PumpContext<'_>) {
+        self.over = Some(reason);
+        self.buffer.release(context.pipes);
     }
 
-    fn give(&mut self, to: &Side, most: usize) -> Result<(), Errno> {
+    fn give(&mut self, to: &Side, max: usize) -> Result<(), Errno> {
         if !self.preface.is_empty() {
             let count = to.write(&self.preface)?;
             self.preface.drain(..count);
             return Ok(());
         }
-        let count = self.load.give(to, most)?;
+        let count = self.buffer.give(to, max)?;
         self.bytes += count as u64;
-        for tap in &mut self.taps {
-            tap.pass(count);
+        for mirror in &mut self.mirrors {
+            mirror.pass(count);
         }
         Ok(())
     }
 
-    /// Copies to the taps, and says how many of the first bytes none of them needs any more.
-    fn offer(&mut self, means: &mut Means<'_>) -> usize {
-        let mut most = usize::MAX;
+    /// Copies to the mirrors, and says how many of the first bytes none of them needs any more.
+    fn offer(&mut self, context: &mut PumpContext<'_>) -> usize {
+        let mut max = usize::MAX;
         if self.preface.is_empty() {
-            for tap in &mut self.taps {
-                tap.drain(means);
-                most = most.min(tap.offer(&mut self.load, means));
-                tap.drain(means);
+            for mirror in &mut self.mirrors {
+                mirror.drain(context);
+                max = max.min(mirror.offer(&mut self.buffer, context));
+                mirror.drain(context);
             }
         }
-        most
+        max
     }
 }

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use nix::errno::Errno;
 
-use super::piece::Waiting;
+use super::append::AppendBacklog;
 use super::template::{Template, Values};
 use crate::error::{Code, Error, Result};
 use crate::io::pool::Volume;
@@ -18,14 +18,14 @@ use crate::output::{self, FileWriter, Output, Serial};
 use zerosend_sys::SysResult;
 
 /// Names that are tried when files of other processes appear meanwhile.
-const MOST_TRIES: usize = 100;
+const MAX_TRIES: usize = 100;
 
 /// One file, FIFO, pipe or terminal for all connections.
 pub struct MirrorFile {
     path: PathBuf,
     mode: u32,
     current: Mutex<Current>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<AppendBacklog>,
 }
 
 #[derive(Clone)]
@@ -63,7 +63,7 @@ impl MirrorFile {
         Ok(())
     }
 
-    pub(super) fn waiting(&self) -> &Arc<Waiting> {
+    pub(super) fn waiting(&self) -> &Arc<AppendBacklog> {
         &self.waiting
     }
 
@@ -96,7 +96,7 @@ pub struct MirrorFiles {
     /// All of them are written by one thread at a time: they are on the same disk as a rule.
     queue: Serial,
     first_free: u64,
-    waiting: Arc<Waiting>,
+    waiting: Arc<AppendBacklog>,
     /// Raised by [`MirrorFiles::reopen`].
     generation: AtomicU64,
 }
@@ -200,7 +200,7 @@ impl LinkFile {
         Self { files, link, opened: Mutex::new(None) }
     }
 
-    pub fn waiting(&self) -> &Arc<Waiting> {
+    pub fn waiting(&self) -> &Arc<AppendBacklog> {
         &self.files.waiting
     }
 
@@ -253,7 +253,7 @@ impl LinkFile {
                     taken.paths.push(path.clone());
                     return Ok((output, path));
                 }
-                Err(error) if error.errno() == Some(Errno::EEXIST) && tries < MOST_TRIES => {
+                Err(error) if error.errno() == Some(Errno::EEXIST) && tries < MAX_TRIES => {
                     tries += 1;
                     // Another process makes files by the same name. Their numbers are looked up seldom: it reads the directory.
                     if tries % 10 == 2 {

@@ -12,31 +12,32 @@
 //! | `side` | one end of a link |
 //! | `flow` | one direction: socket, pipe, socket |
 //! | `load` | what a flow has taken and not yet given |
-//! | `tap` | a copy of a flow, by `tee(2)` |
-//! | `piece` | bytes on their way from a tap to its file |
+//! | `mirror` | a copy of a flow, by `tee(2)` |
+//! | `piece` | bytes on their way from a mirror to its file |
 //! | `mirror_file`, `template` | files of mirrors, and their names |
 //! | `pipes` | the pipes of a worker |
 //! | `targets` | which target is next, which are down |
-//! | `tuning` | options of sockets |
+//! | `socket_options` | options of sockets |
 //! | `introduction` | the PROXY protocol |
 
 mod accepting;
+mod append;
+mod buffer;
 mod connecting;
 mod dial;
+mod endpoint;
 mod flow;
-mod introduction;
-pub mod join;
 mod link;
-mod load;
+mod mirror;
 mod mirror_file;
 pub mod options;
-mod piece;
+mod proxy_protocol;
+pub mod session;
 mod side;
+mod socket_options;
 mod stats;
-mod tap;
 mod targets;
 mod template;
-mod tuning;
 mod worker;
 
 use std::sync::Arc;
@@ -46,17 +47,17 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 pub use dial::Addresses;
-#[doc(hidden)]
-pub use introduction::introduction as proxy_header;
-pub use join::{Join, LinkReport, Outcome, Party, Sink};
-pub use link::MOST_TAPS;
+pub use endpoint::{Endpoint, MAX_MIRRORS};
+pub use mirror::MirrorReport;
 pub use mirror_file::{MirrorFile, MirrorFiles};
 pub use options::{
-    Balance, Destination, Direction, Mirror, MirrorTo, Policy, ProxyProtocol, Question, QuestionId, RelayMethod,
-    RelayOptions,
+    Balance, Destination, Direction, MirrorDestination, MirrorOptions, Policy, ProxyProtocol, RelayMethod,
+    RelayOptions, TargetRequest, TargetRequestId,
 };
+#[doc(hidden)]
+pub use proxy_protocol::proxy_header;
+pub use session::{LinkReport, Outcome, Session, Sink};
 pub use stats::RelaySnapshot;
-pub use tap::TapReport;
 
 use crate::error::{Code, Error, Result};
 use crate::event_loop::mailbox::Mailbox;
@@ -73,7 +74,7 @@ pub struct Relay {
     mailboxes: Vec<Arc<Mailbox<Message>>>,
     /// The first worker accepts for all.
     one_accepts: bool,
-    joins: AtomicU64,
+    next_session: AtomicU64,
     threads: ThreadGroup,
 }
 
@@ -92,7 +93,7 @@ impl Relay {
                 };
                 let (listeners, address) = listener::open(address, &listen)?;
                 for listener in &listeners {
-                    tuning::prepare(listener, options.keep_alive);
+                    socket_options::set(listener, options.keep_alive);
                 }
                 (listeners.into_iter().map(Some).collect(), Some(address))
             }
@@ -112,8 +113,8 @@ impl Relay {
             let peers = if one_accepts && number == 0 { mailboxes[1..].to_vec() } else { Vec::new() };
             started.push(Worker::new(number, shared.clone(), listener, mailboxes[number].clone(), peers)?);
         }
-        let joins = AtomicU64::new(0);
-        let relay = Self { address, shared, mailboxes, one_accepts, joins, threads: ThreadGroup::default() };
+        let next_session = AtomicU64::new(0);
+        let relay = Self { address, shared, mailboxes, one_accepts, next_session, threads: ThreadGroup::default() };
         for worker in started {
             let running = relay.threads.guard();
             crate::thread::spawn("zerosend-relay", move || {
@@ -132,36 +133,36 @@ impl Relay {
     }
 
     /// Joins two sides, or a source and its sinks; `join.ended` is told when that is over. Returns a name for
-    /// [`Relay::cancel`].
-    pub fn join(&self, mut join: Join) -> Result<u64> {
-        if join.sinks.len() > MOST_TAPS {
-            let message = format!("there are {} sinks, but may be at most {MOST_TAPS}", join.sinks.len());
+    /// [`Relay::cancel_session`].
+    pub fn start_session(&self, mut session: Session) -> Result<u64> {
+        if session.sinks.len() > MAX_MIRRORS {
+            let message = format!("there are {} sinks, but may be at most {MAX_MIRRORS}", session.sinks.len());
             return Err(Error::new(Code::InvalidArgument, message));
         }
-        join.check_files()?;
-        if join.target.is_none() {
+        session.check_files()?;
+        if session.target.is_none() {
             let null = zerosend_sys::open::dev_null().map_err(|errno| Error::system("open", errno))?;
-            join.target = Some(NonBlocking::new(null)?);
+            session.target = Some(NonBlocking::new(null)?);
         }
-        let name = self.joins.fetch_add(1, Ordering::Relaxed);
-        self.mailbox_of(name).send(Message::Join(name, Box::new(join)));
-        Ok(name)
+        let id = self.next_session.fetch_add(1, Ordering::Relaxed);
+        self.mailbox_of(id).send(Message::StartSession(id, Box::new(session)));
+        Ok(id)
     }
 
-    /// Ends what was joined at once, with [`Outcome::Cut`].
-    pub fn cancel(&self, name: u64) {
-        self.mailbox_of(name).send(Message::Cancel(name));
+    /// Ends what was joined at once, with [`Outcome::Aborted`].
+    pub fn cancel_session(&self, id: u64) {
+        self.mailbox_of(id).send(Message::CancelSession(id));
     }
 
-    fn mailbox_of(&self, name: u64) -> &Mailbox<Message> {
-        &self.mailboxes[(name % self.mailboxes.len() as u64) as usize]
+    fn mailbox_of(&self, session: u64) -> &Mailbox<Message> {
+        &self.mailboxes[(session % self.mailboxes.len() as u64) as usize]
     }
 
     /// Where the connection that was asked about goes to: the first of these addresses that can be connected to. Without any
     /// it is reset. An answer that comes too late is ignored.
-    pub fn answer(&self, id: QuestionId, addresses: impl IntoIterator<Item = Address>) {
+    pub fn resolve_target(&self, id: TargetRequestId, addresses: impl IntoIterator<Item = Address>) {
         if let Some(mailbox) = self.mailboxes.get(id.worker) {
-            mailbox.send(Message::Answer(id, addresses.into_iter().collect()));
+            mailbox.send(Message::TargetResolved(id, addresses.into_iter().collect()));
         }
     }
 
@@ -174,13 +175,15 @@ impl Relay {
 
     /// The name of a mirror that is a server has other addresses now. An empty list and the number of another mirror are ignored.
     pub fn set_mirror_addresses(&self, mirror: usize, addresses: Vec<Address>) {
-        if let Some(Mirror { to: MirrorTo::Connection(list), .. }) = self.shared.options.mirrors.get(mirror) {
+        if let Some(MirrorOptions { to: MirrorDestination::Connection(list), .. }) =
+            self.shared.options.mirrors.get(mirror)
+        {
             list.set(addresses);
         }
     }
 
-    /// Its mirrors, to be reopened by name: [`MirrorTo::reopen`].
-    pub fn mirrors(&self) -> Vec<MirrorTo> {
+    /// Its mirrors, to be reopened by name: [`MirrorDestination::reopen`].
+    pub fn mirrors(&self) -> Vec<MirrorDestination> {
         self.shared.options.mirrors.iter().map(|mirror| mirror.to.clone()).collect()
     }
 
@@ -198,7 +201,7 @@ impl Relay {
             client_failures: stats.client_failures.get(),
             target_failures: stats.target_failures.get(),
             mirror_failures: stats.mirror_failures.get(),
-            cut: stats.cut.get(),
+            forced_closes: stats.forced_closes.get(),
             degraded: stats.degraded.get(),
             bytes_up: stats.up.get(),
             bytes_down: stats.down.get(),

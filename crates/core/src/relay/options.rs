@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dial::Addresses;
-use super::link::MOST_TAPS;
+use super::endpoint::MAX_MIRRORS;
 use super::mirror_file::{MirrorFile, MirrorFiles};
 use super::template::Template;
 use crate::error::{Code, Error, Result};
@@ -48,39 +48,39 @@ pub enum Destination {
     Echo,
     /// They are joined with a connection to one of these targets, at the first of its addresses that can be connected to.
     Targets(Vec<Vec<Address>>, Balance),
-    /// Somebody is asked for each, and says by [`Relay::answer`](super::Relay::answer).
-    Asked(Arc<dyn Fn(Question) + Send + Sync>),
-    /// None are accepted; see [`Relay::join`](super::Relay::join).
-    Given,
+    /// Somebody is asked for each, and says by [`Relay::resolve_target`](super::Relay::resolve_target).
+    Resolver(Arc<dyn Fn(TargetRequest) + Send + Sync>),
+    /// None are accepted; see [`Relay::start_session`](super::Relay::start_session).
+    External,
 }
 
 /// Which target a connection goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Question {
+pub struct TargetRequest {
     /// To be given back with the answer.
-    pub id: QuestionId,
+    pub id: TargetRequestId,
     /// The client, unless it came by a Unix socket.
     pub peer: Option<SocketAddr>,
     /// The address that it has connected to.
     pub own: Option<SocketAddr>,
 }
 
-/// Names a [`Question`]: three numbers, for those who cannot keep a struct.
+/// Names a [`TargetRequest`]: three numbers, for those who cannot keep a struct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QuestionId {
+pub struct TargetRequestId {
     pub(super) worker: usize,
     pub(super) link: Token,
     pub(super) attempt: u32,
 }
 
-impl QuestionId {
+impl TargetRequestId {
     /// The numbers: which worker, which link, and how often it was asked for the same connection before.
     pub fn numbers(self) -> (usize, u64, u32) {
         (self.worker, self.link, self.attempt)
     }
 
     /// The name of these numbers. What was never asked is ignored.
-    pub fn of_numbers((worker, link, attempt): (usize, u64, u32)) -> Self {
+    pub fn from_numbers((worker, link, attempt): (usize, u64, u32)) -> Self {
         Self { worker, link, attempt }
     }
 }
@@ -105,7 +105,7 @@ pub enum Policy {
 
 /// Where copies of a direction go.
 #[derive(Clone)]
-pub enum MirrorTo {
+pub enum MirrorDestination {
     /// Appended to this file, or written to this FIFO; the streams of connections that are open at once mix in it.
     File(Arc<MirrorFile>),
     /// A file for each connection.
@@ -114,7 +114,7 @@ pub enum MirrorTo {
     Connection(Arc<Addresses>),
 }
 
-impl MirrorTo {
+impl MirrorDestination {
     /// The file `name`, or files for each connection when the name has variables: `{n}`, the number of the connection, from 1
     /// up, or from the first that no file has; `{time}`, when it was accepted; `{client}`, its address; `{id}`, which no
     /// other connection of this or another relay has. Files that are made get `mode`, less the umask.
@@ -149,9 +149,9 @@ impl MirrorTo {
 
 /// A mirror of all connections of a relay.
 #[derive(Clone)]
-pub struct Mirror {
+pub struct MirrorOptions {
     /// Where the copies go.
-    pub to: MirrorTo,
+    pub to: MirrorDestination,
     /// Of which direction.
     pub direction: Direction,
     /// What becomes of copies that are not taken in time.
@@ -192,22 +192,22 @@ pub struct RelayOptions {
     pub down_time: Duration,
     /// What targets are told of clients. Default: nothing.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// Who else gets the bytes; at most [`MOST_TAPS`]. Default: nobody.
-    pub mirrors: Vec<Mirror>,
+    /// Who else gets the bytes; at most [`MAX_MIRRORS`]. Default: nobody.
+    pub mirrors: Vec<MirrorOptions>,
 }
 
 impl RelayOptions {
     /// Options for relaying from `address` to `destination`, all else by default.
     pub fn new(address: Address, destination: Destination) -> Self {
-        Self { address: Some(address), ..Self::given(destination) }
+        Self { address: Some(address), ..Self::with_defaults(destination) }
     }
 
     /// Options for a relay that listens nowhere and joins what it is given, on one thread.
-    pub fn joining() -> Self {
-        Self { workers: 1, ..Self::given(Destination::Given) }
+    pub fn for_sessions() -> Self {
+        Self { workers: 1, ..Self::with_defaults(Destination::External) }
     }
 
-    fn given(destination: Destination) -> Self {
+    fn with_defaults(destination: Destination) -> Self {
         Self {
             address: None,
             destination,
@@ -237,8 +237,8 @@ impl RelayOptions {
         if self.pipe_size < 4096 || self.pipe_size > 1 << 30 {
             return invalid(format!("pipeSize is {}, but must be from 4096 to 1073741824", self.pipe_size));
         }
-        if self.mirrors.len() > MOST_TAPS {
-            return invalid(format!("mirror has {} entries, but may have at most {MOST_TAPS}", self.mirrors.len()));
+        if self.mirrors.len() > MAX_MIRRORS {
+            return invalid(format!("mirror has {} entries, but may have at most {MAX_MIRRORS}", self.mirrors.len()));
         }
         if let Destination::Targets(targets, _) = &self.destination {
             if targets.is_empty() || targets.iter().any(Vec::is_empty) {
@@ -247,7 +247,7 @@ impl RelayOptions {
             targets.iter().flatten().try_for_each(Address::check)?;
         }
         for mirror in &self.mirrors {
-            if let MirrorTo::Connection(addresses) = &mirror.to {
+            if let MirrorDestination::Connection(addresses) = &mirror.to {
                 let addresses = addresses.get();
                 if addresses.is_empty() {
                     return invalid("mirror has no address; give at least one".to_owned());

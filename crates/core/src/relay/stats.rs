@@ -1,10 +1,11 @@
 //! What a relay counts.
 
-use super::join::{Outcome, Party};
+use super::endpoint::Endpoint;
+use super::session::Outcome;
 use nix::errno::Errno;
 
 use super::link::{Link, State};
-use super::tap::TapReport;
+use super::mirror::MirrorReport;
 use crate::stats::Counter;
 
 /// Counters, shared by the workers.
@@ -19,7 +20,7 @@ pub(super) struct RelayStats {
     pub client_failures: Counter,
     pub target_failures: Counter,
     pub mirror_failures: Counter,
-    pub cut: Counter,
+    pub forced_closes: Counter,
     pub degraded: Counter,
     pub up: Counter,
     pub down: Counter,
@@ -31,10 +32,10 @@ pub(super) struct RelayStats {
 impl RelayStats {
     /// Counts what a link has moved since it was last counted, and that it has had to do without a pipe.
     pub fn count(&self, link: &mut Link) {
-        let taps = |what: fn(&TapReport) -> u64| link.taps().map(|tap| what(&tap.report)).sum();
+        let mirrors = |what: fn(&MirrorReport) -> u64| link.mirrors().map(|mirror| what(&mirror.report)).sum();
         let [up, down] = &link.flows;
-        let degraded = u64::from(up.load.degraded || down.load.degraded);
-        let now = [up.bytes, down.bytes, taps(|tap| tap.bytes), taps(|tap| tap.dropped), degraded];
+        let degraded = u64::from(up.buffer.degraded || down.buffer.degraded);
+        let now = [up.bytes, down.bytes, mirrors(|mirror| mirror.bytes), mirrors(|mirror| mirror.dropped), degraded];
         let counters = [&self.up, &self.down, &self.mirrored, &self.dropped, &self.degraded];
         for ((now, before), counter) in now.into_iter().zip(&mut link.counted).zip(counters) {
             if now > *before {
@@ -46,14 +47,14 @@ impl RelayStats {
 
     /// Counts how a link has ended.
     pub fn end(&self, link: &Link, outcome: Outcome) {
-        self.mirror_failures.add(link.taps().filter(|tap| tap.report.failure.is_some()).count() as u64);
-        let joined = matches!(link.state, State::Joined | State::Closing(_));
+        self.mirror_failures.add(link.mirrors().filter(|mirror| mirror.report.failure.is_some()).count() as u64);
+        let joined = matches!(link.state, State::Relaying | State::Closing(_));
         match outcome {
             // Those that never came to be are counted as refused or unreachable.
-            Outcome::Failed(Party::Client, Errno::EMFILE | Errno::ENFILE) if !joined => {}
-            Outcome::Failed(Party::Client, _) => self.client_failures.add(1),
-            Outcome::Failed(Party::Target, _) => self.target_failures.add(u64::from(joined)),
-            Outcome::Failed(Party::Tap(_), _) | Outcome::Complete | Outcome::Idle | Outcome::Cut => {}
+            Outcome::Failed(Endpoint::Client, Errno::EMFILE | Errno::ENFILE) if !joined => {}
+            Outcome::Failed(Endpoint::Client, _) => self.client_failures.add(1),
+            Outcome::Failed(Endpoint::Target, _) => self.target_failures.add(u64::from(joined)),
+            Outcome::Failed(Endpoint::Mirror(_), _) | Outcome::Complete | Outcome::Idle | Outcome::Aborted => {}
         }
     }
 }
@@ -82,7 +83,7 @@ pub struct RelaySnapshot {
     /// Mirrors that failed.
     pub mirror_failures: u64,
     /// Connections cut by the end of the relay.
-    pub cut: u64,
+    pub forced_closes: u64,
     /// Connections that had bytes go through user space for want of a pipe.
     pub degraded: u64,
     /// Bytes from clients to targets.

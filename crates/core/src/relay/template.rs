@@ -121,7 +121,7 @@ impl Template {
         let number = |name: &str| {
             let digits = name.strip_prefix(prefix)?.strip_suffix(after.as_str())?;
             let canonical = !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
-            digits.parse::<u64>().ok().filter(|number| canonical && *number < MOST)
+            digits.parse::<u64>().ok().filter(|number| canonical && *number < MAX_NUMBER)
         };
         let highest = entries.flatten().filter_map(|entry| number(entry.file_name().to_str()?)).max();
         highest.map_or(1, |number| number + 1)
@@ -129,7 +129,7 @@ impl Template {
 }
 
 /// Numbers from here on are not continued: they would have no successors that a JavaScript number holds.
-const MOST: u64 = 1 << 52;
+const MAX_NUMBER: u64 = 1 << 52;
 
 #[cfg(test)]
 mod tests {

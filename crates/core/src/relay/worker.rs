@@ -10,18 +10,19 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::accepting::{Reserve, Starving};
-use super::flow::{Flow, Means, Over};
-use super::join::{Join, Outcome, Party, Sink};
-use super::link::{Closing, END_BITS, End, Link, State};
+use super::accepting::{DescriptorQueue, DescriptorReserve};
+use super::append::{AppendReporter, AppendResult, AppendTarget};
+use super::endpoint::{ENDPOINT_BITS, Endpoint};
+use super::flow::{Flow, PumpContext, StopReason};
+use super::link::{Closing, Link, State};
+use super::mirror::{Mirror, MirrorSink};
 use super::mirror_file::{MirrorFiles, Numbers};
-use super::options::{Destination, MirrorTo, QuestionId, RelayOptions};
-use super::piece::{FileOutlet, Receipt, Receipts};
+use super::options::{Destination, MirrorDestination, RelayOptions, TargetRequestId};
+use super::session::{Outcome, Session, Sink};
 use super::side::Side;
+use super::socket_options;
 use super::stats::RelayStats;
-use super::tap::{Outlet, Tap};
 use super::targets::Targets;
-use super::tuning;
 use crate::error::{Error, Result};
 use crate::event_loop::mailbox::Mailbox;
 use crate::event_loop::slab::{Slab, Token};
@@ -35,15 +36,15 @@ use zerosend_sys::SysResult;
 const WAKER: u64 = u64::MAX;
 pub(super) const LISTENER: u64 = u64::MAX - 1;
 /// What one read takes at most where bytes go through user space.
-const BUFFER: usize = 256 * 1024;
+const SCRATCH_SIZE: usize = 256 * 1024;
 /// What one direction may move before others have their turn.
-const BUDGET: u64 = 4 * 1024 * 1024;
+const TURN_BUDGET: u64 = 4 * 1024 * 1024;
 /// How long mirrors that may miss bytes have for the last of them.
-const LINGER: Duration = Duration::from_secs(5);
+const MIRROR_LINGER: Duration = Duration::from_secs(5);
 /// How long a worker that ends waits for files of mirrors at least.
-const LAST_WRITES: Duration = Duration::from_secs(1);
+const MIN_FLUSH_TIME: Duration = Duration::from_secs(1);
 /// Bytes of the pipe of a mirror, at least. More than a main pipe's: it makes up for mirrors that are slow for a moment.
-const TAP_PIPE: usize = 256 * 1024;
+const MIRROR_PIPE_SIZE: usize = 256 * 1024;
 /// How long a side that is reset may acknowledge nothing of what was sent to it before.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks at what such a side has acknowledged: at first, doubled each time, and at most.
@@ -54,22 +55,22 @@ const EVENTS: EpollFlags = EpollFlags::EPOLLIN
     .union(EpollFlags::EPOLLRDHUP)
     .union(EpollFlags::EPOLLET);
 
-/// News for a worker.
+/// A message to a worker.
 pub(super) enum Message {
     /// Accept no more, and end at this moment at the latest.
     Drain(Instant),
     /// There may be descriptors.
     Resume,
     /// A connection that another worker has accepted, and descriptors for what it needs.
-    Accepted(OwnedFd, Option<SocketAddr>, Reserve),
-    /// Join these, under this name.
-    Join(u64, Box<Join>),
-    /// End what was joined under this name.
-    Cancel(u64),
+    Accepted(OwnedFd, Option<SocketAddr>, DescriptorReserve),
+    /// Relay between these descriptors; the session gets this id.
+    StartSession(u64, Box<Session>),
+    /// End the session with this id.
+    CancelSession(u64),
     /// The addresses of the target that a connection goes to; none: nowhere.
-    Answer(QuestionId, Vec<Address>),
-    /// A piece of a tap was written to its file, or lost.
-    Written { token: Token, index: usize, receipt: Receipt },
+    TargetResolved(TargetRequestId, Vec<Address>),
+    /// A piece of a mirror was written to its file, or lost.
+    Appended { token: Token, index: usize, result: AppendResult },
 }
 
 /// What the workers of a relay share.
@@ -78,7 +79,7 @@ pub(super) struct Shared {
     pub targets: Option<Targets>,
     pub stats: RelayStats,
     pub connections: AtomicUsize,
-    pub starving: Starving,
+    pub descriptor_queue: DescriptorQueue,
     /// Connections and mirrors that wait for descriptors; meanwhile no other is accepted.
     pub waiting: Arc<AtomicUsize>,
     pub mailboxes: OnceLock<Vec<Arc<Mailbox<Message>>>>,
@@ -90,7 +91,7 @@ impl Shared {
     pub fn new(mut options: RelayOptions) -> Self {
         let mut files = Vec::new();
         for mirror in &mut options.mirrors {
-            let MirrorTo::Files(to) = &mut mirror.to else { continue };
+            let MirrorDestination::Files(to) = &mut mirror.to else { continue };
             // Directions that go to the same files share them.
             match files.iter().find(|other: &&Arc<MirrorFiles>| other.is_same_as(to)) {
                 Some(other) => *to = other.clone(),
@@ -100,14 +101,14 @@ impl Shared {
         let numbers = Arc::new(Numbers::from(files.iter().map(|files| files.first_free()).max().unwrap_or(1)));
         let targets = match &options.destination {
             Destination::Targets(list, balance) => Some(Targets::new(list, *balance, options.down_time)),
-            Destination::Echo | Destination::Asked(_) | Destination::Given => None,
+            Destination::Echo | Destination::Resolver(_) | Destination::External => None,
         };
         Self {
             options,
             targets,
             stats: RelayStats::default(),
             connections: AtomicUsize::new(0),
-            starving: Starving::default(),
+            descriptor_queue: DescriptorQueue::default(),
             waiting: Arc::default(),
             mailboxes: OnceLock::new(),
             numbers,
@@ -127,18 +128,18 @@ pub(super) struct Worker {
     /// Connections to accept for the next event of the listener.
     pub batch: usize,
     /// Descriptors for the next connection.
-    pub reserve: Option<Reserve>,
+    pub reserve: Option<DescriptorReserve>,
     pub links: Slab<Link>,
-    /// Links by the names under which they were joined.
-    joined: HashMap<u64, Token>,
+    /// Links of sessions, by session id.
+    sessions: HashMap<u64, Token>,
     turns: VecDeque<Token>,
     timers: Timers,
     pub pipes: PipePool,
-    pub tap_pipes: PipePool,
-    receipts: Receipts,
+    pub mirror_pipes: PipePool,
+    append_reporter: AppendReporter,
     /// Bytes of pieces whose outcome is known.
-    settled: u64,
-    buffer: Vec<u8>,
+    appended: u64,
+    scratch: Vec<u8>,
     /// Nothing is accepted before this.
     pub paused: Option<Instant>,
     /// The pause is over: it accepts a connection although others wait for descriptors too.
@@ -164,13 +165,13 @@ impl Worker {
         if let Some(listener) = &listener {
             epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(failed("epoll_ctl"))?;
         }
-        let most = shared.options.pipes.div_ceil(shared.options.workers);
+        let max = shared.options.pipes.div_ceil(shared.options.workers);
         let pipe_size = shared.options.pipe_size;
         Ok(Self {
             number,
             shared,
-            receipts: Receipts { mailbox: mailbox.clone(), issued: Arc::default() },
-            settled: 0,
+            append_reporter: AppendReporter { mailbox: mailbox.clone(), issued: Arc::default() },
+            appended: 0,
             mailbox,
             epoll,
             listener,
@@ -179,12 +180,12 @@ impl Worker {
             batch: 1,
             reserve: None,
             links: Slab::default(),
-            joined: HashMap::new(),
+            sessions: HashMap::new(),
             turns: VecDeque::new(),
             timers: Timers::default(),
-            pipes: PipePool::new(pipe_size, most),
-            tap_pipes: PipePool::new(pipe_size.max(TAP_PIPE), most),
-            buffer: Vec::new(),
+            pipes: PipePool::new(pipe_size, max),
+            mirror_pipes: PipePool::new(pipe_size.max(MIRROR_PIPE_SIZE), max),
+            scratch: Vec::new(),
             paused: None,
             is_next: false,
             end: None,
@@ -194,7 +195,7 @@ impl Worker {
     }
 
     pub fn run(mut self) {
-        self.buffer.resize(BUFFER, 0);
+        self.scratch.resize(SCRATCH_SIZE, 0);
         let mut events = [EpollEvent::empty(); 256];
         loop {
             let count = self.epoll.wait(&mut events, self.wait_time()).unwrap_or_default();
@@ -203,13 +204,15 @@ impl Worker {
                     WAKER => self.mailbox.waker().clear(),
                     LISTENER => self.contain(None, Self::accept),
                     data => {
-                        let token = data >> END_BITS;
-                        self.contain(Some(token), |worker| worker.wake(token, End::from_number(data), event.events()));
+                        let token = data >> ENDPOINT_BITS;
+                        self.contain(Some(token), |worker| {
+                            worker.wake(token, Endpoint::from_number(data), event.events())
+                        });
                     }
                 }
             }
             for message in self.mailbox.take() {
-                self.note_settled(&message);
+                self.count_appended(&message);
                 self.contain(self.token_of(&message), |worker| worker.receive(message));
             }
             if self.has_backlog() {
@@ -231,11 +234,11 @@ impl Worker {
         }
         for token in self.links.tokens().collect::<Vec<_>>() {
             self.contain(None, |worker| {
-                worker.shared.stats.cut.add(1);
-                worker.close(token, Outcome::Cut, true);
+                worker.shared.stats.forced_closes.add(1);
+                worker.close(token, Outcome::Aborted, true);
             });
         }
-        self.finish_mirrors();
+        self.flush_mirrors();
     }
 
     /// Runs one turn. A panic ends the link that it was for, and is counted; no other link notices.
@@ -245,7 +248,7 @@ impl Worker {
         }
         self.shared.stats.panics.add(1);
         let Some(token) = token else { return };
-        let close = || self.close(token, Outcome::Failed(Party::Client, Errno::EIO), true);
+        let close = || self.close(token, Outcome::Failed(Endpoint::Client, Errno::EIO), true);
         if crate::stats::contain(close).is_none() {
             self.shared.stats.panics.add(1);
         }
@@ -254,39 +257,39 @@ impl Worker {
     /// The link that a message is for.
     fn token_of(&self, message: &Message) -> Option<Token> {
         match message {
-            Message::Drain(_) | Message::Resume | Message::Accepted(..) | Message::Join(..) => None,
-            Message::Cancel(name) => self.joined.get(name).copied(),
-            Message::Answer(id, _) => Some(id.link),
-            Message::Written { token, .. } => Some(*token),
+            Message::Drain(_) | Message::Resume | Message::Accepted(..) | Message::StartSession(..) => None,
+            Message::CancelSession(id) => self.sessions.get(id).copied(),
+            Message::TargetResolved(id, _) => Some(id.link),
+            Message::Appended { token, .. } => Some(*token),
         }
     }
 
     /// Counts the bytes of a piece whose outcome is known.
-    fn note_settled(&mut self, message: &Message) {
-        if let Message::Written { receipt, .. } = message {
-            self.settled += (receipt.written + receipt.lost) as u64;
+    fn count_appended(&mut self, message: &Message) {
+        if let Message::Appended { result, .. } = message {
+            self.appended += (result.written + result.lost) as u64;
         }
     }
 
     /// Waits for the files that still get bytes of links that have ended: until the end of the drain, and not for a disk that hangs.
-    fn finish_mirrors(&mut self) {
+    fn flush_mirrors(&mut self) {
         let start = Instant::now();
-        let end = self.end.unwrap_or(start).max(start + LAST_WRITES);
-        let mut progress = (start, self.settled);
+        let end = self.end.unwrap_or(start).max(start + MIN_FLUSH_TIME);
+        let mut progress = (start, self.appended);
         loop {
             self.mailbox.waker().clear();
             for message in self.mailbox.take() {
-                self.note_settled(&message);
-                if let Message::Written { token, index, receipt } = message {
-                    self.written(token, index, receipt);
+                self.count_appended(&message);
+                if let Message::Appended { token, index, result } = message {
+                    self.written(token, index, result);
                 }
             }
             let now = Instant::now();
-            if self.settled > progress.1 {
-                progress = (now, self.settled);
+            if self.appended > progress.1 {
+                progress = (now, self.appended);
             }
-            let outstanding = self.receipts.issued.load(Ordering::Relaxed) - self.settled;
-            let left = end.min(progress.0 + LINGER).saturating_duration_since(now);
+            let outstanding = self.append_reporter.issued.load(Ordering::Relaxed) - self.appended;
+            let left = end.min(progress.0 + MIRROR_LINGER).saturating_duration_since(now);
             if outstanding == 0 || left.is_zero() {
                 // Whether they are written later is not known: they count as lost.
                 self.shared.stats.dropped.add(outstanding);
@@ -298,16 +301,16 @@ impl Worker {
     }
 
     /// A piece was written to a file, or lost.
-    fn written(&mut self, token: Token, index: usize, receipt: Receipt) {
-        if let Some(tap) = self.links.get_mut(token).and_then(|link| link.taps_mut().nth(index)) {
-            tap.written(receipt, &mut self.tap_pipes);
+    fn written(&mut self, token: Token, index: usize, result: AppendResult) {
+        if let Some(mirror) = self.links.get_mut(token).and_then(|link| link.mirrors_mut().nth(index)) {
+            mirror.written(result, &mut self.mirror_pipes);
             return self.drive(token);
         }
-        self.shared.stats.mirrored.add(receipt.written as u64);
-        self.shared.stats.dropped.add(receipt.lost as u64);
-        match receipt.pipe {
-            Some(pipe) => self.tap_pipes.put(pipe),
-            None => self.tap_pipes.lose(),
+        self.shared.stats.mirrored.add(result.written as u64);
+        self.shared.stats.dropped.add(result.lost as u64);
+        match result.pipe {
+            Some(pipe) => self.mirror_pipes.release(pipe),
+            None => self.mirror_pipes.discard(),
         }
     }
 
@@ -321,14 +324,14 @@ impl Worker {
             Message::Drain(_) => {}
             Message::Resume => self.resume(),
             Message::Accepted(socket, peer, reserve) => self.admit(socket, peer, reserve),
-            Message::Join(name, join) => self.join(name, *join),
-            Message::Cancel(name) => {
-                if let Some(token) = self.joined.get(&name) {
-                    self.close(*token, Outcome::Cut, true);
+            Message::StartSession(id, session) => self.start_session(id, *session),
+            Message::CancelSession(id) => {
+                if let Some(token) = self.sessions.get(&id) {
+                    self.close(*token, Outcome::Aborted, true);
                 }
             }
-            Message::Answer(id, addresses) => self.answered(id, addresses),
-            Message::Written { token, index, receipt } => self.written(token, index, receipt),
+            Message::TargetResolved(id, addresses) => self.target_resolved(id, addresses),
+            Message::Appended { token, index, result } => self.written(token, index, result),
         }
     }
 
@@ -344,29 +347,29 @@ impl Worker {
         }
     }
 
-    fn join(&mut self, name: u64, join: Join) {
-        let Join { client, target, first, one_way, sinks, policy, ended } = join;
+    fn start_session(&mut self, id: u64, session: Session) {
+        let Session { client, target, first, one_way, sinks, policy, on_finished } = session;
         let Some(target) = target else { return };
-        let [mut up, mut down] = first.map(Flow::after);
-        down.over = one_way.then_some(Over::Ended);
-        up.taps = sinks
+        let [mut up, mut down] = first.map(Flow::with_initial_bytes);
+        down.over = one_way.then_some(StopReason::Ended);
+        up.mirrors = sinks
             .into_iter()
             .enumerate()
             .map(|(index, sink)| {
-                let outlet = match sink {
-                    Sink::Stream(fd) => Outlet::Stream { side: Side::new(fd), own: false },
-                    Sink::File(file) => Outlet::File { file: FileOutlet::Sink(file, Arc::default()), writing: 0 },
+                let sink = match sink {
+                    Sink::Stream(fd) => MirrorSink::Stream { side: Side::new(fd), own: false },
+                    Sink::File(file) => MirrorSink::File { file: AppendTarget::Sink(file, Arc::default()), writing: 0 },
                 };
-                Tap::new(outlet, policy, index)
+                Mirror::new(sink, policy, index)
             })
             .collect();
         let keep_alive = self.shared.options.keep_alive;
-        tuning::prepare_joined(&client, keep_alive);
-        tuning::prepare_joined(&target, keep_alive);
-        let mut link = Link::joined(Side::new(client), Side::new(target), [up, down], !one_way, ended);
-        link.name = Some(name);
+        socket_options::set_session_socket_options(&client, keep_alive);
+        socket_options::set_session_socket_options(&target, keep_alive);
+        let mut link = Link::for_session(Side::new(client), Side::new(target), [up, down], !one_way, on_finished);
+        link.session = Some(id);
         let Some(token) = self.insert(link) else { return };
-        self.joined.insert(name, token);
+        self.sessions.insert(id, token);
         self.arm(token);
         self.drive(token);
     }
@@ -377,7 +380,7 @@ impl Worker {
         let token = match self.links.insert(link) {
             Ok(token) => token,
             Err(link) => {
-                self.end(link, Outcome::Failed(Party::Client, Errno::EMFILE), true);
+                self.end(link, Outcome::Failed(Endpoint::Client, Errno::EMFILE), true);
                 return None;
             }
         };
@@ -385,68 +388,68 @@ impl Worker {
         let failed =
             link.sides().find_map(|(side, end)| watch(&self.epoll, side, token, end).err().map(|errno| (end, errno)));
         if let Some((end, errno)) = failed {
-            self.close(token, Outcome::Failed(party(end), errno), true);
+            self.close(token, Outcome::Failed(end, errno), true);
             return None;
         }
         Some(token)
     }
 
-    fn wake(&mut self, token: Token, end: End, events: EpollFlags) {
+    fn wake(&mut self, token: Token, end: Endpoint, events: EpollFlags) {
         let Some(link) = self.links.get_mut(token) else { return };
         if link.note(end, events)
-            && let End::Tap(index) = end
+            && let Endpoint::Mirror(index) = end
         {
             self.dial_mirror(token, index);
             self.arm(token);
         }
         let Some(link) = self.links.get_mut(token) else { return };
         match &link.state {
-            State::Connecting(_) if end == End::Target => self.target_event(token, events),
+            State::Connecting(_) if end == Endpoint::Target => self.target_event(token, events),
             // What a client has sent before it was reset is for the target.
             State::Connecting(_) => {
-                let failed = end == End::Client && events.contains(EpollFlags::EPOLLERR);
+                let failed = end == Endpoint::Client && events.contains(EpollFlags::EPOLLERR);
                 if failed && !link.client.has_unread() {
-                    self.close(token, Outcome::Failed(Party::Client, Errno::ECONNRESET), true);
+                    self.close(token, Outcome::Failed(Endpoint::Client, Errno::ECONNRESET), true);
                 }
             }
-            State::Joined if link.queued => {}
-            State::Joined => self.drive(token),
+            State::Relaying if link.queued => {}
+            State::Relaying => self.drive(token),
             State::Closing(_) => self.check_closing(token),
         }
     }
 
     pub fn drive(&mut self, token: Token) {
         let Some(link) = self.links.get_mut(token) else { return };
-        if !matches!(link.state, State::Joined) {
+        if !matches!(link.state, State::Relaying) {
             return;
         }
         crate::failpoint::failpoint!("relay::turn");
-        let mut means = Means {
+        let mut context = PumpContext {
             pipes: &mut self.pipes,
-            tap_pipes: &mut self.tap_pipes,
-            buffer: &mut self.buffer,
+            mirror_pipes: &mut self.mirror_pipes,
+            scratch: &mut self.scratch,
             method: self.shared.options.method,
-            budget: BUDGET,
+            budget: TURN_BUDGET,
             token,
-            receipts: &self.receipts,
+            append_reporter: &self.append_reporter,
             waiting: &self.shared.waiting,
         };
-        let outcome = link.pump(&mut means);
+        let outcome = link.pump(&mut context);
         self.shared.stats.count(link);
-        let asked = link.refusing().try_for_each(|(side, end)| {
+        let asked = link.sides_to_rearm().try_for_each(|(side, end)| {
             if !side.is_pollable() {
                 return Ok(());
             }
-            self.epoll.modify(side, &mut EpollEvent::new(EVENTS, token << END_BITS | end.number()))
+            self.epoll.modify(side, &mut EpollEvent::new(EVENTS, token << ENDPOINT_BITS | end.number()))
         });
         match (outcome, asked) {
-            (Ok(_), Err(errno)) => self.close(token, Outcome::Failed(Party::Client, errno), true),
+            (Ok(_), Err(errno)) => self.close(token, Outcome::Failed(Endpoint::Client, errno), true),
             (Ok(more), Ok(())) => {
                 if more && !link.queued {
                     link.queued = true;
                     self.turns.push_back(token);
                 }
-                if link.is_lingering() || link.taps().any(Tap::lacks_pipe) {
+                if link.is_lingering() || link.mirrors().any(Mirror::lacks_pipe) {
                     self.arm(token);
                 }
             }
@@ -464,8 +467,8 @@ impl Worker {
         link.state = State::Closing(closing);
         self.shared.stats.count(link);
         for flow in &mut link.flows {
-            flow.load.release(&mut self.pipes);
-            flow.taps.iter_mut().for_each(Tap::stop_waiting);
+            flow.buffer.release(&mut self.pipes);
+            flow.mirrors.iter_mut().for_each(Mirror::stop_waiting);
         }
         self.check_closing(token);
     }
@@ -493,12 +496,13 @@ impl Worker {
         let bound = |since: Instant, limit: Duration| (!limit.is_zero()).then(|| since + limit);
         let own = match &link.state {
             State::Connecting(connecting) => connecting.deadline(options.connect_timeout),
-            State::Joined if link.may_miss() => bound(link.progressed, LINGER),
-            State::Joined => bound(link.progressed, options.idle_timeout),
+            State::Relaying if link.may_miss() => bound(link.progressed, MIRROR_LINGER),
+            State::Relaying => bound(link.progressed, options.idle_timeout),
             State::Closing(closing) => Some(Instant::now() + closing.pause),
         };
         let is_closing = matches!(link.state, State::Closing(_));
-        let mirrors = link.taps().filter(|_| !is_closing).filter_map(|tap| tap.deadline(options.connect_timeout));
+        let mirrors =
+            link.mirrors().filter(|_| !is_closing).filter_map(|mirror| mirror.deadline(options.connect_timeout));
         link.deadline = mirrors.chain(own).min();
         if let Some(deadline) = link.deadline
             && link.timer.is_none_or(|timer| deadline < timer)
@@ -543,12 +547,12 @@ impl Worker {
         let Some(link) = self.links.get_mut(token) else { return };
         match link.state {
             State::Connecting(_) => self.connecting_expired(token, now),
-            State::Joined if link.may_miss() => {
+            State::Relaying if link.may_miss() => {
                 let outcome = link.outcome();
                 self.finish(token, outcome);
             }
-            State::Joined => {
-                if link.is_moving() {
+            State::Relaying => {
+                if link.has_peer_progress() {
                     link.progressed = now;
                     return self.arm(token);
                 }
@@ -574,10 +578,10 @@ impl Worker {
             link.reset();
         }
         for flow in &mut link.flows {
-            flow.load.release(&mut self.pipes);
-            for tap in &mut flow.taps {
+            flow.buffer.release(&mut self.pipes);
+            for mirror in &mut flow.mirrors {
                 // A join says what became of its bytes now, so that none may be written later.
-                tap.abandon(&mut self.tap_pipes, link.name.is_none().then_some(&self.receipts));
+                mirror.abandon(&mut self.mirror_pipes, link.session.is_none().then_some(&self.append_reporter));
             }
         }
         self.shared.stats.count(&mut link);
@@ -587,35 +591,27 @@ impl Worker {
         if let (Some(targets), Some(index)) = (&self.shared.targets, link.target_index) {
             targets.release(index);
         }
-        if let Some(name) = link.name {
-            self.joined.remove(&name);
+        if let Some(id) = link.session {
+            self.sessions.remove(&id);
         }
-        if let Some(ended) = link.ended.take() {
+        if let Some(on_finished) = link.on_finished.take() {
             let report = link.report(outcome);
             // Its descriptors are closed before anybody hears of it.
             drop(link);
-            ended(report);
+            on_finished(report);
         }
     }
 }
 
 /// Has epoll wait for a side, if it can.
-pub(super) fn watch(epoll: &Epoll, side: &Side, token: Token, end: End) -> SysResult<()> {
+pub(super) fn watch(epoll: &Epoll, side: &Side, token: Token, end: Endpoint) -> SysResult<()> {
     if !side.is_pollable() {
         return Ok(());
     }
-    match epoll.add(side, EpollEvent::new(EVENTS, token << END_BITS | end.number())) {
+    match epoll.add(side, EpollEvent::new(EVENTS, token << ENDPOINT_BITS | end.number())) {
         // Devices like /dev/null are always ready.
         Err(Errno::EPERM) => Ok(()),
         result => result,
-    }
-}
-
-fn party(end: End) -> Party {
-    match end {
-        End::Client => Party::Client,
-        End::Target => Party::Target,
-        End::Tap(at) => Party::Tap(at),
     }
 }
 
@@ -625,7 +621,7 @@ mod tests {
 
     #[test]
     fn a_link_that_ends_leaves_no_timer() {
-        let mut options = RelayOptions::joining();
+        let mut options = RelayOptions::for_sessions();
         options.idle_timeout = Duration::from_secs(60);
         let mailbox = Arc::new(Mailbox::new().expect("a mailbox"));
         let mut worker = Worker::new(0, Arc::new(Shared::new(options)), None, mailbox, Vec::new()).expect("a worker");
@@ -635,16 +631,16 @@ mod tests {
                 crate::io::NonBlocking::new(one.into()).expect("a socket")
             };
             // Their peers are gone: both flows end in the first turn.
-            worker.join(
+            worker.start_session(
                 name,
-                Join {
+                Session {
                     client: side(),
                     target: Some(side()),
                     first: [Vec::new(), Vec::new()],
                     one_way: false,
                     sinks: Vec::new(),
                     policy: super::super::options::Policy::Block,
-                    ended: Box::new(|_| {}),
+                    on_finished: Box::new(|_| {}),
                 },
             );
         }

@@ -18,7 +18,9 @@ use zerosend_core::fs::OpenFile;
 use zerosend_core::io::NonBlocking;
 use zerosend_core::net::Address;
 use zerosend_core::reactor::{Job, Observer, Reactor, Work};
-use zerosend_core::relay::{Balance, Destination, Direction, Mirror, MirrorTo, Policy, Relay, RelayOptions};
+use zerosend_core::relay::{
+    Balance, Destination, Direction, MirrorDestination, MirrorOptions, Policy, Relay, RelayOptions,
+};
 use zerosend_core::server::{Mount, Server, ServerOptions};
 use zerosend_core::static_site::{Site, SiteOptions};
 use zerosend_core::transfer::{Disk, Method, Part, Report, Transfer};
@@ -102,8 +104,8 @@ impl Ground {
         let mut options = RelayOptions::new(loopback(), targets);
         options.workers = 2;
         options.down_time = Duration::from_millis(1);
-        options.mirrors.push(Mirror {
-            to: MirrorTo::file(&root.path().join("mirror-{n}").to_string_lossy(), 0o600).expect("a name"),
+        options.mirrors.push(MirrorOptions {
+            to: MirrorDestination::file(&root.path().join("mirror-{n}").to_string_lossy(), 0o600).expect("a name"),
             direction: Direction::Down,
             policy: Policy::Drop,
         });

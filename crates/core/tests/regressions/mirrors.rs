@@ -15,7 +15,9 @@ use nix::sys::socket::{setsockopt, sockopt};
 use zerosend_core::io::NonBlocking;
 use zerosend_core::net::Address;
 use zerosend_core::output::{self, FileWriter};
-use zerosend_core::relay::{Direction, Join, Mirror, MirrorTo, Outcome, Policy, Relay, RelayOptions, Sink};
+use zerosend_core::relay::{
+    Direction, MirrorDestination, MirrorOptions, Outcome, Policy, Relay, RelayOptions, Session, Sink,
+};
 
 /// Bytes that say of which stream they are (the upper half, 1 to 15) and follow from their offset (the lower half).
 fn mixable(stream: u8, length: usize) -> Vec<u8> {
@@ -42,8 +44,12 @@ fn stream_of(bytes: &[u8]) -> usize {
     std::str::from_utf8(&bytes[..5]).expect("text").parse().expect("a number")
 }
 
-fn mirror(path: &Path, direction: Direction, policy: Policy) -> Mirror {
-    Mirror { to: MirrorTo::file(path.to_str().expect("text"), 0o600).expect("opened"), direction, policy }
+fn mirror(path: &Path, direction: Direction, policy: Policy) -> MirrorOptions {
+    MirrorOptions {
+        to: MirrorDestination::file(path.to_str().expect("text"), 0o600).expect("opened"),
+        direction,
+        policy,
+    }
 }
 
 /// A target that reads all of each connection.
@@ -218,7 +224,7 @@ fn numbers_are_taken_once_by_many_workers_and_at_each_start() {
 
 #[test]
 fn a_source_that_is_reset_leaves_its_bytes_in_the_files_of_a_join() {
-    let mut options = RelayOptions::joining();
+    let mut options = RelayOptions::for_sessions();
     options.pipe_size = 65_536;
     let relay = Relay::start(options).expect("a relay");
     for policy in [Policy::Block, Policy::Drop] {
@@ -229,16 +235,16 @@ fn a_source_that_is_reset_leaves_its_bytes_in_the_files_of_a_join() {
         let (inside, _) = listener.accept().expect("a connection");
         let (tell, ended) = channel();
         let writer = FileWriter::shared(output::open(&path, 0o600).expect("opened"));
-        let join = Join {
+        let join = Session {
             client: NonBlocking::new(inside.into()).expect("a socket"),
             target: None,
             first: [Vec::new(), Vec::new()],
             one_way: true,
             sinks: vec![Sink::File(writer.clone()), Sink::File(writer)],
             policy,
-            ended: Box::new(move |report| drop(tell.send(report))),
+            on_finished: Box::new(move |report| drop(tell.send(report))),
         };
-        relay.join(join).expect("joined");
+        relay.start_session(join).expect("joined");
         let bytes = mixable(3, 200_000);
         outside.write_all(&bytes).expect("sent");
         setsockopt(&outside, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 }).expect("an option");
@@ -246,8 +252,8 @@ fn a_source_that_is_reset_leaves_its_bytes_in_the_files_of_a_join() {
         let report = ended.recv_timeout(Duration::from_secs(30)).expect("a report");
         assert!(matches!(report.outcome, Outcome::Failed(..)), "{report:?}");
         let written = std::fs::read(&path).expect("a file").len() as u64;
-        assert_eq!(report.taps.iter().map(|tap| tap.bytes).sum::<u64>(), written, "{report:?}");
-        assert!(report.taps.iter().all(|tap| tap.bytes + tap.dropped == report.up), "{report:?}");
+        assert_eq!(report.mirrors.iter().map(|mirror| mirror.bytes).sum::<u64>(), written, "{report:?}");
+        assert!(report.mirrors.iter().all(|mirror| mirror.bytes + mirror.dropped == report.up), "{report:?}");
     }
 }
 
@@ -262,10 +268,10 @@ fn keeper(listener: TcpListener) -> std::sync::mpsc::Receiver<Vec<u8>> {
     kept
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-fn to_server(addresses: &[Address], policy: Policy) -> Vec<Mirror> {
-    vec![Mirror { to: MirrorTo::server(addresses), direction: Direction::Up, policy }]
+fn to_server(addresses: &[Address], policy: Policy) -> Vec<MirrorOptions> {
+    vec![MirrorOptions { to: MirrorDestination::server(addresses), direction: Direction::Up, policy }]
 }
 
 fn say(relay: &Relay, listener: &TcpListener, bytes: &[u8]) {
@@ -297,7 +303,7 @@ fn the_addresses_of_a_server_that_is_a_mirror_are_tried_in_turn() {
         });
         for _ in 0..3 {
             say(&relay, &listener, b"hello");
-            assert_eq!(kept.recv_timeout(PATIENCE).expect("a copy"), b"hello", "{policy:?}");
+            assert_eq!(kept.recv_timeout(TIMEOUT).expect("a copy"), b"hello", "{policy:?}");
         }
         // Its name has another address now.
         let (other, address) = target();
@@ -305,7 +311,7 @@ fn the_addresses_of_a_server_that_is_a_mirror_are_tried_in_turn() {
         relay.set_mirror_addresses(0, vec![address]);
         relay.set_mirror_addresses(1, vec![closed_port()]);
         say(&relay, &listener, b"again");
-        assert_eq!(kept.recv_timeout(PATIENCE).expect("a copy"), b"again", "{policy:?}");
+        assert_eq!(kept.recv_timeout(TIMEOUT).expect("a copy"), b"again", "{policy:?}");
         let stats = settled(&relay, |stats| stats.connections == 0);
         assert_eq!((stats.mirror_failures, stats.dropped), (0, 0), "{policy:?}");
     }
@@ -335,7 +341,7 @@ fn a_unix_mirror_with_a_full_backlog_is_waited_for() {
         // They are there; all but two of their mirrors are refused with EAGAIN until the mirror accepts.
         for _ in 0..CLIENTS {
             let (mut stream, _) = mirror.accept().expect("a connection");
-            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
             let mut five = [0; 5];
             stream.read_exact(&mut five).expect("a copy");
             assert_eq!(&five, b"hello");

@@ -13,7 +13,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
 use zerosend_core::io::NonBlocking;
 use zerosend_core::net::Address;
 use zerosend_core::relay::{
-    Balance, Destination, Join, LinkReport, Outcome, Party, Policy, Relay, RelayMethod, RelayOptions, Sink,
+    Balance, Destination, Endpoint, LinkReport, Outcome, Policy, Relay, RelayMethod, RelayOptions, Session, Sink,
 };
 
 const METHODS: [RelayMethod; 3] = [RelayMethod::Auto, RelayMethod::Splice, RelayMethod::ReadWrite];
@@ -27,7 +27,7 @@ fn with_each_method(test: impl Fn(RelayMethod) + Sync) {
     });
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Makes the close of a socket a reset.
 fn reset_on_close(socket: &TcpStream) {
@@ -52,7 +52,7 @@ fn pair() -> (TcpStream, TcpStream) {
     let one = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
     let (two, _) = listener.accept().expect("a connection");
     for stream in [&one, &two] {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     }
     (one, two)
 }
@@ -68,21 +68,21 @@ fn join(
     sinks: Vec<Sink>,
 ) -> std::sync::mpsc::Receiver<LinkReport> {
     let (tell, hears) = channel();
-    let join = Join {
+    let join = Session {
         client: nonblocking(client),
         one_way: !sinks.is_empty() || target.is_none(),
         target,
         first: [Vec::new(), Vec::new()],
         sinks,
         policy: Policy::Block,
-        ended: Box::new(move |report| drop(tell.send(report))),
+        on_finished: Box::new(move |report| drop(tell.send(report))),
     };
-    relay.join(join).expect("joined");
+    relay.start_session(join).expect("joined");
     hears
 }
 
 fn joining(method: RelayMethod) -> Relay {
-    let mut options = RelayOptions::joining();
+    let mut options = RelayOptions::for_sessions();
     options.method = method;
     Relay::start(options).expect("a relay")
 }
@@ -167,7 +167,7 @@ fn what_a_client_sends_before_its_reset_reaches_the_target() {
             reset_on_close(&client);
             drop(client);
             let (server, _) = listener.accept().expect("a connection");
-            server.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            server.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
             let (got, clean) = read_out(server);
             assert!(got == data, "{method:?}: {} bytes", got.len());
             assert!(!clean, "{method:?}: a reset follows");
@@ -186,8 +186,8 @@ fn an_answer_before_a_reset_passes_joined_sockets_and_unix_sockets() {
             a.write_all(&[1; 3000]).expect("sent");
             answer_and_reset(b, b"answer");
             assert_eq!(read_out(&a), (b"answer".to_vec(), false), "{method:?}");
-            let report = ended.recv_timeout(PATIENCE).expect("a report");
-            assert!(matches!(report.outcome, Outcome::Failed(Party::Target, _)), "{report:?}");
+            let report = ended.recv_timeout(TIMEOUT).expect("a report");
+            assert!(matches!(report.outcome, Outcome::Failed(Endpoint::Target, _)), "{report:?}");
             assert_eq!(report.down, 6);
         }
         let directory = tempfile::tempdir().expect("a directory");
@@ -228,9 +228,9 @@ fn sinks_get_what_came_before_the_reset_of_their_source() {
                 let copy = copy.join().expect("a reader");
                 assert!(copy == data, "{method:?}: {} bytes", copy.len());
             });
-            let report = ended.recv_timeout(PATIENCE).expect("a report");
-            assert!(matches!(report.outcome, Outcome::Failed(Party::Client, _)), "{report:?}");
-            assert_eq!((report.up, report.taps[0].bytes), (300_000, 300_000));
+            let report = ended.recv_timeout(TIMEOUT).expect("a report");
+            assert!(matches!(report.outcome, Outcome::Failed(Endpoint::Client, _)), "{report:?}");
+            assert_eq!((report.up, report.mirrors[0].bytes), (300_000, 300_000));
         }
     });
 }
@@ -289,7 +289,7 @@ fn short_reads_are_not_taken_for_an_empty_socket() {
         let relay = Relay::start(options).expect("a relay");
         let mut client = UnixStream::connect(&path).expect("connected");
         let (mut server, _) = listener.accept().expect("a connection");
-        server.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        server.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         let mut six = [0; 6];
         for _ in 0..20 {
             let fds = [std::io::stdin().as_raw_fd()];
@@ -307,7 +307,7 @@ fn short_reads_are_not_taken_for_an_empty_socket() {
         let relay = relay_to(vec![address], |options| options.method = method);
         let client = connect(&relay);
         let (mut server, _) = listener.accept().expect("a connection");
-        server.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        server.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         let mut seven = [0; 7];
         for _ in 0..20 {
             (&client).write_all(b"abc").expect("sent");
@@ -407,11 +407,11 @@ fn the_addresses_of_a_target_are_tried_in_turn() {
     let (sender, questions) = channel();
     let sender = std::sync::Mutex::new(sender);
     let asked = move |question| sender.lock().expect("a lock").send(question).expect("a reader");
-    let options = RelayOptions::new(anywhere(), Destination::Asked(std::sync::Arc::new(asked)));
+    let options = RelayOptions::new(anywhere(), Destination::Resolver(std::sync::Arc::new(asked)));
     let relay = Relay::start(options).expect("a relay");
     let mut client = connect(&relay);
     client.write_all(b"?").expect("sent");
-    relay.answer(questions.recv().expect("a question").id, list);
+    relay.resolve_target(questions.recv().expect("a question").id, list);
     assert_eq!(receive(client), b"a");
 }
 
@@ -503,7 +503,7 @@ fn all_that_is_in_the_backlog_at_close_is_served() {
         }
         let (tell, hears) = channel();
         relay.on_exit(move || tell.send(()).expect("a reader"));
-        hears.recv_timeout(PATIENCE).expect("the end");
+        hears.recv_timeout(TIMEOUT).expect("the end");
     }
 }
 

@@ -9,8 +9,8 @@ use napi_derive::napi;
 use zerosend_core::event_loop::slab::Token;
 use zerosend_core::net::Address;
 use zerosend_core::relay::{
-    Balance, Destination, Direction, Mirror, MirrorTo, Policy, ProxyProtocol, Question, QuestionId, Relay, RelayMethod,
-    RelayOptions, RelaySnapshot,
+    Balance, Destination, Direction, MirrorDestination, MirrorOptions, Policy, ProxyProtocol, Relay, RelayMethod,
+    RelayOptions, RelaySnapshot, TargetRequest, TargetRequestId,
 };
 use zerosend_core::{Code, Error, Result};
 
@@ -46,7 +46,7 @@ pub struct MirrorSettings {
     pub policy: String,
 }
 
-/// What a relay is told. Times in milliseconds.
+/// What a relay is request. Times in milliseconds.
 #[napi(object)]
 pub struct RelaySettings {
     pub listen: AddressSettings,
@@ -85,7 +85,7 @@ pub struct RelayCounters {
     pub client_failures: f64,
     pub target_failures: f64,
     pub mirror_failures: f64,
-    pub cut: f64,
+    pub forced_closes: f64,
     pub degraded: f64,
     pub bytes_up: f64,
     pub bytes_down: f64,
@@ -96,7 +96,7 @@ pub struct RelayCounters {
 
 /// Where a connection goes to is asked.
 #[napi(object)]
-pub struct RelayQuestion {
+pub struct RelayTargetRequest {
     pub worker: u32,
     pub link: f64,
     /// How often it was asked for the same connection before.
@@ -110,35 +110,35 @@ pub struct RelayQuestion {
 /// A relay, and what it asks.
 pub struct HeldRelay {
     pub relay: Relay,
-    questions: Questions,
+    target_requests: TargetRequests,
 }
 
-/// Questions that wait for JavaScript.
+/// TargetRequests that wait for JavaScript.
 #[derive(Clone, Default)]
-struct Questions(Arc<Mutex<Vec<Question>>>);
+struct TargetRequests(Arc<Mutex<Vec<TargetRequest>>>);
 
-impl Questions {
-    fn add(&self, question: Question, events: &Events, request: f64) {
+impl TargetRequests {
+    fn add(&self, target_request: TargetRequest, events: &Events, request: f64) {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        list.push(question);
+        list.push(target_request);
         if list.len() == 1 {
             events.push(request, Ok(Answer::Progress(0)));
         }
     }
 
-    fn take(&self) -> Vec<Question> {
+    fn take(&self) -> Vec<TargetRequest> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Opens a relay. `request` makes progress when there are questions to be taken, and is answered when it has ended.
+/// Opens a relay. `request` makes progress when there are target_requests to be taken, and is answered when it has ended.
 #[napi]
 pub fn open_relay(env: &Env, request: f64, settings: RelaySettings) -> napi::Result<OpenedServer> {
     with(env, |engine| {
-        let questions = Questions::default();
+        let target_requests = TargetRequests::default();
         let ask = {
-            let (questions, events) = (questions.clone(), engine.events.clone());
-            move |question| questions.add(question, &events, request)
+            let (target_requests, events) = (target_requests.clone(), engine.events.clone());
+            move |target_request| target_requests.add(target_request, &events, request)
         };
         let relay = Relay::start(options(engine, settings, ask)?)?;
         let (host, port) = match relay.address() {
@@ -147,7 +147,7 @@ pub fn open_relay(env: &Env, request: f64, settings: RelaySettings) -> napi::Res
         };
         let ended = Request::new(&engine.events, request);
         relay.on_exit(move || ended.answer(Ok(Answer::Ended)));
-        let token = engine.hold(Held::Relay(Box::new(HeldRelay { relay, questions })))? as f64;
+        let token = engine.hold(Held::Relay(Box::new(HeldRelay { relay, target_requests })))? as f64;
         Ok(OpenedServer { token, host, port: port.into() })
     })
 }
@@ -158,16 +158,16 @@ pub fn relay_counters(env: &Env, token: f64) -> napi::Result<RelayCounters> {
     with(env, |engine| Ok(engine.relay(token)?.relay.stats().into()))
 }
 
-/// Takes what the relay asks. Each question is to be answered.
+/// Takes what the relay asks. Each target_request is to be answered.
 #[napi]
-pub fn take_questions(env: &Env, token: f64) -> napi::Result<Vec<RelayQuestion>> {
+pub fn take_target_requests(env: &Env, token: f64) -> napi::Result<Vec<RelayTargetRequest>> {
     with(env, |engine| {
-        let questions = engine.relay(token)?.questions.take();
-        Ok(questions
+        let target_requests = engine.relay(token)?.target_requests.take();
+        Ok(target_requests
             .into_iter()
-            .map(|Question { id, peer, own }| {
+            .map(|TargetRequest { id, peer, own }| {
                 let (worker, link, attempt) = id.numbers();
-                RelayQuestion {
+                RelayTargetRequest {
                     worker: worker as u32,
                     link: link as f64,
                     attempt,
@@ -184,16 +184,20 @@ pub fn take_questions(env: &Env, token: f64) -> napi::Result<Vec<RelayQuestion>>
 /// Says where the connection goes to that was asked about: the first of these addresses that can be connected to; absent:
 /// nowhere.
 #[napi]
-pub fn answer_question(
+pub fn resolve_target(
     env: &Env,
     token: f64,
-    question: RelayQuestion,
+    target_request: RelayTargetRequest,
     target: Option<TargetSettings>,
 ) -> napi::Result<()> {
     with(env, |engine| {
-        let id = QuestionId::of_numbers((question.worker as usize, question.link as u64, question.attempt));
+        let id = TargetRequestId::from_numbers((
+            target_request.worker as usize,
+            target_request.link as u64,
+            target_request.attempt,
+        ));
         let addresses = target.map_or_else(|| Ok(Vec::new()), addresses)?;
-        engine.relay(token)?.relay.answer(id, addresses);
+        engine.relay(token)?.relay.resolve_target(id, addresses);
         Ok(())
     })
 }
@@ -237,11 +241,11 @@ impl Engine {
 fn options(
     engine: &mut Engine,
     settings: RelaySettings,
-    ask: impl Fn(Question) + Send + Sync + 'static,
+    ask: impl Fn(TargetRequest) + Send + Sync + 'static,
 ) -> Result<RelayOptions> {
     let destination = match settings.targets {
         None => Destination::Echo,
-        Some(targets) if targets.is_empty() => Destination::Asked(Arc::new(ask)),
+        Some(targets) if targets.is_empty() => Destination::Resolver(Arc::new(ask)),
         Some(targets) => {
             let targets = targets.into_iter().map(addresses).collect::<Result<_>>()?;
             Destination::Targets(targets, one_of("balance", &settings.balance, BALANCES)?)
@@ -265,16 +269,16 @@ fn options(
     Ok(options)
 }
 
-fn mirror(engine: &mut Engine, settings: MirrorSettings) -> Result<Mirror> {
+fn mirror(engine: &mut Engine, settings: MirrorSettings) -> Result<MirrorOptions> {
     let to = match settings {
-        MirrorSettings { connect: Some(server), .. } => MirrorTo::server(&addresses(server)?),
+        MirrorSettings { connect: Some(server), .. } => MirrorDestination::server(&addresses(server)?),
         MirrorSettings { file, .. } => match engine.held.remove(file.unwrap_or_default() as Token) {
             Some(Held::Mirror(mirror)) => mirror,
             _ => return Err(Error::new(Code::Closed, "the mirror is closed")),
         },
     };
     let direction = one_of("direction", &settings.direction, DIRECTIONS)?;
-    Ok(Mirror { to, direction, policy: one_of("policy", &settings.policy, POLICIES)? })
+    Ok(MirrorOptions { to, direction, policy: one_of("policy", &settings.policy, POLICIES)? })
 }
 
 fn address(settings: AddressSettings) -> Result<Address> {
@@ -311,7 +315,7 @@ impl From<RelaySnapshot> for RelayCounters {
             client_failures: counts.client_failures as f64,
             target_failures: counts.target_failures as f64,
             mirror_failures: counts.mirror_failures as f64,
-            cut: counts.cut as f64,
+            forced_closes: counts.forced_closes as f64,
             degraded: counts.degraded as f64,
             bytes_up: counts.bytes_up as f64,
             bytes_down: counts.bytes_down as f64,

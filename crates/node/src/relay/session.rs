@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use zerosend_core::event_loop::slab::Token;
 use zerosend_core::io::NonBlocking;
 use zerosend_core::output::FileWriter;
-use zerosend_core::relay::{Join, LinkReport, Outcome, Party, Relay, RelayOptions, Sink, TapReport};
+use zerosend_core::relay::{Endpoint, LinkReport, MirrorReport, Outcome, Relay, RelayOptions, Session, Sink};
 use zerosend_core::{Code, Error, Result};
 
 use crate::engine::{Engine, Held, with};
@@ -20,7 +20,7 @@ use crate::transfer::milliseconds;
 
 /// How bytes go between what is joined. Times in milliseconds.
 #[napi(object)]
-pub struct JoinerSettings {
+pub struct SessionRelaySettings {
     #[napi(ts_type = "'auto' | 'splice' | 'read-write'")]
     pub method: String,
     pub pipe_size: u32,
@@ -30,7 +30,7 @@ pub struct JoinerSettings {
 
 /// What is to be joined: tokens of `holdTarget`, `openSink` and `openOutput`, which are used up.
 #[napi(object)]
-pub struct JoinSettings {
+pub struct SessionSettings {
     pub client: f64,
     /// Absent: the sinks get all.
     pub target: Option<f64>,
@@ -47,40 +47,40 @@ pub struct JoinSettings {
 
 /// Opens a thread for joins. `request` is answered when it has ended.
 #[napi]
-pub fn open_joiner(env: &Env, request: f64, settings: JoinerSettings) -> napi::Result<f64> {
+pub fn open_session_relay(env: &Env, request: f64, settings: SessionRelaySettings) -> napi::Result<f64> {
     with(env, |engine| {
-        let mut options = RelayOptions::joining();
+        let mut options = RelayOptions::for_sessions();
         options.method = one_of("method", &settings.method, METHODS)?;
         options.pipe_size = settings.pipe_size as usize;
         options.idle_timeout = milliseconds(settings.idle_timeout);
         options.keep_alive = milliseconds(settings.keep_alive);
-        let joiner = Relay::start(options)?;
+        let relay = Relay::start(options)?;
         let ended = Request::new(&engine.events, request);
-        joiner.on_exit(move || ended.answer(Ok(Answer::Ended)));
-        Ok(engine.hold(Held::Joiner(joiner))? as f64)
+        relay.on_exit(move || ended.answer(Ok(Answer::Ended)));
+        Ok(engine.hold(Held::SessionRelay(relay))? as f64)
     })
 }
 
-/// Joins. `request` is answered when that is over. Returns a name for `cancelJoin`.
+/// Joins. `request` is answered when that is over. Returns a name for `cancelSession`.
 #[napi]
-pub fn join(env: &Env, token: f64, request: f64, settings: JoinSettings) -> napi::Result<f64> {
+pub fn start_session(env: &Env, token: f64, request: f64, settings: SessionSettings) -> napi::Result<f64> {
     with(env, |engine| {
         let client = engine.taken(settings.client)?;
         let target = settings.target.map(|target| engine.taken(target)).transpose()?;
         let sinks = settings.sinks.into_iter().map(|sink| engine.sink(sink)).collect::<Result<_>>()?;
         let bytes = |bytes: Option<Uint8Array>| bytes.map(|bytes| bytes.to_vec()).unwrap_or_default();
-        let told = Request::new(&engine.events, request);
-        let join = Join {
+        let request = Request::new(&engine.events, request);
+        let session = Session {
             client,
             target,
             first: [bytes(settings.first_up), bytes(settings.first_down)],
             one_way: settings.one_way,
             sinks,
             policy: one_of("policy", &settings.policy, POLICIES)?,
-            ended: Box::new(move |report| told.answer(Ok(Answer::Joined(report)))),
+            on_finished: Box::new(move |report| request.answer(Ok(Answer::SessionFinished(report)))),
         };
         match engine.held.get_mut(token as Token) {
-            Some(Held::Joiner(joiner)) => Ok(joiner.join(join)? as f64),
+            Some(Held::SessionRelay(relay)) => Ok(relay.start_session(session)? as f64),
             _ => Err(closed()),
         }
     })
@@ -88,10 +88,10 @@ pub fn join(env: &Env, token: f64, request: f64, settings: JoinSettings) -> napi
 
 /// Ends what was joined; its sockets are reset.
 #[napi]
-pub fn cancel_join(env: &Env, token: f64, name: f64) -> napi::Result<()> {
+pub fn cancel_session(env: &Env, token: f64, id: f64) -> napi::Result<()> {
     with(env, |engine| {
-        if let Some(Held::Joiner(joiner)) = engine.held.get_mut(token as Token) {
-            joiner.cancel(name as u64);
+        if let Some(Held::SessionRelay(relay)) = engine.held.get_mut(token as Token) {
+            relay.cancel_session(id as u64);
         }
         Ok(())
     })
@@ -99,7 +99,7 @@ pub fn cancel_join(env: &Env, token: f64, name: f64) -> napi::Result<()> {
 
 /// Ends a thread for joins, and what is joined.
 #[napi]
-pub fn close_joiner(env: &Env, token: f64) -> napi::Result<()> {
+pub fn close_session_relay(env: &Env, token: f64) -> napi::Result<()> {
     with(env, |engine| {
         engine.held.remove(token as Token);
         Ok(())
@@ -131,13 +131,13 @@ fn closed() -> Error {
 
 /// What became of a join.
 #[napi(object, object_from_js = false)]
-pub struct JoinReport {
+pub struct RelayReport {
     pub up: f64,
     pub down: f64,
-    #[napi(ts_type = "'complete' | 'idle' | 'cut' | 'failed'")]
+    #[napi(ts_type = "'complete' | 'idle' | 'aborted' | 'failed'")]
     pub outcome: &'static str,
     /// Who has failed: a sink's number, -1 the target, -2 the client.
-    pub party: Option<i32>,
+    pub endpoint: Option<i32>,
     pub failure: Option<ErrnoName>,
     pub sinks: Vec<SinkReport>,
 }
@@ -164,31 +164,31 @@ impl From<Errno> for ErrnoName {
     }
 }
 
-impl From<LinkReport> for JoinReport {
+impl From<LinkReport> for RelayReport {
     fn from(report: LinkReport) -> Self {
         let (outcome, failed) = match report.outcome {
             Outcome::Complete => ("complete", None),
             Outcome::Idle => ("idle", None),
-            Outcome::Cut => ("cut", None),
-            Outcome::Failed(party, errno) => ("failed", Some((party, errno))),
+            Outcome::Aborted => ("aborted", None),
+            Outcome::Failed(endpoint, errno) => ("failed", Some((endpoint, errno))),
         };
-        let party = |party| match party {
-            Party::Client => -2,
-            Party::Target => -1,
-            Party::Tap(at) => at as i32,
+        let endpoint = |endpoint| match endpoint {
+            Endpoint::Client => -2,
+            Endpoint::Target => -1,
+            Endpoint::Mirror(at) => at as i32,
         };
-        let sink = |tap: &TapReport| SinkReport {
-            bytes: tap.bytes as f64,
-            dropped: tap.dropped as f64,
-            failure: tap.failure.map(ErrnoName::from),
+        let sink = |mirror: &MirrorReport| SinkReport {
+            bytes: mirror.bytes as f64,
+            dropped: mirror.dropped as f64,
+            failure: mirror.failure.map(ErrnoName::from),
         };
         Self {
             up: report.up as f64,
             down: report.down as f64,
             outcome,
-            party: failed.map(|(failed, _)| party(failed)),
+            endpoint: failed.map(|(failed, _)| endpoint(failed)),
             failure: failed.map(|(_, errno)| errno.into()),
-            sinks: report.taps.iter().map(sink).collect(),
+            sinks: report.mirrors.iter().map(sink).collect(),
         }
     }
 }

@@ -8,11 +8,11 @@ import { oneOf } from '../util/options.js';
 import { connected } from './bounds.js';
 import { checkPeer, checkSource } from './deliver.js';
 import { ask, engine, forget, request } from './engine.js';
-import type { ErrnoName, JoinerSettings, JoinReport, JoinSettings } from './native.js';
+import type { ErrnoName, RelayReport, SessionRelaySettings, SessionSettings } from './native.js';
 import { checkInteger } from './server-options.js';
 import { hold, writeThrough } from './socket-hold.js';
 
-export interface JoinOptions {
+export interface RelaySessionOptions {
   /**
    * How bytes go: through a pipe of the kernel (`'splice'`), or through a buffer in user space (`'read-write'`). Default `'auto'`:
    * reads of less than 16 KiB through a buffer, where they cost less, and streams through a pipe.
@@ -40,7 +40,7 @@ interface Joiner {
 const joiners = new Map<string, Joiner>();
 
 /** Checks options. */
-export function readJoinOptions(options: JoinOptions): JoinerSettings {
+export function readSessionOptions(options: RelaySessionOptions): SessionRelaySettings {
   const { method = 'auto', pipeSize = 262_144, idleTimeout = 0, keepAlive = 60_000, signal } = options;
   oneOf('method', method, ['auto', 'splice', 'read-write']);
   checkInteger('pipeSize', pipeSize, 4096, 2 ** 30);
@@ -54,26 +54,26 @@ export function readJoinOptions(options: JoinOptions): JoinerSettings {
  * Joins on the thread for such joins, which lives while there are any. `what` is called when that is running, in the call of
  * this function. `cancel` is given what ends it.
  */
-export async function join(
-  settings: JoinerSettings,
-  what: () => JoinSettings,
+export async function spliceSockets(
+  settings: SessionRelaySettings,
+  what: () => SessionSettings,
   cancel: (cancel: () => void) => void,
-): Promise<JoinReport> {
+): Promise<RelayReport> {
   const { joiner, leave } = enter(settings);
   try {
     let name = 0;
     const joined = ask((number) => {
-      name = engine().join(joiner, number, what());
+      name = engine().startSession(joiner, number, what());
     });
-    cancel(() => engine().cancelJoin(joiner, name));
-    return (await joined).join as JoinReport;
+    cancel(() => engine().cancelSession(joiner, name));
+    return (await joined).session as RelayReport;
   } finally {
     leave();
   }
 }
 
 /** The thread for joins with these settings, started if there is none. Throws what keeps it from starting, such as `EMFILE`. */
-function enter(settings: JoinerSettings): { joiner: number; leave: () => void } {
+function enter(settings: SessionRelaySettings): { joiner: number; leave: () => void } {
   const key = JSON.stringify(settings);
   const joiner = joiners.get(key) ?? { token: start(settings), joins: 0 };
   joiners.set(key, joiner);
@@ -82,15 +82,15 @@ function enter(settings: JoinerSettings): { joiner: number; leave: () => void } 
     joiner.joins -= 1;
     if (joiner.joins > 0) return;
     joiners.delete(key);
-    engine().closeJoiner(joiner.token);
+    engine().closeSessionRelay(joiner.token);
   };
   return { joiner: joiner.token, leave };
 }
 
-function start(settings: JoinerSettings): number {
+function start(settings: SessionRelaySettings): number {
   const number = request(() => {});
   try {
-    return engine().openJoiner(number, settings);
+    return engine().openSessionRelay(number, settings);
   } catch (error) {
     forget(number);
     throw error;
@@ -101,7 +101,7 @@ function start(settings: JoinerSettings): number {
 export const NOT_READY = 'a socket is not connected, or does not take what was written to it before';
 
 /** A socket or descriptor on its way into a join. */
-export class End {
+export class SessionEndpoint {
   readonly name: string;
   readonly socket: Socket | undefined;
   readonly #reads: boolean;
@@ -117,7 +117,7 @@ export class End {
   /**
    * Checks it and duplicates its descriptor, unless it is still connecting. Nothing has happened to a socket when this throws.
    *
-   * @param reads the join reads it: Node is to stop, see {@link End.hold}
+   * @param reads the join reads it: Node is to stop, see {@link SessionEndpoint.hold}
    * @param writes the join writes to it
    */
   constructor(name: string, peer: Socket | number, reads: boolean, writes: boolean) {
@@ -138,8 +138,8 @@ export class End {
   }
 
   /** Checks several, and holds all of them or none. */
-  static all(make: Array<() => End>): End[] {
-    const ends: End[] = [];
+  static all(make: Array<() => SessionEndpoint>): SessionEndpoint[] {
+    const ends: SessionEndpoint[] = [];
     try {
       for (const one of make) ends.push(one());
       for (const end of ends) end.hold();
@@ -222,21 +222,21 @@ export class End {
 
 /** Why a join has not come to its end; `undefined` when it has. */
 export function failureOf(
-  report: JoinReport,
-  side: (party: number) => string,
+  report: RelayReport,
+  side: (endpoint: number) => string,
   { idleTimeout, signal }: { idleTimeout?: number | undefined; signal?: AbortSignal | undefined },
-  closed: End | undefined,
+  closed: SessionEndpoint | undefined,
 ): ZerosendError | undefined {
   switch (report.outcome) {
     case 'complete':
       return undefined;
     case 'idle':
       return failure('ERR_ZEROSEND_TIMEOUT', `no byte came or went for ${idleTimeout} ms`);
-    case 'cut':
+    case 'aborted':
       if (closed !== undefined) return closed.gone();
       return signal?.aborted ? aborted(signal) : failure('ERR_ZEROSEND_CLOSED', 'it was closed');
     case 'failed':
-      return systemError(side(report.party as number), report.failure as ErrnoName);
+      return systemError(side(report.endpoint as number), report.failure as ErrnoName);
   }
 }
 

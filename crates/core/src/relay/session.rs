@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
+use super::endpoint::Endpoint;
+use super::mirror::MirrorReport;
 use super::options::Policy;
-use super::tap::TapReport;
 use crate::error::{Code, Error, Result};
 use crate::io::NonBlocking;
 use crate::output::FileWriter;
 
 /// Two sides to be joined, or one source and its sinks.
-pub struct Join {
-    /// Where bytes come from, and go to unless [`Join::one_way`].
+pub struct Session {
+    /// Where bytes come from, and go to unless [`Session::one_way`].
     pub client: NonBlocking,
     /// The other side, or a sink that holds back the source; absent: the sinks get all.
     pub target: Option<NonBlocking>,
@@ -20,15 +21,15 @@ pub struct Join {
     pub first: [Vec<u8>; 2],
     /// Nothing goes back, and ends are not passed on.
     pub one_way: bool,
-    /// Further sinks of what comes from the client; at most [`MOST_TAPS`].
+    /// Further sinks of what comes from the client; at most [`MAX_MIRRORS`].
     pub sinks: Vec<Sink>,
     /// What becomes of bytes that a sink does not take in time.
     pub policy: Policy,
     /// Told when it is over.
-    pub ended: Ended,
+    pub on_finished: OnFinished,
 }
 
-impl Join {
+impl Session {
     /// Two sinks in one file would overwrite each other, unless they share a writer.
     pub(super) fn check_files(&self) -> Result<()> {
         let files = || {
@@ -50,7 +51,7 @@ impl Join {
     }
 }
 
-/// A sink of a [`Join`].
+/// A sink of a [`Session`].
 pub enum Sink {
     /// A socket or pipe.
     Stream(NonBlocking),
@@ -59,7 +60,7 @@ pub enum Sink {
 }
 
 /// Told what became of a link.
-pub type Ended = Box<dyn FnOnce(LinkReport) + Send>;
+pub type OnFinished = Box<dyn FnOnce(LinkReport) + Send>;
 
 /// What became of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub struct LinkReport {
     /// Bytes from target to client.
     pub down: u64,
     /// Of each mirror or sink: those of the client's bytes first.
-    pub taps: Vec<TapReport>,
+    pub mirrors: Vec<MirrorReport>,
     /// Why it is over.
     pub outcome: Outcome,
 }
@@ -81,19 +82,8 @@ pub enum Outcome {
     Complete,
     /// There was no byte in either direction for too long.
     Idle,
-    /// By [`Relay::close`](super::Relay::close) or [`Relay::cancel`](super::Relay::cancel).
-    Cut,
+    /// By [`Relay::close`](super::Relay::close) or [`Relay::cancel_session`](super::Relay::cancel_session).
+    Aborted,
     /// A side was reset or failed.
-    Failed(Party, Errno),
-}
-
-/// Who has failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Party {
-    /// Who has connected, or the source.
-    Client,
-    /// Who was connected to.
-    Target,
-    /// A mirror or sink, in the order of [`LinkReport::taps`].
-    Tap(usize),
+    Failed(Endpoint, Errno),
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::options::ProxyProtocol;
 
 /// The header of the PROXY protocol: the client's address and the one that it connected to, where they are known.
-pub fn introduction(protocol: ProxyProtocol, addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+pub fn proxy_header(protocol: ProxyProtocol, addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
     // One family for both: the listener of `::` names clients of IPv4 in the words of IPv6.
     let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
     let addresses = addresses.map(|(client, own)| (canonical(client), canonical(own)));
@@ -52,9 +52,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn introductions() {
+    fn headers() {
         let pair = |client: &str, own: &str| Some((client.parse().expect("one"), own.parse().expect("two")));
-        let v1 = |addresses| String::from_utf8(introduction(ProxyProtocol::V1, addresses)).expect("text");
+        let v1 = |addresses| String::from_utf8(proxy_header(ProxyProtocol::V1, addresses)).expect("text");
         assert_eq!(v1(pair("10.0.0.1:1000", "10.0.0.2:80")), "PROXY TCP4 10.0.0.1 10.0.0.2 1000 80\r\n");
         assert_eq!(
             v1(pair("[::ffff:10.0.0.1]:1000", "[::ffff:10.0.0.2]:80")),
@@ -65,10 +65,10 @@ mod tests {
             "PROXY TCP6 2001:db8::1 2001:db8::2 1000 80\r\n"
         );
         assert_eq!(v1(None), "PROXY UNKNOWN\r\n");
-        let v2 = introduction(ProxyProtocol::V2, pair("10.0.0.1:258", "10.0.0.2:80"));
+        let v2 = proxy_header(ProxyProtocol::V2, pair("10.0.0.1:258", "10.0.0.2:80"));
         assert_eq!(&v2[..12], b"\r\n\r\n\0\r\nQUIT\n");
         assert_eq!(&v2[12..], [0x21, 0x11, 0, 12, 10, 0, 0, 1, 10, 0, 0, 2, 1, 2, 0, 80]);
-        assert_eq!(introduction(ProxyProtocol::V2, pair("[::1]:1", "[::1]:2")).len(), 16 + 36);
-        assert_eq!(&introduction(ProxyProtocol::V2, None)[12..], [0x20, 0, 0, 0]);
+        assert_eq!(proxy_header(ProxyProtocol::V2, pair("[::1]:1", "[::1]:2")).len(), 16 + 36);
+        assert_eq!(&proxy_header(ProxyProtocol::V2, None)[12..], [0x20, 0, 0, 0]);
     }
 }

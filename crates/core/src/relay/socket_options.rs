@@ -14,7 +14,7 @@ const PROBES: u32 = 6;
 /// - `SO_KEEPALIVE` after `keep_alive` without a segment, then six probes in the same time again: an unreachable peer is
 ///   found although nothing is written to it. Bytes that were written are bounded by `tcp_retries2` of tcp(7) anyway.
 ///   `TCP_USER_TIMEOUT` would end connections whose peer is alive and does not read, so it is not used.
-pub(super) fn prepare(socket: &impl AsFd, keep_alive: Duration) {
+pub(super) fn set(socket: &impl AsFd, keep_alive: Duration) {
     let _ = setsockopt(socket, sockopt::OobInline, &true);
     if keep_alive.is_zero() || setsockopt(socket, sockopt::KeepAlive, &true).is_err() {
         return;
@@ -28,7 +28,7 @@ pub(super) fn prepare(socket: &impl AsFd, keep_alive: Duration) {
 }
 
 /// Prepares a socket that was opened elsewhere: probes that are on already stay as they are.
-pub(super) fn prepare_joined(socket: &impl AsFd, keep_alive: Duration) {
+pub(super) fn set_session_socket_options(socket: &impl AsFd, keep_alive: Duration) {
     let is_probed = getsockopt(socket, sockopt::KeepAlive).unwrap_or(false);
-    prepare(socket, if is_probed { Duration::ZERO } else { keep_alive });
+    set(socket, if is_probed { Duration::ZERO } else { keep_alive });
 }

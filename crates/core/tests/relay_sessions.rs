@@ -17,13 +17,14 @@ use zerosend_core::io::NonBlocking;
 use zerosend_core::net::Address;
 use zerosend_core::output::{self, FileWriter};
 use zerosend_core::relay::{
-    Direction, Join, LinkReport, Mirror, MirrorTo, Outcome, Party, Policy, Relay, RelayMethod, RelayOptions, Sink,
+    Direction, Endpoint, LinkReport, MirrorDestination, MirrorOptions, Outcome, Policy, Relay, RelayMethod,
+    RelayOptions, Session, Sink,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn joining(change: impl FnOnce(&mut RelayOptions)) -> Relay {
-    let mut options = RelayOptions::joining();
+    let mut options = RelayOptions::for_sessions();
     change(&mut options);
     Relay::start(options).expect("a relay")
 }
@@ -38,16 +39,16 @@ fn pair() -> (TcpStream, TcpStream) {
     let one = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
     let (two, _) = listener.accept().expect("a connection");
     for stream in [&one, &two] {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     }
     (one, two)
 }
 
-fn join_of(client: NonBlocking, target: Option<NonBlocking>) -> (Join, Receiver<LinkReport>) {
+fn join_of(client: NonBlocking, target: Option<NonBlocking>) -> (Session, Receiver<LinkReport>) {
     let (tell, hears) = channel();
-    let ended = Box::new(move |report| drop(tell.send(report)));
+    let on_finished = Box::new(move |report| drop(tell.send(report)));
     let first = [Vec::new(), Vec::new()];
-    (Join { client, target, first, one_way: false, sinks: Vec::new(), policy: Policy::Block, ended }, hears)
+    (Session { client, target, first, one_way: false, sinks: Vec::new(), policy: Policy::Block, on_finished }, hears)
 }
 
 #[test]
@@ -57,7 +58,7 @@ fn two_sockets_are_joined_with_what_was_read_before() {
         let ((a, a_inside), (b, b_inside)) = (pair(), pair());
         let (mut join, ended) = join_of(socket(a_inside), Some(socket(b_inside)));
         join.first = [b"before ".to_vec(), Vec::new()];
-        relay.join(join).expect("joined");
+        relay.start_session(join).expect("joined");
         let (up, down) = (bytes(3_000_000, 5), bytes(2_000_000, 6));
         thread::scope(|scope| {
             scope.spawn(|| send(a.try_clone().expect("a clone"), &up, &[9000]));
@@ -67,7 +68,7 @@ fn two_sockets_are_joined_with_what_was_read_before() {
             assert!(all[..7] == *b"before " && all[7..] == up);
             assert!(got.join().expect("a thread") == down);
         });
-        let report = ended.recv_timeout(PATIENCE).expect("a report");
+        let report = ended.recv_timeout(TIMEOUT).expect("a report");
         assert_eq!((report.up, report.down, report.outcome), (3_000_007, 2_000_000, Outcome::Complete));
     }
 }
@@ -75,29 +76,29 @@ fn two_sockets_are_joined_with_what_was_read_before() {
 #[test]
 fn a_join_says_which_side_has_failed_and_can_be_cancelled() {
     let relay = joining(|options| options.idle_timeout = Duration::from_millis(300));
-    for (resets, party) in [(0, Party::Client), (1, Party::Target)] {
+    for (resets, endpoint) in [(0, Endpoint::Client), (1, Endpoint::Target)] {
         let ((a, a_inside), (b, b_inside)) = (pair(), pair());
         let (join, ended) = join_of(socket(a_inside), Some(socket(b_inside)));
-        relay.join(join).expect("joined");
+        relay.start_session(join).expect("joined");
         let (resetting, mut other) = if resets == 0 { (a, b) } else { (b, a) };
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
         nix::sys::socket::setsockopt(&resetting, nix::sys::socket::sockopt::Linger, &linger).expect("an option");
         drop(resetting);
-        let report = ended.recv_timeout(PATIENCE).expect("a report");
-        assert_eq!(report.outcome, Outcome::Failed(party, Errno::ECONNRESET));
+        let report = ended.recv_timeout(TIMEOUT).expect("a report");
+        assert_eq!(report.outcome, Outcome::Failed(endpoint, Errno::ECONNRESET));
         assert!(other.read(&mut [0]).is_err(), "reset too");
     }
     let ((mut a, a_inside), (_b, b_inside)) = (pair(), pair());
     let (join, ended) = join_of(socket(a_inside), Some(socket(b_inside)));
-    let name = relay.join(join).expect("joined");
-    relay.cancel(name);
-    assert_eq!(ended.recv_timeout(PATIENCE).expect("a report").outcome, Outcome::Cut);
+    let name = relay.start_session(join).expect("joined");
+    relay.cancel_session(name);
+    assert_eq!(ended.recv_timeout(TIMEOUT).expect("a report").outcome, Outcome::Aborted);
     assert!(a.read(&mut [0]).is_err(), "a reset");
 
     let ((_a, a_inside), (_b, b_inside)) = (pair(), pair());
     let (join, ended) = join_of(socket(a_inside), Some(socket(b_inside)));
-    relay.join(join).expect("joined");
-    assert_eq!(ended.recv_timeout(PATIENCE).expect("a report").outcome, Outcome::Idle);
+    relay.start_session(join).expect("joined");
+    assert_eq!(ended.recv_timeout(TIMEOUT).expect("a report").outcome, Outcome::Idle);
 }
 
 /// Reads all, so many bytes at a time, with pauses.
@@ -162,7 +163,7 @@ proptest! {
         }
         join.sinks = sinks.into_iter().map(Sink::Stream).collect();
         join.sinks.push(Sink::File(FileWriter::shared(output::open(&path, 0o600).expect("opened"))));
-        relay.join(join).expect("joined");
+        relay.start_session(join).expect("joined");
         thread::scope(|scope| {
             let threads: Vec<_> = readers
                 .into_iter()
@@ -176,9 +177,9 @@ proptest! {
                 assert!(thread.join().expect("a reader") == data);
             }
         });
-        let report = ended.recv_timeout(PATIENCE).expect("a report");
+        let report = ended.recv_timeout(TIMEOUT).expect("a report");
         prop_assert_eq!((report.outcome, report.up), (Outcome::Complete, length as u64));
-        prop_assert!(report.taps.iter().all(|tap| tap.bytes == length as u64 && tap.dropped == 0));
+        prop_assert!(report.mirrors.iter().all(|mirror| mirror.bytes == length as u64 && mirror.dropped == 0));
         prop_assert!(std::fs::read(&path).unwrap_or_default() == data);
     }
 }
@@ -193,7 +194,7 @@ fn one_that_does_not_read_misses_bytes_or_holds_all_others() {
         join.one_way = true;
         join.policy = policy;
         join.sinks = vec![Sink::Stream(socket(good_inside)), Sink::Stream(socket(bad_inside))];
-        relay.join(join).expect("joined");
+        relay.start_session(join).expect("joined");
         thread::scope(|scope| {
             scope.spawn(|| send(source.try_clone().expect("a clone"), &data, &[100_000]));
             let got = scope.spawn(|| receive(good));
@@ -202,17 +203,17 @@ fn one_that_does_not_read_misses_bytes_or_holds_all_others() {
                 assert!(!got.is_finished(), "held");
                 assert!(receive(bad) == data);
                 assert!(got.join().expect("a reader") == data);
-                let report = ended.recv_timeout(PATIENCE).expect("a report");
-                assert!(report.taps.iter().all(|tap| tap.dropped == 0), "{report:?}");
+                let report = ended.recv_timeout(TIMEOUT).expect("a report");
+                assert!(report.mirrors.iter().all(|mirror| mirror.dropped == 0), "{report:?}");
             } else {
                 let got = got.join().expect("a reader");
                 drop(bad);
-                let report = ended.recv_timeout(PATIENCE).expect("a report");
-                assert_eq!(report.taps[0].bytes, got.len() as u64);
-                assert!(report.taps[1].dropped > 1 << 20, "{report:?}");
-                assert!(report.taps[0].dropped < report.taps[1].dropped, "{report:?}");
-                for tap in &report.taps {
-                    assert_eq!(tap.bytes + tap.dropped, data.len() as u64, "{report:?}");
+                let report = ended.recv_timeout(TIMEOUT).expect("a report");
+                assert_eq!(report.mirrors[0].bytes, got.len() as u64);
+                assert!(report.mirrors[1].dropped > 1 << 20, "{report:?}");
+                assert!(report.mirrors[0].dropped < report.mirrors[1].dropped, "{report:?}");
+                for mirror in &report.mirrors {
+                    assert_eq!(mirror.bytes + mirror.dropped, data.len() as u64, "{report:?}");
                 }
             }
         });
@@ -230,22 +231,22 @@ fn a_sink_that_fails_ends_it_or_is_left_behind() {
         join.one_way = true;
         join.policy = policy;
         join.sinks = vec![Sink::Stream(socket(writer))];
-        relay.join(join).expect("joined");
+        relay.start_session(join).expect("joined");
         source.write_all(b"hello").expect("sent");
         source.shutdown(Shutdown::Write).expect("half-closed");
-        let report = ended.recv_timeout(PATIENCE).expect("a report");
-        assert_eq!(report.taps[0].failure, Some(Errno::EPIPE));
+        let report = ended.recv_timeout(TIMEOUT).expect("a report");
+        assert_eq!(report.mirrors[0].failure, Some(Errno::EPIPE));
         if policy == Policy::Drop {
-            assert_eq!((report.outcome, report.up, report.taps[0].dropped), (Outcome::Complete, 5, 5));
+            assert_eq!((report.outcome, report.up, report.mirrors[0].dropped), (Outcome::Complete, 5, 5));
             let mut five = [0; 5];
             good.read_exact(&mut five).expect("received");
         } else {
-            assert_eq!(report.outcome, Outcome::Failed(Party::Tap(0), Errno::EPIPE));
+            assert_eq!(report.outcome, Outcome::Failed(Endpoint::Mirror(0), Errno::EPIPE));
         }
     }
 }
 
-fn mirrored(mirrors: Vec<Mirror>) -> (Relay, TcpListener) {
+fn mirrored(mirrors: Vec<MirrorOptions>) -> (Relay, TcpListener) {
     let (listener, address) = target();
     (relay_to(vec![address], |options| options.mirrors = mirrors), listener)
 }
@@ -270,17 +271,22 @@ fn mirrors_of_both_directions_in_files_and_on_a_server() {
     std::fs::write(&audit, "earlier ").expect("a file");
     let (mirror, mirror_address) = target();
     let (relay, listener) = mirrored(vec![
-        Mirror {
-            to: MirrorTo::file(directory.path().join("down-{n}").to_str().expect("text"), 0o600).expect("a name"),
+        MirrorOptions {
+            to: MirrorDestination::file(directory.path().join("down-{n}").to_str().expect("text"), 0o600)
+                .expect("a name"),
             direction: Direction::Down,
             policy: Policy::Block,
         },
-        Mirror {
-            to: MirrorTo::file(audit.to_str().expect("text"), 0o600).expect("opened"),
+        MirrorOptions {
+            to: MirrorDestination::file(audit.to_str().expect("text"), 0o600).expect("opened"),
             direction: Direction::Up,
             policy: Policy::Block,
         },
-        Mirror { to: MirrorTo::server(&[mirror_address]), direction: Direction::Up, policy: Policy::Block },
+        MirrorOptions {
+            to: MirrorDestination::server(&[mirror_address]),
+            direction: Direction::Up,
+            policy: Policy::Block,
+        },
     ]);
     let (up, down) = (bytes(700_000, 1), bytes(900_000, 2));
     thread::scope(|scope| {
@@ -317,13 +323,17 @@ fn a_mirror_that_is_down_or_hangs_harms_nobody_under_drop() {
     let Address::Tcp(full) = hanging_address.clone() else { unreachable!() };
     let _fill: Vec<_> =
         (0..3).filter_map(|_| TcpStream::connect_timeout(&full, Duration::from_millis(200)).ok()).collect();
-    let drop_to = |address| Mirror { to: MirrorTo::server(&[address]), direction: Direction::Up, policy: Policy::Drop };
+    let drop_to = |address| MirrorOptions {
+        to: MirrorDestination::server(&[address]),
+        direction: Direction::Up,
+        policy: Policy::Drop,
+    };
     let (relay, listener) = mirrored(vec![
         drop_to(closed_port()),
         drop_to(hanging_address),
         drop_to(Address::Unix("/nowhere/at/all".into())),
-        Mirror {
-            to: MirrorTo::file("/nowhere/at/all-{n}", 0o600).expect("a name"),
+        MirrorOptions {
+            to: MirrorDestination::file("/nowhere/at/all-{n}", 0o600).expect("a name"),
             direction: Direction::Down,
             policy: Policy::Drop,
         },
@@ -337,8 +347,8 @@ fn a_mirror_that_is_down_or_hangs_harms_nobody_under_drop() {
 
 #[test]
 fn a_mirror_that_is_down_ends_the_connection_under_block() {
-    let (relay, listener) = mirrored(vec![Mirror {
-        to: MirrorTo::server(&[closed_port()]),
+    let (relay, listener) = mirrored(vec![MirrorOptions {
+        to: MirrorDestination::server(&[closed_port()]),
         direction: Direction::Up,
         policy: Policy::Block,
     }]);
@@ -355,8 +365,8 @@ fn a_mirror_that_is_down_ends_the_connection_under_block() {
 #[test]
 fn idle_mirrors_hold_no_pipes() {
     let directory = tempfile::tempdir().expect("a directory");
-    let (relay, listener) = mirrored(vec![Mirror {
-        to: MirrorTo::file(directory.path().join("audit").to_str().expect("text"), 0o600).expect("opened"),
+    let (relay, listener) = mirrored(vec![MirrorOptions {
+        to: MirrorDestination::file(directory.path().join("audit").to_str().expect("text"), 0o600).expect("opened"),
         direction: Direction::Up,
         policy: Policy::Block,
     }]);

@@ -12,7 +12,7 @@ use zerosend_sys::pipe::{SpliceFlags, splice, tee};
 
 /// Of [`RelayMethod::Auto`]: what does not fill a buffer of so many bytes is a message, and is cheaper without a pipe
 /// (`npm run relays` in `bench/`: 1 KiB there and back, a tenth less CPU time).
-const MESSAGE: usize = 16 * 1024;
+const MESSAGE_SIZE: usize = 16 * 1024;
 
 /// What was taken, and what of it was given at once.
 pub(super) struct Taken {
@@ -23,7 +23,7 @@ pub(super) struct Taken {
 }
 
 #[derive(Default)]
-pub(super) struct Load {
+pub(super) struct FlowBuffer {
     pipe: Option<(Pipe, usize)>,
     /// From `given` on.
     stash: Vec<u8>,
@@ -36,9 +36,9 @@ pub(super) struct Load {
     refused: bool,
 }
 
-impl Load {
+impl FlowBuffer {
     /// Bytes that were taken by somebody else.
-    pub fn of(stash: Vec<u8>) -> Self {
+    pub fn with_bytes(stash: Vec<u8>) -> Self {
         Self { stash, ..Self::default() }
     }
 
@@ -64,7 +64,7 @@ impl Load {
         let wanted = method == RelayMethod::Splice || auto && (self.bulk || straight.is_none());
         let splices = wanted && !self.refused;
         if splices && self.pipe.is_none() {
-            match pipes.take() {
+            match pipes.acquire() {
                 Some(pipe) => self.pipe = Some((pipe, 0)),
                 None => self.degraded = true,
             }
@@ -79,16 +79,16 @@ impl Load {
                 Err(Errno::EAGAIN) if from.is_urgent() => {}
                 result => {
                     *filled += result?;
-                    self.bulk = *filled >= MESSAGE;
+                    self.bulk = *filled >= MESSAGE_SIZE;
                     return Ok(Taken { count: *filled, given: Ok(0) });
                 }
             }
         }
-        let most = if auto && !wanted { MESSAGE.min(buffer.len()) } else { buffer.len() };
+        let max = if auto && !wanted { MESSAGE_SIZE.min(buffer.len()) } else { buffer.len() };
         // A short count does not say that the socket is empty: recv(2) also stops at descriptors (`SCM_RIGHTS`) and at
         // urgent data. Only EAGAIN does.
-        let count = from.read(&mut buffer[..most])?;
-        self.bulk = count >= MESSAGE;
+        let count = from.read(&mut buffer[..max])?;
+        self.bulk = count >= MESSAGE_SIZE;
         let given = match straight {
             Some(to) if count > 0 && to.writable.get() => to.write(&buffer[..count]),
             _ => Ok(0),
@@ -98,10 +98,10 @@ impl Load {
     }
 
     /// Gives the first `most` bytes, or as many of them as `to` takes.
-    pub fn give(&mut self, to: &Side, most: usize) -> SysResult<usize> {
+    pub fn give(&mut self, to: &Side, max: usize) -> SysResult<usize> {
         if self.given < self.stash.len() {
             let rest = &self.stash[self.given..];
-            let count = to.write(&rest[..rest.len().min(most)])?;
+            let count = to.write(&rest[..rest.len().min(max)])?;
             self.given += count;
             if self.given == self.stash.len() {
                 self.stash.clear();
@@ -110,7 +110,7 @@ impl Load {
             return Ok(count);
         }
         let Some((pipe, filled)) = &mut self.pipe else { return Ok(0) };
-        let count = splice(pipe.read_end(), None, to.as_fd(), None, most.min(*filled), SpliceFlags::default())?;
+        let count = splice(pipe.read_end(), None, to.as_fd(), None, max.min(*filled), SpliceFlags::default())?;
         *filled -= count;
         Ok(count)
     }
@@ -147,7 +147,7 @@ impl Load {
         self.stash.truncate(end);
         if let Some((pipe, _)) = self.pipe.take_if(|(_, filled)| *filled == 0) {
             self.degraded = true;
-            pipes.put(pipe);
+            pipes.release(pipe);
         }
         result
     }
@@ -157,8 +157,8 @@ impl Load {
         self.stash = Vec::new();
         self.given = 0;
         match self.pipe.take() {
-            Some((pipe, 0)) => pipes.put(pipe),
-            Some(_) => pipes.lose(),
+            Some((pipe, 0)) => pipes.release(pipe),
+            Some(_) => pipes.discard(),
             None => {}
         }
     }

@@ -158,7 +158,7 @@ test('createSplitter: sockets, pipes and files get the same bytes', async (t) =>
       await fileToPipe(from, feeding);
       feeding.close('write');
     }
-    const result = await splitter.ended;
+    const result = await splitter.finished;
     t.is(result.bytes, bytes.length);
     t.deepEqual(
       result.sinks,
@@ -181,7 +181,7 @@ test('createSplitter: a sink that fails, one that is slow, and the end from outs
     const splitter = await createSplitter(inside, [goodInside, badInside]);
     bad.resetAndDestroy();
     source.end('hello');
-    const error = await failing(splitter.ended);
+    const error = await failing(splitter.finished);
     t.is(error.side, 'sinks[1]');
     t.regex(error.code, /^(EPIPE|ECONNRESET)$/);
     good.destroy();
@@ -196,7 +196,7 @@ test('createSplitter: a sink that fails, one that is slow, and the end from outs
       if (!source.write(pattern(262_144))) await once(source, 'drain');
     }
     source.end();
-    const [first, slow] = (await splitter.ended).sinks;
+    const [first, slow] = (await splitter.finished).sinks;
     t.is((first?.bytes ?? 0) + (first?.dropped ?? 0), 64 * 262_144);
     t.is((await received).length, first?.bytes ?? -1);
     t.true((slow?.dropped ?? 0) > 1_000_000, `${slow?.dropped}`);
@@ -206,7 +206,7 @@ test('createSplitter: a sink that fails, one that is slow, and the end from outs
     const [, sink] = await pair(t);
     const splitter = await createSplitter(inside, [sink]);
     splitter.close();
-    t.is((await failing(splitter.ended)).code, 'ERR_ZEROSEND_CLOSED');
+    t.is((await failing(splitter.finished)).code, 'ERR_ZEROSEND_CLOSED');
   }
   const [, socket] = await pair(t);
   await t.throwsAsync(createSplitter(socket, []), { message: /sinks .* at least one sink/ });
@@ -214,7 +214,7 @@ test('createSplitter: a sink that fails, one that is slow, and the end from outs
   await t.throwsAsync(createSplitter(socket, Array(15).fill(1)), { code: 'ERR_ZEROSEND_LIMIT' });
   await t.throwsAsync(createSplitter(socket, [{ file: '/nowhere/at/all' }]), { code: 'ENOENT' });
   const missing = await createSplitter({ file: '/nowhere/at/all' }, [socket]);
-  t.like(await failing(missing.ended), { code: 'ENOENT', side: 'source' });
+  t.like(await failing(missing.finished), { code: 'ENOENT', side: 'source' });
 });
 
 test('createProxy asks a function for each connection', async (t) => {

@@ -1,8 +1,8 @@
 //! A copy of a flow: a mirror, or one of several sinks.
 //!
-//! What a flow has taken is copied into the tap's own pipe by `tee(2)`, which may take less than all and always begins with
-//! the first byte. So each tap counts how far it is `ahead` of what the flow has given to its target: it is offered bytes
-//! only when that is 0, and the flow gives no byte that a tap does not have, or has missed for good.
+//! What a flow has taken is copied into the mirror's own pipe by `tee(2)`, which may take less than all and always begins with
+//! the first byte. So each mirror counts how far it is `ahead` of what the flow has given to its target: it is offered bytes
+//! only when that is 0, and the flow gives no byte that a mirror does not have, or has missed for good.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -11,57 +11,57 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
-use super::dial::{Addresses, Answer, Dial, DialMeans, Expired, Step, Waiting};
-use super::flow::Means;
-use super::load::Load;
+use super::append::{Append, AppendReporter, AppendResult, AppendTarget};
+use super::buffer::FlowBuffer;
+use super::dial::{Addresses, ConnectContext, ConnectStatus, DescriptorWait, Dial, Expired, Step};
+use super::flow::PumpContext;
 use super::options::Policy;
-use super::piece::{FileOutlet, Piece, Receipt, Receipts};
 use super::side::Side;
 use crate::event_loop::slab::Token;
 use crate::io::pipe::Pipe;
-use crate::io::pipe_pool::{PATIENCE, PipePool};
+use crate::io::pipe_pool::{PipePool, RETRY_INTERVAL};
 use zerosend_sys::SysResult;
 use zerosend_sys::pipe::{SpliceFlags, splice};
 
 /// Reads of a mirror's answers in one turn.
-const MOST_READS: usize = 16;
+const MAX_READS: usize = 16;
 
 /// Where the copies go.
-pub(super) enum Outlet {
+pub(super) enum MirrorSink {
     /// To a server that is being connected to; no socket: before the next try.
     Connecting { dial: Dial, side: Option<Side>, addresses: Arc<Addresses> },
     /// To a socket or pipe. `own`: it is the link's alone, is told of the end, and what comes from it interests nobody.
     Stream { side: Side, own: bool },
     /// To a file, on a thread that may wait for the disk; `writing`: bytes that the thread has.
-    File { file: FileOutlet, writing: usize },
+    File { file: AppendTarget, writing: usize },
     /// There was nothing to be had.
     Nowhere,
 }
 
-pub(super) struct Tap {
-    outlet: Outlet,
+pub(super) struct Mirror {
+    sink: MirrorSink,
     policy: Policy,
     /// Which of the link's it is.
     index: usize,
     pipe: Option<Pipe>,
     filled: usize,
     ahead: usize,
-    /// It has no pipe and waits for one, until then at most; counted where descriptors are missing.
-    pipe_wait: Option<(Instant, Option<Waiting>)>,
-    pub report: TapReport,
+    /// It has no pipe and waits for one, until then at max; counted where descriptors are missing.
+    pipe_wait: Option<(Instant, Option<DescriptorWait>)>,
+    pub report: MirrorReport,
     /// It gets no more bytes: it failed for good.
     over: bool,
-    /// All has gone on, and the outlet has been told of the end.
+    /// All has gone on, and the sink has been told of the end.
     finished: bool,
-    /// What came from the outlet has ended too.
+    /// What came from the sink has ended too.
     closed: bool,
     /// See `Flow::refused`.
-    pub refused: bool,
+    pub needs_rearm: bool,
 }
 
 /// What became of a mirror or sink.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TapReport {
+pub struct MirrorReport {
     /// Bytes it got.
     pub bytes: u64,
     /// Bytes it missed.
@@ -70,59 +70,59 @@ pub struct TapReport {
     pub failure: Option<Errno>,
 }
 
-impl Tap {
-    pub fn new(outlet: Outlet, policy: Policy, index: usize) -> Self {
+impl Mirror {
+    pub fn new(sink: MirrorSink, policy: Policy, index: usize) -> Self {
         Self {
-            outlet,
+            sink,
             policy,
             index,
             pipe: None,
             filled: 0,
             ahead: 0,
             pipe_wait: None,
-            report: TapReport::default(),
+            report: MirrorReport::default(),
             over: false,
             finished: false,
             closed: false,
-            refused: false,
+            needs_rearm: false,
         }
     }
 
     /// One that has failed before it began.
     pub fn failed(errno: Errno, policy: Policy, index: usize) -> Self {
-        let report = TapReport { failure: Some(errno), ..TapReport::default() };
-        Self { report, over: true, ..Self::new(Outlet::Nowhere, policy, index) }
+        let report = MirrorReport { failure: Some(errno), ..MirrorReport::default() };
+        Self { report, over: true, ..Self::new(MirrorSink::Nowhere, policy, index) }
     }
 
     /// What epoll has to wait for.
     pub fn side(&self) -> Option<&Side> {
-        match &self.outlet {
-            Outlet::Connecting { side, .. } => side.as_ref(),
-            Outlet::Stream { side, .. } => Some(side).filter(|side| side.is_pollable()),
-            Outlet::File { .. } | Outlet::Nowhere => None,
+        match &self.sink {
+            MirrorSink::Connecting { side, .. } => side.as_ref(),
+            MirrorSink::Stream { side, .. } => Some(side).filter(|side| side.is_pollable()),
+            MirrorSink::File { .. } | MirrorSink::Nowhere => None,
         }
     }
 
     fn is_connecting(&self) -> bool {
-        !self.over && matches!(self.outlet, Outlet::Connecting { .. })
+        !self.over && matches!(self.sink, MirrorSink::Connecting { .. })
     }
 
     /// When something is to be done unless an event comes before; `limit`: how long it may connect.
     pub fn deadline(&self, limit: Duration) -> Option<Instant> {
-        match &self.outlet {
+        match &self.sink {
             _ if self.over => None,
-            Outlet::Connecting { dial, .. } => dial.deadline(limit),
+            MirrorSink::Connecting { dial, .. } => dial.deadline(limit),
             _ => self.pipe_wait.as_ref().map(|(until, _)| *until),
         }
     }
 
-    /// Looks whether the moment of [`Tap::deadline`] has come.
+    /// Looks whether the moment of [`Mirror::deadline`] has come.
     pub fn expire(&mut self, limit: Duration, now: Instant) -> bool {
         if self.deadline(limit).is_none_or(|deadline| deadline > now) {
             return false;
         }
-        match &mut self.outlet {
-            Outlet::Connecting { dial, side, .. } => match dial.expire(limit, now) {
+        match &mut self.sink {
+            MirrorSink::Connecting { dial, side, .. } => match dial.expire(limit, now) {
                 Expired::All => self.fail(Errno::ETIMEDOUT),
                 Expired::Step => *side = None,
                 Expired::Nothing => return false,
@@ -134,14 +134,14 @@ impl Tap {
 
     /// Connects to the next address of its server, unless a socket is connecting or there is nothing to connect. Returns the
     /// new socket, which nothing waits for yet.
-    pub fn dial(&mut self, means: &mut DialMeans<'_>) -> Option<&Side> {
+    pub fn dial(&mut self, context: &mut ConnectContext<'_>) -> Option<&Side> {
         if self.over {
             return None;
         }
-        let Outlet::Connecting { dial, side: side @ None, .. } = &mut self.outlet else { return None };
-        match dial.next(means) {
+        let MirrorSink::Connecting { dial, side: side @ None, .. } = &mut self.sink else { return None };
+        match dial.next(context) {
             Step::Connecting(socket) => *side = Some(Side::socket(socket)),
-            Step::Pause => {}
+            Step::Wait => {}
             Step::Failed(errno) => self.fail(errno),
         }
         self.side()
@@ -149,31 +149,31 @@ impl Tap {
 
     /// Takes note of what epoll says. True: it has to be dialled.
     pub fn note(&mut self, events: EpollFlags) -> bool {
-        match &mut self.outlet {
-            Outlet::Connecting { dial, side, addresses } => {
+        match &mut self.sink {
+            MirrorSink::Connecting { dial, side, addresses } => {
                 let Some(connecting) = side else { return false };
-                match dial.answer(connecting, events) {
-                    Answer::NotYet => return false,
-                    Answer::Failed => {
+                match dial.check(connecting, events) {
+                    ConnectStatus::Pending => return false,
+                    ConnectStatus::Failed => {
                         *side = None;
                         return true;
                     }
-                    Answer::Connected => {}
+                    ConnectStatus::Connected => {}
                 }
                 if let Some(address) = dial.address() {
                     addresses.prefer(address);
                 }
                 if let Some(side) = side.take() {
-                    self.outlet = Outlet::Stream { side, own: true };
+                    self.sink = MirrorSink::Stream { side, own: true };
                 }
             }
-            Outlet::Stream { side, .. } => {
+            MirrorSink::Stream { side, .. } => {
                 if side.note(events) {
                     let errno = side.failure().err().unwrap_or(Errno::EPIPE);
                     self.fail(errno);
                 }
             }
-            Outlet::File { .. } | Outlet::Nowhere => {}
+            MirrorSink::File { .. } | MirrorSink::Nowhere => {}
         }
         false
     }
@@ -186,7 +186,7 @@ impl Tap {
             self.report.dropped += self.filled as u64;
             self.filled = 0;
             self.stop_waiting();
-            if let Outlet::Connecting { side, .. } = &mut self.outlet {
+            if let MirrorSink::Connecting { side, .. } = &mut self.sink {
                 *side = None;
             }
         }
@@ -195,7 +195,7 @@ impl Tap {
     /// Others may have the descriptors that it has waited for.
     pub fn stop_waiting(&mut self) {
         self.pipe_wait = None;
-        if let Outlet::Connecting { dial, .. } = &mut self.outlet {
+        if let MirrorSink::Connecting { dial, .. } = &mut self.sink {
             dial.stop_waiting();
         }
     }
@@ -206,9 +206,9 @@ impl Tap {
     }
 
     /// How many of the first bytes of `load` it has, or has missed.
-    pub fn offer(&mut self, load: &mut Load, means: &mut Means<'_>) -> usize {
+    pub fn offer(&mut self, load: &mut FlowBuffer, context: &mut PumpContext<'_>) -> usize {
         if self.ahead == 0 {
-            match self.copy(load, means.tap_pipes) {
+            match self.copy(load, context.mirror_pipes) {
                 Ok(count) => {
                     self.ahead = count;
                     self.filled += count;
@@ -221,7 +221,7 @@ impl Tap {
                 // The pipe that is being written comes back.
                 Err(Errno::EMFILE) if self.is_writing() => return 0,
                 Err(Errno::EMFILE) => {
-                    self.wait_for_pipe(load, means);
+                    self.wait_for_pipe(load, context);
                     return 0;
                 }
                 Err(errno) => self.fail(errno),
@@ -235,12 +235,12 @@ impl Tap {
     }
 
     /// There is no pipe for it. The flow gives its own pipe back: otherwise all could wait for the pipes of one another.
-    fn wait_for_pipe(&mut self, load: &mut Load, means: &mut Means<'_>) {
-        match load.spill(means.pipes) {
+    fn wait_for_pipe(&mut self, load: &mut FlowBuffer, context: &mut PumpContext<'_>) {
+        match load.spill(context.pipes) {
             Ok(()) => {
-                means.pipes.close_idle();
-                let waiting = (!means.tap_pipes.is_full()).then(|| Waiting::new(means.waiting));
-                self.pipe_wait = Some((Instant::now() + PATIENCE, waiting));
+                context.pipes.close_idle();
+                let waiting = (!context.mirror_pipes.is_full()).then(|| DescriptorWait::new(context.waiting));
+                self.pipe_wait = Some((Instant::now() + RETRY_INTERVAL, waiting));
             }
             Err(errno) => self.fail(errno),
         }
@@ -251,12 +251,12 @@ impl Tap {
         self.pipe_wait.is_some()
     }
 
-    fn copy(&mut self, load: &Load, pipes: &mut PipePool) -> SysResult<usize> {
+    fn copy(&mut self, load: &FlowBuffer, pipes: &mut PipePool) -> SysResult<usize> {
         if self.over {
             return Err(self.report.failure.unwrap_or(Errno::EPIPE));
         }
         if self.pipe.is_none() {
-            self.pipe = Some(pipes.take().ok_or(Errno::EMFILE)?);
+            self.pipe = Some(pipes.acquire().ok_or(Errno::EMFILE)?);
         }
         match &self.pipe {
             Some(pipe) => load.copy(pipe),
@@ -270,14 +270,14 @@ impl Tap {
     }
 
     /// Moves on what it has.
-    pub fn drain(&mut self, means: &mut Means<'_>) {
-        self.refused = false;
+    pub fn drain(&mut self, context: &mut PumpContext<'_>) {
+        self.needs_rearm = false;
         if self.over {
-            return self.release(means.tap_pipes);
+            return self.release(context.mirror_pipes);
         }
-        match &mut self.outlet {
-            Outlet::Connecting { .. } | Outlet::Nowhere => {}
-            Outlet::Stream { side, own } => {
+        match &mut self.sink {
+            MirrorSink::Connecting { .. } | MirrorSink::Nowhere => {}
+            MirrorSink::Stream { side, own } => {
                 while let (Some(pipe), true, true) = (&self.pipe, self.filled > 0, side.writable.get()) {
                     match splice(pipe.read_end(), None, side.as_fd(), None, self.filled, SpliceFlags::default()) {
                         Ok(count) => {
@@ -287,44 +287,44 @@ impl Tap {
                         Err(Errno::EINTR) => {}
                         Err(Errno::EAGAIN) => {
                             side.writable.set(false);
-                            self.refused = true;
+                            self.needs_rearm = true;
                         }
                         Err(errno) => return self.fail(errno),
                     }
                 }
                 // A mirror whose answers nobody reads would stop reading.
                 if *own && !self.closed {
-                    self.closed = discard(side, means.buffer);
+                    self.closed = discard(side, context.scratch);
                 }
             }
-            Outlet::File { file, writing } => {
-                if self.filled > 0 && self.policy == Policy::Drop && file.is_overdue() {
+            MirrorSink::File { file, writing } => {
+                if self.filled > 0 && self.policy == Policy::Drop && file.is_stalled() {
                     self.pipe = None;
                     self.report.dropped += std::mem::take(&mut self.filled) as u64;
-                    means.tap_pipes.lose();
+                    context.mirror_pipes.discard();
                 } else if self.filled > 0
                     && *writing == 0
                     && let Some(pipe) = self.pipe.take()
                 {
                     *writing = std::mem::take(&mut self.filled);
-                    Piece::new(pipe, *writing, means.token, self.index, means.receipts).send_to(file);
+                    Append::new(pipe, *writing, context.token, self.index, context.append_reporter).send_to(file);
                 }
             }
         }
-        self.release(means.tap_pipes);
+        self.release(context.mirror_pipes);
     }
 
     /// Takes the result of a file write.
-    pub fn written(&mut self, receipt: Receipt, pipes: &mut PipePool) {
-        let Receipt { pipe, written, lost, failure } = receipt;
+    pub fn written(&mut self, result: AppendResult, pipes: &mut PipePool) {
+        let AppendResult { pipe, written, lost, failure } = result;
         self.report.bytes += written as u64;
         self.report.dropped += lost as u64;
-        if let Outlet::File { writing, .. } = &mut self.outlet {
+        if let MirrorSink::File { writing, .. } = &mut self.sink {
             *writing = 0;
         }
         match pipe {
-            Some(pipe) => pipes.put(pipe),
-            None => pipes.lose(),
+            Some(pipe) => pipes.release(pipe),
+            None => pipes.discard(),
         }
         match failure {
             Some(errno) if self.policy == Policy::Block => self.fail(errno),
@@ -336,17 +336,17 @@ impl Tap {
 
     /// Whether a thread writes bytes of it to a file.
     pub fn is_writing(&self) -> bool {
-        matches!(self.outlet, Outlet::File { writing: 1.., .. })
+        matches!(self.sink, MirrorSink::File { writing: 1.., .. })
     }
 
     /// Whether bytes of it are still to be written to a file.
     pub fn owes_file(&self) -> bool {
-        matches!(self.outlet, Outlet::File { .. }) && self.unconfirmed() > 0
+        matches!(self.sink, MirrorSink::File { .. }) && self.unconfirmed() > 0
     }
 
     /// Bytes that nothing is known of yet: those in a pipe, and those that a thread writes to a file.
     pub fn unconfirmed(&self) -> u64 {
-        let writing = if let Outlet::File { writing, .. } = &self.outlet { *writing } else { 0 };
+        let writing = if let MirrorSink::File { writing, .. } = &self.sink { *writing } else { 0 };
         (self.filled + writing) as u64
     }
 
@@ -362,40 +362,40 @@ impl Tap {
         }
         if !self.finished && self.unconfirmed() == 0 && !self.is_connecting() {
             self.finished = true;
-            if let Outlet::Stream { side, own: true, .. } = &self.outlet {
+            if let MirrorSink::Stream { side, own: true, .. } = &self.sink {
                 let _ = side.end();
             }
         }
         // To close what still sends would be a reset, and its last bytes might be lost.
-        self.finished && (self.closed || !matches!(self.outlet, Outlet::Stream { own: true, .. }))
+        self.finished && (self.closed || !matches!(self.sink, MirrorSink::Stream { own: true, .. }))
     }
 
-    /// Whether nothing is on its way to the outlet.
+    /// Whether nothing is on its way to the sink.
     pub fn is_drained(&self) -> bool {
         !self.is_writing() && (self.over || self.filled == 0 && !self.is_connecting())
     }
 
-    /// The outlet's connection, when it is the link's alone.
+    /// The sink's connection, when it is the link's alone.
     pub fn own_side(&self) -> Option<&Side> {
-        match &self.outlet {
-            Outlet::Stream { side, own: true } if !self.over => Some(side),
-            Outlet::Connecting { side, .. } if !self.over => side.as_ref(),
+        match &self.sink {
+            MirrorSink::Stream { side, own: true } if !self.over => Some(side),
+            MirrorSink::Connecting { side, .. } if !self.over => side.as_ref(),
             _ => None,
         }
     }
 
-    /// The link has ended. With `receipts`, what is for a file is still written, after what is being written; all else is
+    /// The link has ended. With `append_reporter`, what is for a file is still written, after what is being written; all else is
     /// missed.
-    pub fn abandon(&mut self, pipes: &mut PipePool, receipts: Option<&Receipts>) {
+    pub fn abandon(&mut self, pipes: &mut PipePool, append_reporter: Option<&AppendReporter>) {
         let Some(pipe) = self.pipe.take() else { return };
-        match (&self.outlet, receipts) {
-            (Outlet::File { file, .. }, Some(receipts)) if self.filled > 0 && !file.is_overdue() => {
+        match (&self.sink, append_reporter) {
+            (MirrorSink::File { file, .. }, Some(append_reporter)) if self.filled > 0 && !file.is_stalled() => {
                 let length = std::mem::take(&mut self.filled);
-                Piece::new(pipe, length, ABANDONED, self.index, receipts).send_to(file);
+                Append::new(pipe, length, ABANDONED, self.index, append_reporter).send_to(file);
             }
             _ => {
                 self.report.dropped += std::mem::take(&mut self.filled) as u64;
-                pipes.lose();
+                pipes.discard();
             }
         }
     }
@@ -405,8 +405,8 @@ impl Tap {
             return;
         }
         match self.pipe.take() {
-            Some(pipe) if !self.over => pipes.put(pipe),
-            Some(_) => pipes.lose(),
+            Some(pipe) if !self.over => pipes.release(pipe),
+            Some(_) => pipes.discard(),
             None => {}
         }
     }
@@ -417,7 +417,7 @@ const ABANDONED: Token = Token::MAX;
 
 /// Reads and forgets; true at the end.
 fn discard(side: &Side, buffer: &mut [u8]) -> bool {
-    for _ in 0..MOST_READS {
+    for _ in 0..MAX_READS {
         if !side.readable.get() {
             break;
         }
