@@ -92,6 +92,6 @@ export type {
 export type { RelaySessionOptions } from './lib/runtime/relay-session.js';
 export { createStaticHandler, type StaticHandler, type StaticHandlerOptions } from './lib/static/handler.js';
 export type { Coding, SiteOptions } from './lib/static/site.js';
-export type { Road, RoadStatistics, StaticStatistics } from './lib/static/statistics.js';
+export type { MethodStatistics, ResponseMethod, StaticStatistics } from './lib/static/statistics.js';
 export type { BoundAddress, SocketAddress } from './lib/util/address.js';
 export type { ZerosendError, ZerosendErrorCode } from './lib/util/errors.js';

@@ -9,7 +9,7 @@ import test from 'ava';
 
 import { browse, open } from './support/browser.js';
 import { patternFile, scratch } from './support/files.js';
-import { needing } from './support/tools.js';
+import { testWith } from './support/tools.js';
 
 const MAIN = new URL('../dist/lib/cli/main.js', import.meta.url).pathname;
 const run = promisify(execFile);
@@ -64,7 +64,7 @@ test.serial('every method, with what it took, as JSON', async (t) => {
   t.true((baseline?.syscalls ?? 0) >= 2 * Math.ceil(3_000_000 / 4096));
 });
 
-needing('strace')('it counts the system calls that strace counts', (t) => {
+testWith('strace')('it counts the system calls that strace counts', (t) => {
   const directory = scratch(t);
   const path = patternFile(directory, 'file', 8_000_000);
   const log = join(directory, 'trace');

@@ -58,7 +58,7 @@ interface Served {
   root: string;
   /** Of the application and of the handler. */
   ports: [number, number];
-  seen(): Promise<{ roads: string[]; files: string[] }>;
+  seen(): Promise<{ methods: string[]; files: string[] }>;
 }
 
 async function start(t: ExecutionContext, platform: Platform): Promise<Served> {
@@ -159,7 +159,7 @@ for (const platform of PLATFORMS) {
       t.is(refused.status, 403, path);
       t.false(refused.body.includes(root), path);
     }
-    t.deepEqual((await seen()).roads, [
+    t.deepEqual((await seen()).methods, [
       ...['stream', 'none', 'stream', 'none', 'none', 'stream', 'stream', 'stream', 'stream'],
     ]);
     t.deepEqual(openBelow(child, root), []);
@@ -186,11 +186,11 @@ for (const platform of PLATFORMS) {
     await seen();
     t.like(await get(port, '/watched/a.txt'), { status: 200, headers: { 'x-file': '/a.txt 10' } });
     t.is((await get(port, '/watched/b.txt')).status, 404);
-    t.deepEqual(await seen(), { roads: ['stream'], files: ['/a.txt'] });
+    t.deepEqual(await seen(), { methods: ['stream'], files: ['/a.txt'] });
     t.like(JSON.parse((await get(port, '/-/inject/a.txt')).body.toString()), { statusCode: 200, body: '0123456789' });
 
     const statistics = JSON.parse((await get(port, '/-/stats')).body.toString());
-    t.deepEqual(Object.keys(statistics.roads).sort(), ['none', 'stream']);
+    t.deepEqual(Object.keys(statistics.methods).sort(), ['none', 'stream']);
     t.is(statistics.cache, null);
     t.is(statistics.aborted, 0);
     t.deepEqual(openBelow(child, root), []);
@@ -218,7 +218,7 @@ for (const platform of PLATFORMS) {
       responses: 5,
       bytes: 10 + Number(parts.headers['content-length']) + 8 * MiB,
       aborted: 0,
-      roads: {
+      methods: {
         stream: { responses: 3, bytes: 10 + Number(parts.headers['content-length']) + 8 * MiB },
         none: { responses: 2, bytes: 0 },
       },

@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 
 import test from 'ava';
 
-import { needing } from './support/tools.js';
+import { testWith } from './support/tools.js';
 
 const EXAMPLES = new URL('../examples/', import.meta.url);
 const run = promisify(execFile);
@@ -165,7 +165,7 @@ const PROGRAMS: Record<string, RegExp[]> = {
 };
 
 for (const [name, lines] of Object.entries(PROGRAMS)) {
-  const declare = name === '5-today/scale-out' ? needing('haproxy') : test;
+  const declare = name === '5-today/scale-out' ? testWith('haproxy') : test;
   // One after another: some of them measure.
   const serially = declare === test ? test.serial : declare;
   serially(name, async (t) => {

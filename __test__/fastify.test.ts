@@ -25,7 +25,7 @@ import fastifyStatic, { type FastifyStaticOptions } from 'zerosend/fastify';
 
 import { openDescriptors, pattern, patternFile, scratch, settled, sha256, until } from './support/files.js';
 import { certificate } from './support/tls.js';
-import { needingSerial } from './support/tools.js';
+import { serialTestWith } from './support/tools.js';
 import { exchange, get, parseResponses, portOf, readAll, readToClose } from './support/wire.js';
 
 const serial = test.serial;
@@ -512,7 +512,7 @@ serial('hard links, symbolic links out of the root, special files', async (t) =>
   t.not((await get(port, '/fifo')).status, 200);
 });
 
-needingSerial('strace')('strace: sendfile carries a large file, at most two calls a small one', async (t) => {
+serialTestWith('strace')('strace: sendfile carries a large file, at most two calls a small one', async (t) => {
   const root = site(t);
   patternFile(root, 'big', 16 * MiB);
   patternFile(root, 'small', 1024);

@@ -12,7 +12,7 @@ import test, { type ExecutionContext } from 'ava';
 import { createFileServer, type FileServerOptions } from 'zerosend';
 
 import { openDescriptors, pattern, patternFile, scratch, settled, sha256, until } from './support/files.js';
-import { needingSerial } from './support/tools.js';
+import { serialTestWith } from './support/tools.js';
 import { exchange, readAll } from './support/wire.js';
 
 const MAIN = new URL('../dist/lib/cli/main.js', import.meta.url).pathname;
@@ -259,7 +259,7 @@ for (const [tool, args] of [
     (url: string, out: string) => ['-q', '-x8', '-s8', '-k1M', '--allow-overwrite', '-d', '/', '-o', out.slice(1), url],
   ],
 ] as const) {
-  needingSerial(tool)(`${tool} ${tool === 'aria2c' ? 'in eight ranges' : 'resumes'}`, async (t) => {
+  serialTestWith(tool)(`${tool} ${tool === 'aria2c' ? 'in eight ranges' : 'resumes'}`, async (t) => {
     const { server, url, root } = await start(t);
     patternFile(root, 'film.bin', 20_000_000);
     const out = join(scratch(t), 'film.bin');

@@ -97,14 +97,14 @@ test('several mounts, and the longest prefix decides', async (t) => {
   );
 });
 
-test('guard, private, except and onMissing', async (t) => {
+test('delegate, private, excludeRoutes and onMissing', async (t) => {
   const root = files(t);
   const { app, lines } = make(t, {
     mounts: [
       { root, prefix: '/static/', private: true, onMissing: '404' },
-      { root: join(root, 'private'), prefix: '/static/private/', guard: true },
+      { root: join(root, 'private'), prefix: '/static/private/', delegate: true },
     ],
-    except: '/static/:name.map',
+    excludeRoutes: '/static/:name.map',
   });
   app.addHook('onRequest', async (request, reply) => {
     if (request.url.includes('private')) return reply.code(401).send('who are you?');
@@ -164,7 +164,7 @@ test('a plain http.Server', async (t) => {
   const standing = plainFrontDoor(server, {
     mounts: [
       { root, prefix: '/static/' },
-      { root, prefix: '/guarded/', guard: true },
+      { root, prefix: '/delegated/', delegate: true },
     ],
   });
   for (let round = 0; round < 2; round++) {
@@ -174,7 +174,7 @@ test('a plain http.Server', async (t) => {
     t.is((await get(port, '/static/a.txt')).body.toString(), 'the file a');
     t.like(standing.stats(), { requests: 1, handedOff: 0 });
     t.is((await get(port, '/static/none?q')).body.toString(), 'node /static/none?q');
-    t.is((await get(port, '/guarded/a.txt')).body.toString(), 'node /guarded/a.txt');
+    t.is((await get(port, '/delegated/a.txt')).body.toString(), 'node /delegated/a.txt');
     const [first, second, third] = parseResponses(
       await exchange(port, head('/x') + head('/static/a.txt') + head('/static/no', 'Connection: close\r\n')),
     );
@@ -188,7 +188,7 @@ test('a plain http.Server', async (t) => {
   }
 });
 
-test('TLS: it steps aside and says so once', async (t) => {
+test('TLS disables it, with one warning', async (t) => {
   const root = files(t);
   const { app, lines } = make(t, { root, prefix: '/static/' }, { https: certificate(t) } as FastifyServerOptions);
   const port = await listen(app);
@@ -196,7 +196,7 @@ test('TLS: it steps aside and says so once', async (t) => {
   const [response] = (await once(request, 'response')) as [http.IncomingMessage];
   t.is(response.statusCode, 200);
   response.resume();
-  t.is(lines.filter(({ msg }) => msg.includes('steps aside')).length, 1);
+  t.is(lines.filter(({ msg }) => msg.includes('front door disabled')).length, 1);
   t.is(app.zerosend.stats().frontDoor, null);
 });
 
@@ -216,7 +216,7 @@ test('wrong options name the option, its value and what is allowed', (t) => {
     [{ root, onMissing: '500' as '404' }, /onMissing is '500', but must be 'node' or '404'/],
     [{ root, limits: { headTimeout: 1 } as object }, /limits is 'headTimeout', but must be one of connections/],
     [{ root, setHeaders: () => {} } as FastifyFrontDoorOptions, /setHeaders is a function, .* no JavaScript runs/],
-    [{ root, except: 'a' }, /except is 'a', but must be routes/],
+    [{ root, excludeRoutes: 'a' }, /excludeRoutes is 'a', but must be routes/],
     [{ root, method: 'teleport' as 'auto' }, /method/],
     [{ root, headers: { a: 1 as unknown as string } }, /headers\['a'\] is 1, but must be a string/],
   ];

@@ -10,7 +10,7 @@ import test, { type ExecutionContext } from 'ava';
 import { MappedFile, memoryMaps, type Probe, pageCache, probe } from 'zerosend';
 
 import { pattern, patternFile, scratch, sha256 } from './support/files.js';
-import { needing } from './support/tools.js';
+import { testWith } from './support/tools.js';
 
 const MAIN = new URL('../dist/lib/cli/main.js', import.meta.url).pathname;
 const TMPFS = 0x01021994;
@@ -65,7 +65,7 @@ function traced(t: ExecutionContext, ...inject: string[]): { found: Probe; trace
   return { found: JSON.parse(stdout.toString()), trace: trace.join('') };
 }
 
-needing('strace')('probe: each claim is a call that was made, and that said so', (t) => {
+testWith('strace')('probe: each claim is a call that was made, and that said so', (t) => {
   const { found, trace } = traced(t);
   t.deepEqual(found.mechanisms.map(({ name }) => name).sort(), Object.keys(CALLS).sort());
   const lines = trace.split('\n');
@@ -96,7 +96,7 @@ needing('strace')('probe: each claim is a call that was made, and that said so',
   t.true(found.interfaces.some(({ name, loopback }) => name === 'lo' && loopback));
 });
 
-needing('strace')('probe: what a kernel or a sandbox refuses is not available', (t) => {
+testWith('strace')('probe: what a kernel or a sandbox refuses is not available', (t) => {
   // `fcntl`, `setsockopt` and `statx` are not refused as such: Node itself cannot do without them. `cachestat` is, in Rust.
   for (const error of ['ENOSYS', 'EPERM'] as const) {
     const calls = [
@@ -131,7 +131,7 @@ function without(t: ExecutionContext, calls: string, program: string): string {
   return stdout.toString().trim();
 }
 
-needing('strace')('what is refused is done without', (t) => {
+testWith('strace')('what is refused is done without', (t) => {
   const root = scratch(t);
   const path = patternFile(root, 'file.bin', 3_000_000);
   const expected = sha256(pattern(3_000_000));
@@ -282,7 +282,7 @@ if (!overlay) console.warn('skipped: the test on overlayfs needs root and overla
   t.like(await pageCache.residency(path), { resident: 245, runs: [{ resident: true, pages: 245 }] });
 });
 
-needing('fincore')('pageCache: agrees with fincore', async (t) => {
+testWith('fincore')('pageCache: agrees with fincore', async (t) => {
   const path = patternFile(scratch(t), 'file', 5_000_000);
   for (const change of [() => pageCache.evict(path), () => pageCache.warm(path)]) {
     await change();

@@ -9,7 +9,7 @@ import test, { type ExecutionContext } from 'ava';
 import { type Method, type SendFileOptions, sendFile, sendFiles, sliceRanges, type ZerosendError } from 'zerosend';
 
 import { openDescriptors, pattern, patternFile, scratch, settled, sha256 } from './support/files.js';
-import { needingSerial } from './support/tools.js';
+import { serialTestWith } from './support/tools.js';
 import { pair, readAll } from './support/wire.js';
 
 const METHODS: readonly Exclude<Method, 'auto'>[] = ['sendfile', 'splice', 'mmap', 'read-write', 'vmsplice'];
@@ -322,7 +322,7 @@ test('sliceRanges', (t) => {
   t.throws(() => sliceRanges(1, 1.5), { code: 'ERR_ZEROSEND_OUT_OF_RANGE' });
 });
 
-const traced = needingSerial('strace');
+const traced = serialTestWith('strace');
 
 /** The system calls named in `calls` of a process that sends `file` to a connection of its own, one a line. */
 function trace(t: ExecutionContext, file: string, options: SendFileOptions, calls: string): string[] {

@@ -16,7 +16,7 @@ import { createEchoServer, createProxy, type ProxyOptions, type Relay } from 'ze
 
 import { openDescriptors, pattern, scratch, settled, sha256, until } from './support/files.js';
 import { certificate } from './support/tls.js';
-import { needing } from './support/tools.js';
+import { testWith } from './support/tools.js';
 import { portOf, readAll } from './support/wire.js';
 
 const MAIN = new URL('../dist/lib/cli/main.js', import.meta.url).pathname;
@@ -99,7 +99,7 @@ test('several targets in turn, and the PROXY protocol', async (t) => {
   const named = (name: string) =>
     listening(
       t,
-      net.createServer((socket) => quiet(socket).end(name)),
+      net.createServer((socket) => ignoreErrors(socket).end(name)),
     );
   const [one, two] = [await named('one'), await named('two')];
   const relay = await proxyTo(t, [portOf(one), { port: portOf(two) }]);
@@ -112,7 +112,9 @@ test('several targets in turn, and the PROXY protocol', async (t) => {
   const lines: string[] = [];
   const told = await listening(
     t,
-    net.createServer((socket) => createInterface({ input: quiet(socket) }).on('line', (line) => lines.push(line))),
+    net.createServer((socket) =>
+      createInterface({ input: ignoreErrors(socket) }).on('line', (line) => lines.push(line)),
+    ),
   );
   const telling = await proxyTo(t, portOf(told), { proxyProtocol: 'v1' });
   const client = net.connect(portOfRelay(telling), '127.0.0.1');
@@ -159,10 +161,10 @@ test('a target that is down: the client is reset, and it is counted', async (t) 
   t.like(relay.stats(), { accepted: 1, unreachable: 1, connections: 0 });
 });
 
-needing('strace')('strace: the payload goes by splice, and by no read or write', async (t) => {
+testWith('strace')('strace: the payload goes by splice, and by no read or write', async (t) => {
   const target = await listening(
     t,
-    net.createServer((socket) => quiet(socket).end(pattern(16 * 1024 * 1024))),
+    net.createServer((socket) => ignoreErrors(socket).end(pattern(16 * 1024 * 1024))),
   );
   const proxy = await command(t, [
     'proxy',
@@ -193,7 +195,7 @@ needing('strace')('strace: the payload goes by splice, and by no read or write',
 test('zerosend proxy: from here to there, and what is asked wrongly', async (t) => {
   const target = await listening(
     t,
-    net.createServer((socket) => quiet(socket).end('there')),
+    net.createServer((socket) => ignoreErrors(socket).end('there')),
   );
   const { child, port } = await command(t, ['proxy', '-l', '127.0.0.1:0', '-t', `127.0.0.1:${portOf(target)}`]);
   t.is((await readAll(net.connect(port, '127.0.0.1'))).toString(), 'there');
@@ -211,7 +213,7 @@ test('zerosend proxy: from here to there, and what is asked wrongly', async (t) 
   }
 });
 
-needing('redis-server', 'redis-benchmark')('redis-benchmark through the proxy', async (t) => {
+testWith('redis-server', 'redis-benchmark')('redis-benchmark through the proxy', async (t) => {
   const directory = scratch(t);
   const path = join(directory, 'redis.sock');
   writeFileSync(join(directory, 'redis.conf'), `port 0\nunixsocket ${path}\nsave ""\ndir ${directory}\n`);
@@ -226,7 +228,7 @@ needing('redis-server', 'redis-benchmark')('redis-benchmark through the proxy', 
   t.like(relay.stats(), { degraded: 0, clientFailures: 0, targetFailures: 0 });
 });
 
-needing('pgbench')('pgbench through the proxy, to PostgreSQL on a Unix socket', async (t) => {
+testWith('pgbench')('pgbench through the proxy, to PostgreSQL on a Unix socket', async (t) => {
   const directory = scratch(t);
   // PostgreSQL refuses to run as root.
   const id = (what: '-u' | '-g') => Number(execFileSync('id', [what, 'postgres']));
@@ -259,7 +261,7 @@ needing('pgbench')('pgbench through the proxy, to PostgreSQL on a Unix socket', 
 });
 
 /** Whose end is nobody's failure. */
-function quiet(socket: net.Socket): net.Socket {
+function ignoreErrors(socket: net.Socket): net.Socket {
   return socket.on('error', () => {});
 }
 

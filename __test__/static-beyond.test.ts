@@ -1,10 +1,10 @@
-/** What goes beyond `@fastify/static`, and which roads responses take. */
+/** What goes beyond `@fastify/static`, and the method of each response. */
 import { mkdirSync, renameSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 import fastify, { type FastifyInstance } from 'fastify';
-import fastifyStatic, { type FastifyStaticOptions, type Road } from 'zerosend/fastify';
+import fastifyStatic, { type FastifyStaticOptions, type ResponseMethod } from 'zerosend/fastify';
 
 import { openDescriptors, pattern, patternFile, scratch, settle, settled, sha256, until } from './support/files.js';
 import { exchange, get, parseResponses, portOf } from './support/wire.js';
@@ -191,13 +191,13 @@ serial("conformance: 'rfc9110'", async (t) => {
   }
 });
 
-serial('roads: on the reply, and counted', async (t) => {
+serial('the method of a response is on the reply and in the statistics', async (t) => {
   const root = site(t);
   patternFile(root, 'big', 4 * 1024 * 1024);
-  const roads: (Road | null)[] = [];
+  const methods: (ResponseMethod | null)[] = [];
   const { app, port } = await serve(t, { root }, (app) => {
     app.get('/json', async () => ({}));
-    app.addHook('onResponse', async (_request, reply) => void roads.push(reply.zerosendRoad));
+    app.addHook('onResponse', async (_request, reply) => void methods.push(reply.zerosendMethod));
   });
   await get(port, '/a.txt');
   await get(port, '/big');
@@ -205,8 +205,8 @@ serial('roads: on the reply, and counted', async (t) => {
   await get(port, '/a.txt', { 'If-None-Match': '*' });
   await get(port, '/json');
   await app.inject('/a.txt');
-  await until(() => roads.length === 6);
-  t.deepEqual(roads, ['read-write', 'sendfile', 'none', 'none', null, 'stream']);
+  await until(() => methods.length === 6);
+  t.deepEqual(methods, ['read-write', 'sendfile', 'none', 'none', null, 'stream']);
   const { cache, frontDoor, ...stats } = app.zerosend.stats();
   t.is(cache?.rejected, 1, 'one is too large for the default cache');
   t.is(frontDoor, null);
@@ -214,7 +214,7 @@ serial('roads: on the reply, and counted', async (t) => {
     responses: 5,
     bytes: 10 + 4 * 1024 * 1024 + 10,
     aborted: 0,
-    roads: {
+    methods: {
       'read-write': { responses: 1, bytes: 10 },
       sendfile: { responses: 1, bytes: 4 * 1024 * 1024 },
       none: { responses: 2, bytes: 0 },
@@ -223,10 +223,10 @@ serial('roads: on the reply, and counted', async (t) => {
   });
   const forced = await serve(t, { root, method: 'sendfile' });
   await get(forced.port, '/a.txt');
-  t.deepEqual(Object.keys(forced.app.zerosend.stats().roads), ['sendfile']);
+  t.deepEqual(Object.keys(forced.app.zerosend.stats().methods), ['sendfile']);
 });
 
-serial('a hook on the way of the body: its path, the road, and both ends', async (t) => {
+serial('a hook on the way of the body: its path, the method, and both ends', async (t) => {
   const root = site(t);
   const seen: unknown[] = [];
   const { app, port } = await serve(t, { root }, (app) => {
@@ -234,7 +234,7 @@ serial('a hook on the way of the body: its path, the road, and both ends', async
       seen.push((payload as { path?: string }).path);
       return payload;
     });
-    app.addHook('onResponse', async (_request, reply) => void seen.push(reply.zerosendRoad));
+    app.addHook('onResponse', async (_request, reply) => void seen.push(reply.zerosendMethod));
   });
   t.is((await get(port, '/a.txt')).body.toString(), '0123456789');
   await until(() => seen.length === 2);

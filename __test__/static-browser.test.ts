@@ -14,13 +14,13 @@ import { portOf } from './support/wire.js';
 /** A served directory, and what was answered. */
 async function serve(t: ExecutionContext, options: FastifyStaticOptions) {
   const app = fastify();
-  const answers: { url: string; status: number; range: string | undefined; road: string | null }[] = [];
+  const answers: { url: string; status: number; range: string | undefined; method: string | null }[] = [];
   app.addHook('onResponse', async (request, reply) => {
     answers.push({
       url: request.url,
       status: reply.statusCode,
       range: request.headers.range,
-      road: reply.zerosendRoad,
+      method: reply.zerosendMethod,
     });
   });
   await app.register(fastifyStatic, options);
@@ -70,7 +70,7 @@ browse('a video plays, and seeks by ranges', async (t) => {
   await until(() => answers.some(({ status, range }) => status === 206 && range !== undefined && range !== 'bytes=0-'));
   t.true(answers.filter(({ url }) => url.endsWith(name)).every(({ status }) => status === 206));
   t.log(
-    `${name}: ${answers.map(({ range, road }) => `${range} ${road}`).join(', ')}; ${JSON.stringify(app.zerosend.stats())}`,
+    `${name}: ${answers.map(({ range, method }) => `${range} ${method}`).join(', ')}; ${JSON.stringify(app.zerosend.stats())}`,
   );
 });
 

@@ -53,9 +53,9 @@ serial('node:http: files, ranges, conditions, errors of its own', async (t) => {
   t.is((await get(port, '/../a.txt')).status, 403);
   t.is((await get(port, '/%zz')).status, 400);
   t.like(await get(port, '/a.txt', {}, 'POST'), { status: 405, headers: { allow: 'GET, HEAD' } });
-  const { responses, roads } = handler.stats();
+  const { responses, methods } = handler.stats();
   t.is(responses, 6);
-  t.is(roads.sendfile?.responses, 1);
+  t.is(methods.sendfile?.responses, 1);
 });
 
 serial('Express: mounted, before and after other handlers, guards, headers', async (t) => {

@@ -25,7 +25,7 @@ export type {
 export type { FastifyStaticOptions, ReplyOptions, Root, SendOptions } from './static/options.js';
 export type { ZerosendDecorator } from './static/plugin.js';
 export type { Coding, SiteOptions } from './static/site.js';
-export type { Road, RoadStatistics, StaticStatistics, ZerosendStatistics } from './static/statistics.js';
+export type { MethodStatistics, ResponseMethod, StaticStatistics, ZerosendStatistics } from './static/statistics.js';
 export { errors, frontDoor };
 
 const registered = fastifyPlugin(plugin, { fastify: '5.x', name: '@fastify/static' });

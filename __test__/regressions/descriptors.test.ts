@@ -6,7 +6,7 @@ import net from 'node:net';
 import { join } from 'node:path';
 
 import { scratch } from '../support/files.js';
-import { needing } from '../support/tools.js';
+import { testWith } from '../support/tools.js';
 import { parseResponses, readAll } from '../support/wire.js';
 
 const SERVER = `
@@ -14,7 +14,7 @@ const SERVER = `
   const server = createFileServer({ root: process.argv[2], workers: 1 });
   console.log((await server.listen()).port);`;
 
-needing('prlimit')('more clients than descriptors: each is answered in its turn', async (t) => {
+testWith('prlimit')('more clients than descriptors: each is answered in its turn', async (t) => {
   const root = scratch(t);
   writeFileSync(join(root, 'a.txt'), 'the file');
   const entry = new URL('../../dist/index.js', import.meta.url).href;

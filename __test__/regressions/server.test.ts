@@ -9,7 +9,7 @@ import test, { type ExecutionContext } from 'ava';
 import { createFileServer, type FileServerOptions } from 'zerosend';
 
 import { scratch, until } from '../support/files.js';
-import { needingSerial } from '../support/tools.js';
+import { serialTestWith } from '../support/tools.js';
 import { exchange, parseResponses, readAll } from '../support/wire.js';
 
 const MAIN = new URL('../../dist/lib/cli/main.js', import.meta.url).pathname;
@@ -71,7 +71,7 @@ for (const flags of [
   });
 }
 
-needingSerial('strace')('a Unix socket with 16 workers: each connection is accepted by one call', async (t) => {
+serialTestWith('strace')('a Unix socket with 16 workers: each connection is accepted by one call', async (t) => {
   const root = scratch(t);
   writeFileSync(join(root, 'a.txt'), '0123456789');
   const path = join(root, 'socket');

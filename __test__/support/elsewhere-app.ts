@@ -18,10 +18,10 @@ process.stdin.on('end', () => process.exit()).resume();
 
 const [root = ''] = process.argv.slice(2);
 const app = fastify({ routerOptions: { maxParamLength: 1000 } });
-const roads: unknown[] = [];
+const methods: unknown[] = [];
 const seen: string[] = [];
 app.addHook('onResponse', async (_request, reply) => {
-  if (reply.zerosendRoad !== null) roads.push(reply.zerosendRoad);
+  if (reply.zerosendMethod !== null) methods.push(reply.zerosendMethod);
 });
 await app.register(fastifyStatic, { root, redirect: true, cache: { maxFiles: 10 }, method: 'sendfile' });
 const more = { root, decorateReply: false };
@@ -46,7 +46,7 @@ app.get('/-/collect', () => {
   return 'collected';
 });
 app.get('/-/stats', () => app.zerosend.stats());
-app.get('/-/seen', () => ({ roads: roads.splice(0), files: seen.splice(0) }));
+app.get('/-/seen', () => ({ methods: methods.splice(0), files: seen.splice(0) }));
 app.get('/-/inject/*', async (request) => {
   const { rawPayload, statusCode, headers } = await app.inject(`/${(request.params as { '*': string })['*']}`);
   return { statusCode, headers, body: rawPayload.toString('latin1') };

@@ -11,7 +11,7 @@ import fastifyStatic, {
   type ListFile,
   type ListRender,
   fastifyStatic as named,
-  type Road,
+  type ResponseMethod,
   type SendOptions,
   type ZerosendStatistics,
 } from 'zerosend/fastify';
@@ -102,7 +102,7 @@ app.register(fastifyStatic, { root: '/srv/www', preCompressed: ['lzma'] });
 app.register(fastifyStatic, { root: 42 });
 
 app.get('/', async (_request, reply) => {
-  is<Same<typeof reply.zerosendRoad, Road | null>>();
+  is<Same<typeof reply.zerosendMethod, ResponseMethod | null>>();
   reply.sendFile('a');
   reply.sendFile('a', '/root');
   reply.sendFile('a', { maxAge: 1, start: 0, end: 9, highWaterMark: 1024, maxContentRangeChunkSize: 10 });

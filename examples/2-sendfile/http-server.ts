@@ -5,7 +5,7 @@
  *   npx tsx examples/2-sendfile/http-server.ts                 (shows itself and ends)
  *   npx tsx examples/2-sendfile/http-server.ts --port 8080 --root .
  *
- * Look for: 206 with the bytes of the range, 304 for who has the file already, and how the counters say which road each took.
+ * Look for: 206 with the bytes of the range, 304 for who has the file already, and how the counters show the method of each.
  *
  *   GET /file.bin          200 5000000 bytes, application/octet-stream
  *   GET /file.bin, a range 206 100 bytes, bytes 1000-1099/5000000

@@ -4,7 +4,7 @@
  *   npx tsx examples/5-today/fastify-app.ts                (shows itself and ends)
  *   npx tsx examples/5-today/fastify-app.ts --port 3000
  *
- * Look for: hooks and routes as ever; which road files took (`sendfile` and the like: past JavaScript).
+ * Look for: hooks and routes as ever; the method that sent each file (`sendfile`, ...: not through JavaScript).
  *
  *   GET /                  200 text/html; charset=utf-8, 27 bytes
  *   GET /static/app.js     200 application/javascript; charset=utf-8, cached for 3600 s

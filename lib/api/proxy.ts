@@ -20,7 +20,7 @@ import {
   type SocketAddress,
 } from '../util/address.js';
 import { failure, invalid, type ZerosendError } from '../util/errors.js';
-import { oneOf } from '../util/options.js';
+import { parseEnum } from '../util/options.js';
 
 export interface RelayOptions {
   /**
@@ -277,8 +277,8 @@ class Names {
 async function readMirror(name: string, mirror: ProxyMirror): Promise<Wanted> {
   const defaults = { file: undefined, connect: undefined, mode: undefined };
   const { direction = 'up', policy = 'drop', file, connect, mode = 0o600 } = { ...defaults, ...mirror };
-  oneOf(`${name}.direction`, direction, ['up', 'down']);
-  oneOf(`${name}.policy`, policy, ['block', 'drop']);
+  parseEnum(`${name}.direction`, direction, ['up', 'down']);
+  parseEnum(`${name}.policy`, policy, ['block', 'drop']);
   if ((file === undefined) === (connect === undefined)) throw invalid(name, mirror, '{ file } or { connect }');
   if (connect !== undefined) {
     return { direction, policy, connect: { addresses: await resolveTarget(`${name}.connect`, connect) } };
@@ -324,9 +324,9 @@ function readOptions(options: Partial<ProxyOptions>): Omit<Settings, 'targets'> 
   const { method = 'auto', balance = 'round-robin', proxyProtocol, socketMode } = options;
   const { pipeSize = 262_144, workers = availableParallelism(), backlog = 4096, maxConnections = 65_536 } = options;
   const { idleTimeout = 0, keepAlive = 60_000, connectTimeout = 5000, retries = 2, downTime = 5000 } = options;
-  oneOf('method', method, ['auto', 'splice', 'read-write']);
-  oneOf('balance', balance, ['round-robin', 'least-connections']);
-  if (proxyProtocol !== undefined) oneOf('proxyProtocol', proxyProtocol, ['v1', 'v2']);
+  parseEnum('method', method, ['auto', 'splice', 'read-write']);
+  parseEnum('balance', balance, ['round-robin', 'least-connections']);
+  if (proxyProtocol !== undefined) parseEnum('proxyProtocol', proxyProtocol, ['v1', 'v2']);
   checkInteger('pipeSize', pipeSize, 4096, 2 ** 30);
   checkInteger('workers', workers, 1, 1024);
   checkInteger('backlog', backlog, 1, 65_535);

@@ -9,7 +9,7 @@ import { SessionEndpoint } from '../runtime/relay-session.js';
 import { checkMode, checkName, nameSource, receive, type SegmentSource, send, unlink } from '../runtime/segment.js';
 import { checkInteger } from '../runtime/server-options.js';
 import { aborted, failure, invalid, type ZerosendError } from '../util/errors.js';
-import { oneOf, unshared } from '../util/options.js';
+import { parseEnum, unshared } from '../util/options.js';
 
 export interface SharedRingOptions {
   /** Bytes that it holds, rounded up to whole pages, 1 to 2^31. Default 1 MiB. The memory is taken at once. */
@@ -127,7 +127,7 @@ export class SharedRing {
     const { capacity = 1 << 20, framing = 'messages', mode = 0o600 } = options;
     if (name !== null) checkName(name);
     checkInteger('capacity', capacity, 1, 2 ** 31);
-    oneOf('framing', framing, ['messages', 'bytes']);
+    parseEnum('framing', framing, ['messages', 'bytes']);
     checkMode(mode);
     const settings = { ...(name === null ? {} : { name }), size: capacity, mode, framing };
     const { token } = await ask((number) => engine().createSegment(number, settings));

@@ -16,7 +16,7 @@ import {
   systemError,
 } from '../runtime/relay-session.js';
 import { aborted, failure, invalid, type ZerosendError } from '../util/errors.js';
-import { type FileSource, nameFile, oneOf } from '../util/options.js';
+import { type FileSource, nameFile, parseEnum } from '../util/options.js';
 import { Pipe } from './pipe.js';
 import { sendFile } from './send-file.js';
 
@@ -83,7 +83,7 @@ export async function createSplitter(
 ): Promise<Splitter> {
   const settings = readSessionOptions(options);
   const { policy = 'block', end = true, signal } = options;
-  oneOf('policy', policy, ['block', 'drop']);
+  parseEnum('policy', policy, ['block', 'drop']);
   if (!Array.isArray(sinks) || sinks.length === 0) throw invalid('sinks', sinks, 'an array of at least one sink');
   if (sinks.length > MOST_SINKS) {
     throw failure('ERR_ZEROSEND_LIMIT', `sinks has ${sinks.length} entries, but may have at most ${MOST_SINKS}`);

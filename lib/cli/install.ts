@@ -6,7 +6,7 @@ import path from 'node:path';
 
 import { build } from '../install/build.js';
 import { download } from '../install/download.js';
-import { place, prove, Unusable } from '../install/place.js';
+import { installAtomically, Unusable, verifyLoads } from '../install/install-atomically.js';
 import { type Checksum, releasedChecksums, releaseUrl, withoutCredentials } from '../install/release.js';
 import { binaryName, isReleased, ownTarget, platformInWords } from '../runtime/binary.js';
 import { PACKAGE_ROOT, VERSION } from '../util/package.js';
@@ -60,7 +60,7 @@ export async function install(args: string[]): Promise<void> {
   const name = binaryName(ownTarget());
   const file = path.join(path.resolve(values.to ?? PACKAGE_ROOT), name);
   if (values.build) {
-    await place(await build(), file);
+    await installAtomically(await build(), file);
   } else if (!(await installReleased(name, file, values))) {
     console.log(`${file} is there already, and loads`);
     return;
@@ -81,7 +81,7 @@ async function installReleased(
     const flag = constants.O_RDONLY | constants.O_NONBLOCK;
     const there = await readFile(file, { flag }).catch(() => undefined);
     if (there !== undefined && sha256(there) === expected.sha256) {
-      await prove(file);
+      await verifyLoads(file);
       return false;
     }
     const received = from === undefined ? await fetchIt(name, expected, mirror) : await readIt(from);
@@ -92,7 +92,7 @@ async function installReleased(
         `${source} is not ${name} of zerosend ${VERSION}: its SHA-256 is ${found}, but must be ${expected.sha256}; nothing was installed`,
       );
     }
-    await place(received, file);
+    await installAtomically(received, file);
     return true;
   } catch (error) {
     if (error instanceof Unusable) throw new Error(`${error.message}; ${BUILD}`);

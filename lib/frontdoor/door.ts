@@ -29,7 +29,7 @@ export interface DoorHost {
   /** Requests that were answered natively; absent: nobody wants to know. */
   log?: ((entries: readonly DoorLogEntry[]) => void) | undefined;
   /** The door cannot stand here, in words. */
-  stepAside(reason: string): void;
+  disable(reason: string): void;
 }
 
 /** Connections given to Node in one round of the event loop. */
@@ -72,7 +72,7 @@ export class Door {
     this.#plan = plan;
     this.#host = host;
     if (!isKnownServer(server)) {
-      host.stepAside('this version of Node, or something that has changed the server, is not known to it');
+      host.disable('this version of Node, or something that has changed the server, is not known to it');
       return;
     }
     // Before all other listeners: what was read already has to be there when they look.
@@ -89,7 +89,7 @@ export class Door {
         if (this.#opened !== undefined) keepAlive(this.#opened.number, keep);
       },
       cannot: () =>
-        host.stepAside('the primary process of the cluster accepts the connections; listen with "exclusive: true"'),
+        host.disable('the primary process of the cluster accepts the connections; listen with "exclusive: true"'),
     });
     this.#tellTheTruth();
   }
@@ -102,7 +102,7 @@ export class Door {
   }
 
   #open(handle: ListenHandle, backlog: number): number {
-    const { settings, chunkSize, queue, workers, except } = this.#plan;
+    const { settings, chunkSize, queue, workers, excludeRoutes } = this.#plan;
     const number = request((event) => {
       if (event.progress === undefined) this.#ended(opened);
       else this.#look(opened);
@@ -122,7 +122,7 @@ export class Door {
     try {
       opened.token = engine().openDoor(number, handle.fd as number, server, {
         queue,
-        except: [...except, ...this.#host.opening()],
+        except: [...excludeRoutes, ...this.#host.opening()],
         log: this.#host.log !== undefined,
         maxConnections: bound(this.#server.maxConnections as number | undefined),
       });

@@ -36,13 +36,13 @@ const HOOKS = ['onRequest', 'preParsing', 'preValidation', 'preHandler', 'preSer
  * A `serverFactory` for Fastify with a front door: GET and HEAD of files below the prefixes are answered by native threads
  * on the port of the application, even while JavaScript is busy; everything else reaches the application as if nothing
  * stood there. The plugin is registered for the same prefixes with the same options, for the connections that the
- * application has, for `inject()`, and for TLS and HTTP/2, where the front door steps aside.
+ * application has, for `inject()`, and for TLS and HTTP/2, where the front door is disabled.
  *
  * ```ts
  * const app = fastify({ serverFactory: frontDoor({ root: '/srv/app/public', prefix: '/static/' }) });
  * ```
  *
- * Natively answered requests pass no hooks, and the application's request log does not see them: see `guard`, `private`
+ * Natively answered requests pass no hooks, and the application's request log does not see them: see `delegate`, `private`
  * and `log`. Routes of the application below a prefix are found and left to it.
  *
  * Throws `ERR_ZEROSEND_INVALID_ARGUMENT` for options that are wrong, `ERR_ZEROSEND_UNSUPPORTED` elsewhere than on Linux.
@@ -125,18 +125,18 @@ class Desk {
   open(app: FastifyInstance, server: AnyServer): void {
     const { cache, ownsCache, headers, mounts } = this.#plan;
     app.addHook('onRoute', (route) => this.#note(route));
-    const stepAside = (reason: string) => app.log.warn(`the front door steps aside: ${reason}`);
+    const disable = (reason: string) => app.log.warn(`front door disabled: ${reason}`);
     if (server instanceof http.Server) {
       const door = new Door(server, this.#plan, {
         opening: () => this.#opening(app),
-        stepAside,
+        disable,
         log: this.#log ? (entries) => write(app, entries) : undefined,
       });
       statisticsOf(app).frontDoor = () => door.stats();
     } else {
-      stepAside('it speaks neither TLS nor HTTP/2; files are served by the plugin');
+      disable('it speaks neither TLS nor HTTP/2; files are served by the plugin');
     }
-    for (const { root: _, roots, prefix, guard, private: __, onMissing, ...mount } of mounts) {
+    for (const { root: _, roots, prefix, delegate, private: __, onMissing, ...mount } of mounts) {
       const options: FastifyStaticOptions = {
         ...mount,
         root: roots,
@@ -158,13 +158,13 @@ class Desk {
 
   /** The application is complete: what of it lies below the prefixes? */
   #opening(app: FastifyInstance): string[] {
-    const open = this.#plan.mounts.filter((mount) => mount.guard !== true);
+    const open = this.#plan.mounts.filter((mount) => mount.delegate !== true);
     const own = new Set(open.map(({ prefix }) => `${prefix}*`));
-    const guarded = new Set(this.#plan.mounts.filter((mount) => mount.guard).map(({ prefix }) => `${prefix}*`));
-    const except = [...this.#routes].filter(
+    const delegated = new Set(this.#plan.mounts.filter((mount) => mount.delegate).map(({ prefix }) => `${prefix}*`));
+    const excludeRoutes = [...this.#routes].filter(
       (route) => !own.has(route) && open.some(({ prefix }) => isBelow(route, prefix)),
     );
-    const unexpected = except.filter((route) => !guarded.has(route));
+    const unexpected = excludeRoutes.filter((route) => !delegated.has(route));
     if (unexpected.length > 0) {
       app.log.warn(
         { routes: unexpected },
@@ -175,10 +175,10 @@ class Desk {
     if (hooks.length > 0 && open.length > 0) {
       app.log.warn(
         { hooks, prefixes: open.map(({ prefix }) => prefix) },
-        'requests that the front door answers do not pass these hooks; where they guard something, set "guard: true"',
+        'requests that the front door answers do not pass these hooks; if they restrict access, set "delegate: true"',
       );
     }
-    return except;
+    return excludeRoutes;
   }
 }
 

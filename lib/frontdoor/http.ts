@@ -16,7 +16,7 @@ import {
 
 /** A front door that stands. */
 export interface FrontDoor {
-  /** What it has counted; `null` where it had to step aside. */
+  /** What it has counted; `null` while it is disabled. */
   stats(): FrontDoorStatistics | null;
 }
 
@@ -26,7 +26,7 @@ export interface FrontDoor {
  * such a connection are answered by the same options in JavaScript, before the listeners of `request`. Call it before
  * `server.listen()`.
  *
- * It steps aside, with a warning of the process, for servers with TLS and in workers of a cluster whose primary accepts
+ * It is disabled, with a process warning, for servers with TLS and in workers of a cluster whose primary accepts
  * the connections: then files are served by JavaScript.
  *
  * Throws `ERR_ZEROSEND_INVALID_ARGUMENT` for options that are wrong and servers that listen already, and
@@ -35,19 +35,19 @@ export interface FrontDoor {
 export function frontDoor(server: Server, options: FrontDoorOptions): FrontDoor {
   if (typeof (server as Server | undefined)?.listen !== 'function') throw invalid('server', server, 'an http.Server');
   const plan = planFrontDoor(options, () => false);
-  let aside = false;
-  const stepAside = (reason: string) => {
-    aside = true;
-    process.emitWarning(`the front door steps aside: ${reason}`, { code: 'ZEROSEND_FRONT_DOOR' });
+  let disabled = false;
+  const disable = (reason: string) => {
+    disabled = true;
+    process.emitWarning(`front door disabled: ${reason}`, { code: 'ZEROSEND_FRONT_DOOR' });
   };
   let door: Door | undefined;
-  if (server instanceof HttpServer) door = new Door(server, plan, { opening: () => [], stepAside });
-  else stepAside('it does not speak TLS; files are served by JavaScript');
+  if (server instanceof HttpServer) door = new Door(server, plan, { opening: () => [], disable });
+  else disable('it does not speak TLS; files are served by JavaScript');
 
   const handlers = new Map<string, StaticHandler>();
   const { cache } = plan;
-  for (const { root: _, roots, prefix, guard, ...mount } of plan.mounts) {
-    if (guard === true) continue;
+  for (const { root: _, roots, prefix, delegate, ...mount } of plan.mounts) {
+    if (delegate === true) continue;
     const own = Object.keys(plan.headers).length > 0;
     handlers.set(
       prefix,
@@ -58,7 +58,7 @@ export function frontDoor(server: Server, options: FrontDoorOptions): FrontDoor 
       }),
     );
   }
-  const except = [...plan.except];
+  const excludeRoutes = [...plan.excludeRoutes];
   serveBefore(server, (request, response, next) => {
     const { url = '/' } = request;
     const query = url.indexOf('?');
@@ -67,7 +67,7 @@ export function frontDoor(server: Server, options: FrontDoorOptions): FrontDoor 
     const handler = mount && handlers.get(mount.prefix);
     const isOurs = request.method === 'GET' || request.method === 'HEAD';
     if (!isOurs || handler === undefined) return next();
-    if (except.length > 0 && engine().matchesRoute(except, pathname)) return next();
+    if (excludeRoutes.length > 0 && engine().matchesRoute(excludeRoutes, pathname)) return next();
     if (mount?.private === true && hasCredentials(request.headers)) return next();
     request.url = url.slice((mount?.prefix.length ?? 1) - 1);
     const mounted = Object.assign(request, { originalUrl: url }) as IncomingMessage & { originalUrl?: string };
@@ -78,7 +78,7 @@ export function frontDoor(server: Server, options: FrontDoorOptions): FrontDoor 
       else fail(response);
     });
   });
-  return { stats: () => (aside || door === undefined ? null : door.stats()) };
+  return { stats: () => (disabled || door === undefined ? null : door.stats()) };
 }
 
 type Serve = (request: IncomingMessage, response: ServerResponse, next: () => void) => void;

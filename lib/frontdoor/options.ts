@@ -22,10 +22,10 @@ export interface FrontDoorMount extends Omit<SiteOptions, 'cache'> {
   /** Where the files appear: a literal path, without parameters. Default `'/'`. */
   prefix?: string | undefined;
   /**
-   * Leave all requests below the prefix to Node, where hooks and middleware guard them. For a prefix inside that of another
-   * mount. Default false.
+   * Leave all requests below the prefix to Node, where hooks and middleware can authorize them. Meant for a prefix inside
+   * that of another mount. Default false.
    */
-  guard?: boolean | undefined;
+  delegate?: boolean | undefined;
   /** Leave requests that carry `Authorization` or `Cookie` to Node. Default false. */
   private?: boolean | undefined;
   /** A path that names no file is left to Node, or is a 404 of the front door's own. Default `'node'`. */
@@ -60,7 +60,7 @@ export interface FrontDoorOptions<Mount extends FrontDoorMount = FrontDoorMount>
    * `'/static/reports/:id/*'`. Compared with the decoded path, without regard to case and slashes at the end. With Fastify,
    * the application's own routes are found without this. Default none.
    */
-  except?: string | readonly string[] | undefined;
+  excludeRoutes?: string | readonly string[] | undefined;
   /** Fields that every response has that is made of a file. Default none. */
   headers?: Readonly<Record<string, string>> | undefined;
   /** Threads, 1 to 1,024. Default 1. */
@@ -80,7 +80,7 @@ export interface FrontDoorPlan<Mount extends FrontDoorMount = FrontDoorMount> {
   /** With its prefix and absolute roots. */
   mounts: readonly (Mount & { prefix: string; roots: string[] })[];
   settings: readonly MountSettings[];
-  except: readonly string[];
+  excludeRoutes: readonly string[];
   headers: Readonly<Record<string, string>>;
   headerPairs: string[];
   cache: FileCache | undefined;
@@ -102,19 +102,19 @@ export function planFrontDoor<Mount extends FrontDoorMount>(
   listing: (mount: Mount) => boolean,
 ): FrontDoorPlan<Mount> {
   if (typeof options !== 'object' || options === null) throw invalid('options', options, 'an object with a root');
-  const { except = [], headers = {}, workers = 1, queue = 1024, chunkSize = 1024 * 1024, limits = {} } = options;
+  const { excludeRoutes = [], headers = {}, workers = 1, queue = 1024, chunkSize = 1024 * 1024, limits = {} } = options;
   checkInteger('workers', workers, 1, 1024);
   checkInteger('queue', queue, 1, 65_535);
   checkInteger('chunkSize', chunkSize, 1, Number.MAX_SAFE_INTEGER);
   readLimits(limits, LIMITS);
   const cache = cacheOption(options.cache as boolean | FileCacheOptions | FileCache | undefined, DEFAULT_CACHE);
   const mounts = checkMounts(options);
-  const patterns = typeof except === 'string' ? [except] : [...except];
+  const patterns = typeof excludeRoutes === 'string' ? [excludeRoutes] : [...excludeRoutes];
   for (const pattern of patterns) {
     if (typeof pattern !== 'string' || !/^[/*]/.test(pattern))
-      throw invalid('except', pattern, 'routes such as /a/:b/*');
+      throw invalid('excludeRoutes', pattern, 'routes such as /a/:b/*');
   }
-  const open = mounts.filter((mount) => mount.guard !== true);
+  const open = mounts.filter((mount) => mount.delegate !== true);
   return {
     mounts,
     settings: open.map((mount) => ({
@@ -123,7 +123,10 @@ export function planFrontDoor<Mount extends FrontDoorMount>(
       private: mount.private === true,
       answersMissing: mount.onMissing === '404',
     })),
-    except: [...patterns, ...mounts.filter((mount) => mount.guard === true).map((mount) => `${mount.prefix}*`)],
+    excludeRoutes: [
+      ...patterns,
+      ...mounts.filter((mount) => mount.delegate === true).map((mount) => `${mount.prefix}*`),
+    ],
     headers,
     headerPairs: headerPairs(headers),
     cache,
@@ -147,7 +150,7 @@ function checkMounts<Mount extends FrontDoorMount>(
   return (given as readonly Mount[]).map((mount) => {
     for (const name of CALLBACKS) {
       const value = (mount as Record<string, unknown>)[name];
-      if (value !== undefined) throw invalid(name, value, 'absent: no JavaScript runs at the front door; use "guard"');
+      if (value !== undefined) throw invalid(name, value, 'absent: the front door runs no JavaScript; use "delegate"');
     }
     const { onMissing = 'node' } = mount;
     if (onMissing !== 'node' && onMissing !== '404') throw invalid('onMissing', onMissing, "'node' or '404'");

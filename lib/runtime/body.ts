@@ -3,30 +3,30 @@ import { ServerResponse } from 'node:http';
 import { Http2ServerResponse } from 'node:http2';
 import { Readable } from 'node:stream';
 
-import type { Road } from '../static/statistics.js';
+import type { ResponseMethod } from '../static/statistics.js';
 import type { ZerosendError } from '../util/errors.js';
 import { abortResponse } from './abort.js';
 import { forget, request, staticEngine } from './engine.js';
 import { keepHalfOpen } from './half-open.js';
 import { sendBody } from './response.js';
 
-/** Bytes read at once on the stream road. */
+/** Bytes read at once on the stream method. */
 const READ_SIZE = 64 * 1024;
 
 // A body that nobody reads and nobody destroys must not keep its file open for ever.
 const forgotten = new FinalizationRegistry<number>((token) => staticEngine().release(token));
 
 export interface FileBodyOptions {
-  /** Bytes read at once on the stream road. Default 64 KiB. */
+  /** Bytes read at once on the stream method. Default 64 KiB. */
   highWaterMark?: number | undefined;
-  /** Told once which road the bytes took, when they are sent (before the response ends) or nothing more will be. */
-  onRoad?: ((road: Road, aborted: boolean) => void) | undefined;
+  /** Told once which method the bytes took, when they are sent (before the response ends) or nothing more will be. */
+  onSent?: ((method: ResponseMethod, aborted: boolean) => void) | undefined;
 }
 
 /**
  * The bytes of a transfer as a stream.
  *
- * `pipe(res)` takes the zero-copy road when `res` is a plain `http.ServerResponse` on a plain socket and nobody has begun
+ * `pipe(res)` takes the zero-copy method when `res` is a plain `http.ServerResponse` on a plain socket and nobody has begun
  * to read; everywhere else (TLS, HTTP/2, `inject()`, a compressor) this is an ordinary file stream.
  */
 export class FileBody extends Readable {
@@ -112,8 +112,8 @@ export class FileBody extends Readable {
     }
   }
 
-  /** The zero-copy road has ended: let those who watch the stream see it end. */
-  #sent(error: ZerosendError | undefined, method: Road | undefined): void {
+  /** The zero-copy method has ended: let those who watch the stream see it end. */
+  #sent(error: ZerosendError | undefined, method: ResponseMethod | undefined): void {
     this.#token = 0;
     forgotten.unregister(this);
     this.#settle(method ?? 'none', error !== undefined);
@@ -125,10 +125,10 @@ export class FileBody extends Readable {
     }
   }
 
-  #settle(road: Road, aborted: boolean): void {
+  #settle(method: ResponseMethod, aborted: boolean): void {
     if (this.#settled) return;
     this.#settled = true;
-    this.#options.onRoad?.(road, aborted);
+    this.#options.onSent?.(method, aborted);
   }
 
   #release(): void {

@@ -4,7 +4,7 @@ import { Socket } from 'node:net';
 import { descriptor, hasQueuedBytes } from '../node/node-internals.js';
 import { StoppedReading } from '../node/socket-reading.js';
 import { aborted, failure, invalid, type ZerosendError } from '../util/errors.js';
-import { oneOf } from '../util/options.js';
+import { parseEnum } from '../util/options.js';
 import { connected } from './bounds.js';
 import { checkPeer, checkSource } from './deliver.js';
 import { ask, engine, forget, request } from './engine.js';
@@ -42,7 +42,7 @@ const joiners = new Map<string, Joiner>();
 /** Checks options. */
 export function readSessionOptions(options: RelaySessionOptions): SessionRelaySettings {
   const { method = 'auto', pipeSize = 262_144, idleTimeout = 0, keepAlive = 60_000, signal } = options;
-  oneOf('method', method, ['auto', 'splice', 'read-write']);
+  parseEnum('method', method, ['auto', 'splice', 'read-write']);
   checkInteger('pipeSize', pipeSize, 4096, 2 ** 30);
   checkInteger('idleTimeout', idleTimeout, 0, 2 ** 31);
   checkInteger('keepAlive', keepAlive, 0, 2 ** 31);

@@ -1,5 +1,5 @@
 /**
- * From an answer of the engine to a Fastify reply: callbacks of the application, headers, errors, and the road of the bytes.
+ * From an answer of the engine to a Fastify reply: callbacks of the application, headers, errors, and the method of the bytes.
  *
  * A plain GET without callbacks costs two calls of the engine: the answer, and head and file to the socket.
  */
@@ -27,7 +27,7 @@ import { otherNames } from './names.js';
 import type { FastifyStaticOptions, ReplyOptions } from './options.js';
 import { decodePath, withSlash } from './paths.js';
 import { type Answer, conditionsOf, type Overrides, type Site, unconditional, varyWithEncoding } from './site.js';
-import type { Road, Statistics } from './statistics.js';
+import type { ResponseMethod, Statistics } from './statistics.js';
 
 /** A name that is asked for. */
 export interface Wanted {
@@ -295,13 +295,13 @@ export class Delivery {
   }
 
   #body(reply: FastifyReply, answer: Answer, token: number, highWaterMark: number | undefined): FileBody {
-    reply.zerosendRoad = token === 0 ? 'none' : 'stream';
-    const onRoad = (road: Road, aborted: boolean) => this.#took(reply, answer, road, aborted);
+    reply.zerosendMethod = token === 0 ? 'none' : 'stream';
+    const onSent = (method: ResponseMethod, aborted: boolean) => this.#took(reply, answer, method, aborted);
     // As @fastify/send: what is no positive integer is the default.
     const usable = Number.isSafeInteger(highWaterMark) && (highWaterMark as number) > 0;
     const body = new FileBody(token, answer.length, answer.file, {
       highWaterMark: usable ? highWaterMark : undefined,
-      onRoad,
+      onSent,
     });
     // Hooks may take their time before it is piped.
     endWhole(reply.raw.req?.socket);
@@ -309,9 +309,9 @@ export class Delivery {
     return body;
   }
 
-  #took(reply: FastifyReply, answer: Answer, road: Road, aborted: boolean): void {
-    reply.zerosendRoad = road;
-    this.#statistics.count(road, answer.length, aborted);
+  #took(reply: FastifyReply, answer: Answer, method: ResponseMethod, aborted: boolean): void {
+    reply.zerosendMethod = method;
+    this.#statistics.count(method, answer.length, aborted);
   }
 
   /** The list of a directory, if this path is to have one. */

@@ -26,7 +26,7 @@ import {
   unconditional,
   varyWithEncoding,
 } from './site.js';
-import { type Road, type StaticStatistics, Statistics } from './statistics.js';
+import { type ResponseMethod, type StaticStatistics, Statistics } from './statistics.js';
 
 export interface StaticHandlerOptions extends SiteOptions {
   /**
@@ -266,15 +266,16 @@ class Exchange {
       staticEngine().release(token);
       throw error;
     }
-    const took = (road: Road, aborted: boolean) => this.#statistics.count(road, length, aborted);
+    const took = (method: ResponseMethod, aborted: boolean) => this.#statistics.count(method, length, aborted);
     if (token === 0) {
       took('none', false);
       response.end();
       return;
     }
-    const done = (error: ZerosendError | undefined, method: Road = 'none') => took(method, error !== undefined);
+    const done = (error: ZerosendError | undefined, method: ResponseMethod = 'none') =>
+      took(method, error !== undefined);
     if (isPlainResponse(response) && sendBody(response, token, length, done)) return;
-    const body = new FileBody(token, length, file, { onRoad: took });
+    const body = new FileBody(token, length, file, { onSent: took });
     // Where nothing was sent yet; else the body has ended it.
     body.once('error', () => response.destroy());
     response.once('close', () => body.destroy());

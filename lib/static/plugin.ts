@@ -16,7 +16,7 @@ import { checkOptions, type FastifyStaticOptions, type ReplyOptions } from './op
 import { type PrefixMatcher, prefixMatcher, withoutReservedEscapes, withSlash } from './paths.js';
 import type { Overrides, Site } from './site.js';
 import { Sites } from './sites.js';
-import { type Road, Statistics, type ZerosendStatistics } from './statistics.js';
+import { type ResponseMethod, Statistics, type ZerosendStatistics } from './statistics.js';
 
 /** What the plugin adds to the instance. */
 export interface ZerosendDecorator {
@@ -38,7 +38,7 @@ declare module 'fastify' {
     download(filepath: string, filename?: string): FastifyReply;
     download(filepath: string, filename?: string, options?: ReplyOptions): FastifyReply;
     /** How the bytes of a file left, from the moment they have: in `onResponse` hooks. `null` for other responses. */
-    zerosendRoad: Road | null;
+    zerosendMethod: ResponseMethod | null;
   }
   interface FastifyInstance {
     zerosend: ZerosendDecorator;
@@ -70,7 +70,7 @@ export const plugin: FastifyPluginAsync<FastifyStaticOptions> = async (fastify, 
 
 /** The statistics of an application, with the decorator that shows them. */
 export function statisticsOf(fastify: FastifyInstance): Statistics {
-  if (!fastify.hasReplyDecorator('zerosendRoad')) fastify.decorateReply('zerosendRoad', null);
+  if (!fastify.hasReplyDecorator('zerosendMethod')) fastify.decorateReply('zerosendMethod', null);
   const known = fastify.hasDecorator('zerosend') ? shared.get(fastify.zerosend) : undefined;
   if (known !== undefined) return known;
   const statistics = new Statistics();

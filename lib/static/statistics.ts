@@ -1,4 +1,4 @@
-/** Which road responses took, counted. */
+/** Which method responses took, counted. */
 import type { FileCache, FileCacheStatistics } from '../api/file-cache.js';
 import type { FrontDoorStatistics } from '../frontdoor/options.js';
 import type { TransferReport } from '../runtime/native.js';
@@ -7,10 +7,10 @@ import type { TransferReport } from '../runtime/native.js';
  * How the bytes of a response left: the method of the engine that moved them; `'stream'`, through a Node stream (TLS,
  * HTTP/2, `inject()`, a compressor, all of them elsewhere than on Linux); `'none'`, no bytes (HEAD, 304, empty files).
  */
-export type Road = TransferReport['method'] | 'stream' | 'none';
+export type ResponseMethod = TransferReport['method'] | 'stream' | 'none';
 
-/** What one road has carried. */
-export interface RoadStatistics {
+/** What one method has carried. */
+export interface MethodStatistics {
   /** Responses, those that were cut off included. */
   responses: number;
   /** Bytes of their bodies as announced. */
@@ -25,8 +25,8 @@ export interface StaticStatistics {
   bytes: number;
   /** Of these responses, how many were cut off: the client went away, or the file got shorter. */
   aborted: number;
-  /** By road; a road that nothing took is absent. */
-  roads: Partial<Record<Road, RoadStatistics>>;
+  /** By method; a method that nothing took is absent. */
+  methods: Partial<Record<ResponseMethod, MethodStatistics>>;
   /** What the cache has counted, for all who use it; `null` without one, and elsewhere than on Linux. */
   cache: FileCacheStatistics | null;
 }
@@ -42,7 +42,7 @@ export class Statistics {
   frontDoor: (() => FrontDoorStatistics) | undefined;
   #aborted = 0;
   #cache: FileCache | undefined;
-  readonly #roads: Partial<Record<Road, RoadStatistics>> = {};
+  readonly #methods: Partial<Record<ResponseMethod, MethodStatistics>> = {};
 
   constructor(cache?: FileCache) {
     this.#cache = cache;
@@ -53,9 +53,9 @@ export class Statistics {
     this.#cache ??= cache;
   }
 
-  count(road: Road, bytes: number, aborted: boolean): void {
-    this.#roads[road] ??= { responses: 0, bytes: 0 };
-    const counts = this.#roads[road];
+  count(method: ResponseMethod, bytes: number, aborted: boolean): void {
+    this.#methods[method] ??= { responses: 0, bytes: 0 };
+    const counts = this.#methods[method];
     counts.responses += 1;
     counts.bytes += bytes;
     if (aborted) this.#aborted += 1;
@@ -67,13 +67,13 @@ export class Statistics {
       responses: 0,
       bytes: 0,
       aborted: this.#aborted,
-      roads: {},
+      methods: {},
       cache: this.#cache?.stats() ?? null,
     };
-    for (const [road, counts] of Object.entries(this.#roads) as [Road, RoadStatistics][]) {
+    for (const [method, counts] of Object.entries(this.#methods) as [ResponseMethod, MethodStatistics][]) {
       sum.responses += counts.responses;
       sum.bytes += counts.bytes;
-      sum.roads[road] = { ...counts };
+      sum.methods[method] = { ...counts };
     }
     return sum;
   }

@@ -11,9 +11,10 @@ export function isDescriptor(value: unknown): value is number {
   return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < 2 ** 31;
 }
 
-/** One of several words. */
-export function oneOf(name: string, value: string, words: readonly string[]): void {
-  if (!words.includes(value)) throw invalid(name, value, words.map((word) => `'${word}'`).join(', '));
+/** Returns `value` if it is one of `allowed`. Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. */
+export function parseEnum<T extends string>(name: string, value: unknown, allowed: readonly T[]): T {
+  if (allowed.includes(value as T)) return value as T;
+  throw invalid(name, value, allowed.map((word) => `'${word}'`).join(', '));
 }
 
 /**

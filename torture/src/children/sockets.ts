@@ -13,7 +13,7 @@ import { control, zerosend } from './control.js';
 export const MOMENTS = ['at once', 'after data', 'after readable', 'paused', 'later', 'in a tick'] as const;
 export type Moment = (typeof MOMENTS)[number];
 
-const quiet = <S extends Socket>(socket: S): S => socket.on('error', () => {});
+const ignoreErrors = <S extends Socket>(socket: S): S => socket.on('error', () => {});
 
 /** Resolves at the moment, with what the program has taken for itself. */
 async function moment(socket: Socket, when: Moment): Promise<Buffer | undefined> {
@@ -42,8 +42,8 @@ async function moment(socket: Socket, when: Moment): Promise<Buffer | undefined>
 function relayServer(target: number, when: Moment, method: 'auto' | 'splice' | 'read-write'): Promise<number> {
   const pauseOnConnect = when === 'paused';
   const server = createServer({ allowHalfOpen: true, pauseOnConnect }, (socket) => {
-    quiet(socket);
-    const upstream = quiet(connect({ port: target, host: '127.0.0.1', allowHalfOpen: true }));
+    ignoreErrors(socket);
+    const upstream = ignoreErrors(connect({ port: target, host: '127.0.0.1', allowHalfOpen: true }));
     const join = async (taken?: Buffer) => {
       if (upstream.connecting) await once(upstream, 'connect');
       if (taken !== undefined) upstream.write(taken);
@@ -103,7 +103,7 @@ export interface TransferOutcome {
 let cache: FileCache | undefined;
 
 async function send({ port, path, head, from, cancelAfter, ...options }: Transfer): Promise<TransferOutcome> {
-  const socket = quiet(connect({ port, host: '127.0.0.1', allowHalfOpen: true }));
+  const socket = ignoreErrors(connect({ port, host: '127.0.0.1', allowHalfOpen: true }));
   await once(socket, 'connect');
   socket.resume();
   const controller = new AbortController();
@@ -140,7 +140,7 @@ async function send({ port, path, head, from, cancelAfter, ...options }: Transfe
 function uploadServer(when: Moment): Promise<number> {
   return listen(
     createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
-      quiet(socket);
+      ignoreErrors(socket);
       void (async () => {
         let head = Buffer.alloc(0);
         while (head.length < 256) {

@@ -1,4 +1,4 @@
-/** Puts a binary in its place: all of it or nothing, and only one that loads. */
+/** Installs a binary: atomically, and only one that loads. */
 import { execFile } from 'node:child_process';
 import { chmod, mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -11,12 +11,12 @@ import { VERSION } from '../util/package.js';
  *
  * Throws, and leaves things as they were, when the directory cannot be written or the binary does not load or is of another version.
  */
-export async function place(bytes: Uint8Array, file: string): Promise<void> {
+export async function installAtomically(bytes: Uint8Array, file: string): Promise<void> {
   const temporary = path.join(path.dirname(file), `.${path.basename(file, '.node')}.${process.pid}.node`);
   try {
     await mkdir(path.dirname(file), { recursive: true });
     await write(bytes, temporary);
-    await prove(temporary);
+    await verifyLoads(temporary);
     await rename(temporary, file);
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => {});
@@ -43,7 +43,7 @@ export class Unusable extends Error {}
  * Loads a binary and asks for its version; throws {@link Unusable}. In another process, because one that is damaged can bring it
  * down.
  */
-export async function prove(file: string): Promise<void> {
+export async function verifyLoads(file: string): Promise<void> {
   const program = 'process.stdout.write(require(process.argv[1]).packageVersion())';
   const version = await new Promise<string>((resolve, reject) => {
     execFile(process.execPath, ['-e', program, file], { timeout: 60_000 }, (error, stdout, stderr) => {
