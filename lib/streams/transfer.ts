@@ -64,7 +64,6 @@ export class Transfer {
 function truncated(missing: number): Error {
   return failure(
     'ERR_ZEROSEND_TRUNCATED',
-    `the file ended ${missing} bytes before the length that was announced; ` +
-      'it was truncated while it was being sent, so close the connection',
+    `the file was truncated while it was sent: ${missing} bytes are missing; close the connection`,
   );
 }

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use proptest::prelude::*;
 use zerosend_core::transfer::{Budget, Cork, Disk, Method, Part, Progress, Target, Transfer};
-use zerosend_sys::io::Gather;
 use zerosend_sys::memory::{Mapping, Pages, Span};
 use zerosend_sys::residency::Residency;
 use zerosend_sys::{Kernel, Linux, SysResult};
@@ -88,12 +87,12 @@ fn cut<'a>(slices: &'a [IoSlice<'_>], mut count: usize) -> Vec<IoSlice<'a>> {
 }
 
 impl Kernel for Hostile {
-    fn gather(&mut self, out: BorrowedFd<'_>, slices: &[IoSlice<'_>], how: Gather) -> SysResult<usize> {
+    fn gather(&mut self, out: BorrowedFd<'_>, slices: &[IoSlice<'_>], target: Target, more: bool) -> SysResult<usize> {
         self.refuse()?;
         self.calls[0] += 1;
         let all: usize = slices.iter().map(|slice| slice.len()).sum();
         let count = self.random.short(all.max(1));
-        Linux.gather(out, &cut(slices, count), how)
+        Linux.gather(out, &cut(slices, count), target, more)
     }
 
     fn sendfile(&mut self, out: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, length: usize) -> SysResult<usize> {
@@ -140,16 +139,17 @@ impl Kernel for Hostile {
         out: BorrowedFd<'_>,
         slices: &[IoSlice<'_>],
         span: Span<'_>,
-        how: Gather,
+        target: Target,
+        more: bool,
     ) -> SysResult<usize> {
         self.refuse()?;
         self.calls[3] += 1;
         let heads: usize = slices.iter().map(|slice| slice.len()).sum();
         let count = self.random.short((heads + span.len()).max(1));
         if count <= heads {
-            return Linux.gather(out, &cut(slices, count), how);
+            return Linux.gather(out, &cut(slices, count), target, more);
         }
-        Linux.gather_span(out, slices, span.first(count - heads), how)
+        Linux.gather_span(out, slices, span.first(count - heads), target, more)
     }
 
     fn splice(

@@ -23,7 +23,7 @@ use zerosend_core::relay::{MirrorDestination, Relay};
 use zerosend_core::server::Server;
 use zerosend_core::server::access_log::AccessLog;
 use zerosend_core::shm::{PipeTo, SharedBuffer};
-use zerosend_core::transfer::{Sink, Transfer};
+use zerosend_core::transfer::{TargetFile, Transfer};
 use zerosend_core::{Code, Error, Result};
 
 use crate::background_task::StopOnDrop;
@@ -49,7 +49,7 @@ pub enum Held {
     /// A duplicate of a descriptor that bytes will be sent to, or come from.
     Target(OwnedFd),
     /// A file that bytes will be received into.
-    Sink(Sink),
+    Sink(TargetFile),
     /// A file, FIFO or terminal that is open for output.
     Output(Output),
     Mirror(MirrorDestination),

@@ -17,7 +17,7 @@ use zerosend_core::relay::{LinkReport, MirrorDestination};
 use zerosend_core::server::access_log::AccessLog;
 use zerosend_core::shm::{Ring, SharedBuffer};
 use zerosend_core::static_site::Outcome;
-use zerosend_core::transfer::{Prefetched, Report, Sink, Transfer};
+use zerosend_core::transfer::{Prefetched, Report, TargetFile, Transfer};
 use zerosend_core::{Error, Result};
 
 use crate::site::HeldSite;
@@ -37,7 +37,7 @@ pub enum Answer {
     /// A transfer was made; it gets its token when JavaScript takes the event.
     Transfer(Box<Transfer>),
     /// A file to receive into was opened.
-    Sink(Sink),
+    Sink(TargetFile),
     /// A file, FIFO or terminal was opened for output.
     Output(Output),
     /// A mirror was opened.

@@ -11,7 +11,7 @@ use zerosend_core::event_loop::slab::Token;
 use zerosend_core::io::NonBlocking;
 use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::reactor::{Job, Reactor, Work};
-use zerosend_core::transfer::{Receive, Sink, Start};
+use zerosend_core::transfer::{Receive, Start, TargetFile};
 use zerosend_sys as sys;
 
 use crate::engine::{Held, Pending, with};
@@ -50,8 +50,8 @@ pub fn open_sink(env: &Env, request: f64, options: SinkOptions) -> napi::Result<
         };
         engine.run(Lane::Short, volume, request, move || {
             let sink = match fd {
-                Some(fd) => Sink::from_fd(fd, start),
-                None => Sink::open(&path, start),
+                Some(fd) => TargetFile::from_fd(fd, start),
+                None => TargetFile::open(&path, start),
             };
             sink.map(Answer::Sink)
         });
@@ -76,7 +76,7 @@ pub fn receive(
         let Some(Held::Sink(sink)) = engine.held.remove(sink as Token) else { return Err(ended()) };
         let before = before.map(|bytes| bytes.to_vec()).unwrap_or_default();
         let job = Job {
-            work: Work::Receive(Receive::new(sink, length.map(|length| length as u64)).after(before)),
+            work: Work::Receive(Receive::new(sink, length.map(|length| length as u64)).with_initial_bytes(before)),
             peer: Arc::new(NonBlocking::new(source)?),
             timeout: options.timeout.map(milliseconds),
             chunk: options.chunk as u64,

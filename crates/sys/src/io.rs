@@ -13,15 +13,12 @@ use super::{SysResult, pipe};
 /// Slices that go before a span in one call, at most.
 pub const MAX_GATHER: usize = 16;
 
-/// How a vector of bytes leaves: `sendmsg` for sockets, `writev` for everything else.
+/// The kind of descriptor that bytes are written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gather {
-    /// A socket; `more` is `MSG_MORE`: the kernel waits for the bytes that follow before it cuts a packet.
-    Socket {
-        /// More bytes follow at once.
-        more: bool,
-    },
-    /// A pipe, file or terminal.
+pub enum Target {
+    /// A stream socket, TCP or Unix: written with `sendmsg(2)`.
+    Socket,
+    /// A pipe, file or terminal: written with `writev(2)`.
     Fd,
 }
 
@@ -30,7 +27,8 @@ pub enum Gather {
 /// Every method makes at most one syscall, returns its short count, and never retries.
 pub trait Kernel {
     /// Writes `slices` in order; see `sendmsg(2)`, `writev(2)`. Never blocks on a socket, never raises `SIGPIPE` there.
-    fn gather(&mut self, out: BorrowedFd<'_>, slices: &[IoSlice<'_>], how: Gather) -> SysResult<usize>;
+    /// `more` is `MSG_MORE`: the kernel waits for the bytes that follow before it sends a packet that is not full.
+    fn gather(&mut self, out: BorrowedFd<'_>, slices: &[IoSlice<'_>], target: Target, more: bool) -> SysResult<usize>;
 
     /// Copies `length` bytes of `file` from `offset` on to `out`; see `sendfile(2)`. The file's own position is not used.
     fn sendfile(&mut self, out: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, length: usize) -> SysResult<usize>;
@@ -54,7 +52,8 @@ pub trait Kernel {
         out: BorrowedFd<'_>,
         slices: &[IoSlice<'_>],
         span: Span<'_>,
-        how: Gather,
+        target: Target,
+        more: bool,
     ) -> SysResult<usize>;
 
     /// From or to a pipe, never waiting for one; see `splice(2)`. `offset` is where a file is read from; without it the
@@ -86,16 +85,16 @@ pub trait Kernel {
 pub struct Linux;
 
 impl Kernel for Linux {
-    fn gather(&mut self, out: BorrowedFd<'_>, slices: &[IoSlice<'_>], how: Gather) -> SysResult<usize> {
-        match how {
-            Gather::Socket { more } => {
+    fn gather(&mut self, out: BorrowedFd<'_>, slices: &[IoSlice<'_>], target: Target, more: bool) -> SysResult<usize> {
+        match target {
+            Target::Socket => {
                 let mut flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
                 if more {
                     flags |= MsgFlags::from_bits_retain(libc::MSG_MORE);
                 }
                 nix::sys::socket::sendmsg::<()>(out.as_raw_fd(), slices, &[], flags, None)
             }
-            Gather::Fd => nix::sys::uio::writev(out, slices),
+            Target::Fd => nix::sys::uio::writev(out, slices),
         }
     }
 
@@ -129,9 +128,10 @@ impl Kernel for Linux {
         out: BorrowedFd<'_>,
         slices: &[IoSlice<'_>],
         span: Span<'_>,
-        how: Gather,
+        target: Target,
+        more: bool,
     ) -> SysResult<usize> {
-        gather_spans(out, slices, &[span], how)
+        gather_spans(out, slices, &[span], target, more)
     }
 
     fn splice(
@@ -164,7 +164,13 @@ impl Kernel for Linux {
 
 /// `sendmsg(2)` or `writev(2)` of slices and of memory that may be read by the kernel only, so without a slice of it. At most
 /// [`MAX_GATHER`] + 1 of both.
-pub fn gather_spans(out: BorrowedFd<'_>, slices: &[IoSlice<'_>], spans: &[Span<'_>], how: Gather) -> SysResult<usize> {
+pub fn gather_spans(
+    out: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>],
+    spans: &[Span<'_>],
+    target: Target,
+    more: bool,
+) -> SysResult<usize> {
     let mut iovecs = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MAX_GATHER + 1];
     let count = slices.len() + spans.len();
     if count > iovecs.len() {
@@ -176,8 +182,8 @@ pub fn gather_spans(out: BorrowedFd<'_>, slices: &[IoSlice<'_>], spans: &[Span<'
     for (iovec, span) in iovecs[slices.len()..].iter_mut().zip(spans) {
         *iovec = span.as_iovec();
     }
-    let sent = match how {
-        Gather::Socket { more } => {
+    let sent = match target {
+        Target::Socket => {
             // SAFETY: msghdr is plain data, and all zeros is one without name, control data and vectors.
             let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
             message.msg_iov = iovecs.as_mut_ptr();
@@ -187,7 +193,7 @@ pub fn gather_spans(out: BorrowedFd<'_>, slices: &[IoSlice<'_>], spans: &[Span<'
             unsafe { libc::sendmsg(out.as_raw_fd(), &raw const message, flags) }
         }
         // SAFETY: as above.
-        Gather::Fd => unsafe { libc::writev(out.as_raw_fd(), iovecs.as_ptr(), count as libc::c_int) },
+        Target::Fd => unsafe { libc::writev(out.as_raw_fd(), iovecs.as_ptr(), count as libc::c_int) },
     };
     Errno::result(sent).map(|sent| sent as usize)
 }

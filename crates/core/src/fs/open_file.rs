@@ -75,8 +75,6 @@ impl OpenFile {
     }
 }
 
-impl crate::transfer::FileSource for OpenFile {}
-
 impl AsFd for OpenFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -13,8 +13,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
 use crate::error::{Error, Result};
-use crate::transfer::Target;
 use zerosend_sys as sys;
+use zerosend_sys::io::Target;
 
 /// Device and inode: of sockets one open file, of pipes and devices all of them.
 type Inode = (u64, u64);
@@ -62,7 +62,7 @@ impl NonBlocking {
 
     /// How bytes are written to it.
     pub fn target(&self) -> Target {
-        if self.is_socket() { Target::Socket } else { Target::Stream }
+        if self.is_socket() { Target::Socket } else { Target::Fd }
     }
 
     /// True for a socket.

@@ -1,7 +1,6 @@
 //! A transfer, its peer, and how it is doing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::EpollFlags;
@@ -10,22 +9,7 @@ use super::observer::{Notifier, Observer};
 use crate::error::{Code, Error, Result};
 use crate::io::NonBlocking;
 use crate::io::pool::{Task, Volume};
-use crate::transfer::{Budget, Disk, Prefetch, Prefetched, Progress, Receive, Report, Transfer};
-
-/// Tells a job that it is no longer wanted.
-#[derive(Debug, Default, Clone)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// True once it has been asked for.
-    pub fn is_requested(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn request(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
+use crate::transfer::{Budget, Cancel, Disk, Prefetch, Prefetched, Progress, Receive, Report, Transfer};
 
 /// What a job does.
 pub enum Work {

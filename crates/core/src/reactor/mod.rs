@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::transfer::{Prefetched, Progress};
+use crate::transfer::{Cancel, Prefetched, Progress};
 
-pub use job::{Cancel, Job, Work};
+pub use job::{Job, Work};
 pub use observer::Observer;
 
 use crate::event_loop::slab::Token;

@@ -13,8 +13,8 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{MsgFlags, Shutdown, SockaddrStorage, getsockname, recv, send, setsockopt, shutdown, sockopt};
 
 use crate::io::NonBlocking;
-use crate::transfer::Target;
 use zerosend_sys::SysResult;
+use zerosend_sys::io::Target;
 
 pub(super) struct Side {
     fd: NonBlocking,

@@ -4,7 +4,7 @@
 //! that returns. `vmsplice(2)` would only refer to them: a socket reads such pages until its peer has acknowledged them, and
 //! nothing tells when that is; the writer would change bytes that are on their way.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,8 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::io::NonBlocking;
 use crate::stats::contain;
 use crate::thread;
-use crate::transfer::Target;
-use zerosend_sys::io::{Gather, gather_spans};
+use zerosend_sys::io::{Target, gather_spans};
 use zerosend_sys::memory::Span;
 
 /// Milliseconds in which a drain that waits for its target sees that it is cancelled.
@@ -60,18 +59,13 @@ impl Drop for PipeTo {
 }
 
 fn run(ring: &Ring, target: &NonBlocking, stop: &AtomicBool, bytes: &mut u64) -> Result<()> {
-    let how = match target.target() {
-        Target::Socket => Gather::Socket { more: false },
-        Target::Stream => Gather::Fd,
-    };
     let mut within = 0;
     loop {
         if stop.load(Ordering::Acquire) {
             return Err(Error::new(Code::Aborted, "the operation was aborted"));
         }
         let mut full = false;
-        let read =
-            ring.give(&mut within, |spans| write(target.as_fd(), spans, how).inspect(|count| full = *count == 0))?;
+        let read = ring.give(&mut within, |spans| write(target, spans).inspect(|count| full = *count == 0))?;
         match read {
             Read::Ended => return Ok(()),
             Read::Bytes(_) if full => {
@@ -93,10 +87,10 @@ fn run(ring: &Ring, target: &NonBlocking, stop: &AtomicBool, bytes: &mut u64) ->
 }
 
 /// 0: it takes nothing, now.
-fn write(target: BorrowedFd<'_>, spans: &[Span<'_>], how: Gather) -> Result<usize> {
-    match gather_spans(target, &[], spans, how) {
+fn write(target: &NonBlocking, spans: &[Span<'_>]) -> Result<usize> {
+    match gather_spans(target.as_fd(), &[], spans, target.target(), false) {
         Ok(count) => Ok(count),
         Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
-        Err(errno) => Err(Error::system(if how == Gather::Fd { "writev" } else { "sendmsg" }, errno)),
+        Err(errno) => Err(Error::system(if target.target() == Target::Fd { "writev" } else { "sendmsg" }, errno)),
     }
 }

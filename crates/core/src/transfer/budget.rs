@@ -1,6 +1,23 @@
-//! How much one turn may send, so that one fast receiver cannot starve the others.
+//! Limits how much one turn may send, so that one fast receiver cannot starve the others.
 
-use crate::reactor::Cancel;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A flag that ends a turn early. Clones share it.
+#[derive(Debug, Default, Clone)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// True after [`Cancel::request`].
+    pub fn is_requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets the flag.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// The bytes a turn may still send.
 #[derive(Debug, Clone)]
@@ -20,7 +37,7 @@ impl Budget {
         Self { left: bytes, cancel: Some(cancel) }
     }
 
-    /// No bound: for a thread that serves one transfer only.
+    /// No limit: for a thread that serves one transfer only.
     pub fn unlimited() -> Self {
         Self { left: u64::MAX, cancel: None }
     }
@@ -30,7 +47,7 @@ impl Budget {
         if self.cancel.as_ref().is_some_and(Cancel::is_requested) { 0 } else { self.left }
     }
 
-    /// Takes `count` bytes off.
+    /// Subtracts `count` bytes.
     pub fn spend(&mut self, count: usize) {
         self.left = self.left.saturating_sub(count as u64);
     }

@@ -1,23 +1,22 @@
 //! `mmap(2)` and `sendmsg(2)` from the mapping: one copy, made by the kernel, head and file in one call.
 //!
-//! The mapping slides over the file in windows, so that a file of 5 GiB costs no 5 GiB of address space and page tables.
-//! Mapped pages are never read by user space (there is no type here that could): a file truncated underneath is `EFAULT`
-//! to `sendmsg`, not a signal. What a truncation cuts off within a page reads as zeros instead, so the size is asked
-//! before and after each call.
+//! The file is mapped in windows, which bounds the address space and page tables of a large file. User space never reads
+//! mapped pages ([`Span`] has no way to), so a file truncated meanwhile makes `sendmsg` fail with `EFAULT` instead of raising
+//! `SIGBUS`. Bytes cut off within a page read as zeros, so the size is checked before and after each call.
 
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
-use super::{Attempt, Moved, resident, splice};
+use super::attempt::{Attempt, Moved};
 use zerosend_sys::memory::{Mapping, Span};
 use zerosend_sys::page::page_size;
 use zerosend_sys::{Kernel, SysResult};
 
-/// Bytes mapped at once: a file up to this size is mapped whole.
+/// Bytes mapped at once. A file up to this size is mapped whole.
 const WINDOW: u64 = 16 * 1024 * 1024;
 
-/// The part of the file that is mapped.
+/// The mapped range of the file.
 #[derive(Default)]
 pub(super) struct Window {
     mapping: Option<Mapping>,
@@ -26,8 +25,8 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// The next bytes of the file, `length` at most, and fewer at the end of the window, which moves on when it has been
-    /// used up.
+    /// The next bytes of the file: at most `length`, fewer at the end of the window. Maps the next window when the
+    /// current one ends before `offset`.
     pub fn span<K: Kernel>(
         &mut self,
         kernel: &mut K,
@@ -37,7 +36,7 @@ impl Window {
         syscalls: &mut u64,
     ) -> SysResult<Span<'_>> {
         if !(self.start..self.end).contains(&offset) {
-            // The old one first: the two need not exist at the same time.
+            // Unmapped before the next window is mapped.
             self.mapping = None;
         }
         let mapping = match &mut self.mapping {
@@ -48,7 +47,7 @@ impl Window {
                 *syscalls += 1;
                 let mapping = kernel.map(file, start, size as usize).map_err(|errno| match errno {
                     Errno::EINTR | Errno::EAGAIN => errno,
-                    // Whatever a filesystem says here (procfs: EIO), it means that it maps nothing.
+                    // File systems that cannot map have other errors too (procfs: EIO).
                     _ => Errno::ENODEV,
                 })?;
                 if size == WINDOW {
@@ -70,44 +69,28 @@ pub(super) fn attempt<K: Kernel>(
     file: BorrowedFd<'_>,
     kept: Option<&Mapping>,
 ) -> SysResult<Moved> {
+    attempt.check_mappable(kernel, file)?;
     let wanted = attempt.length;
-    resident::check_mappable(kernel, &mut attempt, file)?;
-    let Some(length) = resident::movable(kernel, &mut attempt, file, wanted) else { return Ok(Moved::Cold) };
-    let reach = usize::try_from(attempt.left).unwrap_or(usize::MAX);
+    let Some(length) = attempt.resident_len(kernel, file, wanted) else { return Ok(Moved::Cold) };
+    let left = usize::try_from(attempt.left).unwrap_or(usize::MAX);
     let span = match kept.filter(|mapping| attempt.offset < mapping.len() as u64) {
-        Some(mapping) => mapping.span(attempt.offset as usize, reach),
-        None => window.span(kernel, file, attempt.offset, reach, attempt.syscalls)?,
+        Some(mapping) => mapping.span(attempt.offset as usize, left),
+        None => window.span(kernel, file, attempt.offset, left, attempt.syscalls)?,
     };
-    // Before the call, so that no byte beyond the end goes out; and after it, for what changed in between. Behind the mapping:
-    // a file that cannot be mapped may have a size that means nothing.
-    let length = length.min(splice::left_of(kernel, &mut attempt, file)?);
+    // Checked before the call, so that no byte beyond the end is sent, and after it, for a truncation in between. Not
+    // before mapping: the size of a file that cannot be mapped may be meaningless.
+    let length = length.min(attempt.file_len_left(kernel, file)?);
     if length == 0 {
         return Ok(Moved::EndOfFile);
     }
     let span = span.first(length);
-    let heads: usize = attempt.heads.iter().map(|head| head.len()).sum();
-    let offered = heads + span.len();
-    let how = attempt.target.gather(attempt.followed(span.len() as u64));
+    let heads = attempt.head_len();
+    let more = attempt.more_after(span.len());
     *attempt.syscalls += 1;
-    match kernel.gather_span(attempt.out, attempt.heads, span, how) {
-        Err(Errno::EFAULT) => lost(kernel, &mut attempt, file, span.len()),
+    match kernel.gather_span(attempt.out, attempt.heads, span, attempt.target, more) {
+        Err(Errno::EFAULT) => attempt.fault(kernel, file, span.len()),
         Err(errno) => Err(errno),
-        Ok(sent) => Ok(if !splice::still_there(kernel, &mut attempt, file, sent.saturating_sub(heads))? {
-            Moved::EndOfFile
-        } else if sent < offered {
-            Moved::Short(sent)
-        } else {
-            Moved::Bytes(sent)
-        }),
+        Ok(sent) if attempt.is_truncated_within(kernel, file, sent.saturating_sub(heads))? => Ok(Moved::EndOfFile),
+        Ok(sent) => Ok(Moved::of(sent, heads + span.len())),
     }
-}
-
-/// What `EFAULT` means: the file is shorter now, or the disk failed.
-pub(super) fn lost<K: Kernel>(
-    kernel: &mut K,
-    attempt: &mut Attempt<'_>,
-    file: BorrowedFd<'_>,
-    count: usize,
-) -> SysResult<Moved> {
-    if splice::still_there(kernel, attempt, file, count)? { Err(Errno::EIO) } else { Ok(Moved::EndOfFile) }
 }

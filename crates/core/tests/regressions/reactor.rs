@@ -13,7 +13,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use zerosend_core::io::NonBlocking;
 use zerosend_core::reactor::{Job, Observer, Reactor, Work};
 use zerosend_core::transfer::{
-    Disk, FileSource, Method, Part, Receive, Report, SharedFile, Sink, Start, Target, Transfer,
+    Disk, FileSource, Method, Part, Receive, Report, SharedFile, Start, Target, TargetFile, Transfer,
 };
 use zerosend_core::{Code, Result, stats};
 
@@ -109,7 +109,7 @@ fn serves_others() {
 fn transfers_on_one_blocking_descriptor_are_independent() {
     let (read, write) = nix::unistd::pipe().expect("a pipe");
     let (socket, other) = UnixStream::pair().expect("a pair");
-    for (out, target) in [(write, Target::Stream), (socket.into(), Target::Socket)] {
+    for (out, target) in [(write, Target::Fd), (socket.into(), Target::Socket)] {
         let duplicate = || out.try_clone().expect("a descriptor");
         for method in [Method::Auto, Method::Sendfile, Method::Splice, Method::ReadWrite, Method::Mmap] {
             let first = NonBlocking::new(duplicate()).expect("a descriptor");
@@ -118,7 +118,7 @@ fn transfers_on_one_blocking_descriptor_are_independent() {
             serves_others();
             drop(first);
             let mut buffer = vec![0; MIB];
-            let source: &dyn AsFdRead = if target == Target::Stream { &read } else { &other };
+            let source: &dyn AsFdRead = if target == Target::Fd { &read } else { &other };
             let mut count = 0;
             // Room for some of it: another turn.
             while count < 64 * 1024 {
@@ -151,7 +151,7 @@ fn receiving_from_blocking_descriptors_that_others_use_too() {
     let receive = |length, peer: OwnedFd| {
         let target = tempfile::tempfile().expect("a file");
         submit(
-            Work::Receive(Receive::new(Sink::from_fd(target.into(), Start::Default).unwrap(), Some(length))),
+            Work::Receive(Receive::new(TargetFile::from_fd(target.into(), Start::Default).unwrap(), Some(length))),
             peer,
             None,
         )

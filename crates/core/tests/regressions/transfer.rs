@@ -9,7 +9,6 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use zerosend_core::transfer::{Budget, Disk, Method, Part, Progress, Target, Transfer};
 use zerosend_core::{Code, Result};
-use zerosend_sys::io::Gather;
 use zerosend_sys::memory::{Mapping, Span};
 use zerosend_sys::residency::{Residency, residency};
 use zerosend_sys::{Kernel, Linux, SysResult};
@@ -55,8 +54,8 @@ impl Scripted {
 }
 
 impl Kernel for Scripted {
-    fn gather(&mut self, out: BorrowedFd<'_>, slices: &[IoSlice<'_>], how: Gather) -> SysResult<usize> {
-        Linux.gather(out, slices, how)
+    fn gather(&mut self, out: BorrowedFd<'_>, slices: &[IoSlice<'_>], target: Target, more: bool) -> SysResult<usize> {
+        Linux.gather(out, slices, target, more)
     }
 
     fn sendfile(&mut self, out: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, length: usize) -> SysResult<usize> {
@@ -91,10 +90,11 @@ impl Kernel for Scripted {
         out: BorrowedFd<'_>,
         slices: &[IoSlice<'_>],
         span: Span<'_>,
-        how: Gather,
+        target: Target,
+        more: bool,
     ) -> SysResult<usize> {
         self.may_move();
-        Linux.gather_span(out, slices, span, how)
+        Linux.gather_span(out, slices, span, target, more)
     }
 
     fn splice(
@@ -224,7 +224,7 @@ fn ranges_up_to_the_largest_offset_do_not_overflow() {
 fn interrupted_calls_cost_budget() {
     struct Interrupted;
     impl Kernel for Interrupted {
-        fn gather(&mut self, _: BorrowedFd<'_>, _: &[IoSlice<'_>], _: Gather) -> SysResult<usize> {
+        fn gather(&mut self, _: BorrowedFd<'_>, _: &[IoSlice<'_>], _: Target, _: bool) -> SysResult<usize> {
             Err(Errno::EINTR)
         }
         fn sendfile(&mut self, _: BorrowedFd<'_>, _: BorrowedFd<'_>, _: u64, _: usize) -> SysResult<usize> {
@@ -242,7 +242,14 @@ fn interrupted_calls_cost_budget() {
         fn map(&mut self, file: BorrowedFd<'_>, offset: u64, length: usize) -> SysResult<Mapping> {
             Linux.map(file, offset, length)
         }
-        fn gather_span(&mut self, _: BorrowedFd<'_>, _: &[IoSlice<'_>], _: Span<'_>, _: Gather) -> SysResult<usize> {
+        fn gather_span(
+            &mut self,
+            _: BorrowedFd<'_>,
+            _: &[IoSlice<'_>],
+            _: Span<'_>,
+            _: Target,
+            _: bool,
+        ) -> SysResult<usize> {
             Err(Errno::EINTR)
         }
         fn splice(

@@ -1,4 +1,4 @@
-//! The file that bytes are received into, and where in it they go.
+//! The file that bytes are received into, and the position of the next byte.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,37 +14,39 @@ use crate::error::{Code, Error, Result};
 /// Where the first byte goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// A path is emptied; a descriptor is written to from its position, which moves.
+    /// A file opened by path is truncated; a descriptor is written to from its position, which moves.
     Default,
-    /// To this offset, which is not beyond the end of the file.
+    /// At this offset in bytes, which must not be beyond the end of the file.
     At(u64),
-    /// To the end of the file.
+    /// At the end of the file.
     End,
 }
 
 /// A regular file that is open for writing.
-pub struct Sink {
+pub struct TargetFile {
     file: OwnedFd,
-    /// `None`: at the position of the descriptor.
+    /// Offset of the next byte; `None`: the position of the descriptor.
     offset: Option<u64>,
     _appending: Option<Appending>,
 }
 
-impl Sink {
+impl TargetFile {
     /// Opens or creates the file at `path`.
     pub fn open(path: &Path, start: Start) -> Result<Self> {
-        // O_NONBLOCK: a FIFO is refused instead of waited for. Not O_TRUNC: what is not a regular file stays as it is.
+        // O_NONBLOCK: the open of a FIFO fails instead of waiting for a reader. No O_TRUNC: only a regular file is truncated,
+        // below.
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
         let file = nix::fcntl::open(path, flags, Mode::from_bits_retain(0o666))
             .map_err(|errno| Error::system("open", errno).with_path(path))?;
-        let sink = Self::from_fd(file, start).map_err(|error| error.with_path(path))?;
+        let target = Self::from_fd(file, start).map_err(|error| error.with_path(path))?;
         if start == Start::Default {
-            nix::unistd::ftruncate(&sink.file, 0).map_err(|errno| Error::system("ftruncate", errno).with_path(path))?;
+            nix::unistd::ftruncate(&target.file, 0)
+                .map_err(|errno| Error::system("ftruncate", errno).with_path(path))?;
         }
-        Ok(sink)
+        Ok(target)
     }
 
-    /// Takes a descriptor: a regular file, open for writing and not for appending.
+    /// Takes the descriptor of a regular file that is open for writing and not for appending.
     pub fn from_fd(file: OwnedFd, start: Start) -> Result<Self> {
         let stat = fstat(&file).map_err(|errno| Error::system("fstat", errno))?;
         check(file.as_fd(), &stat)?;
@@ -53,14 +55,14 @@ impl Sink {
             Start::Default => (None, None),
             Start::At(offset) if offset > size => {
                 let message = format!(
-                    "offset is {offset}, but the file has {size} bytes; to leave a gap, extend it with truncate first"
+                    "offset {offset} is beyond the end of the file ({size} bytes); extend the file with truncate first"
                 );
                 return Err(Error::new(Code::OutOfRange, message));
             }
             Start::At(offset) => (Some(offset), None),
             Start::End => {
                 let appending = Appending::begin(&stat)?;
-                // After the check that nothing else appends: the size is final.
+                // Read again: another receive may have appended before `Appending::begin`.
                 let size = fstat(&file).map_err(|errno| Error::system("fstat", errno))?.st_size as u64;
                 (Some(size), Some(appending))
             }
@@ -68,17 +70,17 @@ impl Sink {
         Ok(Self { file, offset, _appending: appending })
     }
 
-    /// The descriptor, for writers that keep the position themselves.
+    /// The descriptor, for callers that keep the position themselves.
     pub fn into_file(self) -> OwnedFd {
         self.file
     }
 
-    /// Where the next byte goes; `None`: to the position of the descriptor.
+    /// Offset of the next byte; `None`: the position of the descriptor.
     pub(super) fn offset(&self) -> Option<u64> {
         self.offset
     }
 
-    /// Takes note of bytes that were written at [`Sink::offset`].
+    /// Moves the offset after a write at [`TargetFile::offset`].
     pub(super) fn advance(&mut self, bytes: usize) {
         self.offset = self.offset.map(|offset| offset + bytes as u64);
     }
@@ -94,7 +96,7 @@ impl Sink {
     }
 }
 
-impl AsFd for Sink {
+impl AsFd for TargetFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
@@ -110,22 +112,22 @@ fn check(file: BorrowedFd<'_>, stat: &FileStat) -> Result<()> {
             SFlag::S_IFDIR => "a directory",
             _ => "a device",
         };
-        return wrong(Code::NotRegularFile, &format!("is {name}, but must be a regular file"));
+        return wrong(Code::NotRegularFile, &format!("is {name}; use a regular file"));
     }
     let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL).map_err(|errno| Error::system("fcntl", errno))?);
     if flags & OFlag::O_ACCMODE == OFlag::O_RDONLY {
-        return wrong(Code::InvalidArgument, "is a file that is open for reading only; open it for writing");
+        return wrong(Code::InvalidArgument, "is open for reading only; open it for writing");
     }
     if flags.contains(OFlag::O_APPEND) {
         return wrong(
             Code::InvalidArgument,
-            "is a file that is open for appending (O_APPEND), which splice(2) refuses; open it with 'r+' and give `append: true`",
+            "is open with O_APPEND, which splice(2) refuses; open it with 'r+' and set `append: true`",
         );
     }
     Ok(())
 }
 
-/// Files that are being appended to, by device and inode: two writers would both start at the same end.
+/// Files with a receive that appends, by device and inode. Two of them would start at the same offset.
 static APPENDING: Mutex<Option<HashSet<(u64, u64)>>> = Mutex::new(None);
 
 struct Appending((u64, u64));
@@ -134,7 +136,7 @@ impl Appending {
     fn begin(stat: &FileStat) -> Result<Self> {
         let key = (stat.st_dev, stat.st_ino);
         if !files().get_or_insert_default().insert(key) {
-            let message = "another receiveFile appends to this file; wait for it to end, or give each an `offset`";
+            let message = "another receiveFile appends to this file; wait until it ends, or set `offset` in both";
             return Err(Error::new(Code::Busy, message));
         }
         Ok(Self(key))
