@@ -46,7 +46,10 @@ function abortAll(this: AbortSignal): void {
 
 /** The error of an operation that did not move a byte in time. */
 export function timedOut(timeout: number, reason: string): ZerosendError {
-  return failure('ERR_ZEROSEND_TIMEOUT', `no byte moved for ${timeout} ms; ${reason}, or \`timeout\` too short`);
+  return failure(
+    'ERR_ZEROSEND_TIMEOUT',
+    `no bytes transferred for ${timeout} ms: ${reason}; raise \`timeout\` if this is expected`,
+  );
 }
 
 /** Settles like `work`, unless a bound is reached first: then it rejects at once, after `giveUp` was called. */

@@ -1,4 +1,4 @@
-//! A transfer, its peer, and how it is doing.
+//! A job as it is submitted, and its state while it runs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,9 +13,9 @@ use crate::transfer::{Budget, Cancel, Disk, Prefetch, Prefetched, Progress, Rece
 
 /// What a job does.
 pub enum Work {
-    /// Sends to its descriptor.
+    /// Sends to the peer.
     Send(Transfer),
-    /// Receives from its descriptor into a file, on a thread that may wait for the disk.
+    /// Receives from the peer into a file, on pool threads.
     Receive(Receive),
 }
 
@@ -44,14 +44,14 @@ impl Work {
         }
     }
 
-    /// Its turns run on threads that may wait for a disk from now on.
+    /// Allows calls that block on disk.
     pub(super) fn may_block(&mut self) {
         if let Work::Send(transfer) = self {
             transfer.set_disk(Disk::MayBlock);
         }
     }
 
-    /// The file system that a turn may wait for when it runs on the pool.
+    /// The file system that a turn on the pool may block on.
     pub(super) fn volume(&self, peer: &NonBlocking) -> Volume {
         match self {
             Work::Receive(receive) => receive.volume(),
@@ -60,7 +60,7 @@ impl Work {
         }
     }
 
-    /// What it waits for when it is blocked.
+    /// The events of the peer that end [`Progress::Blocked`].
     pub(super) fn interest(&self) -> EpollFlags {
         if let Work::Send(_) = self { EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP }
     }
@@ -70,32 +70,33 @@ impl Work {
 pub struct Job {
     /// What to do.
     pub work: Work,
-    /// Where to, or where from: a duplicate that the job owns, so that no close elsewhere can redirect it.
+    /// The descriptor to send to or receive from. The job owns this duplicate: if the caller closes its own descriptor and the
+    /// number is reused, the job is not affected.
     pub peer: Arc<NonBlocking>,
-    /// The longest time without progress.
+    /// Longest time without progress.
     pub timeout: Option<Duration>,
-    /// The most one turn may send, in bytes.
+    /// Maximum number of bytes per turn.
     pub chunk: u64,
-    /// The shortest time between two reports of progress; `None`: no reports.
+    /// Shortest time between two progress reports; `None`: no reports.
     pub progress: Option<Duration>,
-    /// Receives reports of progress and of the end.
+    /// Receives progress and result.
     pub observer: Box<dyn Observer>,
 }
 
 /// Where a job's work is.
 pub(super) enum Place {
-    /// Here: it waits for its turn or for its descriptor.
-    Here(Work),
-    /// Here, while the pool reads ahead for it.
+    /// On this thread: the job waits for a turn or for its peer.
+    Local(Work),
+    /// On this thread, while a pool thread reads ahead.
     Prefetching(Work, Task),
-    /// A pool thread makes a turn.
+    /// On a pool thread, which runs a turn.
     InPool(Task),
-    /// The pool lost it.
+    /// The pool dropped it, which is a bug.
     Lost,
 }
 
-/// A job at work: what the reactor adds to it.
-pub(super) struct Running {
+/// A job and its state.
+pub(super) struct RunningJob {
     pub id: u64,
     pub place: Place,
     pub peer: Arc<NonBlocking>,
@@ -104,105 +105,100 @@ pub(super) struct Running {
     pub progress: Option<Duration>,
     pub notifier: Notifier,
     pub cancel: Cancel,
-    /// Why it ends as soon as its work is back, or at the deadline that is set then.
-    pub ending: Option<Error>,
+    /// The error it ends with when its turn on the pool ends.
+    pub stop_reason: Option<Error>,
     pub last_progress: Instant,
     pub last_report: Instant,
-    pub reported: u64,
+    pub reported_bytes: u64,
     /// Turns since the last byte moved.
-    pub fruitless: u32,
-    /// Its descriptor is in the epoll set.
-    pub registered: bool,
-    /// It is in the queue for a turn.
-    pub queued: bool,
-    /// Its turns run on the pool: they may wait for a disk.
-    pub on_pool: bool,
-    /// The next turn comes at this time, not by epoll.
+    pub stalled_turns: u32,
+    /// The peer is registered with epoll.
+    pub is_registered: bool,
+    /// Turns run on the pool because they may block on disk.
+    pub uses_pool: bool,
+    /// The time of the next turn, where epoll does not report readiness.
     pub retry_at: Option<Instant>,
-    /// Its entry in the timers.
-    pub timer: Option<Instant>,
-    /// It receives into a file.
+    /// The work is a [`Receive`].
     pub receives: bool,
 }
 
-impl Running {
-    pub fn new(id: u64, job: Job, cancel: Cancel, now: Instant) -> Self {
+impl RunningJob {
+    pub fn new(id: u64, job: Job, cancel: Cancel) -> Self {
+        let now = Instant::now();
         let Job { work, peer, timeout, chunk, progress, observer } = job;
         let receives = matches!(work, Work::Receive(_));
-        let mut running = Self {
+        let mut this = Self {
             id,
-            on_pool: receives,
+            uses_pool: receives,
             receives,
-            place: Place::Here(work),
+            place: Place::Local(work),
             peer,
             timeout,
             chunk,
             progress,
             notifier: Notifier::new(observer),
             cancel,
-            ending: None,
+            stop_reason: None,
             last_progress: now,
             last_report: now,
-            reported: 0,
-            fruitless: 0,
-            registered: false,
-            queued: false,
+            reported_bytes: 0,
+            stalled_turns: 0,
+            is_registered: false,
             retry_at: None,
-            timer: None,
         };
-        if !running.peer.is_pollable() {
-            running.move_to_pool();
+        if !this.peer.is_pollable() {
+            this.move_to_pool();
         }
-        running
+        this
     }
 
-    /// From now on its turns run on the pool.
+    /// Makes all further turns run on the pool.
     pub fn move_to_pool(&mut self) {
-        self.on_pool = true;
-        if let Place::Here(work) = &mut self.place {
+        self.uses_pool = true;
+        if let Place::Local(work) = &mut self.place {
             work.may_block();
         }
     }
 
-    /// Its work, while no pool thread has it.
+    /// The work, unless a pool thread has it.
     pub fn work(&mut self) -> Option<&mut Work> {
         match &mut self.place {
-            Place::Here(work) | Place::Prefetching(work, _) => Some(work),
+            Place::Local(work) | Place::Prefetching(work, _) => Some(work),
             Place::InPool(_) | Place::Lost => None,
         }
     }
 
-    /// True while a pool thread does something for it.
-    pub fn is_away(&self) -> bool {
+    /// Whether a pool thread runs a turn or a prefetch for it.
+    pub fn is_on_pool_thread(&self) -> bool {
         matches!(self.place, Place::Prefetching(..) | Place::InPool(_))
     }
 
-    /// When it fails for want of progress, or has its next turn.
+    /// The earlier of its timeout and [`RunningJob::retry_at`].
     pub fn deadline(&self) -> Option<Instant> {
         let timeout = self.timeout.and_then(|timeout| self.last_progress.checked_add(timeout));
         timeout.into_iter().chain(self.retry_at).min()
     }
 
-    /// Takes note of how far the transfer is, and reports it when it is time to.
-    pub fn note_progress(&mut self, now: Instant) {
+    /// Records whether bytes have moved, and reports progress when it is due.
+    pub fn record_progress(&mut self, now: Instant) {
         let Some(Report { bytes: sent, .. }) = self.work().map(|work| work.report()) else { return };
-        if sent == self.reported {
-            self.fruitless = self.fruitless.saturating_add(1);
+        if sent == self.reported_bytes {
+            self.stalled_turns = self.stalled_turns.saturating_add(1);
             return;
         }
-        self.fruitless = 0;
+        self.stalled_turns = 0;
         self.last_progress = now;
-        if let Some(every) = self.progress
-            && now.duration_since(self.last_report) >= every
+        if let Some(interval) = self.progress
+            && now.duration_since(self.last_report) >= interval
         {
             self.last_report = now;
             self.notifier.progress(sent);
         }
-        self.reported = sent;
+        self.reported_bytes = sent;
     }
 
-    /// The error of a job without progress: it names the side that was waited for.
-    pub fn timed_out(&self, timeout: Duration) -> Error {
+    /// The error of a job without progress; it names the side that is the cause.
+    pub fn timeout_error(&self, timeout: Duration) -> Error {
         let millis = timeout.as_millis();
         let reason = match (&self.place, self.receives) {
             (Place::InPool(_), true) => "the file's storage is too slow or hangs",
@@ -210,6 +206,9 @@ impl Running {
             (_, true) => "the sender is too slow or gone",
             (_, false) => "the receiver is too slow or gone",
         };
-        Error::new(Code::Timeout, format!("no byte moved for {millis} ms; {reason}, or `timeout` too short"))
+        Error::new(
+            Code::Timeout,
+            format!("no bytes transferred for {millis} ms: {reason}; raise `timeout` if this is expected"),
+        )
     }
 }

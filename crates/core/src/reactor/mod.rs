@@ -1,29 +1,37 @@
-//! One epoll thread that drives transfers to bare descriptors, and everything else that must stay off the JavaScript
-//! thread. A transfer that is blocked costs an entry in a slab, no thread.
+//! The reactor: one thread that drives transfers to and from descriptors outside the server and the relay, so that they do
+//! not run on the JavaScript thread. A blocked transfer costs an entry in a slab, not a thread.
 //!
-//! The thread starts with the first job and leaves when there has been none for a while. Jobs come in and are cancelled
-//! by messages; their end is told to the [`Observer`] that came with them, on the reactor's thread.
+//! The thread starts with the first job and exits after [`thread::IDLE_TIMEOUT`] without jobs. An [`Observer`] receives the
+//! progress and the result of a job on the reactor's thread.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `job` | `Job`, what the caller submits, and the state of a running job |
+//! | `thread` | the handler of the event loop: commands, deadlines, results |
+//! | `turn` | one turn of a job, on this thread or on the pool |
+//! | `observer` | `Observer`, and the guarantee that it gets exactly one result |
 
 mod job;
 mod observer;
 mod thread;
+mod turn;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use std::time::Instant;
-
 use crate::error::{Error, Result};
-use crate::transfer::{Cancel, Prefetched, Progress};
+use crate::event_loop::EventLoop;
+use crate::event_loop::mailbox::Mailbox;
+use crate::event_loop::slab::Token;
+use crate::transfer::{Cancel, Prefetched};
 
 pub use job::{Job, Work};
 pub use observer::Observer;
 
-use crate::event_loop::slab::Token;
-use job::Running;
-use thread::Shared;
+use job::RunningJob;
+use turn::PoolTurn;
 
-/// Names a job, for [`Reactor::cancel`].
+/// Identifies a job, for [`Reactor::cancel`].
 #[derive(Debug, Clone)]
 pub struct JobHandle {
     id: u64,
@@ -31,69 +39,71 @@ pub struct JobHandle {
 }
 
 enum Command {
-    Submit(Box<Running>),
+    Submit(Box<RunningJob>),
     Cancel(u64),
-    /// A prefetch for the job is done.
+    /// The result of a job's prefetch.
     Prefetched(Token, Result<Prefetched>),
-    /// A turn on a pool thread is over. An error: the pool lost the work.
-    Back(Token, Result<InPool>),
-}
-
-/// What comes back from a turn on a pool thread.
-struct InPool {
-    work: Work,
-    outcome: Result<Progress>,
+    /// A turn on a pool thread has ended. An error: the pool dropped the work.
+    TurnEnded(Token, Result<PoolTurn>),
 }
 
 /// The reactor of the process.
 pub struct Reactor {
-    running: Mutex<Option<Arc<Shared>>>,
-    next: AtomicU64,
+    /// The mailbox of the thread, while it runs.
+    thread: Mutex<Option<Arc<Mailbox<Command>>>>,
+    next_id: AtomicU64,
 }
 
 impl Reactor {
-    /// The one reactor of the process.
+    /// The reactor of the process.
     pub fn global() -> &'static Reactor {
         static REACTOR: OnceLock<Reactor> = OnceLock::new();
-        REACTOR.get_or_init(|| Reactor { running: Mutex::new(None), next: AtomicU64::new(1) })
+        REACTOR.get_or_init(|| Reactor { thread: Mutex::new(None), next_id: AtomicU64::new(1) })
     }
 
-    /// Takes a job. Its observer hears of the end exactly once; if an error is returned here, it is an internal error.
+    /// Starts a job. Its observer gets exactly one result; if this returns an error, an error with
+    /// [`crate::Code::Internal`].
     pub fn submit(&'static self, job: Job) -> Result<JobHandle> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let cancel = Cancel::default();
-        let submitted = Box::new(Running::new(id, job, cancel.clone(), Instant::now()));
-        let mut running = self.lock();
-        let shared = match running.as_ref() {
-            Some(shared) => shared.clone(),
+        let job = Box::new(RunningJob::new(id, job, cancel.clone()));
+        let mut thread = self.lock();
+        let mailbox = match thread.as_ref() {
+            Some(mailbox) => mailbox.clone(),
             None => {
-                let shared = Arc::new(Shared::new().map_err(|errno| Error::system("epoll_create", errno))?);
-                thread::start(shared.clone(), self).map_err(|error| crate::thread::failed("for transfers", &error))?;
-                *running = Some(shared.clone());
-                shared
+                let mailbox = Arc::new(Mailbox::new().map_err(|errno| Error::system("eventfd", errno))?);
+                let event_loop = EventLoop::new(mailbox.clone())?;
+                thread::start(event_loop, self).map_err(|error| crate::thread::failed("for transfers", &error))?;
+                thread.insert(mailbox).clone()
             }
         };
-        shared.send(Command::Submit(submitted));
+        mailbox.send(Command::Submit(job));
         Ok(JobHandle { id, cancel })
     }
 
     /// Ends a job with [`crate::Code::Aborted`], unless it has ended already.
     pub fn cancel(&self, job: &JobHandle) {
         job.cancel.request();
-        if let Some(shared) = self.lock().as_ref() {
-            shared.send(Command::Cancel(job.id));
+        if let Some(mailbox) = self.lock().as_ref() {
+            mailbox.send(Command::Cancel(job.id));
         }
     }
 
-    /// The thread of `ended` runs no longer.
-    fn forget(&self, ended: &Arc<Shared>) {
-        let mut running = self.lock();
-        if running.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, ended)) {
-            *running = None;
+    /// Unregisters the thread that reads `mailbox`: the next job starts another. With `if_empty`, only if no command has
+    /// arrived; returns whether it did.
+    fn unregister(&self, mailbox: &Arc<Mailbox<Command>>, if_empty: bool) -> bool {
+        let mut thread = self.lock();
+        let is_empty = mailbox.lock_if_empty();
+        if if_empty && is_empty.is_none() {
+            return false;
         }
+        if thread.as_ref().is_some_and(|registered| Arc::ptr_eq(registered, mailbox)) {
+            *thread = None;
+        }
+        true
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Shared>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Mailbox<Command>>>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

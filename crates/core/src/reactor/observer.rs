@@ -1,19 +1,18 @@
-//! Reports about a job, whatever becomes of it.
+//! Reports about a job.
 
 use crate::error::{Error, Result};
 use crate::stats::contain;
 use crate::transfer::Report;
 
-/// Receives the reports about a job. Called on the reactor's thread or another, so it must be quick and must not block.
+/// Receives the reports about a job. Usually called on the reactor's thread, so its methods must not block.
 pub trait Observer: Send {
-    /// Bytes have moved; `sent` is the sum so far.
-    fn progress(&mut self, sent: u64);
-    /// The end. Nothing is called after it.
+    /// Bytes have moved: `bytes` in all.
+    fn progress(&mut self, bytes: u64);
+    /// The result. No method is called afterwards.
     fn done(self: Box<Self>, result: Result<Report>);
 }
 
-/// Reports the end to an observer exactly once: when this is dropped before, it reports an error. Panics of
-/// an observer end here.
+/// Reports exactly one result to an observer: an error if it is dropped without one. A panic of the observer is contained.
 pub(super) struct Notifier(Option<Box<dyn Observer>>);
 
 impl Notifier {
@@ -21,17 +20,17 @@ impl Notifier {
         Self(Some(observer))
     }
 
-    pub fn progress(&mut self, sent: u64) {
+    pub fn progress(&mut self, bytes: u64) {
         if let Some(observer) = &mut self.0 {
-            contain(|| observer.progress(sent));
+            contain(|| observer.progress(bytes));
         }
     }
 
     pub fn done(mut self, result: Result<Report>) {
-        self.give(result);
+        self.report(result);
     }
 
-    fn give(&mut self, result: Result<Report>) {
+    fn report(&mut self, result: Result<Report>) {
         if let Some(observer) = self.0.take() {
             contain(|| observer.done(result));
         }
@@ -40,6 +39,6 @@ impl Notifier {
 
 impl Drop for Notifier {
     fn drop(&mut self) {
-        self.give(Err(Error::dropped()));
+        self.report(Err(Error::dropped()));
     }
 }
