@@ -205,16 +205,16 @@ impl Engine {
         self.jobs.insert(request as u64, Pending::Pool(task));
     }
 
-    /// As [`Engine::run`], in pieces. See [`Pool::run_in_pieces`].
-    pub fn run_in_pieces(
+    /// As [`Engine::run`], in steps. See [`Pool::run_in_steps`].
+    pub fn run_in_steps(
         &mut self,
         lane: Lane,
         volume: Volume,
         request: f64,
-        piece: impl FnMut() -> ControlFlow<Result<Answer>> + Send + 'static,
+        step: impl FnMut() -> ControlFlow<Result<Answer>> + Send + 'static,
     ) {
         let answer = Request::new(&self.events, request);
-        let task = Pool::global().run_in_pieces(lane, volume, piece, move |result| answer.answer(result));
+        let task = Pool::global().run_in_steps(lane, volume, step, move |result| answer.answer(result));
         self.jobs.insert(request as u64, Pending::Pool(task));
     }
 

@@ -96,7 +96,7 @@ impl Prefetch {
                 ControlFlow::Continue(())
             }
         };
-        Pool::global().run_in_pieces(lane, volume, step, on_result)
+        Pool::global().run_in_steps(lane, volume, step, on_result)
     }
 
     /// As [`Prefetch::start`], but waits for the result.

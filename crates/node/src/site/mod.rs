@@ -219,7 +219,7 @@ pub fn respond_later(
         let site = engine.site(site)?;
         let volume = site.site.volume(&asked.request());
         let lane = site.site.lane();
-        engine.run_in_pieces(lane, volume, request, move || match site.site.respond_piece(&asked.request()) {
+        engine.run_in_steps(lane, volume, request, move || match site.site.respond_piece(&asked.request()) {
             Ok(Outcome::WouldBlock) => ControlFlow::Continue(()),
             outcome => ControlFlow::Break(outcome.map(|outcome| Answer::Outcome(site.clone(), Box::new(outcome)))),
         });

@@ -1,15 +1,15 @@
-//! Threads for work that may wait for a disk, so that neither the JavaScript thread nor a reactor ever does.
+//! Threads for work that may wait for a disk. The JavaScript thread and event loop threads never do.
 //!
-//! Two lanes with separate threads: [`Lane::Short`] for work that a request waits for, some milliseconds long, and [`Lane::Long`]
-//! for the rest. In both a job is a bounded piece of work; longer work is done in pieces
-//! ([`Pool::run_in_pieces`]) and goes to the end of the queue after each.
+//! There are two lanes with separate threads: [`Lane::Short`] for work of some milliseconds that a request waits for, and
+//! [`Lane::Long`] for the rest. A job is bounded in both; longer work runs in steps ([`Pool::run_in_steps`]) and goes to
+//! the end of the queue after each.
 //!
-//! Every job names the [`Volume`] that it depends on. A hung disk or mount occupies a bounded number of threads, and
-//! jobs of other volumes get replacements: see `schedule.rs`. Threads start when there is work and leave after a while
-//! without any.
+//! Every job names the [`Volume`] that it depends on. A hung disk or mount blocks a bounded number of threads, and other
+//! threads are started for jobs of other volumes: see `schedule.rs`. Threads start on demand and exit when they were
+//! idle for ten seconds.
 //!
-//! Every job has an answer, which is called exactly once: with the result, or with an error when the job panics, is
-//! cancelled, or is dropped.
+//! The callback of a job is called exactly once: with the result, or with an error when the job panics, is cancelled or is
+//! dropped.
 
 mod schedule;
 mod task;
@@ -22,20 +22,20 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::thread;
 use schedule::{MAX_THREADS, Next, Schedule, Ticket};
-use task::{Job, Run, Slot};
+use task::{Job, ResultSlot, Run};
 
 pub use task::Task;
 pub use volume::Volume;
 
-/// How long an idle thread stays.
-const LINGER: Duration = Duration::from_secs(10);
+/// After this time an idle thread exits.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a job is like.
+/// The two kinds of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// Work that a request waits for: opening, metadata, the first bytes of a cold file.
     Short,
-    /// Hashing, writing, reading far ahead.
+    /// Hashing, writing, reading further ahead.
     Long,
 }
 
@@ -73,36 +73,36 @@ impl Pool {
         POOL.get_or_init(|| Pool { lanes: [LaneState::new(), LaneState::new()] })
     }
 
-    /// Runs `work` on a thread of the lane and gives its result to `answer`, which is called exactly once, on any thread:
-    /// also when `work` panics, when the task is cancelled, and when no thread can be started
-    /// ([`crate::Code::Limit`]). `answer` must not block.
+    /// Runs `work` on a thread of the lane and calls `on_result` exactly once, on any thread: also when `work` panics, when
+    /// the task is cancelled, and when no thread can be started ([`crate::Code::Limit`]). `on_result` must not block.
     pub fn run<T: Send + 'static>(
         &'static self,
         lane: Lane,
         volume: Volume,
         work: impl FnOnce() -> Result<T> + Send + 'static,
-        answer: impl FnOnce(Result<T>) + Send + 'static,
+        on_result: impl FnOnce(Result<T>) + Send + 'static,
     ) -> Task {
         let mut work = Some(work);
-        // `None` cannot come: nothing is run again after `Break`.
-        let piece = move || match work.take() {
+        // `None` cannot happen: there is no step after `Break`.
+        let step = move || match work.take() {
             Some(work) => ControlFlow::Break(work()),
             None => ControlFlow::Break(Err(crate::Error::dropped())),
         };
-        self.run_in_pieces(lane, volume, piece, answer)
+        self.run_in_steps(lane, volume, step, on_result)
     }
 
-    /// Calls `piece`, each time at the end of the queue of its volume, until it returns `Break` with the result. A piece
-    /// is bounded: some milliseconds of computing, or a few megabytes of a disk. Otherwise as [`Pool::run`].
-    pub fn run_in_pieces<T: Send + 'static>(
+    /// Calls `step` until it returns `Break` with the result. After each call the job goes to the end of the queue of its
+    /// volume. A step is bounded: some milliseconds of computation, or a few megabytes of disk I/O. Otherwise as
+    /// [`Pool::run`].
+    pub fn run_in_steps<T: Send + 'static>(
         &'static self,
         lane: Lane,
         volume: Volume,
-        piece: impl FnMut() -> ControlFlow<Result<T>> + Send + 'static,
-        answer: impl FnOnce(Result<T>) + Send + 'static,
+        step: impl FnMut() -> ControlFlow<Result<T>> + Send + 'static,
+        on_result: impl FnOnce(Result<T>) + Send + 'static,
     ) -> Task {
-        let slot = Arc::new(Slot::new(answer));
-        let number = self.push(lane, volume, Box::new(Job::new(piece, slot.clone())));
+        let slot = Arc::new(ResultSlot::new(on_result));
+        let number = self.push(lane, volume, Box::new(Job::new(step, slot.clone())));
         Task::new(self, lane, volume, number, slot)
     }
 
@@ -126,14 +126,14 @@ impl Pool {
         let mut state = self.lane(lane).lock();
         state.threads -= 1;
         if state.threads > 0 {
-            // The threads that run take the jobs in turn.
+            // The running threads take the jobs.
             return;
         }
-        // No thread is left to run them. They do not run here: the caller must not wait for a disk.
-        let mut refused = std::mem::take(&mut state.schedule);
+        // They do not run on this thread: the caller must not wait for a disk.
+        let mut failed = std::mem::take(&mut state.schedule);
         drop(state);
-        for mut job in refused.drain() {
-            job.refuse(thread::failed("for work on files", &error));
+        for mut job in failed.drain() {
+            job.fail(thread::failed("for work on files", &error));
         }
     }
 
@@ -144,19 +144,20 @@ impl Pool {
             let now = Instant::now();
             let wait = match state.schedule.next(now) {
                 Next::Run(mut job, ticket) => {
-                    // One thread more than is busy, while jobs wait: it starts those that may run once others are stuck.
+                    // While jobs wait, one thread more than there are running jobs: it starts the next job once others are
+                    // stuck.
                     let another = state.schedule.waiting() > 0 && state.idle == 0 && state.threads < MAX_THREADS;
                     state.threads += usize::from(another);
                     drop(state);
                     if another {
                         self.start(lane);
                     }
-                    let again = job.run().is_continue();
-                    state = self.ended(lane, ticket, job, again);
+                    let continues = job.run().is_continue();
+                    state = self.finish(lane, ticket, job, continues);
                     continue;
                 }
-                Next::At(at) => at.saturating_duration_since(now),
-                Next::Nothing => LINGER,
+                Next::WaitUntil(time) => time.saturating_duration_since(now),
+                Next::Wait => IDLE_TIMEOUT,
             };
             state.idle += 1;
             let (next, timeout) = here.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
@@ -169,10 +170,10 @@ impl Pool {
         }
     }
 
-    /// Takes note of the end of a job, or of a piece of it.
-    fn ended(&'static self, lane: Lane, ticket: Ticket, job: BoxedJob, again: bool) -> MutexGuard<'static, State> {
-        // What a job owned is dropped outside the lock: that may call its answer, or close files.
-        let again = if again {
+    /// Ends a step of a job, and the job unless it `continues`.
+    fn finish(&'static self, lane: Lane, ticket: Ticket, job: BoxedJob, continues: bool) -> MutexGuard<'static, State> {
+        // A job is dropped outside the lock: that may call its callback, or close files.
+        let next = if continues {
             Some(job)
         } else {
             crate::stats::contain(|| drop(job));
@@ -180,19 +181,19 @@ impl Pool {
         };
         let here = self.lane(lane);
         let mut state = here.lock();
-        state.schedule.finished(ticket);
-        if let Some(job) = again {
+        state.schedule.finish(ticket);
+        if let Some(job) = next {
             state.schedule.push(ticket.volume(), job);
         }
-        // This thread takes one of the jobs that wait; a second one may have become possible for another thread.
+        // This thread takes one waiting job; a second one may run on another thread.
         if state.schedule.waiting() > 1 && state.idle > 0 {
             here.wake.notify_one();
         }
         state
     }
 
-    fn withdraw(&self, lane: Lane, volume: Volume, number: u64) -> Option<BoxedJob> {
-        self.lane(lane).lock().schedule.withdraw(volume, number)
+    fn remove(&self, lane: Lane, volume: Volume, number: u64) -> Option<BoxedJob> {
+        self.lane(lane).lock().schedule.remove(volume, number)
     }
 
     fn lane(&self, lane: Lane) -> &LaneState {

@@ -1,4 +1,4 @@
-//! A job of the pool and its answer: given exactly once, whatever becomes of the job.
+//! A job of the pool, and the callback that gets its result exactly once.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,100 +7,100 @@ use super::{Lane, Pool, Volume};
 use crate::error::{Error, Result};
 use crate::stats::contain;
 
-type Answer<T> = Box<dyn FnOnce(Result<T>) + Send>;
+type Callback<T> = Box<dyn FnOnce(Result<T>) + Send>;
 
-/// The answer that is still to be given.
-pub(super) struct Slot<T>(Mutex<Option<Answer<T>>>);
+/// The callback of a job until it is called.
+pub(super) struct ResultSlot<T>(Mutex<Option<Callback<T>>>);
 
-/// An answer that may be given before its job has ended.
+/// A [`ResultSlot`] of any type.
 pub(super) trait Pending: Send + Sync {
-    /// True while the answer has not been given.
-    fn is_open(&self) -> bool;
-    /// Gives this error as the answer, unless there was one before.
-    fn refuse(&self, error: Error) -> bool;
+    /// True until the callback was called.
+    fn is_pending(&self) -> bool;
+    /// Calls the callback with an error. False: it was called before.
+    fn fail(&self, error: Error) -> bool;
 }
 
-impl<T> Slot<T> {
-    pub fn new(answer: impl FnOnce(Result<T>) + Send + 'static) -> Self {
-        Self(Mutex::new(Some(Box::new(answer))))
+impl<T> ResultSlot<T> {
+    pub fn new(on_result: impl FnOnce(Result<T>) + Send + 'static) -> Self {
+        Self(Mutex::new(Some(Box::new(on_result))))
     }
 
-    /// False: it was answered before, and `result` is dropped here.
-    fn give(&self, result: Result<T>) -> bool {
-        let answer = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let open = answer.is_some();
-        if let Some(answer) = answer {
-            contain(move || answer(result));
+    /// Calls the callback. False: it was called before, and `result` is dropped.
+    fn complete(&self, result: Result<T>) -> bool {
+        let callback = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let was_pending = callback.is_some();
+        if let Some(callback) = callback {
+            contain(move || callback(result));
         }
-        open
+        was_pending
     }
 }
 
-impl<T> Pending for Slot<T> {
-    fn is_open(&self) -> bool {
+impl<T> Pending for ResultSlot<T> {
+    fn is_pending(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    fn refuse(&self, error: Error) -> bool {
-        self.give(Err(error))
+    fn fail(&self, error: Error) -> bool {
+        self.complete(Err(error))
     }
 }
 
-/// Work that is done in bounded pieces.
+/// A job of any type.
 pub(super) trait Run: Send {
-    /// Does a piece of it. `Continue`: there is more, and it has not been cancelled.
+    /// Runs one step. `Continue`: more steps follow.
     fn run(&mut self) -> ControlFlow<()>;
-    /// Answers with this error instead of running.
-    fn refuse(&mut self, error: Error);
+    /// Ends the job with an error before it runs.
+    fn fail(&mut self, error: Error);
 }
 
-/// The pieces of one job, and its answer. Dropping it answers too.
-pub(super) struct Job<T, P> {
-    piece: P,
-    slot: Arc<Slot<T>>,
+/// The steps of a job and its callback. A job that is dropped calls it with an error.
+pub(super) struct Job<T, S> {
+    step: S,
+    slot: Arc<ResultSlot<T>>,
 }
 
-impl<T, P> Job<T, P> {
-    pub fn new(piece: P, slot: Arc<Slot<T>>) -> Self {
-        Self { piece, slot }
+impl<T, S> Job<T, S> {
+    pub fn new(step: S, slot: Arc<ResultSlot<T>>) -> Self {
+        Self { step, slot }
     }
 }
 
-impl<T: Send, P: FnMut() -> ControlFlow<Result<T>> + Send> Run for Job<T, P> {
+impl<T: Send, S: FnMut() -> ControlFlow<Result<T>> + Send> Run for Job<T, S> {
     fn run(&mut self) -> ControlFlow<()> {
-        if !self.slot.is_open() {
+        if !self.slot.is_pending() {
             return ControlFlow::Break(());
         }
         let outcome = contain(|| {
             crate::failpoint::failpoint!("pool::job");
-            (self.piece)()
+            (self.step)()
         });
         match outcome {
-            Some(ControlFlow::Continue(())) if self.slot.is_open() => ControlFlow::Continue(()),
+            Some(ControlFlow::Continue(())) if self.slot.is_pending() => ControlFlow::Continue(()),
             Some(ControlFlow::Continue(())) => ControlFlow::Break(()),
             Some(ControlFlow::Break(result)) => {
-                self.slot.give(result);
+                self.slot.complete(result);
                 ControlFlow::Break(())
             }
             None => {
-                self.slot.give(Err(Error::dropped()));
+                self.slot.complete(Err(Error::dropped()));
                 ControlFlow::Break(())
             }
         }
     }
 
-    fn refuse(&mut self, error: Error) {
-        self.slot.give(Err(error));
+    fn fail(&mut self, error: Error) {
+        self.slot.complete(Err(error));
     }
 }
 
-impl<T, P> Drop for Job<T, P> {
+impl<T, S> Drop for Job<T, S> {
     fn drop(&mut self) {
-        self.slot.give(Err(Error::dropped()));
+        self.slot.complete(Err(Error::dropped()));
     }
 }
 
-/// A job that was handed to the pool. Dropping this does not stop the job.
+/// A job in the pool. Dropping this does not cancel the job.
 #[must_use = "keep it to cancel the job, or call `detach`"]
 pub struct Task {
     pool: &'static Pool,
@@ -115,18 +115,18 @@ impl Task {
         Self { pool, lane, volume, number, pending }
     }
 
-    /// Answers with `error` at once, on this thread, unless the job was answered already. A job that waits is taken out
-    /// of the queue. One that runs is left behind: it does no further piece, and what it returns is dropped.
+    /// Calls the job's callback with `error` on this thread, unless it was called before. A waiting job is removed from the
+    /// queue. A running job is not interrupted: it runs no further step, and its result is dropped.
     pub fn cancel(&self, error: Error) -> bool {
-        let refused = self.pending.refuse(error);
-        // A job of several pieces has another number by now; it ends before its next piece.
-        drop(self.pool.withdraw(self.lane, self.volume, self.number));
-        refused
+        let was_pending = self.pending.fail(error);
+        // After its first step a job has another number and stays in the queue. It ends before its next step.
+        drop(self.pool.remove(self.lane, self.volume, self.number));
+        was_pending
     }
 
-    /// True until the answer has been given.
+    /// True until the job's callback was called.
     pub fn is_pending(&self) -> bool {
-        self.pending.is_open()
+        self.pending.is_pending()
     }
 
     /// Lets the job run to its end.

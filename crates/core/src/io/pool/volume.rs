@@ -1,8 +1,8 @@
-//! Which file system a job depends on, told without touching that file system.
+//! The file system that a job depends on, found without access to that file system.
 //!
-//! A job that opens a path cannot ask the kernel where the path leads: on a hung mount the question hangs too. So the
-//! mount table is read instead (`/proc/self/mountinfo`, see proc(5)), and the longest mount point above the path decides.
-//! A symbolic link into another mount is not seen; the bounds of `schedule.rs` hold for such jobs as well.
+//! A system call on a path of a hung mount hangs too. So the file system of a path is looked up in the mount table
+//! (`/proc/self/mountinfo`, see proc(5)): the longest mount point above the path. A symbolic link into another mount is not
+//! followed; the limits of `schedule.rs` apply to jobs of such paths as well.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -17,31 +17,31 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use zerosend_sys::open::{Attributes, statx};
 
-/// The file system that a job depends on: jobs of one volume share threads and do not hold up those of another.
+/// A file system, by device number. Jobs of one volume share threads and do not delay jobs of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Volume(u64);
 
 impl Volume {
-    /// Work that touches no file system, or an unknown one. Device 0 is never that of a file.
+    /// No file system, or an unknown one. No file has device number 0.
     pub const NONE: Volume = Volume(0);
 
-    /// The file system with the device number `device`, as in `st_dev`.
+    /// The file system with device number `device` (`st_dev`).
     pub fn of_device(device: u64) -> Self {
         Self(device)
     }
 
-    /// The file system of an open file. Answered from memory: the file system itself is not asked.
+    /// The file system of an open file, by `statx(2)` with `AT_STATX_DONT_SYNC`, which needs no access to it.
     pub fn of(file: impl AsFd) -> Self {
         statx(file, Attributes::Cached).map_or(Self::NONE, |stat| Self(stat.dev))
     }
 
-    /// The file system that `path` lies on. Costs one poll(2), and touches no file system but procfs.
+    /// The file system of `path`. Costs one poll(2); accesses procfs only.
     pub fn of_path(path: &Path) -> Self {
-        look_up(|table| table.find(path)).map_or(Self::NONE, Self)
+        with_mount_table(|table| table.find(path)).map_or(Self::NONE, Self)
     }
 }
 
-fn look_up<T>(question: impl FnOnce(&MountTable) -> Option<T>) -> Option<T> {
+fn with_mount_table<T>(find: impl FnOnce(&MountTable) -> Option<T>) -> Option<T> {
     static TABLE: Mutex<Option<MountTable>> = Mutex::new(None);
     let mut table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
     if table.is_none() {
@@ -49,10 +49,10 @@ fn look_up<T>(question: impl FnOnce(&MountTable) -> Option<T>) -> Option<T> {
     }
     let table = table.as_mut()?;
     table.refresh().ok()?;
-    question(table)
+    find(table)
 }
 
-/// Mount points and their devices, read again when the kernel reports a change.
+/// Mount points and their device numbers, read again when the kernel reports a change.
 struct MountTable {
     file: File,
     devices: HashMap<PathBuf, u64>,
@@ -90,7 +90,7 @@ impl MountTable {
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime ...`: the third field is the device, the fifth the mount point. Of two mounts on
-/// one point the later line hides the earlier.
+/// the same point, the later line is the visible one.
 fn parse(line: &[u8]) -> Option<(PathBuf, u64)> {
     let mut fields = line.split(|byte| *byte == b' ');
     let device = std::str::from_utf8(fields.nth(2)?).ok()?;
@@ -122,7 +122,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Absolute, without `.` and `..`, by the text of the path alone.
+/// An absolute path without `.` and `..`; symbolic links are not resolved.
 fn normalize(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::from("/");
     let current = if path.is_absolute() { None } else { Some(std::env::current_dir().ok()?) };
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_a_line_of_the_mount_table() {
+    fn parses_a_line_of_the_mount_table() {
         let line = br"36 35 98:3 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
         assert_eq!(parse(line), Some((PathBuf::from("/mnt 2"), libc::makedev(98, 3))));
         assert_eq!(parse(b""), None);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_longest_mount_point() {
+    fn finds_the_longest_mount_point() {
         let mut table = MountTable::open().expect("procfs");
         table.devices = [("/", 1), ("/srv", 2), ("/srv/a", 3)].map(|(at, device)| (PathBuf::from(at), device)).into();
         for (path, device) in [("/x", 1), ("/srv/b", 2), ("/srv/a/../a/f", 3), ("/srv/ab", 2), ("/srv/a/../../x", 1)] {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_kernel() {
+    fn path_and_descriptor_give_the_same_volume() {
         let file = File::open("/proc/self/status").expect("procfs");
         assert_ne!(Volume::of(&file), Volume::NONE);
         assert_eq!(Volume::of(&file), Volume::of_path(Path::new("/proc/self/status")));

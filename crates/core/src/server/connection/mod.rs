@@ -402,7 +402,7 @@ impl Connection {
                     let answered = answered.unwrap_or_else(LookupResult::failed);
                     mailbox.send(Message::LookedUp(token, Box::new(answered)));
                 };
-                let task = Pool::global().run_in_pieces(lane, volume, work, answer);
+                let task = Pool::global().run_in_steps(lane, volume, work, answer);
                 self.state = State::InPool { raw, task };
             }
         }
