@@ -5,15 +5,6 @@
  */
 export { allocPages, type SendPagesOptions, sendPages } from './lib/api/allocated-pages.js';
 export {
-  CachedFile,
-  FileCache,
-  type FileCacheEntry,
-  type FileCacheOptions,
-  type FileCacheStatistics,
-  type PreloadOptions,
-  type PreloadResult,
-} from './lib/api/file-cache.js';
-export {
   createFileServer,
   type FileServer,
   type FileServerAddress,
@@ -61,7 +52,6 @@ export { type ReceiveFileOptions, type ReceiveSource, receiveFile } from './lib/
 export { type RelayResult, type RelaySocket, relay } from './lib/api/relay.js';
 export {
   type FileSource,
-  type Method,
   type SendFileOptions,
   type SendFileResult,
   type SendFilesOptions,
@@ -71,7 +61,6 @@ export {
   sendFiles,
   sliceRanges,
 } from './lib/api/send-file.js';
-export type { FileServerLimit, FileServerStatistics } from './lib/api/server-statistics.js';
 export { SharedBuffer, type SharedBufferOptions } from './lib/api/shared-buffer.js';
 export { type OpenRingOptions, type PipeToTarget, SharedRing, type SharedRingOptions } from './lib/api/shared-ring.js';
 export {
@@ -82,16 +71,26 @@ export {
   type SplitterOptions,
   type SplitterResult,
 } from './lib/api/splitter.js';
+export {
+  CachedFile,
+  FileCache,
+  type FileCacheEntry,
+  type FileCacheOptions,
+  type FileCacheStatistics,
+  type PreloadOptions,
+  type PreloadResult,
+} from './lib/cache/file-cache.js';
 export { type FrontDoor, frontDoor } from './lib/frontdoor/http.js';
 export type {
   FrontDoorLimits,
   FrontDoorMount,
   FrontDoorOptions,
-  FrontDoorStatistics,
 } from './lib/frontdoor/options.js';
 export type { RelaySessionOptions } from './lib/runtime/relay-session.js';
+export type { FileServerLimit, FileServerStatistics, FrontDoorStatistics } from './lib/server/statistics.js';
 export { createStaticHandler, type StaticHandler, type StaticHandlerOptions } from './lib/static/handler.js';
 export type { Coding, SiteOptions } from './lib/static/site.js';
-export type { MethodStatistics, ResponseMethod, StaticStatistics } from './lib/static/statistics.js';
+export type { MethodStatistics, StaticStatistics } from './lib/static/statistics.js';
+export type { Method, ResponseMethod } from './lib/types/method.js';
 export type { BoundAddress, SocketAddress } from './lib/util/address.js';
 export type { ZerosendError, ZerosendErrorCode } from './lib/util/errors.js';

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
-import type { RequestConditions, SiteSettings } from '../dist/lib/runtime/native.js';
+import type { RequestConditions, SiteSettings } from '#native';
 import { overridesOf, type SiteOptions, type SliceOptions, siteSettings } from '../dist/lib/static/site.js';
 import { type Encoding, preferences } from '../dist/lib/streams/negotiation.js';
 import { decide } from '../dist/lib/streams/range.js';

@@ -12,7 +12,8 @@ import type { Root as StaticRoot, SendOptions as StaticSendOptions } from './sta
 import { plugin } from './static/plugin.js';
 
 export type { FastifyFrontDoorMount, FastifyFrontDoorOptions } from './frontdoor/fastify.js';
-export type { FrontDoorLimits, FrontDoorStatistics } from './frontdoor/options.js';
+export type { FrontDoorLimits } from './frontdoor/options.js';
+export type { FrontDoorStatistics } from './server/statistics.js';
 export type {
   ExtendedInformation,
   ListDir,
@@ -25,7 +26,8 @@ export type {
 export type { FastifyStaticOptions, ReplyOptions, Root, SendOptions } from './static/options.js';
 export type { ZerosendDecorator } from './static/plugin.js';
 export type { Coding, SiteOptions } from './static/site.js';
-export type { MethodStatistics, ResponseMethod, StaticStatistics, ZerosendStatistics } from './static/statistics.js';
+export type { MethodStatistics, StaticStatistics, ZerosendStatistics } from './static/statistics.js';
+export type { ResponseMethod } from './types/method.js';
 export { errors, frontDoor };
 
 const registered = fastifyPlugin(plugin, { fastify: '5.x', name: '@fastify/static' });

@@ -1,7 +1,9 @@
 /** The native engine and the portable one side by side, asked the same. */
-import { ask, engine, type StaticEngine } from '../../dist/lib/runtime/engine.js';
-import type { NativeEvent, RequestConditions, SiteAnswer, SiteSettings } from '../../dist/lib/runtime/native.js';
+
+import type { RequestConditions, SiteAnswer, SiteSettings } from '#native';
+import { ask, engine } from '../../dist/lib/runtime/engine.js';
 import { PortableEngine } from '../../dist/lib/streams/engine.js';
+import type { NativeEvent, StaticEngine } from '../../dist/lib/types/binding.js';
 
 export interface Question {
   path: string;

@@ -1,6 +1,6 @@
 /** Memory whose pages the kernel takes as they are: `allocPages` and `sendPages`. */
 import { constants } from 'node:buffer';
-
+import type { SendingOptions } from '#native';
 import {
   checkDelivery,
   type DeliveryOptions,
@@ -9,7 +9,6 @@ import {
   type TransferResult,
 } from '../runtime/deliver.js';
 import { engine } from '../runtime/engine.js';
-import type { SendingOptions } from '../runtime/native.js';
 import { failure, invalid } from '../util/errors.js';
 import { unshared } from '../util/options.js';
 

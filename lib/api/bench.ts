@@ -1,10 +1,9 @@
 /** The comparison of methods: rounds in which each is measured once, and what comes of them. */
 import { stat } from 'node:fs/promises';
-
+import type { BenchSample } from '#native';
 import { ask, engine } from '../runtime/engine.js';
-import type { BenchSample } from '../runtime/native.js';
+import type { Method } from '../types/method.js';
 import { aborted } from '../util/errors.js';
-import type { Method } from './send-file.js';
 
 /** One way of sending a file. */
 export interface Variant {

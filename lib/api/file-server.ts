@@ -3,23 +3,16 @@ import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
-
+import type { MountSettings, ServerSettings } from '#native';
+import { cacheOption, type FileCache } from '../cache/file-cache.js';
 import { ask, engine } from '../runtime/engine.js';
-import type { MountSettings, ServerSettings } from '../runtime/native.js';
 import { checkName, open } from '../runtime/output.js';
-import {
-  checkInteger,
-  checkPrefix,
-  headerPairs,
-  type Roots,
-  readLimits,
-  rootPaths,
-} from '../runtime/server-options.js';
+import { checkPrefix, headerPairs, type Roots, readLimits, rootPaths } from '../server/options.js';
+import { type FileServerStatistics, noStatistics, readStatistics } from '../server/statistics.js';
 import { DEFAULT_CACHE, type SiteOptions, siteSettings } from '../static/site.js';
 import { checkPath } from '../util/address.js';
 import { failure, invalid } from '../util/errors.js';
-import { cacheOption, type FileCache } from './file-cache.js';
-import { type FileServerStatistics, noStatistics, readStatistics } from './server-statistics.js';
+import { checkInteger } from '../util/options.js';
 
 /** What a server puts up with. 0 means no bound, except for `headBytes` and `headers`. Each is counted when it is met. */
 export interface FileServerLimits {

@@ -1,9 +1,8 @@
 /** `MappedFile`: a file as memory, by mmap(2). */
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-
+import type { MapSettings } from '#native';
 import { ask, engine } from '../runtime/engine.js';
-import type { MapSettings } from '../runtime/native.js';
 import { failure, invalid } from '../util/errors.js';
 import { checkBytes, unshared } from '../util/options.js';
 

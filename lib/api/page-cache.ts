@@ -2,9 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-
+import type { ErrnoName, MeasuredReport, PaceReport } from '#native';
 import { ask, engine } from '../runtime/engine.js';
-import type { ErrnoName, MeasuredReport, PaceReport } from '../runtime/native.js';
 import { requireLinux } from '../runtime/platform.js';
 import { aborted, invalid } from '../util/errors.js';
 

@@ -1,6 +1,7 @@
 /** `probe`: what the kernel can do here, tried out. */
+
+import type { ErrnoName, ProbeReport } from '#native';
 import { ask, engine } from '../runtime/engine.js';
-import type { ErrnoName, ProbeReport } from '../runtime/native.js';
 
 /** One thing that a kernel can do. */
 export interface ProbedMechanism {

@@ -1,16 +1,8 @@
 /** `createProxy` and `createEchoServer`: bytes from socket to socket on native threads; JavaScript starts and watches. */
 import { availableParallelism } from 'node:os';
-
+import type { AddressSettings, MirrorSettings, RelaySettings, RelayTargetRequest, TargetSettings } from '#native';
 import { ask, engine } from '../runtime/engine.js';
-import type {
-  AddressSettings,
-  MirrorSettings,
-  RelaySettings,
-  RelayTargetRequest,
-  TargetSettings,
-} from '../runtime/native.js';
 import { checkName, openAll, open as openFile } from '../runtime/output.js';
-import { checkInteger } from '../runtime/server-options.js';
 import {
   type BoundAddress,
   hasName,
@@ -20,7 +12,7 @@ import {
   type SocketAddress,
 } from '../util/address.js';
 import { failure, invalid, type ZerosendError } from '../util/errors.js';
-import { parseEnum } from '../util/options.js';
+import { checkInteger, parseEnum } from '../util/options.js';
 
 export interface RelayOptions {
   /**

@@ -1,7 +1,6 @@
 /** `relay`: joins two sockets that exist. */
 import type { Socket } from 'node:net';
 
-import { reset } from '../node/node-internals.js';
 import { within } from '../runtime/bounds.js';
 import {
   failureOf,
@@ -11,6 +10,7 @@ import {
   SessionEndpoint,
   spliceSockets,
 } from '../runtime/relay-session.js';
+import { reset } from '../runtime/reset.js';
 import { aborted, invalid } from '../util/errors.js';
 
 /** A plain `net.Socket` (TCP or Unix), or the descriptor of a stream socket. */

@@ -1,4 +1,7 @@
 /** `sendFile` and `sendFiles`: files, parts of files and bytes to a socket or a descriptor, in one transfer. */
+
+import type { PartOptions, SendingOptions } from '#native';
+import { CachedFile, tokenOf } from '../cache/file-cache.js';
 import {
   checkDelivery,
   type DeliveryOptions,
@@ -7,26 +10,12 @@ import {
   type TransferResult,
 } from '../runtime/deliver.js';
 import { engine, type Opening, openToken } from '../runtime/engine.js';
-import type { PartOptions, SendingOptions } from '../runtime/native.js';
+import type { Method } from '../types/method.js';
 import { failure, invalid } from '../util/errors.js';
 import { checkBytes, type FileSource, nameFile, unshared } from '../util/options.js';
-import { CachedFile, tokenOf } from './file-cache.js';
 
 export type { SendTarget } from '../runtime/deliver.js';
 export type { FileSource } from '../util/options.js';
-
-/**
- * How a file's bytes reach the target.
- * - `'auto'`: chosen by size and target, from measurements.
- * - `'sendfile'`: sendfile(2). No copy.
- * - `'splice'`: splice(2) into a pipe and out of it. No copy.
- * - `'mmap'`: sendmsg(2) from a mapping of the file. One copy, head and file in one call.
- * - `'read-write'`: pread(2) into a buffer, sendmsg(2) from it. Two copies; works everywhere.
- * - `'vmsplice'`: vmsplice(2) of a mapping into a pipe, splice(2) out of it. No copy.
- *
- * Where a filesystem or a target refuses a method, `'read-write'` is used, and the result says so.
- */
-export type Method = 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice';
 
 export interface SendFilesOptions extends DeliveryOptions {
   /** Default `'auto'`. */

@@ -7,9 +7,8 @@ import { within } from '../runtime/bounds.js';
 import { ask, engine } from '../runtime/engine.js';
 import { SessionEndpoint } from '../runtime/relay-session.js';
 import { checkMode, checkName, nameSource, receive, type SegmentSource, send, unlink } from '../runtime/segment.js';
-import { checkInteger } from '../runtime/server-options.js';
 import { aborted, failure, invalid, type ZerosendError } from '../util/errors.js';
-import { parseEnum, unshared } from '../util/options.js';
+import { checkInteger, parseEnum, unshared } from '../util/options.js';
 
 export interface SharedRingOptions {
   /** Bytes that it holds, rounded up to whole pages, 1 to 2^31. Default 1 MiB. The memory is taken at once. */

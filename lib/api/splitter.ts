@@ -1,10 +1,8 @@
 /** `createSplitter`: one source, several sinks, by tee(2). */
 import type { Socket } from 'node:net';
-
-import { reset } from '../node/node-internals.js';
+import type { RelayReport } from '#native';
 import { within } from '../runtime/bounds.js';
 import { engine } from '../runtime/engine.js';
-import type { RelayReport } from '../runtime/native.js';
 import { open, openAll } from '../runtime/output.js';
 import {
   failureOf,
@@ -15,6 +13,7 @@ import {
   spliceSockets,
   systemError,
 } from '../runtime/relay-session.js';
+import { reset } from '../runtime/reset.js';
 import { aborted, failure, invalid, type ZerosendError } from '../util/errors.js';
 import { type FileSource, nameFile, parseEnum } from '../util/options.js';
 import { Pipe } from './pipe.js';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import { type BenchResult, type BenchRow, compareMethods, cpuOf, recommend, VARIANTS } from '../api/bench.js';
 import { probe } from '../api/probe.js';
-import type { Method } from '../api/send-file.js';
+import type { Method } from '../types/method.js';
 import { type Chart, chart, escaped, htmlTable, page } from './charts.js';
 import { bar, bytes, ProgressLine, table } from './terminal.js';
 import { integer, parse, UsageError, word } from './usage.js';

@@ -5,10 +5,10 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 
 import { createFileServer, type FileServerOptions, type LogFormat } from '../api/file-server.js';
-import type { Method } from '../api/send-file.js';
 import { engine } from '../runtime/engine.js';
 import { IS_LINUX } from '../runtime/platform.js';
 import { DEFAULT_CACHE } from '../static/site.js';
+import type { Method } from '../types/method.js';
 import { onHangUp } from './signals.js';
 import { integer, parse, permissions, UsageError, word } from './usage.js';
 

@@ -4,8 +4,7 @@
  */
 import http, { type Server } from 'node:http';
 import type { Socket } from 'node:net';
-
-import { noStatistics, readStatistics } from '../api/server-statistics.js';
+import type { DoorConnection, DoorLogEntry, LimitSettings } from '#native';
 import {
   connect,
   drop,
@@ -18,9 +17,9 @@ import {
 import { parseAsRead, putBack } from '../node/received.js';
 import { engine, forget, keepAlive, request } from '../runtime/engine.js';
 import { endWhole } from '../runtime/linger.js';
-import type { DoorConnection, DoorLogEntry, LimitSettings } from '../runtime/native.js';
+import { type FrontDoorStatistics, noStatistics, readStatistics } from '../server/statistics.js';
 import { failure, type ZerosendError } from '../util/errors.js';
-import type { FrontDoorPlan, FrontDoorStatistics } from './options.js';
+import type { FrontDoorPlan } from './options.js';
 
 /** What a door tells whoever made it. */
 export interface DoorHost {

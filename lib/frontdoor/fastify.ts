@@ -6,9 +6,8 @@ import https from 'node:https';
 
 import type { FastifyInstance, FastifyServerFactory, RouteOptions } from 'fastify';
 import fastifyPlugin from 'fastify-plugin';
-
+import type { DoorLogEntry } from '#native';
 import { hooksOf } from '../node/fastify-internals.js';
-import type { DoorLogEntry } from '../runtime/native.js';
 import type { FastifyStaticOptions } from '../static/options.js';
 import { plugin, statisticsOf } from '../static/plugin.js';
 import { Door } from './door.js';

@@ -3,16 +3,11 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { Server as HttpServer } from 'node:http';
 
 import { engine } from '../runtime/engine.js';
+import type { FrontDoorStatistics } from '../server/statistics.js';
 import { createStaticHandler, type StaticHandler } from '../static/handler.js';
 import { invalid } from '../util/errors.js';
 import { Door } from './door.js';
-import {
-  type FrontDoorOptions,
-  type FrontDoorStatistics,
-  findMount,
-  hasCredentials,
-  planFrontDoor,
-} from './options.js';
+import { type FrontDoorOptions, findMount, hasCredentials, planFrontDoor } from './options.js';
 
 /** A front door that stands. */
 export interface FrontDoor {

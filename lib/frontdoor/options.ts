@@ -1,19 +1,11 @@
 /** The options of the front door: types and checks. */
 import type { IncomingHttpHeaders } from 'node:http';
-
-import { cacheOption, type FileCache, type FileCacheOptions } from '../api/file-cache.js';
-import type { FileServerStatistics } from '../api/server-statistics.js';
-import type { MountSettings } from '../runtime/native.js';
-import {
-  checkInteger,
-  checkPrefix,
-  headerPairs,
-  type Roots,
-  readLimits,
-  rootPaths,
-} from '../runtime/server-options.js';
+import type { MountSettings } from '#native';
+import { cacheOption, type FileCache, type FileCacheOptions } from '../cache/file-cache.js';
+import { checkPrefix, headerPairs, type Roots, readLimits, rootPaths } from '../server/options.js';
 import { DEFAULT_CACHE, type SiteOptions, siteSettings } from '../static/site.js';
 import { invalid } from '../util/errors.js';
+import { checkInteger } from '../util/options.js';
 
 /** Files and where they appear. */
 export interface FrontDoorMount extends Omit<SiteOptions, 'cache'> {
@@ -71,9 +63,6 @@ export interface FrontDoorOptions<Mount extends FrontDoorMount = FrontDoorMount>
   chunkSize?: number | undefined;
   limits?: FrontDoorLimits | undefined;
 }
-
-/** What a front door has counted since it listens. `connections` are those not handed over. */
-export type FrontDoorStatistics = FileServerStatistics;
 
 /** Options, checked. */
 export interface FrontDoorPlan<Mount extends FrontDoorMount = FrontDoorMount> {

@@ -11,8 +11,7 @@ import { type IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { types } from 'node:util';
 
-import { engine } from '../runtime/engine.js';
-import { isHeld } from '../runtime/socket-hold.js';
+import { isIntercepted } from './intercept-writes.js';
 
 interface Handle {
   readonly fd: number;
@@ -44,17 +43,6 @@ export function descriptor(socket: Socket): number {
 }
 
 /**
- * Ends the connection of a plain socket so that the other side can tell it from an orderly end: with a TCP reset. A Unix
- * socket has none, and is closed.
- */
-export function reset(socket: Socket): void {
-  // Not `resetAndDestroy()`: libuv refuses that while a shutdown is under way, and Node then emits an error.
-  const fd = descriptor(socket);
-  if (fd >= 0) engine().resetOnClose(fd);
-  socket.destroy();
-}
-
-/**
  * True for a `net.Socket` itself: no TLS, no subclass, no wrapper, with nothing put in place of `write`. What HTTP/2 has for
  * a socket is a proxy that throws when its `write` is only looked at.
  */
@@ -63,7 +51,7 @@ export function isPlainSocket(socket: unknown): socket is Socket {
     socket instanceof Socket &&
     !types.isProxy(socket) &&
     Object.getPrototypeOf(socket) === Socket.prototype &&
-    (socket.write === Socket.prototype.write || isHeld(socket) || refusesWrites(socket))
+    (socket.write === Socket.prototype.write || isIntercepted(socket) || refusesWrites(socket))
   );
 }
 

@@ -6,9 +6,10 @@ import type { ServerResponse } from 'node:http';
 import { constants, type Http2ServerResponse } from 'node:http2';
 import type { Socket } from 'node:net';
 
-import { canBeReset, descriptor, hasQueuedBytes, isPlainSocket, reset } from '../node/node-internals.js';
+import { canBeReset, descriptor, hasQueuedBytes, isPlainSocket } from '../node/node-internals.js';
 import { engine } from './engine.js';
 import { IS_LINUX } from './platform.js';
+import { reset } from './reset.js';
 import { onceClosed } from './socket-close.js';
 
 /** Milliseconds between two looks at what the client has received: at first, doubled up to the second. */

@@ -3,7 +3,7 @@ import { ServerResponse } from 'node:http';
 import { Http2ServerResponse } from 'node:http2';
 import { Readable } from 'node:stream';
 
-import type { ResponseMethod } from '../static/statistics.js';
+import type { ResponseMethod } from '../types/method.js';
 import type { ZerosendError } from '../util/errors.js';
 import { abortResponse } from './abort.js';
 import { forget, request, staticEngine } from './engine.js';

@@ -1,16 +1,15 @@
 /** Delivering a transfer: one after the other to each target, by the pump or by the reactor, with progress and cancel. */
 import { Socket } from 'node:net';
-
-import { descriptor, hasParser, isPlainSocket, reset } from '../node/node-internals.js';
+import type { DriveOptions, TransferReport } from '#native';
+import { interceptWrites, isEndDeferred } from '../node/intercept-writes.js';
+import { descriptor, hasParser, isPlainSocket } from '../node/node-internals.js';
 import { readingIsTaken } from '../node/socket-reading.js';
 import { aborted, failure, invalid, type ZerosendError } from '../util/errors.js';
 import { isDescriptor } from '../util/options.js';
 import { type Bounds, onceAborted, timedOut, within } from './bounds.js';
 import { engine, forget, type Opening, request } from './engine.js';
-import type { DriveOptions, TransferReport } from './native.js';
 import { Pump } from './pump.js';
-import { continued, resetUnlessContinued } from './reset.js';
-import { hold, isEndHeld } from './socket-hold.js';
+import { continued, reset, resetUnlessContinued } from './reset.js';
 
 /** A plain `net.Socket` (TCP or Unix), or a descriptor of a socket, pipe, file or terminal. */
 export type SendTarget = Socket | number;
@@ -160,7 +159,7 @@ export async function deliver(
 
   // What is named by a number is duplicated now, before anything is waited for: later the number may be another file's.
   const out = typeof target === 'number' ? engine().holdTarget(target) : undefined;
-  const release = target instanceof Socket ? hold(target) : undefined;
+  const release = target instanceof Socket ? interceptWrites(target) : undefined;
   try {
     const opened = open();
     const opening: Opening = typeof opened === 'number' ? { token: Promise.resolve(opened), giveUp: () => {} } : opened;
@@ -244,7 +243,7 @@ function toSocket(socket: Socket, token: number, options: DeliveryOptions, moved
         // A part of the bytes is out and no more will come: only the end of the connection can tell the receiver.
         if (isIncomplete(error)) reset(socket);
         // The caller may go on. An end that was deferred, or a close instead, would look like the end of the whole.
-        else if (report.bytes > 0 && isEndHeld(socket)) reset(socket);
+        else if (report.bytes > 0 && isEndDeferred(socket)) reset(socket);
         else if (report.bytes > 0) resetUnlessContinued(socket);
         reject(Object.assign(error, { bytes: report.bytes }));
       },

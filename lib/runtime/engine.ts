@@ -3,23 +3,9 @@ import { AsyncResource } from 'node:async_hooks';
 import { createRequire } from 'node:module';
 
 import type * as Portable from '../streams/engine.js';
-import { type Binding, type NativeEvent, requireNative } from './native.js';
+import type { Binding, NativeEvent, StaticEngine } from '../types/binding.js';
+import { requireNative } from './native.js';
 import { IS_LINUX } from './platform.js';
-
-/** What static serving asks of an engine. */
-export type StaticEngine = Pick<
-  Binding,
-  | 'openSite'
-  | 'respond'
-  | 'respondLater'
-  | 'describeCurrent'
-  | 'holdCurrent'
-  | 'release'
-  | 'mergeVary'
-  | 'take'
-  | 'warm'
-  | 'remaining'
->;
 
 type Listener = (event: NativeEvent) => void;
 

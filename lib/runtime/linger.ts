@@ -11,13 +11,12 @@
  * in a listener of `clientError`.
  */
 import { Socket } from 'node:net';
-
+import { interceptWrites, takeDeferredWrites } from '../node/intercept-writes.js';
 import { descriptor, hasParser, hasQueuedBytes, isPlainSocket } from '../node/node-internals.js';
 import { engine } from './engine.js';
 import { finishFiles, isFileInTurn } from './half-open.js';
 import { IS_LINUX } from './platform.js';
 import { onceClosed } from './socket-close.js';
-import { hold, takeDeferredWrites } from './socket-hold.js';
 
 /** Milliseconds that the client may take to close its side once it has acknowledged everything. */
 const LINGER = 2000;
@@ -45,7 +44,7 @@ export function endWhole(socket: Socket | null | undefined): void {
     if (event === 'error' && listener.name === 'socketOnError') {
       rejecting = true;
       // What is written now is not an answer to a file that is still being looked up.
-      const release = isFileInTurn(socket) ? hold(socket) : () => {};
+      const release = isFileInTurn(socket) ? interceptWrites(socket) : () => {};
       process.nextTick(() => {
         rejecting = false;
         if (discarding) answer.push(...takeDeferredWrites(socket));

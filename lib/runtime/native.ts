@@ -5,43 +5,11 @@
  */
 import { createRequire } from 'node:module';
 
-import type * as Native from '#native';
-
+import type { Binding } from '../types/binding.js';
 import { failure } from '../util/errors.js';
 import { VERSION } from '../util/package.js';
 import { binaryPath, explainFailure, platformInWords } from './binary.js';
 import { elfFault } from './elf.js';
-
-export type Binding = typeof Native;
-export type NativeEvent = ReturnType<Binding['takeEvents']>[number];
-export type TransferReport = Native.TransferReport;
-export type PartOptions = Native.PartOptions;
-export type SendingOptions = Native.SendingOptions;
-export type SiteSettings = Native.SiteSettings;
-export type SiteAnswer = Native.SiteAnswer;
-export type RequestConditions = Native.RequestConditions;
-export type LimitSettings = Native.LimitSettings;
-export type MountSettings = Native.MountSettings;
-export type ServerSettings = Native.ServerSettings;
-export type CacheSettings = Native.CacheSettings;
-export type CachedFileInfo = Native.CachedFileInfo;
-export type MapSettings = Native.MapSettings;
-export type DoorConnection = Native.DoorConnection;
-export type DoorLogEntry = Native.DoorLogEntry;
-export type DriveOptions = Native.DriveOptions;
-export type AddressSettings = Native.AddressSettings;
-export type RelaySettings = Native.RelaySettings;
-export type RelayTargetRequest = Native.RelayTargetRequest;
-export type MirrorSettings = Native.MirrorSettings;
-export type TargetSettings = Native.TargetSettings;
-export type SessionRelaySettings = Native.SessionRelaySettings;
-export type SessionSettings = Native.SessionSettings;
-export type RelayReport = Native.RelayReport;
-export type ErrnoName = Native.ErrnoName;
-export type BenchSample = Native.BenchSample;
-export type ProbeReport = Native.ProbeReport;
-export type MeasuredReport = Native.MeasuredReport;
-export type PaceReport = Native.PaceReport;
 
 let binding: Binding | undefined;
 let reason: unknown;

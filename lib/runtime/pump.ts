@@ -6,13 +6,13 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
-
+import type { TransferReport } from '#native';
+import { writeThrough } from '../node/intercept-writes.js';
 import { descriptor, hasQueuedBytes } from '../node/node-internals.js';
 import { failure, type ZerosendError } from '../util/errors.js';
 import { engine, forget, request } from './engine.js';
-import { requireNative, type TransferReport } from './native.js';
+import { requireNative } from './native.js';
 import { later, schedule, spend } from './send-budget.js';
-import { writeThrough } from './socket-hold.js';
 
 /** What goes through Node's queue to learn when the socket takes more: some 1 % of what it took before. */
 const PIECE = 16 * 1024;

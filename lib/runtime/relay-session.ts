@@ -1,16 +1,14 @@
 /** Native threads that join sockets and pipes which JavaScript has. */
 import { Socket } from 'node:net';
-
+import type { ErrnoName, RelayReport, SessionRelaySettings, SessionSettings } from '#native';
+import { interceptWrites, writeThrough } from '../node/intercept-writes.js';
 import { descriptor, hasQueuedBytes } from '../node/node-internals.js';
 import { StoppedReading } from '../node/socket-reading.js';
 import { aborted, failure, invalid, type ZerosendError } from '../util/errors.js';
-import { parseEnum } from '../util/options.js';
+import { checkInteger, parseEnum } from '../util/options.js';
 import { connected } from './bounds.js';
 import { checkPeer, checkSource } from './deliver.js';
 import { ask, engine, forget, request } from './engine.js';
-import type { ErrnoName, RelayReport, SessionRelaySettings, SessionSettings } from './native.js';
-import { checkInteger } from './server-options.js';
-import { hold, writeThrough } from './socket-hold.js';
 
 export interface RelaySessionOptions {
   /**
@@ -155,7 +153,7 @@ export class SessionEndpoint {
     const { socket } = this;
     if (socket === undefined) return this;
     if (this.#reads) this.#reading = new StoppedReading(socket);
-    if (this.#writes) this.#release = hold(socket);
+    if (this.#writes) this.#release = interceptWrites(socket);
     // Node sees no bytes from here on.
     if (this.#reads && this.#writes) socket.setTimeout(0);
     return this;

@@ -1,35 +1,30 @@
-/** A socket on which a transfer ended early: its peer must not mistake a part of the bytes for the whole. */
+/** TCP resets: they tell the peer that the bytes it has received are not complete. A Unix socket has none and is closed. */
 import type { Socket } from 'node:net';
 
+import { interceptDestroy, restoreDestroy } from '../node/intercept-destroy.js';
 import { descriptor } from '../node/node-internals.js';
 import { engine } from './engine.js';
 
+/** Destroys a plain socket with a TCP reset instead of an orderly end. */
+export function reset(socket: Socket): void {
+  // Not `resetAndDestroy()`: libuv refuses that while a shutdown is under way, and Node then emits an error.
+  armReset(socket);
+  socket.destroy();
+}
+
 /**
- * A part of a transfer was sent and the socket stays open for the caller to go on. When it is destroyed with nothing written
- * since then, the peer gets a reset.
+ * For a socket that stays open after part of a transfer was sent: if it is destroyed before anything else is written, the
+ * peer gets a reset.
  */
 export function resetUnlessContinued(socket: Socket): void {
   const { bytesWritten } = socket;
-  const owner = socket as unknown as {
-    _destroy: (error: Error | null, callback: (error?: Error | null) => void) => void;
-  };
-  continued(socket);
-  Object.defineProperty(socket, '_destroy', {
-    value: (error: Error | null, callback: (error?: Error | null) => void) => {
-      continued(socket);
-      if (!socket.writableEnded && socket.bytesWritten === bytesWritten) armReset(socket);
-      owner._destroy(error, callback);
-    },
-    configurable: true,
-    writable: true,
-    enumerable: false,
+  interceptDestroy(socket, () => {
+    if (!socket.writableEnded && socket.bytesWritten === bytesWritten) armReset(socket);
   });
 }
 
-/** Undoes {@link resetUnlessContinued}: another transfer has begun. */
-export function continued(socket: Socket): void {
-  if (Object.hasOwn(socket, '_destroy')) delete (socket as unknown as Record<string, unknown>)._destroy;
-}
+/** Undoes {@link resetUnlessContinued}: another transfer has started. */
+export const continued: (socket: Socket) => void = restoreDestroy;
 
 function armReset(socket: Socket): void {
   const fd = descriptor(socket);

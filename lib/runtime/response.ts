@@ -5,7 +5,8 @@
  * response ends as if it had been written: `finish`, `close` and `server.close()` behave as with a stream.
  */
 import type { ServerResponse } from 'node:http';
-
+import type { TransferReport } from '#native';
+import { interceptWrites } from '../node/intercept-writes.js';
 import {
   descriptor,
   hasQueuedBytes,
@@ -19,12 +20,11 @@ import { resetSocket } from './abort.js';
 import { engine } from './engine.js';
 import { keepHalfOpen, watchEnd } from './half-open.js';
 import { endWhole } from './linger.js';
-import { requireNative, type TransferReport } from './native.js';
+import { requireNative } from './native.js';
 import { IS_LINUX } from './platform.js';
 import { Pump } from './pump.js';
 import { spend } from './send-budget.js';
 import { onceClosed } from './socket-close.js';
-import { hold } from './socket-hold.js';
 
 /** Bytes sent at once when a response starts, and in each turn after. */
 const CHUNK = 512 * 1024;
@@ -112,12 +112,12 @@ function start(res: ServerResponse, token: number, length: number, head: string,
   } catch (error) {
     if (token !== CURRENT) engine().release(token);
     // Nothing else may be written to it.
-    hold(socket);
+    interceptWrites(socket);
     resetSocket(socket, () => done(error as ZerosendError));
     return;
   }
   endWhole(socket);
-  const release = hold(socket);
+  const release = interceptWrites(socket);
   const endClaim = keepHalfOpen(res, 'transfers');
   const pump = new Pump(socket, token, {
     chunk: CHUNK,

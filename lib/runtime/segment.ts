@@ -2,11 +2,10 @@
 import { Socket } from 'node:net';
 
 import { aborted, invalid } from '../util/errors.js';
-import { isDescriptor } from '../util/options.js';
+import { checkInteger, isDescriptor } from '../util/options.js';
 import { within } from './bounds.js';
 import { ask, engine } from './engine.js';
 import { SessionEndpoint } from './relay-session.js';
-import { checkInteger } from './server-options.js';
 
 /** Which shared memory: its name, or a descriptor of it. */
 export type SegmentSource = string | number;

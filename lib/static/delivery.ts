@@ -8,16 +8,16 @@ import { stat } from 'node:fs/promises';
 import path from 'node:path';
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
-
+import type { RequestConditions } from '#native';
 import { unobstructedHeaders } from '../node/fastify-internals.js';
 import { isPlainResponse } from '../node/node-internals.js';
 import { FileBody } from '../runtime/body.js';
 import { staticEngine } from '../runtime/engine.js';
 import { keepHalfOpen } from '../runtime/half-open.js';
 import { endWhole } from '../runtime/linger.js';
-import type { RequestConditions } from '../runtime/native.js';
 import { IS_LINUX } from '../runtime/platform.js';
 import { CURRENT, sendBody } from '../runtime/response.js';
+import type { ResponseMethod } from '../types/method.js';
 import type { ZerosendError } from '../util/errors.js';
 import { openDirectory } from './directory.js';
 import { FST_STATIC_FORBIDDEN_PATH, FST_STATIC_INVALID_OPTION_VALUE } from './errors.js';
@@ -27,7 +27,7 @@ import { otherNames } from './names.js';
 import type { FastifyStaticOptions, ReplyOptions } from './options.js';
 import { decodePath, withSlash } from './paths.js';
 import { type Answer, conditionsOf, type Overrides, type Site, unconditional, varyWithEncoding } from './site.js';
-import type { ResponseMethod, Statistics } from './statistics.js';
+import type { Statistics } from './statistics.js';
 
 /** A name that is asked for. */
 export interface Wanted {

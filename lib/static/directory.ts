@@ -11,8 +11,8 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 
 import { ask, engine } from '../runtime/engine.js';
-import type { NativeEvent } from '../runtime/native.js';
 import { IS_LINUX } from '../runtime/platform.js';
+import type { NativeEvent } from '../types/binding.js';
 import type { Site } from './site.js';
 
 export interface Directory {

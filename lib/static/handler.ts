@@ -3,16 +3,16 @@ import { type Stats, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import path from 'node:path';
-
-import { cacheOption } from '../api/file-cache.js';
+import type { RequestConditions } from '#native';
+import { cacheOption } from '../cache/file-cache.js';
 import { isPlainResponse } from '../node/node-internals.js';
 import { abortResponse } from '../runtime/abort.js';
 import { FileBody } from '../runtime/body.js';
 import { staticEngine } from '../runtime/engine.js';
 import { keepHalfOpen } from '../runtime/half-open.js';
 import { endWhole } from '../runtime/linger.js';
-import type { RequestConditions } from '../runtime/native.js';
 import { sendBody } from '../runtime/response.js';
+import type { ResponseMethod } from '../types/method.js';
 import { invalid, type ZerosendError } from '../util/errors.js';
 import { otherNames } from './names.js';
 import { rootPath } from './options.js';
@@ -26,7 +26,7 @@ import {
   unconditional,
   varyWithEncoding,
 } from './site.js';
-import { type ResponseMethod, type StaticStatistics, Statistics } from './statistics.js';
+import { type StaticStatistics, Statistics } from './statistics.js';
 
 export interface StaticHandlerOptions extends SiteOptions {
   /**

@@ -9,6 +9,7 @@ import { create as contentDisposition } from 'content-disposition';
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 
 import { passErrorsBeyond } from '../node/fastify-internals.js';
+import type { ResponseMethod } from '../types/method.js';
 import { Delivery } from './delivery.js';
 import * as errors from './errors.js';
 import { fileRoutes } from './files.js';
@@ -16,7 +17,7 @@ import { checkOptions, type FastifyStaticOptions, type ReplyOptions } from './op
 import { type PrefixMatcher, prefixMatcher, withoutReservedEscapes, withSlash } from './paths.js';
 import type { Overrides, Site } from './site.js';
 import { Sites } from './sites.js';
-import { type ResponseMethod, Statistics, type ZerosendStatistics } from './statistics.js';
+import { Statistics, type ZerosendStatistics } from './statistics.js';
 
 /** What the plugin adds to the instance. */
 export interface ZerosendDecorator {

@@ -3,11 +3,10 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { join } from 'node:path';
 
 import { parse as parseDuration } from '@lukeed/ms';
-
-import { FileCache, type FileCacheOptions, tokenOf } from '../api/file-cache.js';
-import type { Method } from '../api/send-file.js';
+import type { RequestConditions, SiteAnswer, SiteSettings } from '#native';
+import { FileCache, type FileCacheOptions, tokenOf } from '../cache/file-cache.js';
 import { ask, staticEngine } from '../runtime/engine.js';
-import type { RequestConditions, SiteAnswer, SiteSettings } from '../runtime/native.js';
+import type { Method } from '../types/method.js';
 import { invalid } from '../util/errors.js';
 
 /** A coding that a file may be stored in beside the plain one, with the suffix `.zst`, `.br`, `.gz`, `.deflate`. */

@@ -1,7 +1,7 @@
 /** The sites of a registration: its own, and those that a response asks for with another root or options. */
 import { parse, resolve, sep } from 'node:path';
 
-import { cacheOption, FileCache } from '../api/file-cache.js';
+import { cacheOption, FileCache } from '../cache/file-cache.js';
 import { type FastifyStaticOptions, type ReplyOptions, rootPath } from './options.js';
 import { DEFAULT_CACHE, type Overrides, overridesOf, Site, type SiteOptions } from './site.js';
 

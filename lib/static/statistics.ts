@@ -1,13 +1,7 @@
 /** Which method responses took, counted. */
-import type { FileCache, FileCacheStatistics } from '../api/file-cache.js';
-import type { FrontDoorStatistics } from '../frontdoor/options.js';
-import type { TransferReport } from '../runtime/native.js';
-
-/**
- * How the bytes of a response left: the method of the engine that moved them; `'stream'`, through a Node stream (TLS,
- * HTTP/2, `inject()`, a compressor, all of them elsewhere than on Linux); `'none'`, no bytes (HEAD, 304, empty files).
- */
-export type ResponseMethod = TransferReport['method'] | 'stream' | 'none';
+import type { FileCache, FileCacheStatistics } from '../cache/file-cache.js';
+import type { FrontDoorStatistics } from '../server/statistics.js';
+import type { ResponseMethod } from '../types/method.js';
 
 /** What one method has carried. */
 export interface MethodStatistics {

@@ -2,7 +2,7 @@
  * `Cache-Control` by the name of a file: rules for patterns, and names that carry a hash of their content. The counterpart
  * of `crates/http/src/caching.rs`; the comparison test holds the two together.
  */
-import type { SiteSettings } from '../runtime/native.js';
+import type { SiteSettings } from '#native';
 import { Glob } from './glob.js';
 import { afterLast } from './text.js';
 

@@ -4,13 +4,11 @@
  *
  * The order of {@link evaluate} is the list of section 13.2.2.
  */
-import type { RequestConditions } from '../runtime/native.js';
+import type { RequestConditions } from '#native';
+import type { Conformance } from './conformance.js';
 import * as date from './date.js';
 import * as etag from './etag.js';
 import { trim } from './text.js';
-
-/** Whose reading of HTTP to follow where the two differ. */
-export type Conformance = 'fastify-static' | 'rfc9110';
 
 /** What is known of the representation. A validator that is switched off is `undefined`. */
 export interface Validators {

@@ -4,8 +4,8 @@
  *
  * Every answer asks the disk, so `respond` always sends to `respondLater`, and every byte goes through a Node stream.
  */
-import type { StaticEngine } from '../runtime/engine.js';
-import type { NativeEvent, RequestConditions, SiteAnswer, SiteSettings } from '../runtime/native.js';
+import type { RequestConditions, SiteAnswer, SiteSettings } from '#native';
+import type { NativeEvent, StaticEngine } from '../types/binding.js';
 import { failure } from '../util/errors.js';
 import { mergeVary } from './negotiation.js';
 import { close } from './open-file.js';

@@ -2,7 +2,7 @@
  * Entity tags, RFC 9110 section 8.8.3: made from a file's size and time, compared, found in a list. The counterpart of
  * `crates/http/src/etag.rs`; the comparison test holds the two together.
  */
-import type { Conformance } from './conditional.js';
+import type { Conformance } from './conformance.js';
 import { splitOnce, trimOf, trimStartOf } from './text.js';
 
 /** Milliseconds since 1970 as `stat.mtime.getTime()` has them: rounded to the nearest, in double arithmetic. */

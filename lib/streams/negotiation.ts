@@ -2,7 +2,7 @@
  * Which content coding a client takes, RFC 9110 section 12.5.3, and `Vary`. The counterpart of
  * `crates/http/src/negotiation.rs`; the comparison test holds the two together.
  */
-import type { Conformance } from './conditional.js';
+import type { Conformance } from './conformance.js';
 import { lowerCase, sameWord, splitOnce, trim, trimOf } from './text.js';
 
 /** A content coding that a file may be stored in beside the plain one. */

@@ -11,7 +11,7 @@
  */
 import { randomBytes } from 'node:crypto';
 
-import type { RequestConditions } from '../runtime/native.js';
+import type { RequestConditions } from '#native';
 import { evaluate, rangeApplies, type Validators } from './conditional.js';
 import * as date from './date.js';
 import { contentType } from './mime.js';

@@ -5,7 +5,7 @@
  * Work is linear in the header (plus one sort of at most `maxRanges` entries) and every number saturates, so a hostile
  * header costs no more than its length.
  */
-import type { Conformance } from './conditional.js';
+import type { Conformance } from './conformance.js';
 import { sameWord, splitOnce, trim, trimOf, trimStartOf } from './text.js';
 
 /** Bytes `start` up to and without `end` of a file; never empty. */

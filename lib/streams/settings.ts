@@ -2,10 +2,10 @@
  * The settings of a site, checked. The counterpart of `crates/node/src/site` and of `Site::new` in
  * `crates/core/src/static_site/site.rs`, whose words its errors have; the comparison test holds the two together.
  */
-import type { SiteSettings } from '../runtime/native.js';
+import type { SiteSettings } from '#native';
 import { failure } from '../util/errors.js';
 import { CachePolicy } from './caching.js';
-import type { Conformance } from './conditional.js';
+import type { Conformance } from './conformance.js';
 import type { Encoding } from './negotiation.js';
 import { type PathRules, RequestPath } from './path.js';
 import { Root, type Symlinks } from './root.js';

@@ -9,7 +9,7 @@
  *
  * A root is not held open, so there is no looking whether it was replaced.
  */
-import type { RequestConditions, SiteSettings } from '../runtime/native.js';
+import type { RequestConditions, SiteSettings } from '#native';
 import { ContentTags } from './content-tag.js';
 import { preferences, SUFFIXES } from './negotiation.js';
 import { close } from './open-file.js';

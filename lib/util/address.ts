@@ -2,7 +2,7 @@
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 
-import type { AddressSettings } from '../runtime/native.js';
+import type { AddressSettings } from '#native';
 import { failure, invalid } from './errors.js';
 
 /**

@@ -17,6 +17,13 @@ export function parseEnum<T extends string>(name: string, value: unknown, allowe
   throw invalid(name, value, allowed.map((word) => `'${word}'`).join(', '));
 }
 
+/** Throws `ERR_ZEROSEND_INVALID_ARGUMENT` unless `value` is an integer from `min` to `max`. */
+export function checkInteger(name: string, value: number, min: number, max: number): void {
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw invalid(name, value, `an integer from ${min} to ${max}`);
+  }
+}
+
 /**
  * Bytes that nothing changes while native code reads them: a copy of those in a SharedArrayBuffer, which other threads write
  * to.

@@ -5,5 +5,24 @@ export const ALLOWED: Record<string, Record<string, readonly string[]>> = {
   'crates/sys/src': {},
   'crates/tools/src': {},
   'crates/node/src': {},
-  lib: {},
+  lib: {
+    // Types alone.
+    types: [],
+    util: [],
+    // The only folder that uses internals of Node and Fastify.
+    node: ['util'],
+    // The engine for other platforms than Linux.
+    streams: ['types', 'util'],
+    runtime: ['types', 'util', 'node', 'streams'],
+    cache: ['types', 'util', 'runtime'],
+    // What the file server and the front door have in common.
+    server: ['types', 'util', 'runtime', 'cache'],
+    static: ['types', 'util', 'node', 'runtime', 'cache', 'server'],
+    frontdoor: ['types', 'util', 'node', 'runtime', 'cache', 'server', 'static'],
+    api: ['types', 'util', 'node', 'runtime', 'cache', 'server', 'static'],
+    // The entry point `zerosend/fastify`.
+    fastify: ['types', 'server', 'static', 'frontdoor'],
+    install: ['util', 'runtime'],
+    cli: ['types', 'util', 'runtime', 'static', 'api', 'install', 'fastify'],
+  },
 };

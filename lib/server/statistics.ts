@@ -1,7 +1,8 @@
 /** What native servers count. */
+
+import type { FileCache, FileCacheStatistics } from '../cache/file-cache.js';
 import { engine } from '../runtime/engine.js';
-import type { FileCache, FileCacheStatistics } from './file-cache.js';
-import type { Method } from './send-file.js';
+import type { Method } from '../types/method.js';
 
 /** Names of limits in {@link FileServerStatistics}. */
 export type FileServerLimit =
@@ -46,6 +47,9 @@ export interface FileServerStatistics {
   /** All of it but the cache in Prometheus' text form, version 0.0.4. */
   prometheus: string;
 }
+
+/** What a front door has counted since it listens. `connections` are those not handed over. */
+export type FrontDoorStatistics = FileServerStatistics;
 
 const CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx'] as const;
 

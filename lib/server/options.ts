@@ -1,10 +1,10 @@
 /** What native servers are told in common: roots, headers, bounds. */
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-
+import type { LimitSettings } from '#native';
+import { engine } from '../runtime/engine.js';
 import { invalid } from '../util/errors.js';
-import { engine } from './engine.js';
-import type { LimitSettings } from './native.js';
+import { checkInteger } from '../util/options.js';
 
 /** A directory, or several: a path (relative to the working directory) or a `file:` URL. */
 export type Roots = string | URL | readonly (string | URL)[];
@@ -50,10 +50,4 @@ export function readLimits(
     limits[name as keyof LimitSettings] = value;
   }
   return limits;
-}
-
-export function checkInteger(name: string, value: number, least: number, most: number): void {
-  if (!Number.isInteger(value) || value < least || value > most) {
-    throw invalid(name, value, `an integer from ${least} to ${most}`);
-  }
 }

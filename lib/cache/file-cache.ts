@@ -2,9 +2,8 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-
+import type { CachedFileInfo, CacheSettings } from '#native';
 import { ask, engine } from '../runtime/engine.js';
-import type { CachedFileInfo, CacheSettings } from '../runtime/native.js';
 import { IS_LINUX } from '../runtime/platform.js';
 import { aborted, failure, invalid } from '../util/errors.js';
 import { checkBytes } from '../util/options.js';

@@ -1,0 +1,21 @@
+/** How the bytes of a file are sent. */
+import type { TransferReport } from '#native';
+
+/**
+ * How a file's bytes reach the target.
+ * - `'auto'`: chosen by size and target, from measurements.
+ * - `'sendfile'`: sendfile(2). No copy.
+ * - `'splice'`: splice(2) into a pipe and out of it. No copy.
+ * - `'mmap'`: sendmsg(2) from a mapping of the file. One copy, head and file in one call.
+ * - `'read-write'`: pread(2) into a buffer, sendmsg(2) from it. Two copies; works everywhere.
+ * - `'vmsplice'`: vmsplice(2) of a mapping into a pipe, splice(2) out of it. No copy.
+ *
+ * Where a filesystem or a target refuses a method, `'read-write'` is used, and the result says so.
+ */
+export type Method = 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice';
+
+/**
+ * How the bytes of a response left: the method of the engine that moved them; `'stream'`, through a Node stream (TLS,
+ * HTTP/2, `inject()`, a compressor, all of them elsewhere than on Linux); `'none'`, no bytes (HEAD, 304, empty files).
+ */
+export type ResponseMethod = TransferReport['method'] | 'stream' | 'none';
