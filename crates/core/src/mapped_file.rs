@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode as Permissions;
+use nix::sys::uio::{pread, pwrite};
 use nix::unistd::ftruncate;
 
 use crate::error::{Code, Error, Result};
 use crate::fs::FileMeta;
 use crate::io::pool::Volume;
+use crate::io::read_full::read_full;
 use zerosend_sys::memory::{MapMode, MappedRegion, RegionAdvice};
 use zerosend_sys::page::page_size;
 
@@ -105,28 +107,26 @@ impl MappedFile {
     pub fn read_at(&self, offset: u64, length: u64) -> Result<Vec<u8>> {
         self.check_range(offset, length)?;
         let mut bytes = vec![0; length as usize];
-        let mut have = 0;
-        while have < bytes.len() {
-            let at = offset as usize + have;
-            let read = match self.region.read(at, &mut bytes[have..]) {
+        let read = read_full(&mut bytes, |rest, filled| {
+            let at = offset as usize + filled;
+            match self.region.read(at, rest) {
                 Err(Errno::ENOSYS | Errno::EPERM) if self.mode != MapMode::Private => {
-                    nix::sys::uio::pread(&self.file, &mut bytes[have..], at as i64)
+                    pread(&self.file, rest, at as i64)
                 }
                 // A page that could not be mapped was not written to, so the file has its bytes, or says why not. No more than
                 // that page: those after it may be private copies.
                 Err(Errno::EFAULT) => {
                     let page = page_size() as usize;
-                    let end = bytes.len().min(have + page - at % page);
-                    nix::sys::uio::pread(&self.file, &mut bytes[have..end], at as i64)
+                    let end = rest.len().min(page - at % page);
+                    pread(&self.file, &mut rest[..end], at as i64)
                 }
                 other => other,
-            };
-            match read {
-                Ok(0) => return Err(self.truncated()),
-                Ok(count) => have += count,
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::system("read", errno).with_path(&self.path)),
             }
+        });
+        match read {
+            Ok(count) if count == bytes.len() => {}
+            Ok(_) => return Err(self.truncated()),
+            Err(errno) => return Err(Error::system("read", errno).with_path(&self.path)),
         }
         // The last page of a truncated file is there as a whole, with zeros where the file has ended.
         self.check_end(offset + length)?;
@@ -147,7 +147,7 @@ impl MappedFile {
             let at = offset as usize + done;
             let written = match self.region.write(at, &bytes[done..]) {
                 Err(Errno::ENOSYS | Errno::EPERM) if self.mode == MapMode::Shared => {
-                    nix::sys::uio::pwrite(&self.file, &bytes[done..], at as i64)
+                    pwrite(&self.file, &bytes[done..], at as i64)
                 }
                 Err(Errno::EFAULT) => self.write_unmapped(at, &bytes[done..]),
                 other => other,
@@ -169,10 +169,10 @@ impl MappedFile {
             return Ok(0);
         }
         if self.mode == MapMode::Shared {
-            return nix::sys::uio::pwrite(&self.file, bytes, at as i64);
+            return pwrite(&self.file, bytes, at as i64);
         }
         // The private copy is made from a page of the file, for which there may be no memory.
-        match nix::sys::uio::pread(&self.file, &mut [0], at as i64) {
+        match pread(&self.file, &mut [0], at as i64) {
             Ok(_) => Err(Errno::ENOSPC),
             Err(errno) => Err(errno),
         }

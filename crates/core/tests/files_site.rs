@@ -30,7 +30,7 @@ fn write(root: &Path, name: &str, bytes: &str) {
 fn open(source: &Source) -> std::os::fd::BorrowedFd<'_> {
     match source {
         Source::Open(file) => file.as_fd(),
-        Source::Cached(file) => file.source().expect("no cache here"),
+        Source::Cached(file) => file.descriptor().expect("a file without a cache"),
     }
 }
 

@@ -9,7 +9,7 @@ use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
 use zerosend_core::cache::CachedFile;
 use zerosend_core::fs::OpenFile;
-use zerosend_core::fs::pseudo_file::generated_bytes;
+use zerosend_core::fs::pseudo_file::pseudo_file_bytes;
 use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::transfer::{Cork, Disk, Method, Part, Target, Transfer};
 use zerosend_core::{Code, Error, Result};
@@ -131,7 +131,7 @@ fn make(named: Vec<Named>, mut method: Method) -> Result<Transfer> {
                     FileName::Descriptor(fd) => OpenFile::from_fd(fd)?,
                     FileName::Path(path) => OpenFile::open(&path)?,
                 };
-                if let Some(mut bytes) = generated_bytes(&file, file.meta().size)? {
+                if let Some(mut bytes) = pseudo_file_bytes(&file, file.meta().size)? {
                     // It has no size and no pages: reading is the one way.
                     method = Method::ReadWrite;
                     let (offset, length) = stretch(bytes.len() as u64, offset, length)?;

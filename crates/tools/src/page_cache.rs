@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
-use nix::sys::uio::pread;
 use nix::unistd::fdatasync;
 
 use zerosend_core::error::{Code, Error, Result};
 use zerosend_core::fs::OpenFile;
+use zerosend_core::io::read_full::read_full_at;
 use zerosend_sys::memory::{MapMode, MappedRegion, Pages};
 use zerosend_sys::page::page_size;
 use zerosend_sys::residency::cached_pages;
@@ -221,19 +221,18 @@ pub fn warm(path: &Path, stop: &AtomicBool, mut progress: impl FnMut(u64)) -> Re
     Ok(WarmReport { pages: size.div_ceil(page), resident_before, resident, bytes_read })
 }
 
-/// Reads a stretch, less what a file that has become shorter no longer has.
+/// Reads a range and returns the number of bytes read: fewer than `length` when the file has become shorter.
 fn read(file: &impl AsFd, from: u64, length: u64, buffer: &mut [u8], path: &Path) -> Result<u64> {
-    let mut have = 0;
-    while have < length {
-        let most = (length - have).min(buffer.len() as u64) as usize;
-        match pread(file.as_fd(), &mut buffer[..most], (from + have) as i64) {
-            Ok(0) => break,
-            Ok(count) => have += count as u64,
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(system("pread", path)(errno)),
+    let mut done = 0;
+    while done < length {
+        let wanted = (length - done).min(buffer.len() as u64) as usize;
+        let count = read_full_at(file, from + done, &mut buffer[..wanted]).map_err(system("pread", path))?;
+        done += count as u64;
+        if count < wanted {
+            break;
         }
     }
-    Ok(have)
+    Ok(done)
 }
 
 /// Writes what is changed to the disk and takes the file out of the page cache; see `posix_fadvise(2)`,

@@ -1,4 +1,4 @@
-//! A file in the cache, or one that was too large for it: its metadata and its bytes, as long as somebody has it.
+//! [`CachedFile`]: one version of a file, its metadata and its bytes.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -9,17 +9,18 @@ use nix::errno::Errno;
 
 use crate::error::{Code, Error, Result};
 use crate::fs::{Access, FileMeta, OpenFile};
+use crate::io::read_full::{read_full, read_full_at};
 use crate::transfer::{FileSource, Part};
 use zerosend_sys::io::pread_resident;
 use zerosend_sys::memory::Mapping;
 
 /// Where the bytes are.
 enum Content {
-    /// In memory: a small file, read as a whole. It costs neither a descriptor nor a mapping.
-    Block(Arc<[u8]>),
+    /// In memory.
+    Memory(Arc<[u8]>),
     /// In the page cache, mapped.
     Mapped(Arc<MappedOpen>),
-    /// In an open file that was too large to be kept.
+    /// In an open file that the cache does not keep.
     Open(Arc<OpenFile>),
 }
 
@@ -41,49 +42,46 @@ impl FileSource for MappedOpen {
     }
 }
 
-/// One version of a file. Whoever holds it has its bytes, also when the cache has long let go of it.
+/// One version of a file. The bytes stay valid after eviction, for as long as the `Arc` is held.
 pub struct CachedFile {
     path: PathBuf,
     meta: FileMeta,
     content: Content,
     is_local: bool,
-    is_generated: bool,
-    pub(super) hits: AtomicU64,
+    is_snapshot: bool,
+    hits: AtomicU64,
 }
 
-/// What became of reading a file into a block.
+/// The result of reading a file into memory.
 pub(super) enum Loaded {
     File(CachedFile),
-    /// It was written meanwhile, or just before, so that nothing tells this version from the next.
+    /// It changed during the read or a moment before, so that its metadata does not identify this version.
     Unsettled(OpenFile),
-    /// The disk would have to be waited for.
+    /// The read would block on the disk.
     WouldBlock,
 }
 
 impl CachedFile {
+    fn new(path: PathBuf, meta: FileMeta, content: Content, is_local: bool) -> Self {
+        Self { path, meta, content, is_local, is_snapshot: false, hits: AtomicU64::new(0) }
+    }
+
     /// A file that is not kept.
     pub(super) fn open(path: PathBuf, file: OpenFile) -> Self {
         let (meta, is_local) = (*file.meta(), file.is_local());
-        Self {
-            path,
-            meta,
-            content: Content::Open(Arc::new(file)),
-            is_local,
-            is_generated: false,
-            hits: AtomicU64::new(0),
-        }
+        Self::new(path, meta, Content::Open(Arc::new(file)), is_local)
     }
 
-    /// The bytes of a file whose own size says nothing, see [`crate::fs::pseudo_file`]. It is not kept.
-    pub(crate) fn generated(path: PathBuf, file: &OpenFile, bytes: Vec<u8>) -> Self {
+    /// The current bytes of a pseudo file, see [`crate::fs::pseudo_file`]. It is not kept.
+    pub(crate) fn snapshot(path: PathBuf, file: &OpenFile, bytes: Vec<u8>) -> Self {
         let meta = FileMeta { size: bytes.len() as u64, ..*file.meta() };
-        let (content, is_local) = (Content::Block(bytes.into()), file.is_local());
-        Self { path, meta, content, is_local, is_generated: true, hits: AtomicU64::new(0) }
+        let content = Content::Memory(bytes.into());
+        Self { is_snapshot: true, ..Self::new(path, meta, content, file.is_local()) }
     }
 
-    /// True when its metadata says nothing of its bytes.
-    pub(crate) fn is_generated(&self) -> bool {
-        self.is_generated
+    /// Whether it is the snapshot of a pseudo file, whose metadata does not identify its bytes.
+    pub(crate) fn is_snapshot(&self) -> bool {
+        self.is_snapshot
     }
 
     /// Reads a small file.
@@ -93,41 +91,27 @@ impl CachedFile {
             return Ok(Loaded::Unsettled(file));
         }
         let mut bytes = vec![0; meta.size as usize];
-        let mut have = 0;
-        while have < bytes.len() {
-            let rest = &mut bytes[have..];
-            let read = match access {
-                Access::CachedOnly => pread_resident(file.as_fd(), rest, have as u64),
-                Access::MayBlock => nix::sys::uio::pread(&file, rest, have as i64),
-            };
-            match read {
-                Ok(0) => return Ok(Loaded::Unsettled(file)),
-                Ok(count) => have += count,
-                Err(Errno::EINTR) => {}
-                // Not there, or this file system cannot tell: `preadv2(2)`.
-                Err(Errno::EAGAIN | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM)
-                    if access == Access::CachedOnly =>
-                {
-                    return Ok(Loaded::WouldBlock);
-                }
-                Err(errno) => return Err(Error::system("pread", errno).with_path(path)),
+        let read = match access {
+            Access::CachedOnly => {
+                read_full(&mut bytes, |rest, filled| pread_resident(file.as_fd(), rest, filled as u64))
             }
+            Access::MayBlock => read_full_at(&file, 0, &mut bytes),
+        };
+        match read {
+            Ok(count) if count == bytes.len() && FileMeta::of(&file)? == meta => {
+                let is_local = file.is_local();
+                Ok(Loaded::File(Self::new(path, meta, Content::Memory(bytes.into()), is_local)))
+            }
+            Ok(_) => Ok(Loaded::Unsettled(file)),
+            // preadv2(2): not resident, or the file system or a sandbox does not support RWF_NOWAIT.
+            Err(Errno::EAGAIN | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM) if access == Access::CachedOnly => {
+                Ok(Loaded::WouldBlock)
+            }
+            Err(errno) => Err(Error::system("pread", errno).with_path(path)),
         }
-        if FileMeta::of(&file)? != meta {
-            return Ok(Loaded::Unsettled(file));
-        }
-        let content = Content::Block(bytes.into());
-        Ok(Loaded::File(Self {
-            path,
-            meta,
-            content,
-            is_local: file.is_local(),
-            is_generated: false,
-            hits: AtomicU64::new(0),
-        }))
     }
 
-    /// Maps a file. Gives it back where its file system maps nothing, or there is no mapping left to be had.
+    /// Maps a file. Returns it unmapped where `mmap(2)` fails.
     pub(super) fn map(
         path: PathBuf,
         file: OpenFile,
@@ -135,18 +119,13 @@ impl CachedFile {
     ) -> std::result::Result<Self, OpenFile> {
         let meta = *file.meta();
         let Ok(length) = usize::try_from(meta.size) else { return Err(file) };
-        match Mapping::new(file.as_fd(), 0, length) {
-            Ok(mapping) => {
-                prepare(&mapping);
-                let is_local = file.is_local();
-                let content = Content::Mapped(Arc::new(MappedOpen { file, mapping }));
-                Ok(Self { path, meta, content, is_local, is_generated: false, hits: AtomicU64::new(0) })
-            }
-            Err(_) => Err(file),
-        }
+        let Ok(mapping) = Mapping::new(file.as_fd(), 0, length) else { return Err(file) };
+        prepare(&mapping);
+        let is_local = file.is_local();
+        Ok(Self::new(path, meta, Content::Mapped(Arc::new(MappedOpen { file, mapping })), is_local))
     }
 
-    /// The path it was asked for by.
+    /// The path it was requested by.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -156,47 +135,51 @@ impl CachedFile {
         &self.meta
     }
 
-    /// Whether its file system can be asked without waiting for another process or machine.
+    /// Whether its file system answers from the memory of this machine, see [`crate::fs::mounts`].
     pub(super) fn is_local(&self) -> bool {
         self.is_local
     }
 
-    /// The weak entity tag of this version, that of the plugin and the handler.
+    /// The weak entity tag of this version, as the plugin and the handler send it.
     pub fn etag(&self) -> String {
-        if let (true, Content::Block(bytes)) = (self.is_generated, &self.content) {
+        if let (true, Content::Memory(bytes)) = (self.is_snapshot, &self.content) {
             return format!("W/\"{}\"", &blake3::hash(bytes).to_hex()[..32]);
         }
         self.meta.weak_tag()
     }
 
-    /// How often the cache has given it out, the first time not counted.
+    /// Number of cache hits. The lookup that loaded the file does not count.
     pub fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
     }
 
-    /// True when its bytes are mapped: it then has a descriptor and a mapping.
+    pub(super) fn count_hit(&self) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// True when its bytes are mapped: it then holds a descriptor and a mapping.
     pub fn is_mapped(&self) -> bool {
         matches!(self.content, Content::Mapped(_))
     }
 
     /// Its bytes, when they are in memory.
-    pub fn block(&self) -> Option<&[u8]> {
-        if let Content::Block(bytes) = &self.content { Some(bytes) } else { None }
+    pub fn bytes(&self) -> Option<&[u8]> {
+        if let Content::Memory(bytes) = &self.content { Some(bytes) } else { None }
     }
 
-    /// The open file behind it, when its bytes are not in memory.
-    pub fn source(&self) -> Option<BorrowedFd<'_>> {
+    /// The descriptor of its file, when its bytes are not in memory.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match &self.content {
-            Content::Block(_) => None,
+            Content::Memory(_) => None,
             Content::Mapped(mapped) => Some(mapped.as_fd()),
             Content::Open(file) => Some((**file).as_fd()),
         }
     }
 
-    /// A stretch of it, to be sent. It must lie within [`FileMeta::size`].
+    /// A range of its bytes to send, which must lie within [`FileMeta::size`].
     pub fn part(&self, offset: u64, length: u64) -> Part {
         match &self.content {
-            Content::Block(bytes) => {
+            Content::Memory(bytes) => {
                 Part::Block { bytes: bytes.clone(), offset: offset as usize, length: length as usize }
             }
             Content::Mapped(mapped) => Part::File { file: mapped.clone(), offset, length },
@@ -204,31 +187,26 @@ impl CachedFile {
         }
     }
 
-    /// Copies bytes from `offset` on. May wait for a disk. [`Code::Truncated`] when the file has become shorter than it was.
+    /// Copies `length` bytes from `offset` on. May block on the disk. [`Code::OutOfRange`]; [`Code::Truncated`] when the file
+    /// has become shorter.
     pub fn read_at(&self, offset: u64, length: u64) -> Result<Vec<u8>> {
         let end = offset.checked_add(length).filter(|end| *end <= self.meta.size).ok_or_else(|| {
-            Error::new(
-                Code::OutOfRange,
-                format!("offset {offset} and length {length} reach beyond the {} bytes of the file", self.meta.size),
-            )
+            let size = self.meta.size;
+            let message = format!("offset {offset} and length {length} exceed the file size of {size} bytes");
+            Error::new(Code::OutOfRange, message)
         })?;
-        let Some(fd) = self.source() else {
-            return Ok(self.block().unwrap_or_default()[offset as usize..end as usize].to_vec());
+        let Some(fd) = self.descriptor() else {
+            return Ok(self.bytes().unwrap_or_default()[offset as usize..end as usize].to_vec());
         };
         let mut bytes = vec![0; length as usize];
-        let mut have = 0;
-        while have < bytes.len() {
-            match nix::sys::uio::pread(fd, &mut bytes[have..], (offset + have as u64) as i64) {
-                Ok(0) => {
-                    return Err(Error::new(Code::Truncated, "the file is shorter than it was when it was opened")
-                        .with_path(&self.path));
-                }
-                Ok(count) => have += count,
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::system("pread", errno).with_path(&self.path)),
+        match read_full_at(fd, offset, &mut bytes) {
+            Ok(count) if count == bytes.len() => Ok(bytes),
+            Ok(_) => {
+                let message = "the file is shorter than when it was opened; open it again";
+                Err(Error::new(Code::Truncated, message).with_path(&self.path))
             }
+            Err(errno) => Err(Error::system("pread", errno).with_path(&self.path)),
         }
-        Ok(bytes)
     }
 }
 

@@ -5,6 +5,7 @@ pub mod pipe;
 pub(crate) mod pipe_pool;
 pub mod pool;
 pub mod raw;
+pub mod read_full;
 
 pub use non_blocking::NonBlocking;
 pub(crate) use non_blocking::SharedMode;

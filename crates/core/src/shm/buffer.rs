@@ -6,10 +6,11 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::uio::{pread, pwrite};
+use nix::sys::uio::pwrite;
 
 use super::segment::{Seals, Segment, SegmentName};
 use crate::error::{Code, Error, Result};
+use crate::io::read_full::read_full_at;
 
 /// Shared bytes. Nothing orders what several of its users do: a reader may see a part of what is being written.
 #[derive(Debug)]
@@ -53,21 +54,11 @@ impl SharedBuffer {
     /// Copies bytes from `offset` on to all of `into`. [`Code::OutOfRange`], [`Code::Truncated`].
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<()> {
         self.check(offset, into.len())?;
-        let mut have = 0;
-        while have < into.len() {
-            match pread(&self.segment, &mut into[have..], (offset + have as u64) as i64) {
-                Ok(0) => {
-                    return Err(Error::new(
-                        Code::Truncated,
-                        "the shared memory is shorter now than when it was opened",
-                    ));
-                }
-                Ok(count) => have += count,
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(self.segment.failed("pread", errno)),
-            }
+        match read_full_at(&self.segment, offset, into) {
+            Ok(count) if count == into.len() => Ok(()),
+            Ok(_) => Err(Error::new(Code::Truncated, "the shared memory is shorter now than when it was opened")),
+            Err(errno) => Err(self.segment.failed("pread", errno)),
         }
-        Ok(())
     }
 
     /// Copies `bytes` to `offset`. [`Code::OutOfRange`]; `EPERM` when it is sealed against writing; `ENOSPC` without memory.

@@ -3,7 +3,6 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`site`] | roots and options: which file answers a request |
-//! | `content_tag` | strong entity tags |
 //! | [`overrides`] | what one response has in place of the options of its site |
 //! | `validators` | entity tag and `Last-Modified` |
 //! | [`plan`] | status, headers and body for a file that was found |
@@ -11,7 +10,6 @@
 //!
 //! Bytes are not read here and nothing is sent.
 
-mod content_tag;
 mod head_cache;
 pub mod overrides;
 pub mod plan;

@@ -10,12 +10,14 @@
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use super::site::{Request, SiteOptions};
 use super::validators::FileValidators;
 use crate::cache::CachedFile;
+use crate::fs::content_tag::Content;
 use crate::fs::meta::FileMeta;
 use crate::fs::open_file::OpenFile;
 use crate::transfer;
@@ -74,8 +76,19 @@ impl Source {
     /// The tag of a file whose metadata says nothing of its bytes.
     pub(super) fn generated_tag(&self) -> Option<String> {
         match self {
-            Source::Cached(file) if file.is_generated() => Some(file.etag()),
+            Source::Cached(file) if file.is_snapshot() => Some(file.etag()),
             _ => None,
+        }
+    }
+
+    /// Where its bytes are.
+    pub(super) fn content(&self) -> Content<'_> {
+        match self {
+            Source::Open(file) => Content::File((**file).as_fd()),
+            Source::Cached(file) => match file.descriptor() {
+                Some(fd) => Content::File(fd),
+                None => Content::Memory(file.bytes().unwrap_or_default()),
+            },
         }
     }
 

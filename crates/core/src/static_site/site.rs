@@ -16,15 +16,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::content_tag::{ContentTag, ContentTags, Hashing};
 use super::head_cache::Memo;
 use super::overrides::Overrides;
 use super::plan::{Body, Found, Response, Source, plan};
 use super::validators::FileValidators;
 use crate::cache::{CachedFile, Fetched, FileCache};
 use crate::error::{Code, Error, Result};
+use crate::fs::content_tag::{ContentTag, ContentTags, Hashing};
 use crate::fs::meta::now_ns;
-use crate::fs::pseudo_file::{Look, look};
+use crate::fs::pseudo_file::{Inspection, inspect};
 use crate::fs::root::{Access, Lookup, Root, Symlinks, Visit};
 use crate::io::pool::{Lane, Volume};
 use zerosend_http::Conformance;
@@ -261,7 +261,7 @@ impl Site {
     /// As [`Site::respond`] with [`Access::MayBlock`], in bounded pieces: [`Outcome::WouldBlock`] asks for another call, after
     /// others had their turn.
     pub fn respond_piece(&self, request: &Request<'_>) -> Result<Outcome> {
-        self.answer(request, Access::MayBlock, Hashing::Piece)
+        self.answer(request, Access::MayBlock, Hashing::Chunk)
     }
 
     /// The lane of the pool for [`Site::respond_piece`].
@@ -339,7 +339,7 @@ impl Site {
         let mut settled = true;
         let wants_content_tag = self.options.content_tags && self.options.etag && request.overrides.etag.is_none();
         if wants_content_tag && !is_generated {
-            match self.tags.of(&found.file, access, hashing)? {
+            match self.tags.tag_of(&meta, found.file.content(), access, hashing)? {
                 ContentTag::Known(tag) => found.content_tag = Some(tag),
                 ContentTag::Unsettled => settled = false,
                 ContentTag::WouldBlock => return Ok(Outcome::WouldBlock),
@@ -501,12 +501,13 @@ impl Search<'_> {
             other => return Ok(Opened::Other(other)),
         };
         let path = || self.visit.root().path().join(relative);
-        let look = look(&file, file.meta().size, self.visit.access()).map_err(|error| error.with_path(path()))?;
-        Ok(match look {
-            Look::Ordinary => Opened::File(Source::Open(Arc::new(file))),
-            Look::WouldBlock => Opened::Other(Lookup::WouldBlock),
-            Look::Generated(bytes) => {
-                Opened::File(Source::Cached(Arc::new(CachedFile::generated(path(), &file, bytes))))
+        let inspection =
+            inspect(&file, file.meta().size, self.visit.access()).map_err(|error| error.with_path(path()))?;
+        Ok(match inspection {
+            Inspection::Regular => Opened::File(Source::Open(Arc::new(file))),
+            Inspection::WouldBlock => Opened::Other(Lookup::WouldBlock),
+            Inspection::Pseudo(bytes) => {
+                Opened::File(Source::Cached(Arc::new(CachedFile::snapshot(path(), &file, bytes))))
             }
         })
     }
