@@ -13,11 +13,11 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{MsgFlags, send};
 
-use super::answer;
 use super::connection::{Connection, EVENTS};
 use super::handoff::{Handoff, Reason};
 use super::listener::{self, Listener};
 use super::message::Message;
+use super::reply::Reply;
 use super::stats::Limit;
 use super::worker::{LISTENER, Worker};
 
@@ -132,7 +132,8 @@ impl Worker {
             if self.turned_away >= MAX_TURNED_AWAY {
                 self.cx.stats.closed.add(1);
                 self.cx.stats.status(503);
-                let _ = send(socket.as_raw_fd(), &answer::refusal(503, &mut self.cx).head, MsgFlags::MSG_NOSIGNAL);
+                let _ =
+                    send(socket.as_raw_fd(), &Reply::refusal(503, self.cx.date.line()).head, MsgFlags::MSG_NOSIGNAL);
                 return;
             }
         }
@@ -167,7 +168,7 @@ impl Worker {
         if admitted.is_ok() {
             self.drive(token);
         } else {
-            self.step(token, |connection, cx| connection.turn_away(token, 503, cx));
+            self.step(token, |connection, cx| connection.reject(token, 503, cx));
         }
     }
 

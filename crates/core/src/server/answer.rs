@@ -1,60 +1,40 @@
-//! From a request to the bytes of its answer: which mount, what its site says, and the head in front.
+//! From a request head to its response.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
-use super::context::Context;
-use super::error_page::error_page;
+use nix::errno::Errno;
+
+use super::error_page::{error_json, error_page};
 use super::listing;
 use super::message::LookupResult;
 use super::mount::{ListFormat, Mount};
 use super::options::ServerOptions;
+use super::reply::Reply;
 use super::routing;
 use super::shared::Shared;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::Access;
 use crate::fs::directory::{self, Listing};
 use crate::io::pool::{Lane, Volume};
-use crate::static_site::{Outcome, Overrides, PathInput, Request};
-use crate::transfer::{Method, Part};
-use zerosend_http::head_writer::{HeadWriter, reason};
-use zerosend_http::request::{HeadError, Method as RequestMethod, RequestHead};
+use crate::static_site::{Dotfiles, Outcome, Overrides, PathInput, Request, Response};
+use crate::transfer;
+use zerosend_http::head_writer::HeadWriter;
+use zerosend_http::request::{HeadError, Method, RequestHead};
 
-/// What a server of files can be asked for.
 const ALLOW: &str = "GET, HEAD, OPTIONS";
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// An answer, ready to be sent.
-pub(super) struct Reply {
-    pub status: u16,
-    /// The head, and a body that is not a file's.
-    pub head: Vec<u8>,
-    /// Bytes of the head alone.
-    pub head_length: usize,
-    /// Stretches of files.
-    pub body: Vec<Part>,
-    pub method: Method,
-}
-
-impl Reply {
-    /// One without a file: `body` may be empty.
-    fn bare(status: u16, writer: HeadWriter, body: &str) -> Self {
-        let head = writer.finish(body.as_bytes());
-        let head_length = head.len() - body.len();
-        Self { status, head, head_length, body: Vec::new(), method: Method::Auto }
-    }
-}
-
-/// What is to be done about a request.
 pub(super) enum Decision {
-    /// This is the answer.
     Reply(Reply),
-    /// Whoever may wait for a disk has to be asked, see [`lookup_blocking`].
-    NeedsLookup,
-    /// It is not for this server.
+    /// Run [`lookup_blocking`] on the pool, in this lane and for this volume.
+    NeedsLookup(Lane, Volume),
+    /// The application answers the request.
     HandOff,
 }
 
-/// Reads a head. With a handoff queue the path stays as it was sent, for the application's router has not seen it yet.
+/// Parses a head. With a handoff queue the path is not normalized, because the router of the application matches it as sent.
 pub(super) fn parse<'a>(raw: &'a [u8], options: &ServerOptions) -> std::result::Result<RequestHead<'a>, HeadError> {
     let mut head = RequestHead::parse(raw, options.limits.headers)?;
     if options.handoff.is_none() {
@@ -63,259 +43,229 @@ pub(super) fn parse<'a>(raw: &'a [u8], options: &ServerOptions) -> std::result::
     Ok(head)
 }
 
-/// Answers what can be answered without waiting for a disk.
-pub(super) fn decide(head: &RequestHead<'_>, keep_alive: bool, access: Access, cx: &mut Context) -> Decision {
-    if cx.options.handoff.is_some() && !routing::accepts(head, mount_of(head, &cx.options), &cx.options.exclude_routes)
-    {
-        return Decision::HandOff;
-    }
-    if head.expects_other {
-        return Decision::Reply(error(417, head, keep_alive, cx));
-    }
-    match head.method {
-        RequestMethod::Get | RequestMethod::Head => {}
-        RequestMethod::Options => return Decision::Reply(options(head, keep_alive, cx)),
-        RequestMethod::NotAllowed => return Decision::Reply(error(405, head, keep_alive, cx)),
-        RequestMethod::Unknown => return Decision::Reply(error(501, head, keep_alive, cx)),
-    }
-    let Some((path, _)) = head.path() else { return Decision::Reply(error(400, head, keep_alive, cx)) };
-    if cx.options.metrics_path.as_deref() == Some(path) {
-        let text = cx.shared.snapshot().prometheus();
-        let kind = "text/plain; version=0.0.4; charset=utf-8";
-        return Decision::Reply(text_reply(200, kind, &text, head, keep_alive, cx));
-    }
-    match ask(head, &cx.shared.clone(), Asking::With(access)) {
-        Ok((_, Outcome::WouldBlock)) => Decision::NeedsLookup,
-        Ok((Some(mount), Outcome::Directory(_))) if mount.list.is_some() => Decision::NeedsLookup,
-        answered => {
-            let answered = LookupResult { outcome: answered.map(|(_, outcome)| outcome), listing: None };
-            complete(head, answered, keep_alive, cx)
-        }
-    }
-}
-
-/// What to do now that the outcome is known.
-pub(super) fn complete(head: &RequestHead<'_>, answered: LookupResult, keep_alive: bool, cx: &mut Context) -> Decision {
-    if cx.options.handoff.is_some() && !routing::serves_outcome(&answered.outcome, mount_of(head, &cx.options)) {
-        return Decision::HandOff;
-    }
-    Decision::Reply(reply(head, answered, keep_alive, cx))
-}
-
-/// The mount that a request is about.
-pub(super) fn mount_of<'a>(head: &RequestHead<'_>, options: &'a ServerOptions) -> Option<&'a Mount> {
-    head.path().and_then(|(path, _)| routing::find_mount(&options.mounts, path))
-}
-
-/// The file system that has to be asked for a request.
-pub(super) fn volume(head: &RequestHead<'_>, shared: &Shared) -> Volume {
-    let Some((path, _)) = head.path() else { return Volume::NONE };
-    let Some(mount) = routing::find_mount(&shared.options.mounts, path) else { return Volume::NONE };
-    mount.site.volume(&request_of(mount, head, path))
-}
-
-/// The lane of the pool for [`lookup_blocking`].
-pub(super) fn lane(head: &RequestHead<'_>, shared: &Shared) -> Lane {
-    mount_of(head, &shared.options).map_or(Lane::Short, |mount| mount.site.lane())
-}
-
-/// Answers a request on a thread that may wait for the disk, in bounded pieces: `Continue` asks for another call. `raw` is a head
-/// that has been parsed before.
-pub(super) fn lookup_blocking(raw: &[u8], shared: &Arc<Shared>) -> ControlFlow<Result<LookupResult>> {
+/// Looks up the file of a request on a pool thread, in bounded steps: call again after `Continue`. `raw` is a head that
+/// [`parse`] has accepted; parsing it again costs less than a copy of its fields, and only requests that need the disk do.
+pub(super) fn lookup_blocking(raw: &[u8], shared: &Shared) -> ControlFlow<Result<LookupResult>> {
     let Ok(head) = parse(raw, &shared.options) else {
-        return ControlFlow::Break(Ok(LookupResult { outcome: Ok(Outcome::BadPath), listing: None }));
+        return ControlFlow::Break(Ok(LookupResult::new(Ok(Outcome::BadPath))));
     };
-    ControlFlow::Break(Ok(match ask(&head, shared, Asking::Piece) {
-        Ok((_, Outcome::WouldBlock)) => return ControlFlow::Continue(()),
-        Ok((Some(mount), Outcome::Directory(directory))) if mount.list.is_some() => {
+    let exchange = Exchange::new(&head, true, shared, &[]);
+    let Some(target) = &exchange.target else {
+        return ControlFlow::Break(Ok(LookupResult::new(Ok(Outcome::NotFound))));
+    };
+    let mount = target.mount;
+    ControlFlow::Break(Ok(match mount.site.respond_piece(&target.request(&head)) {
+        Ok(Outcome::WouldBlock) => return ControlFlow::Continue(()),
+        Ok(Outcome::Directory(directory)) if mount.list.is_some() => {
             let root = &mount.site.roots()[directory.root_index];
-            let dotfiles = mount.site.options().dotfiles == crate::static_site::Dotfiles::Allow;
+            let dotfiles = mount.site.options().dotfiles == Dotfiles::Allow;
             match directory::list(root, &directory.path, dotfiles) {
                 Ok(listing) => LookupResult { outcome: Ok(Outcome::Directory(directory)), listing: Some(listing) },
-                Err(error) if error.errno() == Some(nix::errno::Errno::EACCES) => {
-                    LookupResult { outcome: Ok(Outcome::Forbidden("permission denied")), listing: None }
+                Err(error) if error.errno() == Some(Errno::EACCES) => {
+                    LookupResult::new(Ok(Outcome::Forbidden("permission denied")))
                 }
-                Err(error) => LookupResult { outcome: Err(error), listing: None },
+                Err(error) => LookupResult::new(Err(error)),
             }
         }
-        answered => LookupResult { outcome: answered.map(|(_, outcome)| outcome), listing: None },
+        outcome => LookupResult::new(outcome),
     }))
 }
 
-/// How a site is asked.
-enum Asking {
-    With(Access),
-    Piece,
+/// Whether the lookup failed for lack of descriptors or memory. The client may try again later.
+pub(super) fn is_exhausted(error: &Error) -> bool {
+    matches!(error.errno(), Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
 }
 
-fn ask<'a>(head: &RequestHead<'_>, shared: &'a Shared, asking: Asking) -> Result<(Option<&'a Mount>, Outcome)> {
-    let Some((path, _)) = head.path() else { return Ok((None, Outcome::BadPath)) };
-    let Some(mount) = routing::find_mount(&shared.options.mounts, path) else { return Ok((None, Outcome::NotFound)) };
-    let request = request_of(mount, head, path);
-    let outcome = match asking {
-        Asking::With(access) => mount.site.respond(&request, access)?,
-        Asking::Piece => mount.site.respond_piece(&request)?,
-    };
-    Ok((Some(mount), outcome))
+/// The part of a mount that a request names.
+struct Target<'a> {
+    mount: &'a Mount,
+    path: &'a str,
 }
 
-fn request_of<'a>(mount: &Mount, head: &'a RequestHead<'_>, path: &'a str) -> Request<'a> {
-    Request {
-        head_only: head.method == RequestMethod::Head,
-        path: PathInput::Encoded(&path[mount.prefix.len() - 1..]),
-        conditions: head.conditions(),
-        overrides: Overrides::default(),
-        root_index: 0,
-    }
-}
-
-/// The answer that an outcome means.
-fn reply(head: &RequestHead<'_>, answered: LookupResult, keep_alive: bool, cx: &mut Context) -> Reply {
-    let Some((path, _)) = head.path() else { return error(400, head, keep_alive, cx) };
-    match answered.outcome {
-        Ok(Outcome::Response(response)) => match response.status {
-            status @ (412 | 416) => {
-                let mut writer = begin(status, head, keep_alive, cx);
-                writer.fields(&response.head.headers);
-                with_page(writer, status, head)
-            }
-            status => {
-                let mut writer = begin(status, head, keep_alive, cx);
-                writer.fields(&response.head.headers);
-                let method = routing::find_mount(&cx.options.mounts, path).map_or(Method::Auto, |mount| mount.method);
-                Reply { body: response.body.into_parts(), method, ..Reply::bare(status, writer, "") }
-            }
-        },
-        Ok(Outcome::Redirect) => redirect(head, keep_alive, cx),
-        Ok(Outcome::Directory(directory)) => match answered.listing {
-            Some(listing) => list(head, &listing, &directory.path, keep_alive, cx),
-            None => error(directory.status, head, keep_alive, cx),
-        },
-        Ok(Outcome::NotFound | Outcome::WouldBlock) => error(404, head, keep_alive, cx),
-        Ok(Outcome::Forbidden(_)) => error(403, head, keep_alive, cx),
-        Ok(Outcome::BadPath) => error(400, head, keep_alive, cx),
-        Err(failure) => {
-            use nix::errno::Errno;
-            let exhausted = matches!(failure.errno(), Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM));
-            if exhausted {
-                cx.exhausted = true;
-            } else {
-                cx.stats.failures.add(1);
-            }
-            error(if exhausted { 503 } else { 500 }, head, keep_alive, cx)
+impl<'a> Target<'a> {
+    fn request(&self, head: &'a RequestHead<'_>) -> Request<'a> {
+        Request {
+            head_only: head.method == Method::Head,
+            // The prefix ends with a slash, which is the first byte of the path below the roots.
+            path: PathInput::Encoded(&self.path[self.mount.prefix.len() - 1..]),
+            conditions: head.conditions(),
+            overrides: Overrides::default(),
+            root_index: 0,
         }
     }
 }
 
-/// To the same path with a slash. The path has been merged, so that it cannot be read as the name of another host (`//name/`).
-fn redirect(head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context) -> Reply {
-    let Some((path, query)) = head.path() else { return error(400, head, keep_alive, cx) };
-    let mut writer = begin(301, head, keep_alive, cx);
-    let query = query.map_or(String::new(), |query| format!("?{query}"));
-    writer.field("location", &format!("{path}/{query}"));
-    with_page(writer, 301, head)
-}
-
-fn list(head: &RequestHead<'_>, entries: &Listing, directory: &str, keep_alive: bool, cx: &mut Context) -> Reply {
-    let Some((path, _)) = head.path() else { return error(400, head, keep_alive, cx) };
-    if !path.ends_with('/') {
-        return redirect(head, keep_alive, cx);
-    }
-    let Some(mount) = routing::find_mount(&cx.options.mounts, path) else { return error(404, head, keep_alive, cx) };
-    let prefix = &mount.prefix;
-    let shown = if directory.is_empty() { prefix.clone() } else { format!("{prefix}{directory}/") };
-    let as_json = mount.list == Some(ListFormat::Json) || prefers_json(head.accept);
-    let (kind, text) = if as_json {
-        ("application/json; charset=utf-8", listing::json(entries, &shown))
-    } else {
-        ("text/html; charset=utf-8", listing::html(entries, &shown, directory.is_empty()))
-    };
-    let mut writer = begin(200, head, keep_alive, cx);
-    writer.field("vary", "accept");
-    writer.field("cache-control", "no-cache");
-    with_text(writer, 200, kind, &text, head)
-}
-
-fn prefers_json(accept: Option<&str>) -> bool {
-    accept.is_some_and(|accept| accept.contains("application/json") && !accept.contains("text/html"))
-}
-
-fn options(head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context) -> Reply {
-    let mut writer = begin(204, head, keep_alive, cx);
-    writer.field("allow", ALLOW);
-    if cx.options.cors && head.origin.is_some() {
-        writer.field("access-control-allow-methods", ALLOW);
-        writer.field("access-control-allow-headers", "*, Range, If-None-Match, If-Modified-Since, If-Range");
-        writer.field("access-control-max-age", "86400");
-    }
-    Reply::bare(204, writer, "")
-}
-
-/// A page of an error.
-pub(super) fn error(status: u16, head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context) -> Reply {
-    let mut writer = begin(status, head, keep_alive, cx);
-    match status {
-        405 => writer.field("allow", ALLOW),
-        503 => writer.field("retry-after", "1"),
-        _ => {}
-    }
-    with_page(writer, status, head)
-}
-
-/// Error body: HTML, or JSON when the client prefers it.
-fn with_page(mut writer: HeadWriter, status: u16, head: &RequestHead<'_>) -> Reply {
-    writer.field("vary", "accept");
-    if prefers_json(head.accept) {
-        let text = format!("{{\"statusCode\":{status},\"error\":\"{}\"}}", reason(status));
-        return with_text(writer, status, "application/json; charset=utf-8", &text, head);
-    }
-    with_text(writer, status, "text/html; charset=utf-8", &error_page(status), head)
-}
-
-/// Response to malformed or unexpected input, and to a request whose response has failed. The connection is closed after it.
-pub(super) fn refusal(status: u16, cx: &mut Context) -> Reply {
-    let page = error_page(status);
-    let mut writer = HeadWriter::new(status);
-    writer.lines(cx.date.now());
-    writer.field("connection", "close");
-    writer.field("content-type", "text/html; charset=utf-8");
-    writer.field("content-length", &page.len().to_string());
-    if status == 503 {
-        writer.field("retry-after", "1");
-    }
-    Reply::bare(status, writer, &page)
-}
-
-/// The lines that every answer has.
-fn begin(status: u16, head: &RequestHead<'_>, keep_alive: bool, cx: &mut Context) -> HeadWriter {
-    let mut writer = HeadWriter::new(status);
-    writer.lines(cx.date.now());
-    if !keep_alive {
-        writer.field("connection", "close");
-    } else if !cx.shared.keep_alive_lines.is_empty() {
-        writer.lines(&cx.shared.keep_alive_lines);
-    } else if head.is_http10 {
-        writer.field("connection", "keep-alive");
-    }
-    writer.lines(&cx.shared.header_lines);
-    writer
-}
-
-fn text_reply(
-    status: u16,
-    kind: &str,
-    text: &str,
-    head: &RequestHead<'_>,
+/// A request, and what every response to it depends on.
+pub(super) struct Exchange<'a> {
+    head: &'a RequestHead<'a>,
+    /// `None` without a path (`OPTIONS *`) and outside all mounts.
+    target: Option<Target<'a>>,
     keep_alive: bool,
-    cx: &mut Context,
-) -> Reply {
-    let writer = begin(status, head, keep_alive, cx);
-    with_text(writer, status, kind, text, head)
+    shared: &'a Shared,
+    date_line: &'a [u8],
 }
 
-fn with_text(mut writer: HeadWriter, status: u16, kind: &str, text: &str, head: &RequestHead<'_>) -> Reply {
-    writer.field("content-type", kind);
-    writer.field("content-length", &text.len().to_string());
-    let body = if head.method == RequestMethod::Head { "" } else { text };
-    Reply::bare(status, writer, body)
+impl<'a> Exchange<'a> {
+    pub fn new(head: &'a RequestHead<'a>, keep_alive: bool, shared: &'a Shared, date_line: &'a [u8]) -> Self {
+        let target = head.path().and_then(|(path, _)| {
+            let mount = routing::find_mount(&shared.options.mounts, path)?;
+            Some(Target { mount, path })
+        });
+        Self { head, target, keep_alive, shared, date_line }
+    }
+
+    /// Answers the request if that needs no disk access. An error is a failed lookup, see [`Exchange::failure`].
+    pub fn decide(&self) -> Result<Decision> {
+        let head = self.head;
+        let options = &self.shared.options;
+        if options.handoff.is_some() && !routing::accepts(head, self.mount(), &options.exclude_routes) {
+            return Ok(Decision::HandOff);
+        }
+        if head.expects_other {
+            return Ok(Decision::Reply(self.error(417)));
+        }
+        match head.method {
+            Method::Get | Method::Head => {}
+            Method::Options => return Ok(Decision::Reply(self.options())),
+            Method::NotAllowed => return Ok(Decision::Reply(self.error(405))),
+            Method::Unknown => return Ok(Decision::Reply(self.error(501))),
+        }
+        let Some((path, _)) = head.path() else { return Ok(Decision::Reply(self.error(400))) };
+        if options.metrics_path.as_deref() == Some(path) {
+            let text = self.shared.snapshot().prometheus();
+            return Ok(Decision::Reply(self.text(200, self.writer(200), PROMETHEUS, &text)));
+        }
+        let Some(target) = &self.target else { return self.complete(LookupResult::new(Ok(Outcome::NotFound))) };
+        let site = &target.mount.site;
+        let request = target.request(head);
+        match site.respond(&request, Access::CachedOnly) {
+            Ok(Outcome::WouldBlock) => Ok(Decision::NeedsLookup(site.lane(), site.volume(&request))),
+            Ok(Outcome::Directory(_)) if target.mount.list.is_some() => {
+                Ok(Decision::NeedsLookup(site.lane(), site.volume(&request)))
+            }
+            outcome => self.complete(LookupResult::new(outcome)),
+        }
+    }
+
+    /// Answers the request with the result of a lookup.
+    pub fn complete(&self, result: LookupResult) -> Result<Decision> {
+        if self.shared.options.handoff.is_some() && !routing::serves_outcome(&result.outcome, self.mount()) {
+            return Ok(Decision::HandOff);
+        }
+        Ok(Decision::Reply(match result.outcome? {
+            Outcome::Response(response) => self.file(response),
+            Outcome::Redirect => self.redirect(),
+            Outcome::Directory(directory) => match result.listing {
+                Some(listing) => self.listing(&listing, &directory.path),
+                None => self.error(directory.status),
+            },
+            Outcome::NotFound | Outcome::WouldBlock => self.error(404),
+            Outcome::Forbidden(_) => self.error(403),
+            Outcome::BadPath => self.error(400),
+        }))
+    }
+
+    /// The response for a failed lookup.
+    pub fn failure(&self, error: &Error) -> Reply {
+        self.error(if is_exhausted(error) { 503 } else { 500 })
+    }
+
+    /// An error response.
+    pub fn error(&self, status: u16) -> Reply {
+        let mut writer = self.writer(status);
+        match status {
+            405 => writer.field("allow", ALLOW),
+            503 => writer.field("retry-after", "1"),
+            _ => {}
+        }
+        self.error_body(status, writer)
+    }
+
+    fn mount(&self) -> Option<&'a Mount> {
+        self.target.as_ref().map(|target| target.mount)
+    }
+
+    fn file(&self, response: Response) -> Reply {
+        let status = response.status;
+        let mut writer = self.writer(status);
+        writer.fields(&response.head.headers);
+        if matches!(status, 412 | 416) {
+            return self.error_body(status, writer);
+        }
+        let method = self.mount().map_or(transfer::Method::Auto, |mount| mount.method);
+        Reply { body: response.body.into_parts(), method, ..Reply::new(status, writer, "") }
+    }
+
+    /// Redirects to the same path with a slash. The path is normalized, so a client cannot read it as a network-path reference
+    /// (`//host/`), RFC 3986 section 4.2.
+    fn redirect(&self) -> Reply {
+        let Some((path, query)) = self.head.path() else { return self.error(400) };
+        let mut writer = self.writer(301);
+        let query = query.map_or(String::new(), |query| format!("?{query}"));
+        writer.field("location", &format!("{path}/{query}"));
+        self.error_body(301, writer)
+    }
+
+    fn listing(&self, listing: &Listing, directory: &str) -> Reply {
+        let Some(Target { mount, path }) = &self.target else { return self.error(404) };
+        if !path.ends_with('/') {
+            return self.redirect();
+        }
+        let prefix = &mount.prefix;
+        let shown = if directory.is_empty() { prefix.clone() } else { format!("{prefix}{directory}/") };
+        let mut writer = self.writer(200);
+        writer.field("vary", "accept");
+        writer.field("cache-control", "no-cache");
+        if mount.list == Some(ListFormat::Json) || self.prefers_json() {
+            self.text(200, writer, JSON, &listing::json(listing, &shown))
+        } else {
+            self.text(200, writer, HTML, &listing::html(listing, &shown, directory.is_empty()))
+        }
+    }
+
+    fn options(&self) -> Reply {
+        let mut writer = self.writer(204);
+        writer.field("allow", ALLOW);
+        if self.shared.options.cors && self.head.origin.is_some() {
+            writer.field("access-control-allow-methods", ALLOW);
+            writer.field("access-control-allow-headers", "*, Range, If-None-Match, If-Modified-Since, If-Range");
+            writer.field("access-control-max-age", "86400");
+        }
+        Reply::new(204, writer, "")
+    }
+
+    /// Error body: HTML, or JSON when the client prefers it.
+    fn error_body(&self, status: u16, mut writer: HeadWriter) -> Reply {
+        writer.field("vary", "accept");
+        if self.prefers_json() {
+            self.text(status, writer, JSON, &error_json(status))
+        } else {
+            self.text(status, writer, HTML, &error_page(status))
+        }
+    }
+
+    fn prefers_json(&self) -> bool {
+        self.head.accept.is_some_and(|accept| accept.contains("application/json") && !accept.contains("text/html"))
+    }
+
+    fn text(&self, status: u16, mut writer: HeadWriter, content_type: &str, text: &str) -> Reply {
+        writer.field("content-type", content_type);
+        writer.field("content-length", &text.len().to_string());
+        Reply::new(status, writer, if self.head.method == Method::Head { "" } else { text })
+    }
+
+    /// Starts a head with the fields that every response has.
+    fn writer(&self, status: u16) -> HeadWriter {
+        let mut writer = HeadWriter::new(status);
+        writer.lines(self.date_line);
+        if !self.keep_alive {
+            writer.field("connection", "close");
+        } else if !self.shared.keep_alive_lines.is_empty() {
+            writer.lines(&self.shared.keep_alive_lines);
+        } else if self.head.is_http10 {
+            writer.field("connection", "keep-alive");
+        }
+        writer.lines(&self.shared.header_lines);
+        writer
+    }
 }

@@ -12,25 +12,51 @@ use super::shared::Shared;
 use super::stats::WorkerStats;
 use crate::event_loop::mailbox::Mailbox;
 
+/// Size of [`Context::buffer`] in bytes: the maximum that one recv(2) reads.
+const BUFFER: usize = 64 * 1024;
+
 pub(super) struct Context {
     pub shared: Arc<Shared>,
-    pub mailbox: Arc<Mailbox<Message>>,
     pub stats: Arc<WorkerStats>,
+    /// The inbox of this worker, for results from pool threads.
+    pub mailbox: Arc<Mailbox<Message>>,
     pub epoll: Epoll,
+    /// The receive buffer of all connections.
     pub buffer: Vec<u8>,
     pub date: DateLine,
+    /// Entries for the access log, added to its queue after each round of events.
     pub log: Vec<Entry>,
     /// The time when this round of events began.
     pub now: Instant,
     pub draining: bool,
-    /// A descriptor was wanted, and there was none.
+    /// An open(2) has failed for lack of descriptors or memory in this round.
     pub exhausted: bool,
 }
 
-impl std::ops::Deref for Context {
-    type Target = Shared;
+impl Context {
+    /// The context of the worker with this index.
+    pub fn new(shared: Arc<Shared>, worker: usize, mailbox: Arc<Mailbox<Message>>, epoll: Epoll) -> Self {
+        let stats = shared.stats[worker].clone();
+        Self {
+            shared,
+            stats,
+            mailbox,
+            epoll,
+            buffer: Vec::new(),
+            date: DateLine::default(),
+            log: Vec::new(),
+            now: Instant::now(),
+            draining: false,
+            exhausted: false,
+        }
+    }
 
-    fn deref(&self) -> &Shared {
-        &self.shared
+    /// Takes the receive buffer; put it back after use. It is allocated on first use, and again after a panic has dropped it.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if buffer.len() < BUFFER {
+            buffer.resize(BUFFER, 0);
+        }
+        buffer
     }
 }

@@ -13,7 +13,7 @@ pub(super) struct DateLine {
 
 impl DateLine {
     /// The line for this moment.
-    pub fn now(&mut self) -> &[u8] {
+    pub fn line(&mut self) -> &[u8] {
         let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         if second != self.second || self.line.is_empty() {
             self.second = second;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event_loop::slab::Token;
 use crate::fs::directory::Listing;
 use crate::static_site::Outcome;
@@ -17,8 +17,9 @@ pub(super) struct LookupResult {
 }
 
 impl LookupResult {
-    pub fn failed(error: Error) -> Self {
-        Self { outcome: Err(error), listing: None }
+    /// A result without a listing.
+    pub fn new(outcome: Result<Outcome>) -> Self {
+        Self { outcome, listing: None }
     }
 }
 

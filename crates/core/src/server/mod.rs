@@ -30,6 +30,7 @@ mod listing;
 mod message;
 mod mount;
 pub mod options;
+mod reply;
 mod routing;
 mod shared;
 pub mod stats;

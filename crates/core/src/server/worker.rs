@@ -11,7 +11,6 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use super::accepting;
 use super::connection::{Connection, Next};
 use super::context::Context;
-use super::date::DateLine;
 use super::listener::Listener;
 use super::message::Message;
 use super::shared::Shared;
@@ -24,8 +23,6 @@ use crate::event_loop::timers::Timers;
 /// Epoll data that is never a token of a slab.
 const WAKER: Token = u64::MAX;
 pub(super) const LISTENER: Token = u64::MAX - 1;
-/// The worker's buffer, in bytes: what one `recv` takes at most.
-const BUFFER: usize = 64 * 1024;
 /// How long the last worker waits for the log at least, however short the drain is.
 const LAST_LINES: Duration = Duration::from_millis(500);
 /// Deadlines that are handled before others have their turn.
@@ -71,19 +68,7 @@ impl Worker {
         if let Some(listener) = &listener {
             accepting::watch(&epoll, listener).map_err(failed)?;
         }
-        let stats = shared.stats[index].clone();
-        let cx = Context {
-            shared,
-            mailbox,
-            stats,
-            epoll,
-            buffer: Vec::new(),
-            date: DateLine::default(),
-            log: Vec::new(),
-            now: Instant::now(),
-            draining: false,
-            exhausted: false,
-        };
+        let cx = Context::new(shared, index, mailbox, epoll);
         Ok(Self {
             cx,
             listener,
@@ -195,7 +180,7 @@ impl Worker {
         for token in self.tokens() {
             self.contain(None, |this| {
                 if let Some(connection) = this.connections.get_mut(token) {
-                    connection.discard_unread(&mut this.cx.buffer);
+                    connection.discard_unread(&mut this.cx);
                 }
                 this.close(token);
             });
@@ -253,9 +238,6 @@ impl Worker {
     /// Lets a connection do something. A panic ends that connection and no other.
     pub fn step(&mut self, token: Token, act: impl FnOnce(&mut Connection, &mut Context) -> Next) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        if self.cx.buffer.len() < BUFFER {
-            self.cx.buffer.resize(BUFFER, 0);
-        }
         let cx = &mut self.cx;
         let turn = || {
             crate::failpoint::failpoint!("server::turn");
@@ -359,7 +341,7 @@ impl Worker {
                 connection.drive(token, cx)
             }),
             Message::LookedUp(token, answered) => self.step(token, |connection, cx| {
-                connection.answered(*answered, cx);
+                connection.looked_up(*answered, cx);
                 connection.drive(token, cx)
             }),
             Message::Drain(end) => self.drain(end),

@@ -1,9 +1,9 @@
-//! The end of a connection: a lingering close, RFC 9112 section 9.6, or a reset.
+//! Lingering close, RFC 9112 section 9.6, and reset.
 //!
-//! close(2) on a socket with unread bytes sends a reset, and so does the kernel for bytes that arrive after the close. A reset
-//! discards what the client has not acknowledged yet. So after a whole response the write side is shut down, and what
-//! still arrives is read and discarded until the client closes too, within bounds of time and bytes. A response that is not
-//! whole must not end like one that is: it ends in a reset.
+//! close(2) sends a reset if the socket has unread bytes, and so does the kernel for bytes that arrive after close(2). A reset
+//! makes the client discard bytes that it has not read yet. So after a complete response the server shuts down its write side,
+//! and discards what it receives until the client closes, within limits of time and bytes. An incomplete response ends in a
+//! reset, so that the client does not take it for a complete one.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
@@ -11,58 +11,48 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, setsockopt, shutdown, sockopt};
 
-use super::sending::{Pace, TICK};
-use super::{Connection, MAX_RECEIVED_PER_TURN, Next, State, Step};
+use super::send_rate::SendRate;
+use super::sending::TICK;
+use super::state::{CONTINUE, Connection, Lingering, MAX_RECEIVED_PER_TURN, Next, State, Step};
 use crate::event_loop::slab::Token;
 use crate::server::context::Context;
 use crate::transfer::Budget;
 
-/// How long the client may take to close its side once it has acknowledged everything.
+/// Time for the client to close after it has acknowledged everything.
 const LINGER: Duration = Duration::from_secs(2);
-/// Bytes that are discarded from a client at most. Beyond that they stay in the receive buffer, where TCP holds the client up.
+/// Maximum of discarded bytes per connection. More bytes stay in the receive buffer, and TCP flow control stops the client.
 const MAX_DISCARDED: u64 = 16 * 1024 * 1024;
-/// How often an aborted response is checked for bytes that are not acknowledged: at first, doubled each time up to [`TICK`].
+/// First interval of the checks for unacknowledged bytes of an aborted response. It doubles up to [`TICK`].
 const FIRST_TICK: Duration = Duration::from_millis(5);
-/// How long a new connection may take for its first request while the server drains.
+/// Time for the first request of a new connection while the server drains.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
-/// How long a connection may be without its first request before it is closed for others that need its descriptor.
+/// Time for the first request of a new connection when the process is out of descriptors.
 const FIRST_REQUEST_WHEN_EXHAUSTED: Duration = Duration::from_secs(5);
-/// Without `limits.send_timeout`: how long a client may acknowledge nothing before the connection is closed all the same.
+/// Time without an acknowledged byte after which a lingering connection is closed, even without `limits.send_timeout`.
 const MAX_STALL: Duration = Duration::from_secs(30);
 
-/// A connection on which nothing more is sent.
-pub(super) struct Lingering {
-    pace: Pace,
-    /// Bytes that were not acknowledged when this began.
-    queued: u64,
-    discarded: u64,
-    /// It ends in a reset, for what was sent last is not whole.
-    reset: bool,
-    tick: Duration,
-}
-
 impl Connection {
-    /// Closes after a whole response.
+    /// Closes after a complete response.
     pub(super) fn linger(&mut self, cx: &mut Context) -> Step {
-        // Not one in whose middle it ends.
+        // `end` does not reset a connection in this state.
         self.state = State::Reading;
         self.pending = Vec::new();
         self.consumed = 0;
-        // Nothing can arrive any more from a client that has closed its side. ENOTCONN: the client has reset the connection.
+        // After the client has shut down its write side, no more bytes can arrive. ENOTCONN: it has reset the connection.
         if self.has_read_end() || shutdown(self.socket.as_raw_fd(), Shutdown::Write).is_err() {
-            return Step::Then(Next::Close);
+            return Step::Break(Next::Close);
         }
         self.begin_lingering(false, LINGER, cx)
     }
 
-    /// Closes after a part of a response. The reset waits until the client has what was sent, for there may be whole responses
-    /// before it.
+    /// Closes after a part of a response. The reset is delayed until the client has acknowledged all bytes, because complete
+    /// responses may precede the incomplete one.
     pub(super) fn abort(&mut self, cx: &mut Context) -> Step {
         self.pending = Vec::new();
         self.consumed = 0;
         let step = self.begin_lingering(true, FIRST_TICK, cx);
         match self.check_lingering(cx) {
-            Next::Close => Step::Then(Next::Close),
+            Next::Close => Step::Break(Next::Close),
             _ => step,
         }
     }
@@ -70,36 +60,36 @@ impl Connection {
     fn begin_lingering(&mut self, reset: bool, tick: Duration, cx: &mut Context) -> Step {
         let queued = if reset { self.unacknowledged() } else { 0 };
         self.state =
-            State::Lingering(Box::new(Lingering { pace: Pace::new(cx.now), queued, discarded: 0, reset, tick }));
-        self.arm(tick, cx);
-        Step::Again
+            State::Lingering(Box::new(Lingering { rate: SendRate::new(cx.now), queued, discarded: 0, reset, tick }));
+        self.arm(tick, cx.now);
+        CONTINUE
     }
 
-    /// Reads and discards.
+    /// Receives and discards bytes.
     pub(super) fn discard(&mut self, cx: &mut Context, budget: &mut Budget) -> Step {
-        let State::Lingering(lingering) = &mut self.state else { return Step::Again };
+        let State::Lingering(lingering) = &mut self.state else { return CONTINUE };
         if !self.readable || lingering.reset || lingering.discarded >= MAX_DISCARDED {
-            return Step::Then(Next::Wait);
+            return Step::Break(Next::Wait);
         }
         if budget.left() == 0 {
-            return Step::Then(Next::Turn);
+            return Step::Break(Next::Turn);
         }
-        let mut buffer = std::mem::take(&mut cx.buffer);
+        let mut buffer = cx.take_buffer();
         let received = self.receive(&mut buffer, budget);
         cx.buffer = buffer;
-        let State::Lingering(lingering) = &mut self.state else { return Step::Again };
+        let State::Lingering(lingering) = &mut self.state else { return CONTINUE };
         match received {
             Ok(count @ 1..) => {
                 lingering.discarded += count as u64;
                 self.readable = true;
-                Step::Again
+                CONTINUE
             }
-            Err(Errno::EAGAIN | Errno::EINTR) => Step::Again,
-            _ => Step::Then(Next::Close),
+            Err(Errno::EAGAIN | Errno::EINTR) => CONTINUE,
+            _ => Step::Break(Next::Close),
         }
     }
 
-    /// Time to see how far the client is.
+    /// Checks whether the client has acknowledged everything, and how fast it does.
     pub(super) fn check_lingering(&mut self, cx: &mut Context) -> Next {
         let left = self.unacknowledged();
         let State::Lingering(lingering) = &mut self.state else { return Next::Wait };
@@ -107,64 +97,73 @@ impl Connection {
             return Next::Close;
         }
         if left == 0 {
-            // Acknowledged since the last check: from now on the client has the usual time to close.
+            // Everything has been acknowledged since the last check. Now the client has time to close.
             lingering.queued = 0;
-            self.arm(LINGER, cx);
+            self.arm(LINGER, cx.now);
             return Next::Wait;
         }
         lingering.queued = lingering.queued.max(left);
         let acknowledged = lingering.queued - left;
-        if let Some(limit) = lingering.pace.check(acknowledged, cx.now, &cx.options.limits) {
+        if let Some(limit) = lingering.rate.check(acknowledged, cx.now, &cx.shared.options.limits) {
             cx.stats.limit(limit);
             lingering.reset = true;
             return Next::Close;
         }
-        if lingering.pace.stalled(cx.now) >= MAX_STALL.max(cx.options.limits.send_timeout) {
+        if lingering.rate.stalled(cx.now) >= MAX_STALL.max(cx.shared.options.limits.send_timeout) {
             return Next::Close;
         }
         lingering.tick = (lingering.tick * 2).min(TICK);
         let tick = lingering.tick;
-        self.arm(tick, cx);
+        self.arm(tick, cx.now);
         Next::Wait
     }
 
-    /// Closes a connection that waits for a request. A request that has arrived meanwhile is served.
+    /// Closes an idle connection, unless a request has arrived.
     pub(super) fn close_idle(&mut self, cx: &mut Context) -> Step {
         match self.peek() {
-            Ok(0) => Step::Then(Next::Close),
+            Ok(0) => Step::Break(Next::Close),
             Ok(_) => {
                 self.readable = true;
-                Step::Again
+                CONTINUE
             }
             Err(Errno::EAGAIN) if self.requests > 0 && self.unacknowledged() > 0 => self.linger(cx),
-            Err(_) => Step::Then(Next::Close),
+            Err(_) => Step::Break(Next::Close),
         }
     }
 
-    /// While the server drains: closes the connection unless its first request may still be on its way.
+    /// Closes the connection if it is idle.
+    pub fn close_if_idle(&mut self, token: Token, cx: &mut Context) -> Next {
+        if !matches!(self.state, State::Reading) || self.head_started || !self.pending.is_empty() {
+            return Next::Wait;
+        }
+        let step = self.close_idle(cx);
+        self.proceed(step, token, cx)
+    }
+
+    /// Closes an idle connection while the server drains, unless it is new and its first request may be in flight.
     pub(super) fn close_drained(&mut self, cx: &mut Context) -> Step {
         let age = cx.now.duration_since(self.idle_since);
         if self.requests == 0 && age < FIRST_REQUEST {
-            self.arm(FIRST_REQUEST - age, cx);
-            return Step::Then(Next::Wait);
+            self.arm(FIRST_REQUEST - age, cx.now);
+            return Step::Break(Next::Wait);
         }
         self.close_idle(cx)
     }
 
-    /// Whether closing it at once loses nothing: the client has all that was sent, has sent nothing since, and its first request is
-    /// not on its way.
+    /// Whether closing an idle connection at once loses nothing: the client has acknowledged all bytes and has sent none, and the
+    /// connection is not so new that its first request may be in flight.
     pub fn can_be_shed(&self, now: Instant) -> bool {
         let age = now.duration_since(self.idle_since);
         let is_new = self.requests == 0 && age < FIRST_REQUEST_WHEN_EXHAUSTED;
         !is_new && self.unacknowledged() == 0 && matches!(self.peek(), Ok(0) | Err(Errno::EAGAIN))
     }
 
-    /// Makes close(2) send a reset and discard what is in the send buffer; see `SO_LINGER` in socket(7).
+    /// Makes close(2) send a reset and discard the send buffer; see `SO_LINGER` in socket(7).
     pub(super) fn reset_on_close(&self) {
         let _ = setsockopt(&self.socket, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
     }
 
-    /// Closes it in whatever state: a response that is not whole ends in a reset, a whole one survives.
+    /// Closes the connection in any state. An incomplete response ends in a reset; complete ones still reach the client.
     pub fn close_now(&mut self, token: Token, cx: &mut Context) -> Next {
         if matches!(self.state, State::Sending(_) | State::PendingHandoff(_))
             || self.requests == 0
@@ -176,30 +175,27 @@ impl Connection {
             return Next::Wait;
         }
         let step = self.linger(cx);
-        self.follow(step, token, cx)
+        self.proceed(step, token, cx)
     }
 
-    /// Discards what can be read at once, so that closing sends no reset for it.
-    pub fn discard_unread(&mut self, buffer: &mut [u8]) {
+    /// Discards received bytes, so that close(2) does not send a reset because of them.
+    pub fn discard_unread(&mut self, cx: &mut Context) {
+        let mut buffer = cx.take_buffer();
         let mut budget = Budget::new(MAX_RECEIVED_PER_TURN);
         while !matches!(self.state, State::Sending(_)) && budget.left() > 0 {
-            match self.receive(buffer, &mut budget) {
+            match self.receive(&mut buffer, &mut budget) {
                 Ok(1..) | Err(Errno::EINTR) => {}
                 _ => break,
             }
         }
+        cx.buffer = buffer;
     }
 
     pub fn is_lingering(&self) -> bool {
         matches!(self.state, State::Lingering(_))
     }
 
-    /// Whether the connection ends in a reset.
-    pub(super) fn is_aborted(&self) -> bool {
-        matches!(&self.state, State::Lingering(lingering) if lingering.reset)
-    }
-
-    /// Whether everything that the client will ever send has been read.
+    /// Whether the end of the client's stream has been read.
     fn has_read_end(&self) -> bool {
         self.half_closed && !self.readable
     }

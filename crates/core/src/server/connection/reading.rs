@@ -5,7 +5,8 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
-use super::{Body, Connection, Next, State, Step};
+use super::response::Body;
+use super::state::{CONTINUE, Connection, Next, State, Step};
 use crate::event_loop::slab::Token;
 use crate::server::answer;
 use crate::server::context::Context;
@@ -16,39 +17,39 @@ use crate::transfer::Budget;
 use zerosend_http::request::{HeadError, HeadScanner};
 
 impl Connection {
-    /// Reads until a request is complete and begun, or there is nothing more to read.
+    /// Reads until a request has begun or the socket is empty.
     pub(super) fn read(&mut self, token: Token, cx: &mut Context, budget: &mut Budget) -> Step {
         let mut pending = std::mem::take(&mut self.pending);
         let used = self.take_request(token, pending.get(self.consumed..).unwrap_or_default(), cx);
         self.consumed += used.unwrap_or(0);
-        let mut step = used.map(|_| Step::Again);
+        let mut step = used.map(|_| CONTINUE);
         while step.is_none() && self.readable {
             if budget.left() == 0 {
-                step = Some(Step::Then(Next::Turn));
+                step = Some(Step::Break(Next::Turn));
                 break;
             }
-            let mut buffer = std::mem::take(&mut cx.buffer);
+            let mut buffer = cx.take_buffer();
             match self.receive(&mut buffer, budget) {
-                Ok(0) if cx.options.handoff.is_some() && self.consumed < pending.len() => {
-                    // A request that ends in its middle: for the application to say so.
+                Ok(0) if cx.shared.options.handoff.is_some() && self.consumed < pending.len() => {
+                    // The application answers an incomplete request.
                     self.set_pending_handoff(Reason::Request);
-                    step = Some(Step::Again);
+                    step = Some(CONTINUE);
                 }
-                Ok(0) if self.heading => {
+                Ok(0) if self.head_started => {
                     self.refuse_head(HeadError::Bad("the client closed before the end of the head"), cx);
-                    step = Some(Step::Again);
+                    step = Some(CONTINUE);
                 }
-                Ok(0) => step = Some(Step::Then(Next::Close)),
+                Ok(0) => step = Some(Step::Break(Next::Close)),
                 Ok(count) => {
                     if self.take_received(token, &mut pending, &buffer[..count], cx) {
-                        step = Some(Step::Again);
+                        step = Some(CONTINUE);
                     } else {
-                        // The rest is expected at once, so that it is worth a call to be sure.
+                        // The rest of the head is likely to follow at once, so another recv(2) is worthwhile.
                         self.readable = true;
                     }
                 }
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
-                Err(_) => step = Some(Step::Then(Next::Close)),
+                Err(_) => step = Some(Step::Break(Next::Close)),
             }
             cx.buffer = buffer;
         }
@@ -60,15 +61,15 @@ impl Connection {
         self.pending = pending;
         match step {
             Some(step) => step,
-            None if cx.draining && !self.heading => self.close_drained(cx),
-            None => Step::Then(Next::Wait),
+            None if cx.draining && !self.head_started => self.close_drained(cx),
+            None => Step::Break(Next::Wait),
         }
     }
 
-    /// Looks for a request in what is pending and in `received`. What is not used of it becomes pending.
+    /// Looks for a request in `pending` followed by `received`. Unused bytes are left in `pending`.
     fn take_received(&mut self, token: Token, pending: &mut Vec<u8>, received: &[u8], cx: &mut Context) -> bool {
         if self.consumed == pending.len() {
-            // Straight from the worker's buffer.
+            // The common case: a whole request is parsed in the worker's buffer, without a copy.
             let used = self.take_request(token, received, cx);
             pending.clear();
             self.consumed = 0;
@@ -82,23 +83,25 @@ impl Connection {
         used.is_some()
     }
 
-    /// Begins the request at the start of `input`, or refuses what stands there; gives how many bytes that was: none when
-    /// the connection leaves with them. `None`: there is no whole head.
+    /// Begins or refuses the request at the start of `input`. Returns the number of bytes used, which is 0 for a handoff, or
+    /// `None` if the head is incomplete.
     fn take_request(&mut self, token: Token, input: &[u8], cx: &mut Context) -> Option<usize> {
-        let end = match self.scanner.scan(input, cx.options.limits.head_bytes) {
+        let options = &cx.shared.options;
+        let has_handoff = options.handoff.is_some();
+        let end = match self.scanner.scan(input, options.limits.head_bytes) {
             Ok(Some(end)) => end,
-            Ok(None) if cx.options.handoff.is_some() && !routing::may_match(input, &cx.options.mounts) => {
+            Ok(None) if has_handoff && !routing::may_match(input, &options.mounts) => {
                 self.set_pending_handoff(Reason::Request);
                 return Some(0);
             }
             Ok(None) => {
-                if !self.heading && self.scanner.has_begun(input) {
-                    self.heading = true;
-                    self.arm(cx.options.limits.head_timeout, cx);
+                if !self.head_started && self.scanner.has_begun(input) {
+                    self.head_started = true;
+                    self.arm(options.limits.head_timeout, cx.now);
                 }
                 return None;
             }
-            Err(_) if cx.options.handoff.is_some() => {
+            Err(_) if has_handoff => {
                 self.set_pending_handoff(Reason::Request);
                 return Some(0);
             }
@@ -108,11 +111,11 @@ impl Connection {
             }
         };
         self.scanner = HeadScanner::default();
-        self.heading = false;
+        self.head_started = false;
         let raw = &input[..end];
-        let is_ours = match answer::parse(raw, &cx.options) {
+        let is_consumed = match answer::parse(raw, options) {
             Ok(head) => self.begin(token, &head, raw, cx),
-            Err(_) if cx.options.handoff.is_some() => {
+            Err(_) if has_handoff => {
                 self.set_pending_handoff(Reason::Request);
                 false
             }
@@ -121,7 +124,7 @@ impl Connection {
                 true
             }
         };
-        Some(if is_ours { end } else { 0 })
+        Some(if is_consumed { end } else { 0 })
     }
 
     pub(super) fn receive(&mut self, buffer: &mut [u8], budget: &mut Budget) -> Result<usize, Errno> {
@@ -134,8 +137,8 @@ impl Connection {
             Ok(count) => {
                 budget.spend(count);
                 if count < buffer.len() {
-                    // epoll(7): a stream that gave less than it was asked for is drained, unless its end has been announced. A
-                    // read also stops at urgent data, tcp(7), and on a Unix socket behind bytes that came with descriptors.
+                    // epoll(7): a short read from a stream socket means that it is empty. Exceptions: an end of stream that epoll
+                    // has already reported, urgent data (tcp(7)), and SCM_RIGHTS on Unix sockets, which also stop a read.
                     self.readable = self.half_closed || self.urgent || self.client.is_none();
                 }
             }
@@ -145,15 +148,16 @@ impl Connection {
         received
     }
 
-    pub(super) fn skip(&mut self, cx: &mut Context, budget: &mut Budget) -> Step {
+    /// Discards the body of a request that has been answered.
+    pub(super) fn skip_body(&mut self, cx: &mut Context, budget: &mut Budget) -> Step {
         if self.consumed == self.pending.len() {
             if !self.readable {
-                return Step::Then(Next::Wait);
+                return Step::Break(Next::Wait);
             }
             if budget.left() == 0 {
-                return Step::Then(Next::Turn);
+                return Step::Break(Next::Turn);
             }
-            let mut buffer = std::mem::take(&mut cx.buffer);
+            let mut buffer = cx.take_buffer();
             let received = self.receive(&mut buffer, budget);
             if let Ok(count) = received {
                 self.readable |= count > 0;
@@ -164,13 +168,13 @@ impl Connection {
             cx.buffer = buffer;
             match received {
                 Ok(1..) => {}
-                Err(Errno::EAGAIN | Errno::EINTR) => return Step::Again,
-                _ => return Step::Then(Next::Close),
+                Err(Errno::EAGAIN | Errno::EINTR) => return CONTINUE,
+                _ => return Step::Break(Next::Close),
             }
         }
-        let State::Skipping(body) = &mut self.state else { return Step::Again };
+        let State::SkippingBody(body) = &mut self.state else { return CONTINUE };
         let input = &self.pending[self.consumed..];
-        let most = cx.options.limits.body_bytes;
+        let limits = &cx.shared.options.limits;
         let (count, is_end) = match body {
             Body::Known(left) => {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
@@ -178,12 +182,12 @@ impl Connection {
                 (count, *left == 0)
             }
             Body::Chunked(skipper) => match skipper.skip(input) {
-                Ok(_) if most > 0 && skipper.is_over(most) => {
+                Ok(_) if limits.body_bytes > 0 && skipper.is_over(limits.body_bytes) => {
                     cx.stats.limit(Limit::Body);
                     return self.linger(cx);
                 }
-                Ok(step) => step,
-                // The answer is out already, so there is nothing left to say.
+                Ok(skipped) => skipped,
+                // The response has been sent, so an error response is impossible.
                 Err(_) => return self.linger(cx),
             },
         };
@@ -191,8 +195,8 @@ impl Connection {
         if is_end {
             self.state = State::Reading;
             self.idle_since = cx.now;
-            self.arm(cx.options.limits.idle_timeout, cx);
+            self.arm(limits.idle_timeout, cx.now);
         }
-        Step::Again
+        CONTINUE
     }
 }
