@@ -240,7 +240,7 @@ test.serial('sendfile: one call, from an offset', async (t) => {
   t.throws(() => sendfile(server, file, 0, 10), { code: 'ERR_ZEROSEND_CLOSED' });
 });
 
-test.serial('combinations that cannot be are refused with the rule', async (t) => {
+test.serial('invalid combinations are refused, and the error names the rule', async (t) => {
   const directory = scratch(t);
   const path = patternFile(directory, 'file', 100);
   const file = openSync(path, 'r');
@@ -256,8 +256,8 @@ test.serial('combinations that cannot be are refused with the rule', async (t) =
   const refused = (act: () => unknown, message: RegExp) =>
     t.throws(act, { code: 'ERR_ZEROSEND_INVALID_ARGUMENT', message });
   refused(() => splice(file, other, 10), /pipe/);
-  refused(() => splice(pipe, other, 10, { fromOffset: 0 }), /`from` is a pipe, but has no position/);
-  refused(() => splice(file, pipe, 10, { toOffset: 0 }), /`to` is a pipe, but has no position/);
+  refused(() => splice(pipe, other, 10, { fromOffset: 0 }), /invalid `from` \(a pipe\): only files have a position/);
+  refused(() => splice(file, pipe, 10, { toOffset: 0 }), /invalid `to` \(a pipe\): only files have a position/);
   refused(() => splice(pipe, append, 10), /append/);
   refused(() => tee(file, pipe, 10), /pipe/);
   refused(() => tee(pipe, other, 10), /pipe/);

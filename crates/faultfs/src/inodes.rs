@@ -1,4 +1,4 @@
-//! The files that the kernel knows: each is held by an O_PATH descriptor, so that it stays itself when its name is taken by another.
+//! The inodes that the kernel refers to. Each has an O_PATH descriptor, so it stays the same file after a rename over its path.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -22,7 +22,7 @@ impl Inode {
         self.path.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A name of the file itself, whatever has become of its path.
+    /// A path that refers to the file after a rename or unlink, too.
     pub(crate) fn proc_path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
     }
@@ -65,11 +65,11 @@ impl Inodes {
         self.known().get(&number.0).map(|known| Arc::clone(&known.inode)).ok_or(Errno::ESTALE)
     }
 
-    /// Looks a name up in the backing directory; the kernel forgets it later.
+    /// Looks up a name in the backing directory. The kernel sends a `forget` for each lookup.
     pub(crate) fn lookup(&self, parent: &Inode, name: &OsStr) -> Result<FileStat, Errno> {
         let fd = openat(parent, name, FLAGS, Mode::empty())?;
         let stat = fstat(&fd)?;
-        // Inode numbers are those of one file system.
+        // Inode numbers are unique in one file system only.
         if stat.st_dev != self.root_stat.st_dev {
             return Err(Errno::EXDEV);
         }
@@ -93,7 +93,7 @@ impl Inodes {
         }
     }
 
-    /// The number under which the kernel knows a file: its own, but the root must be 1.
+    /// The inode number for the kernel: the number in the backing file system, but 1 for the root.
     pub(crate) fn number(&self, backing: u64) -> INodeNo {
         if backing == self.root_stat.st_ino {
             INodeNo::ROOT

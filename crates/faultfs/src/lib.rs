@@ -1,7 +1,9 @@
-//! A FUSE file system for tests. It mirrors a directory and lets a test delay, fail or hang each operation at run time;
-//! a change behind the mount is a write to the directory. Needs root and /dev/fuse; not part of the product.
+//! A FUSE file system for tests. It shows another directory, the backing directory, and a test can delay, fail or hang each
+//! operation at run time. A write to the backing directory is a change that the kernel is not notified of. Needs root and
+//! /dev/fuse; not part of the product.
 #![forbid(unsafe_code)]
 
+mod backing;
 mod filesystem;
 mod inodes;
 mod rules;
@@ -17,18 +19,18 @@ use nix::mount::{MntFlags, umount2};
 
 pub use rules::{Count, Operation, Rule, Rules};
 
-/// How a directory is mirrored.
+/// Options of a mount.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long the kernel believes a name. Default: 1 s, as libfuse.
+    /// How long the kernel caches a name. Default: 1 s, as libfuse.
     pub entry_timeout: Duration,
-    /// How long the kernel believes attributes. Default: 1 s, as libfuse.
+    /// How long the kernel caches attributes. Default: 1 s, as libfuse.
     pub attr_timeout: Duration,
-    /// The page cache of a file survives when it is opened again. Default: false.
+    /// Cached pages of a file are kept when it is opened again. Default: false.
     pub keep_cache: bool,
-    /// Reads and writes pass the page cache. Default: false.
+    /// Reads and writes bypass the page cache. Default: false.
     pub direct_io: bool,
-    /// Regular files are reported with size 0, although bytes can be read (with `direct_io`). Default: false.
+    /// Regular files are reported with size 0, but have bytes to read (with `direct_io`). Default: false.
     pub zero_size: bool,
     /// Times are reported in whole seconds. Default: false.
     pub whole_seconds: bool,
@@ -58,7 +60,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Mounts a mirror of `backing` at `mount_point`, which must be an existing directory.
+    /// Mounts the directory `backing` at `mount_point`, which must be an existing directory.
     pub fn new(backing: &Path, mount_point: &Path, options: &Options) -> io::Result<Mount> {
         let rules = Arc::new(Rules::default());
         let filesystem = filesystem::FaultFs::new(backing, options.clone(), Arc::clone(&rules))?;
@@ -69,17 +71,17 @@ impl Mount {
         Ok(Mount { rules, mount_point: mount_point.canonicalize()?, session: Some(session) })
     }
 
-    /// The rules, which start out empty.
+    /// The rules, empty at first.
     pub fn rules(&self) -> &Arc<Rules> {
         &self.rules
     }
 
-    /// Whether the kernel has ended the connection: it was unmounted from outside.
+    /// Whether the kernel has ended the connection: it was unmounted by another process.
     pub fn is_ended(&self) -> bool {
         self.session.as_ref().is_none_or(|session| session.guard.is_finished())
     }
 
-    /// Answers what hangs, and unmounts; lazily where files are still open.
+    /// Ends hanging operations and unmounts, lazily if files are open.
     pub fn unmount(mut self) -> io::Result<()> {
         self.end()
     }

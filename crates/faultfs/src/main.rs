@@ -1,5 +1,5 @@
-//! `faultfs [options] <backing directory> <mount point>`: mounts, prints `mounted`, then obeys lines on standard input until that
-//! ends or SIGTERM comes, and unmounts. Each line is answered by one line on standard output:
+//! `faultfs [options] <backing directory> <mount point>`: mounts, prints `mounted`, then runs the commands on standard input
+//! until its end or SIGTERM, and unmounts. Each command is a line, and writes one line to standard output:
 //!
 //! - `set <operation or *> [delay=<ms>] [errno=<name or number>] [hang] [times=<n>] [from=<offset>] -- <glob>`: `ok`
 //! - `clear <operation or *> -- <glob>`, `clear`: `ok`
@@ -49,14 +49,14 @@ fn run() -> Result<(), String> {
     }
     let [backing, mount_point] = paths.as_slice() else { return Err(USAGE.into()) };
 
-    // Blocked before any thread starts, so that only `wait` below gets them.
+    // Blocked before any thread starts, so that only `wait` below receives them.
     let mut signals = SigSet::empty();
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| signals.add(signal));
     signals.thread_block().map_err(|errno| format!("cannot block signals: {errno}"))?;
 
     let mount = Mount::new(Path::new(backing), Path::new(mount_point), &options)
         .map_err(|error| format!("cannot mount '{mount_point}': {error}"))?;
-    let (end, ended) = channel();
+    let (end, on_end) = channel();
     let on_signal: Sender<()> = end.clone();
     thread::spawn(move || {
         let _ = signals.wait();
@@ -64,19 +64,19 @@ fn run() -> Result<(), String> {
     });
     let rules = Arc::clone(mount.rules());
     thread::spawn(move || {
-        obey(&rules);
+        run_commands(&rules);
         let _ = end.send(());
     });
     println!("mounted");
-    // Checks now and then whether it was unmounted from outside.
-    while ended.recv_timeout(Duration::from_millis(200)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+    // Checks every 200 ms whether it was unmounted by another process.
+    while on_end.recv_timeout(Duration::from_millis(200)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
         && !mount.is_ended()
     {}
     mount.unmount().map_err(|error| format!("cannot unmount '{mount_point}': {error}"))
 }
 
-/// Obeys the lines of standard input until it ends.
-fn obey(rules: &Rules) {
+/// Runs the commands on standard input until its end.
+fn run_commands(rules: &Rules) {
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { return };
         let answer = command(rules, &line).unwrap_or_else(|message| format!("error {message}"));
@@ -97,7 +97,7 @@ fn command(rules: &Rules, line: &str) -> Result<String, String> {
     let operation = match words.next() {
         Some("*") => None,
         Some(word) => Some(operation(word)?),
-        None => return Err(format!("an operation is missing in '{line}'")),
+        None => return Err(format!("missing operation in '{line}'")),
     };
     match (name, operation) {
         (Some("set"), operation) => {
@@ -136,11 +136,11 @@ fn milliseconds(text: &str) -> Result<Duration, String> {
 }
 
 fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("'{text}' is not a number"))
+    text.parse().map_err(|_| format!("invalid number '{text}'"))
 }
 
 fn errno(text: &str) -> Result<Errno, String> {
-    // nix names the constants as the manual does, in the derived Debug.
+    // The derived Debug of nix::Errno prints the names of errno(3).
     (1..=133)
         .map(Errno::from_raw)
         .find(|errno| format!("{errno:?}") == text || (*errno as i32).to_string() == text)

@@ -1,4 +1,4 @@
-//! Which operations are delayed, fail or hang, and how many of each were seen.
+//! The rules that delay, fail or hang operations, and the counts of operations.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -33,35 +33,35 @@ operations! {
     Mkdir "mkdir", Symlink "symlink", Remove "remove", Rename "rename", Statfs "statfs",
 }
 
-/// What happens to the operations that a rule matches: first the delay, then the error.
+/// Delays the operations that it matches, then lets them fail.
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
     /// `None` matches every operation.
     pub operation: Option<Operation>,
-    /// A pattern for the path below the mount, which begins with `/`. `*` stands for any characters, `/` included, `?` for one.
+    /// A pattern for the path below the mount, which begins with `/`. `*` matches any characters, also `/`; `?` matches one.
     pub glob: String,
-    /// How long the reply is held back.
+    /// The delay of the reply.
     pub delay: Duration,
-    /// Holds the reply back until the rule is replaced or cleared.
+    /// Delays the reply until the rule is replaced or cleared.
     pub hang: bool,
-    /// Replied instead of the result.
+    /// The error to reply instead of the result.
     pub errno: Option<Errno>,
-    /// The rule applies this many times.
+    /// How many times the rule applies; `None`: no limit.
     pub times: Option<u64>,
     /// Reads and writes that end at or before this offset do not match.
     pub from: u64,
 }
 
-/// Calls of an operation so far, and those whose reply is being held back now.
+/// Counts of an operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
-    /// All calls since the mount.
+    /// Calls since the mount.
     pub calls: u64,
-    /// Calls in a delay or a hang.
+    /// Calls that are delayed or hang now.
     pub waiting: u64,
 }
 
-/// What the rules say of one call.
+/// The effect of the rules on one call.
 pub(crate) struct Verdict {
     operation: Operation,
     rule: u64,
@@ -82,7 +82,7 @@ impl Verdict {
 
 #[derive(Default)]
 struct State {
-    /// With the number that tells a rule from the one it replaces. The last match wins.
+    /// With a number that distinguishes a rule from the one it replaces. The last match wins.
     rules: Vec<(u64, Rule)>,
     last_rule: u64,
     counts: [Count; Operation::ALL.len()],
@@ -97,7 +97,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Adds a rule; it replaces one for the same operation and pattern.
+    /// Adds a rule, which replaces the rule for the same operation and pattern.
     pub fn set(&self, rule: Rule) {
         let mut state = self.state();
         state.last_rule += 1;
@@ -108,7 +108,7 @@ impl Rules {
         self.changed.notify_all();
     }
 
-    /// Removes all rules. What hangs goes on; a delay that has begun is waited for.
+    /// Removes all rules. Hanging operations continue; delays that have begun run to their end.
     pub fn clear(&self) {
         self.state().rules.clear();
         self.changed.notify_all();
@@ -120,12 +120,12 @@ impl Rules {
         self.changed.notify_all();
     }
 
-    /// What was counted of an operation.
+    /// The counts of an operation.
     pub fn count(&self, operation: Operation) -> Count {
         self.state().counts[operation as usize]
     }
 
-    /// From now on everything is answered with EIO, what is being held back included.
+    /// Lets all operations fail with EIO from now on, also those that are delayed or hang.
     pub fn close(&self) {
         self.state().closing = true;
         self.changed.notify_all();
@@ -162,7 +162,7 @@ impl Rules {
         verdict
     }
 
-    /// Waits as long as the verdict says.
+    /// Waits for the delay or hang of a verdict.
     pub(crate) fn wait(&self, verdict: &Verdict) -> Result<(), Errno> {
         let mut state = self.state();
         let result = loop {
@@ -192,7 +192,7 @@ impl Rules {
 fn matches(glob: &[u8], path: &OsStr) -> bool {
     let path = path.as_bytes();
     let (mut g, mut p) = (0, 0);
-    // The last `*`, and where in the path the try to end it there began.
+    // The position of the last `*`, and of the path where its match ends in the current try.
     let mut star = None;
     while p < path.len() {
         match glob.get(g) {
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn globs() {
+    fn star_matches_any_characters_and_question_mark_matches_one() {
         for (glob, path, expected) in [
             ("*", "/a/b", true),
             ("/a", "/a", true),

@@ -1,4 +1,4 @@
-//! The file system against the kernel. Needs root and /dev/fuse; skipped, and said so, without.
+//! The mounted file system. Needs root and /dev/fuse; skipped with a message otherwise.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -21,7 +21,7 @@ fn mounted(options: &Options) -> Option<(TempDir, TempDir, Mount)> {
     Some((backing, point, mount))
 }
 
-fn at_once() -> Options {
+fn without_caching() -> Options {
     Options { entry_timeout: Duration::ZERO, attr_timeout: Duration::ZERO, ..Options::default() }
 }
 
@@ -30,8 +30,8 @@ fn rule(operation: Operation, glob: &str) -> Rule {
 }
 
 #[test]
-fn it_mirrors_both_ways() {
-    let Some((backing, point, mount)) = mounted(&at_once()) else { return };
+fn writes_are_visible_on_both_sides() {
+    let Some((backing, point, mount)) = mounted(&without_caching()) else { return };
     fs::create_dir(point.path().join("dir")).expect("mkdir");
     fs::write(point.path().join("dir/a"), "one").expect("write");
     assert_eq!(fs::read(backing.path().join("dir/a")).expect("read"), b"one");
@@ -49,8 +49,8 @@ fn it_mirrors_both_ways() {
 }
 
 #[test]
-fn a_delayed_read_holds_up_nothing_else() {
-    let Some((backing, point, mount)) = mounted(&at_once()) else { return };
+fn a_hanging_read_does_not_delay_other_operations() {
+    let Some((backing, point, mount)) = mounted(&without_caching()) else { return };
     fs::write(backing.path().join("slow"), "slow").expect("write");
     fs::write(backing.path().join("quick"), "quick").expect("write");
     mount.rules().set(Rule { hang: true, ..rule(Operation::Read, "/slow") });
@@ -68,12 +68,12 @@ fn a_delayed_read_holds_up_nothing_else() {
 }
 
 #[test]
-fn delays_and_errors() {
-    let Some((backing, point, mount)) = mounted(&at_once()) else { return };
+fn rules_delay_and_fail_operations() {
+    let Some((backing, point, mount)) = mounted(&without_caching()) else { return };
     let path = point.path().join("file");
     fs::write(backing.path().join("file"), vec![7; 300_000]).expect("write");
     mount.rules().set(Rule { delay: Duration::from_millis(200), ..rule(Operation::Getattr, "/file") });
-    // Looked up first, so that the attributes are what is asked for.
+    // Opened before, so that fstat needs only a getattr.
     let file = fs::File::open(&path).expect("open");
     let begin = Instant::now();
     assert_eq!(file.metadata().expect("fstat").len(), 300_000);
@@ -89,8 +89,8 @@ fn delays_and_errors() {
 }
 
 #[test]
-fn size_zero_with_direct_io_and_times_of_a_second() {
-    let options = Options { direct_io: true, zero_size: true, whole_seconds: true, ..at_once() };
+fn options_report_size_zero_and_whole_seconds() {
+    let options = Options { direct_io: true, zero_size: true, whole_seconds: true, ..without_caching() };
     let Some((backing, point, _mount)) = mounted(&options) else { return };
     fs::write(backing.path().join("file"), "bytes").expect("write");
     let path = point.path().join("file");
@@ -100,8 +100,8 @@ fn size_zero_with_direct_io_and_times_of_a_second() {
 }
 
 #[test]
-fn unmounting_ends_what_hangs() {
-    let Some((backing, point, mount)) = mounted(&at_once()) else { return };
+fn unmounting_ends_hanging_operations() {
+    let Some((backing, point, mount)) = mounted(&without_caching()) else { return };
     fs::write(backing.path().join("file"), "bytes").expect("write");
     mount.rules().set(Rule { hang: true, ..rule(Operation::Read, "*") });
     let path = point.path().join("file");

@@ -194,7 +194,7 @@ pub fn vmsplice_gift(env: &Env, pipe: i32, gifts: Vec<Gift<'_>>) -> napi::Result
                 let (offset, length) = (gift.offset as usize, gift.length as usize);
                 needed += if length == 0 { 0 } else { ((offset + length - 1) / page - offset / page + 1) * page };
             }
-            let Some(room) = raw::empty_room(pipe)? else { return Ok(None) };
+            let Some(room) = raw::capacity_if_empty(pipe)? else { return Ok(None) };
             if needed > room {
                 return Err(Error::new(
                     Code::OutOfRange,

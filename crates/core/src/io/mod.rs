@@ -1,4 +1,4 @@
-//! Pipes, threads for blocking disk work, non-blocking descriptors, and single checked calls.
+//! Pipes, the pool for blocking disk work, non-blocking descriptors, and single checked calls.
 
 mod non_blocking;
 pub mod pipe;

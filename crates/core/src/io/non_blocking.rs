@@ -1,9 +1,9 @@
-//! A descriptor that is used without ever waiting for it, although its open file may be shared.
+//! Non-blocking use of a descriptor whose open file description may be shared.
 //!
-//! `O_NONBLOCK` belongs to the open file description (open(2)), which other descriptors, other transfers and other
-//! processes may share. So a pipe or terminal that is in blocking mode is opened a second time through
-//! `/proc/self/fd`, which gives an open file description of its own (proc(5)). Where that is impossible (a socket;
-//! no procfs; no permission), the mode is changed, and comes back when the last user in this process is done.
+//! `O_NONBLOCK` belongs to the open file description (open(2)), which other descriptors, transfers and processes may
+//! share. So a pipe or terminal in blocking mode is opened a second time through `/proc/self/fd`, which makes another open
+//! file description (proc(5)). Where that is impossible (a socket; no procfs; no permission), the mode is changed, and
+//! restored when the last user in this process ends.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,16 +16,16 @@ use crate::error::{Error, Result};
 use zerosend_sys as sys;
 use zerosend_sys::io::Target;
 
-/// Device and inode: of sockets one open file, of pipes and devices all of them.
+/// Device and inode. Each socket has another one; all open file descriptions of a pipe or device have the same.
 type Inode = (u64, u64);
 
-/// Modes that were changed, by inode, while something uses them.
+/// Changed modes that are in use, by inode.
 static CHANGED: Mutex<Option<HashMap<Inode, Changed>>> = Mutex::new(None);
 
 #[derive(Default)]
 struct Changed {
     users: usize,
-    /// A duplicate of each open file whose mode was changed, and what it was.
+    /// A duplicate of each descriptor whose mode was changed, and its flags before.
     restore: Vec<(OwnedFd, OFlag)>,
 }
 
@@ -33,13 +33,13 @@ struct Changed {
 pub struct NonBlocking {
     fd: OwnedFd,
     kind: SFlag,
-    /// The mode is a shared one, which was changed or relied on.
-    #[allow(dead_code, reason = "it is there to be dropped, after the descriptor")]
+    /// Set when the mode of a shared open file description is relied on.
+    #[allow(dead_code, reason = "dropped after the descriptor, to restore the mode")]
     shared: Option<SharedMode>,
 }
 
 impl NonBlocking {
-    /// Takes a descriptor, a duplicate as a rule.
+    /// Takes a descriptor, usually a duplicate.
     pub fn new(fd: OwnedFd) -> Result<Self> {
         let stat = fstat(&fd).map_err(|errno| Error::system("fstat", errno))?;
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
@@ -55,12 +55,12 @@ impl NonBlocking {
         }
     }
 
-    /// Takes a socket that is in non-blocking mode and not shared, without asking the kernel.
+    /// Takes a socket that is not shared and in non-blocking mode already. Makes no system call.
     pub fn socket(fd: OwnedFd) -> Self {
         Self { fd, kind: SFlag::S_IFSOCK, shared: None }
     }
 
-    /// How bytes are written to it.
+    /// The kind of descriptor, for writing.
     pub fn target(&self) -> Target {
         if self.is_socket() { Target::Socket } else { Target::Fd }
     }
@@ -75,7 +75,7 @@ impl NonBlocking {
         self.kind == SFlag::S_IFREG
     }
 
-    /// True for what epoll can wait for; regular files are always ready, and writing to them may wait for a disk.
+    /// True for what epoll supports. Regular files are always ready, and writing to them may wait for a disk.
     pub fn is_pollable(&self) -> bool {
         self.kind == SFlag::S_IFSOCK || self.kind == SFlag::S_IFIFO || self.kind == SFlag::S_IFCHR
     }
@@ -87,11 +87,10 @@ impl AsFd for NonBlocking {
     }
 }
 
-/// A second open file description of a pipe or terminal that is in blocking mode; `None` where there is none to be had or
-/// none is needed.
+/// Makes a second open file description of a pipe or terminal. `None`: the descriptor is of another kind, or it failed.
 fn reopen(fd: BorrowedFd<'_>, kind: SFlag) -> Option<OwnedFd> {
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).ok()?);
-    // Not a device other than a terminal: opening may do something there. The master of a pseudo-terminal opens another one.
+    // Opening another kind of device may have effects. Opening the master of a pseudo-terminal makes a new terminal.
     let terminal = kind == SFlag::S_IFCHR && sys::terminal::is_terminal(fd) && !sys::terminal::is_pty_master(fd);
     if kind != SFlag::S_IFIFO && !terminal {
         return None;
@@ -100,17 +99,17 @@ fn reopen(fd: BorrowedFd<'_>, kind: SFlag) -> Option<OwnedFd> {
     open(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str(), flags, Mode::empty()).ok()
 }
 
-/// Keeps the open file behind a descriptor in non-blocking mode, for as long as anything here uses it.
+/// Keeps an open file description in non-blocking mode until the last of these is dropped.
 pub(crate) struct SharedMode(Inode);
 
 impl SharedMode {
-    /// `None`: the file is in non-blocking mode by the choice of its owner.
+    /// `None`: its owner has set non-blocking mode.
     pub fn acquire(fd: BorrowedFd<'_>, stat: &FileStat) -> Result<Option<Self>> {
         let failed = |errno| Error::system("fcntl", errno);
         let inode = (stat.st_dev, stat.st_ino);
         let mut table = lock();
         let changed = table.get_or_insert_with(HashMap::new);
-        // Under the lock, so that the mode of another user is not taken for the owner's.
+        // Read under the lock, so that a mode set here is not taken for the owner's.
         let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).map_err(failed)?);
         if flags.contains(OFlag::O_NONBLOCK) {
             return Ok(changed.get_mut(&inode).map(|entry| {
@@ -177,16 +176,16 @@ mod tests {
     }
 
     #[test]
-    fn a_blocking_socket_gets_its_mode_back_from_its_last_user() {
+    fn the_last_user_restores_the_mode_of_a_blocking_socket() {
         let (socket, _other) = UnixStream::pair().expect("a pair");
         let first = NonBlocking::new(duplicate(&socket)).expect("usable");
         let second = NonBlocking::new(duplicate(&socket)).expect("usable");
         drop(first);
-        assert!(is_non_blocking(&socket), "the second still needs it");
+        assert!(is_non_blocking(&socket), "the second user is left");
         drop(second);
         assert!(!is_non_blocking(&socket));
         socket.set_nonblocking(true).expect("a mode");
         drop(NonBlocking::new(duplicate(&socket)).expect("usable"));
-        assert!(is_non_blocking(&socket), "the owner's choice stays");
+        assert!(is_non_blocking(&socket), "the mode set by the owner");
     }
 }

@@ -1,8 +1,8 @@
-//! Pipes: the kernel's own buffers, through which `splice(2)` moves pages.
+//! Pipes: buffers of the kernel, through which `splice(2)` moves pages.
 //!
-//! The pool keeps empty pipes for the next transfer, since making and sizing one costs three syscalls. A pipe with bytes
-//! in it belongs to whoever put them there and is never pooled: the next user would send them. How many pipes are in use
-//! at once is bounded, each being two descriptors; beyond that a transfer falls back to a method without one.
+//! The pool keeps empty pipes for the next transfer, because making and sizing one costs three syscalls. A pipe with bytes
+//! in it is closed instead: the next user would send them. The number of pipes in use is limited, because each is two
+//! descriptors; beyond the limit a transfer falls back to a method without a pipe.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ static IN_USE: AtomicUsize = AtomicUsize::new(0);
 static STATISTICS: Statistics =
     Statistics { made: Counter::new(), reused: Counter::new(), small: Counter::new(), refused: Counter::new() };
 
-/// What has become of requests for pipes.
+/// Counters of requests for pipes.
 #[derive(Debug)]
 pub struct Statistics {
     /// Pipes made.

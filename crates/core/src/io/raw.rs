@@ -1,8 +1,8 @@
-//! `splice(2)`, `tee(2)`, `vmsplice(2)` and `sendfile(2)` for those who build their own: one call, which never waits.
+//! Single calls of `splice(2)`, `tee(2)`, `vmsplice(2)` and `sendfile(2)` that do not wait.
 //!
-//! The rules that the kernel answers with a bare `EINVAL` are checked before the call, and the error says which one it
-//! was. `Ok(None)` is `EAGAIN`: the source has nothing now, the target takes nothing now, or the bytes of a file are not in
-//! the page cache; then the kernel has been told to read them, and a later call finds them.
+//! Combinations for which the kernel fails with a bare `EINVAL` are checked before the call, and the error names the rule.
+//! `Ok(None)` is `EAGAIN`: the source is empty, the target is full, or the bytes of a file are not in the page cache. In the
+//! last case read-ahead was started (`POSIX_FADV_WILLNEED`), and a later call finds them.
 
 use std::os::fd::BorrowedFd;
 
@@ -18,18 +18,18 @@ use zerosend_sys::pipe::{self, SpliceFlags};
 use zerosend_sys::residency::{Residency, cached_pages, residency};
 use zerosend_sys::{Kernel, Linux, SysResult};
 
-/// Bytes of a file that one call moves at most when they are not all in the page cache.
+/// The maximum of bytes that one call moves of a file that is only partly in the page cache.
 const COLD_STEP: usize = 64 * 1024;
 
-/// A descriptor that was lent, and what must be known of it.
-struct End<'a> {
+/// A borrowed descriptor, its kind and its flags.
+struct Descriptor<'a> {
     name: &'static str,
     fd: BorrowedFd<'a>,
     stat: FileStat,
     flags: OFlag,
 }
 
-impl<'a> End<'a> {
+impl<'a> Descriptor<'a> {
     fn new(name: &'static str, fd: BorrowedFd<'a>) -> Result<Self> {
         let stat = fstat(fd).map_err(|errno| Error::system("fstat", errno))?;
         let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|errno| Error::system("fcntl", errno))?;
@@ -58,49 +58,49 @@ impl<'a> End<'a> {
         self.kind() == SFlag::S_IFREG
     }
 
-    fn must_be_pipe(&self) -> Result<()> {
-        if self.is_pipe() { Ok(()) } else { Err(self.wrong("must be a pipe")) }
+    fn check_pipe(&self) -> Result<()> {
+        if self.is_pipe() { Ok(()) } else { Err(self.wrong("use a pipe")) }
     }
 
-    fn must_read(&self) -> Result<()> {
+    fn check_readable(&self) -> Result<()> {
         if self.flags & OFlag::O_ACCMODE == OFlag::O_WRONLY {
-            return Err(self.wrong("must be open for reading; for a pipe give its `readFd`"));
+            return Err(self.wrong("open it for reading; of a Pipe, use `readFd`"));
         }
         Ok(())
     }
 
-    fn must_write(&self) -> Result<()> {
+    fn check_writable(&self) -> Result<()> {
         if self.flags & OFlag::O_ACCMODE == OFlag::O_RDONLY {
-            return Err(self.wrong("must be open for writing; for a pipe give its `writeFd`"));
+            return Err(self.wrong("open it for writing; of a Pipe, use `writeFd`"));
         }
         if self.is_file() && self.flags.contains(OFlag::O_APPEND) {
-            return Err(self.wrong("must not be open for appending (O_APPEND): the kernel refuses it; open it without"));
+            return Err(self.wrong("open it without O_APPEND, which the kernel refuses"));
         }
         Ok(())
     }
 
-    fn may_have_offset(&self, offset: Option<u64>) -> Result<()> {
+    fn check_offset(&self, offset: Option<u64>) -> Result<()> {
         if offset.is_some() && !self.is_file() {
-            return Err(self.wrong("has no position: an offset is for files; leave it out"));
+            return Err(self.wrong("only files have a position; leave out the offset"));
         }
         Ok(())
     }
 
-    fn is_same_as(&self, other: &End<'_>) -> bool {
+    fn is_same_as(&self, other: &Descriptor<'_>) -> bool {
         (self.stat.st_dev, self.stat.st_ino) == (other.stat.st_dev, other.stat.st_ino)
     }
 
     fn wrong(&self, rule: &str) -> Error {
-        Error::new(Code::InvalidArgument, format!("`{}` is {}, but {rule}", self.name, self.describe()))
+        Error::new(Code::InvalidArgument, format!("invalid `{}` ({}): {rule}", self.name, self.describe()))
     }
 
-    /// Non-blocking for the call: the mode belongs to the open file, which others share.
-    fn non_blocking(&self) -> Result<Option<SharedMode>> {
+    /// Sets non-blocking mode for the call. The mode belongs to the open file description, which other processes may share.
+    fn set_non_blocking(&self) -> Result<Option<SharedMode>> {
         if self.is_file() { Ok(None) } else { SharedMode::acquire(self.fd, &self.stat) }
     }
 
-    /// How many of `length` bytes can be moved from here without waiting for the disk. 0: none, and they are being read.
-    fn movable(&self, offset: Option<u64>, length: usize) -> Result<usize> {
+    /// The number of the next `length` bytes that can be moved without waiting for a disk. If it is 0, read-ahead was started.
+    fn resident_len(&self, offset: Option<u64>, length: usize) -> Result<usize> {
         if !self.is_file() || length == 0 {
             return Ok(length);
         }
@@ -121,7 +121,7 @@ impl<'a> End<'a> {
     }
 }
 
-/// One `splice(2)`. One end must be a pipe. `Some(0)`: the source has ended.
+/// One `splice(2)`. `from` or `to` must be a pipe. `Some(0)`: the source ended.
 pub fn splice(
     from: BorrowedFd<'_>,
     from_offset: Option<u64>,
@@ -130,82 +130,82 @@ pub fn splice(
     length: usize,
     flags: SpliceFlags,
 ) -> Result<Option<usize>> {
-    let (from, to) = (End::new("from", from)?, End::new("to", to)?);
+    let (from, to) = (Descriptor::new("from", from)?, Descriptor::new("to", to)?);
     if !from.is_pipe() && !to.is_pipe() {
         return Err(Error::new(
             Code::InvalidArgument,
             format!(
-                "`from` is {} and `to` is {}, but one of them must be a pipe; go through a Pipe, or use sendfile",
+                "neither `from` ({}) nor `to` ({}) is a pipe; go through a Pipe, or use sendfile",
                 from.describe(),
                 to.describe()
             ),
         ));
     }
-    from.must_read()?;
-    to.must_write()?;
-    from.may_have_offset(from_offset)?;
-    to.may_have_offset(to_offset)?;
+    from.check_readable()?;
+    to.check_writable()?;
+    from.check_offset(from_offset)?;
+    to.check_offset(to_offset)?;
     if from.is_same_as(&to) {
-        return Err(Error::new(Code::InvalidArgument, "`from` and `to` are ends of the same pipe, but must be of two"));
+        return Err(Error::new(Code::InvalidArgument, "`from` and `to` are the same pipe; use two pipes"));
     }
-    let length = match from.movable(from_offset, length)? {
+    let length = match from.resident_len(from_offset, length)? {
         0 if length > 0 => return Ok(None),
         length => length,
     };
-    let _modes = (from.non_blocking()?, to.non_blocking()?);
+    let _modes = (from.set_non_blocking()?, to.set_non_blocking()?);
     outcome("splice", pipe::splice(from.fd, from_offset, to.fd, to_offset, length, flags))
 }
 
-/// One `tee(2)`, from pipe to pipe. `Some(0)`: the source has ended.
+/// One `tee(2)`, from pipe to pipe. `Some(0)`: the source ended.
 pub fn tee(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: usize) -> Result<Option<usize>> {
-    let (from, to) = (End::new("from", from)?, End::new("to", to)?);
-    from.must_be_pipe()?;
-    to.must_be_pipe()?;
-    from.must_read()?;
-    to.must_write()?;
+    let (from, to) = (Descriptor::new("from", from)?, Descriptor::new("to", to)?);
+    from.check_pipe()?;
+    to.check_pipe()?;
+    from.check_readable()?;
+    to.check_writable()?;
     if from.is_same_as(&to) {
-        return Err(Error::new(Code::InvalidArgument, "`from` and `to` are ends of the same pipe, but must be of two"));
+        return Err(Error::new(Code::InvalidArgument, "`from` and `to` are the same pipe; use two pipes"));
     }
     outcome("tee", pipe::tee(from.fd, to.fd, length))
 }
 
-/// One `vmsplice(2)` of memory that nobody writes to any more, at most [`pipe::MAX_SPANS`] pieces of it.
+/// One `vmsplice(2)` of at most [`pipe::MAX_SPANS`] spans of memory that is not written to any more.
 pub fn vmsplice(pipe: BorrowedFd<'_>, spans: &[Span<'_>]) -> Result<Option<usize>> {
-    let end = End::new("pipe", pipe)?;
-    end.must_be_pipe()?;
-    end.must_write()?;
-    outcome("vmsplice", pipe::vmsplice(end.fd, spans, true))
+    let write_end = Descriptor::new("pipe", pipe)?;
+    write_end.check_pipe()?;
+    write_end.check_writable()?;
+    outcome("vmsplice", pipe::vmsplice(write_end.fd, spans, true))
 }
 
-/// How much an empty pipe takes, in bytes; `None` for one that is not empty. `pipe` is its end to write to.
-pub fn empty_room(pipe: BorrowedFd<'_>) -> Result<Option<usize>> {
-    let end = End::new("pipe", pipe)?;
-    end.must_be_pipe()?;
-    end.must_write()?;
+/// The capacity of an empty pipe in bytes; `None` when it is not empty. `pipe` is its write end.
+pub fn capacity_if_empty(pipe: BorrowedFd<'_>) -> Result<Option<usize>> {
+    let write_end = Descriptor::new("pipe", pipe)?;
+    write_end.check_pipe()?;
+    write_end.check_writable()?;
     if pipe::unread(pipe).map_err(|errno| Error::system("ioctl", errno))? > 0 {
         return Ok(None);
     }
     pipe::capacity(pipe).map(Some).map_err(|errno| Error::system("fcntl", errno))
 }
 
-/// One `sendfile(2)` of a file from `offset` on. `Some(0)`: the file has no byte there.
+/// One `sendfile(2)` of a file from `offset` on. `Some(0)`: `offset` is at or beyond the end of the file.
 pub fn sendfile(out: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, length: usize) -> Result<Option<usize>> {
-    let (out, file) = (End::new("out", out)?, End::new("in", file)?);
+    let (out, file) = (Descriptor::new("out", out)?, Descriptor::new("in", file)?);
     if !file.is_file() {
-        return Err(file.wrong("must be a regular file; from a pipe or socket use splice"));
+        return Err(file.wrong("use a regular file; from a pipe or socket, use splice"));
     }
-    file.must_read()?;
-    out.must_write()?;
-    let length = match file.movable(Some(offset), length)? {
+    file.check_readable()?;
+    out.check_writable()?;
+    let length = match file.resident_len(Some(offset), length)? {
         0 if length > 0 => return Ok(None),
         length => length,
     };
-    let _mode = out.non_blocking()?;
+    let _mode = out.set_non_blocking()?;
     outcome("sendfile", Linux.sendfile(out.fd, file.fd, offset, length))
 }
 
-/// Whether a call would have to wait for the disk. Where the kernel does not say what can be read at once (FUSE, tmpfs), the
-/// number of pages in the page cache decides, if it can be had.
+/// Whether a call would wait for a disk. Where `RWF_NOWAIT` is not supported (FUSE, tmpfs), the number of cached pages
+/// decides, if the kernel reports it.
 fn is_cold(file: BorrowedFd<'_>, offset: u64, length: u64) -> bool {
     match residency(file, offset, length) {
         Residency::Resident => false,

@@ -1,10 +1,10 @@
-//! Where logs and mirrors are written to: files, FIFOs, pipes and terminals that a user names.
+//! Output of logs and mirrors to files, FIFOs, pipes and terminals.
 //!
-//! | module | what it is for |
+//! | file | subject |
 //! |---|---|
-//! | `open` | opening by name without waiting for a reader of a FIFO, and without touching what cannot be written to |
-//! | `writer` | one writer per file of the process, by device and inode |
-//! | `serial` | jobs of one file or device, one after another on the pool |
+//! | `open` | opens by name, without waiting for a reader of a FIFO |
+//! | `writer` | one writer for each file in the process, by device and inode |
+//! | `serial` | runs the jobs of one file one after another on the pool |
 
 mod open;
 mod serial;

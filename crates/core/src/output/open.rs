@@ -1,7 +1,7 @@
-//! Opening for output by name.
+//! Opens files, FIFOs and terminals for output.
 //!
-//! `O_NONBLOCK` makes `open(2)` of a FIFO without a reader fail with `ENXIO` instead of waiting for one. `O_APPEND` makes each
-//! `write(2)` an append, also when others write to the file, or have truncated it.
+//! With `O_NONBLOCK`, `open(2)` of a FIFO without a reader fails with `ENXIO` instead of waiting for one. With `O_APPEND`, each
+//! `write(2)` appends, also when other processes write to the file or truncate it.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -15,10 +15,10 @@ use zerosend_sys as sys;
 
 const FLAGS: OFlag = OFlag::O_WRONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOCTTY).union(OFlag::O_NONBLOCK);
 
-/// Symbolic links that are followed from a name to one of a descriptor.
+/// The maximum of symbolic links followed to the name of a descriptor.
 const MAX_LINKS: usize = 8;
 
-/// Something open for output.
+/// A descriptor open for output.
 #[derive(Debug)]
 pub struct Output {
     fd: OwnedFd,
@@ -40,7 +40,7 @@ impl Output {
             _ => Some("of an unknown type"),
         };
         if let Some(what) = what {
-            let message = format!("this is {what}; name a regular file, a FIFO with a reader, or a terminal");
+            let message = format!("this is {what}; use a regular file, a FIFO with a reader, or a terminal");
             return Err(Error::new(Code::NotRegularFile, message));
         }
         let is_terminal = kind == SFlag::S_IFCHR && nix::unistd::isatty(&fd).unwrap_or(false);
@@ -52,27 +52,27 @@ impl Output {
         self.identity
     }
 
-    /// A descriptor that this process had before, whose file others write to as well.
+    /// Whether it was opened by its number: other users of the descriptor write to the same file.
     pub fn is_inherited(&self) -> bool {
         self.is_inherited
     }
 
-    /// A regular file.
+    /// Whether it is a regular file.
     pub fn is_file(&self) -> bool {
         self.kind == SFlag::S_IFREG
     }
 
-    /// A socket.
+    /// Whether it is a socket.
     pub fn is_socket(&self) -> bool {
         self.kind == SFlag::S_IFSOCK
     }
 
-    /// A pipe, FIFO, socket or terminal: it may take nothing for a while, and `poll(2)` says when it takes something.
+    /// Whether it is a pipe, FIFO, socket or terminal: a write may block, and `poll(2)` reports when it does not.
     pub fn is_stream(&self) -> bool {
         self.kind == SFlag::S_IFIFO || self.is_socket() || self.is_terminal
     }
 
-    /// The descriptor itself.
+    /// The descriptor.
     pub fn into_fd(self) -> OwnedFd {
         self.fd
     }
@@ -84,10 +84,10 @@ impl AsFd for Output {
     }
 }
 
-/// Opens `path` for appending, making a file with `mode` (less the umask) where there is none.
+/// Opens `path` for appending. Creates a missing file with `mode` (reduced by the umask).
 ///
-/// Names of this process's own descriptors (`/dev/stdout`, `/dev/stderr`, `/dev/fd/3`, ...) are those descriptors: opened by
-/// name, a file would have a second position, and a socket cannot be opened at all.
+/// Names of descriptors of this process (`/dev/stdout`, `/dev/stderr`, `/dev/fd/3`, ...) refer to those descriptors: opened by
+/// name, a file would have a second position, and a socket cannot be opened.
 pub fn open(path: &Path, mode: u32) -> Result<Output> {
     if let Some(number) = own_descriptor(path) {
         return descriptor(number).map_err(|error| error.with_path(path));
@@ -95,7 +95,7 @@ pub fn open(path: &Path, mode: u32) -> Result<Output> {
     open_with(path, OFlag::O_APPEND | OFlag::O_CREAT, mode)
 }
 
-/// Makes the file at `path`, with `mode` less the umask. `EEXIST` when the name is taken.
+/// Creates the file `path` with `mode` (reduced by the umask). `EEXIST` when it exists.
 pub fn create_new(path: &Path, mode: u32) -> Result<Output> {
     open_with(path, OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL, mode)
 }
@@ -108,12 +108,12 @@ pub fn standard_output() -> Result<Output> {
 fn open_with(path: &Path, flags: OFlag, mode: u32) -> Result<Output> {
     match nix::fcntl::open(path, FLAGS | flags, Mode::from_bits_truncate(mode)) {
         Ok(fd) => Output::new(fd).map_err(|error| error.with_path(path)),
-        Err(errno) => Err(refusal(path, errno)),
+        Err(errno) => Err(explained(path, errno)),
     }
 }
 
-/// Says what `ENXIO` of open(2) means here.
-fn refusal(path: &Path, errno: Errno) -> Error {
+/// The error of open(2), with the reason for `ENXIO`.
+fn explained(path: &Path, errno: Errno) -> Error {
     let error = Error::system("open", errno);
     let kind = stat(path).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
     let error = match (errno, kind) {
@@ -124,8 +124,8 @@ fn refusal(path: &Path, errno: Errno) -> Error {
     error.with_path(path)
 }
 
-/// The descriptor that a name stands for, also through symbolic links: images of containers have a log that is a link to
-/// `/dev/stdout`.
+/// The number of the descriptor that `path` names, also through symbolic links: container images have log files that are
+/// links to `/dev/stdout`.
 fn own_descriptor(path: &Path) -> Option<RawFd> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -159,9 +159,10 @@ fn descriptor(number: RawFd) -> Result<Output> {
     if !output.is_stream() || output.is_socket() {
         return Ok(Output { is_inherited: true, ..output });
     }
-    // O_NONBLOCK belongs to the open file, which other processes may share. Opened again, a pipe or terminal has its own.
-    let again = format!("/proc/self/fd/{}", output.fd.as_raw_fd());
-    match nix::fcntl::open(again.as_str(), FLAGS, Mode::empty()) {
+    // O_NONBLOCK belongs to the open file description, which other processes may share. Opening a pipe or terminal again
+    // makes another one.
+    let path = format!("/proc/self/fd/{}", output.fd.as_raw_fd());
+    match nix::fcntl::open(path.as_str(), FLAGS, Mode::empty()) {
         Ok(fd) => Output::new(fd),
         Err(_) => Ok(output),
     }
@@ -174,7 +175,7 @@ mod tests {
     use std::time::Instant;
 
     #[test]
-    fn a_fifo_needs_a_reader_and_nothing_waits_for_it() {
+    fn opening_a_fifo_without_a_reader_fails_at_once() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("fifo");
         nix::unistd::mkfifo(&path, Mode::S_IRWXU).expect("a FIFO");
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_output_is_named() {
+    fn directories_and_sockets_are_refused_and_links_to_descriptors_followed() {
         let directory = tempfile::tempdir().expect("a directory");
         assert_eq!(open(directory.path(), 0o600).expect_err("a directory").errno(), Some(Errno::EISDIR));
         let socket = directory.path().join("socket");
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_has_its_mode_and_is_made_once() {
+    fn create_new_sets_the_mode_and_refuses_an_existing_file() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("new");
         let output = create_new(&path, 0o600).expect("made");

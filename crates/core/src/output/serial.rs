@@ -1,6 +1,6 @@
-//! Jobs that run one after another, each as one job of the pool.
+//! Jobs that run one after another on the pool.
 //!
-//! A file that takes long to write to occupies one thread of the pool at most, and gives it back after each job.
+//! A slow file so occupies at most one thread of the pool, and releases it after each job.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ pub struct Serial {
 }
 
 impl Serial {
-    /// A queue of jobs that depend on this file system.
+    /// A queue of jobs that depend on `volume`.
     pub fn new(volume: Volume) -> Self {
         Self { volume, state: Arc::new(Mutex::new(State { jobs: VecDeque::new(), running: false })) }
     }
@@ -49,7 +49,7 @@ impl Serial {
             Ok(())
         };
         let serial = self.clone();
-        // Also after a panic of the job.
+        // The callback is called after a panic of the job, too.
         Pool::global().run(Lane::Long, self.volume, work, move |_| serial.next()).detach();
     }
 
@@ -64,7 +64,7 @@ mod tests {
     use std::sync::mpsc;
 
     #[test]
-    fn jobs_run_in_order_and_go_on_after_a_panic() {
+    fn jobs_run_in_order_also_after_a_panic() {
         let serial = Serial::new(Volume::NONE);
         let (sender, receiver) = mpsc::channel();
         for number in 0..1000 {

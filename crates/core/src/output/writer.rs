@@ -1,8 +1,8 @@
-//! A file that bytes are appended to.
+//! Appends to a file.
 //!
-//! All who append to the same file in this process share one writer, whatever name they have for it, so their pieces are
-//! written one after another. Other processes are kept apart by `O_APPEND`: each `write(2)` goes to the end that the file has
-//! then, also after another process wrote to it or truncated it.
+//! All users of a file in this process share one writer, whatever path they opened, so their writes are not mixed. Between
+//! processes `O_APPEND` does that: each `write(2)` appends to the current end of the file, also after another process has
+//! written to it or truncated it.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -20,41 +20,41 @@ use zerosend_sys::SysResult;
 
 type Writers = HashMap<(u64, u64), Weak<FileWriter>>;
 
-/// Writers by device and inode. An inode number is not given to another file while its file is open, so an entry whose writer
-/// lives names the right file.
+/// Writers by device and inode. An inode number is not reused while the file is open, so an entry with a live writer refers
+/// to the right file.
 static WRITERS: LazyLock<Mutex<Writers>> = LazyLock::new(Mutex::default);
 
 /// Appends to one open file.
 pub struct FileWriter {
-    /// Until it is dropped.
+    /// `None` only in `drop`.
     fd: Option<OwnedFd>,
     identity: (u64, u64),
     volume: Volume,
-    /// Where the next byte goes; absent: where the kernel puts it.
+    /// Offset of the next byte; `None`: the end of the file (`O_APPEND`).
     position: Option<Mutex<u64>>,
     queue: Serial,
 }
 
 impl FileWriter {
-    /// The writer of a file that was opened for appending: the one that this process has, or a new one.
+    /// The writer that this process has for a file opened for appending, or a new one.
     pub fn shared(output: Output) -> Arc<Self> {
         let identity = output.identity();
         let mut writers = WRITERS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = writers.get(&identity).and_then(Weak::upgrade) {
             return writer;
         }
-        let writer = Arc::new(Self::of(output));
+        let writer = Arc::new(Self::unshared(output));
         writers.insert(identity, Arc::downgrade(&writer));
         writer
     }
 
-    /// A writer for a file that was opened for appending and is not looked for by others.
-    pub fn of(output: Output) -> Self {
+    /// A writer that [`FileWriter::shared`] does not return, for a file opened for appending.
+    pub fn unshared(output: Output) -> Self {
         let identity = output.identity();
         Self::new(output.into_fd(), identity, None)
     }
 
-    /// A writer from the position of a regular file that is open for writing. The position itself is not moved.
+    /// A writer that starts at the position of a regular file open for writing. The position of the descriptor does not move.
     pub fn from_position(fd: OwnedFd) -> Result<Self> {
         let position =
             nix::unistd::lseek(&fd, 0, Whence::SeekCur).map_err(|errno| Error::system("lseek", errno))? as u64;
@@ -72,13 +72,13 @@ impl FileWriter {
         self.identity
     }
 
-    /// Has `job` write to it, on a thread of the pool, after all jobs added before.
+    /// Runs `job` on the pool, after all jobs added before.
     pub fn run(self: &Arc<Self>, job: impl FnOnce(&Self) + Send + 'static) {
         let writer = self.clone();
         self.queue.run(move || job(&writer));
     }
 
-    /// Appends. May wait for a disk. Returns the bytes written, and why there are not more.
+    /// Appends `bytes`. May wait for a disk. Returns the number of bytes written, and the error that prevented more.
     pub fn write(&self, bytes: &[u8]) -> (usize, SysResult<()>) {
         let mut written = 0;
         while written < bytes.len() {
@@ -106,12 +106,12 @@ impl FileWriter {
 impl Drop for FileWriter {
     fn drop(&mut self) {
         let mut writers = WRITERS.lock().unwrap_or_else(PoisonError::into_inner);
-        // It may be that of a new writer.
+        // The entry may be that of a newer writer.
         if writers.get(&self.identity).is_some_and(|writer| writer.strong_count() == 0) {
             writers.remove(&self.identity);
         }
         drop(writers);
-        // close(2) may wait for the file system, and this may be the JavaScript thread.
+        // On the pool: close(2) may wait for the file system, and this may be the JavaScript thread.
         let fd = self.fd.take();
         let close = move || {
             drop(fd);
@@ -127,7 +127,7 @@ mod tests {
     use crate::output::open;
 
     #[test]
-    fn one_writer_for_all_names_of_a_file() {
+    fn all_paths_of_a_file_share_one_writer() {
         let directory = tempfile::tempdir().expect("a directory");
         let (path, other) = (directory.path().join("a"), directory.path().join("b"));
         let one = FileWriter::shared(open(&path, 0o600).expect("opened"));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_file_is_written_from_its_start() {
+    fn a_write_after_a_truncation_appends_at_the_new_end() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a");
         let writer = FileWriter::shared(open(&path, 0o600).expect("opened"));

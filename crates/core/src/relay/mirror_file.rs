@@ -221,13 +221,13 @@ impl LinkFile {
                 opened.generation = generation;
                 // As with one file for all: without a new one the old one is kept.
                 if let Ok(output) = output::open(&opened.path, self.files.mode).and_then(only_files) {
-                    opened.writer = Arc::new(FileWriter::of(output));
+                    opened.writer = Arc::new(FileWriter::unshared(output));
                 }
             }
             return Ok(opened.writer.clone());
         }
         let (output, path) = self.open()?;
-        let writer = Arc::new(FileWriter::of(only_files(output)?));
+        let writer = Arc::new(FileWriter::unshared(only_files(output)?));
         *opened = Some(Opened { writer: writer.clone(), path, generation });
         Ok(writer)
     }
