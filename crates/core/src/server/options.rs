@@ -1,4 +1,4 @@
-//! What a server is told: where it listens, what it serves, and what it puts up with.
+//! Server options, their defaults and their validation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,35 +8,36 @@ use super::handoff::HandoffQueue;
 use super::mount::Mount;
 use crate::error::{Code, Error, Result};
 use crate::net::Address;
-use zerosend_http::request::is_token;
+use zerosend_http::request::{MAX_HEADERS, is_token};
 use zerosend_http::route::RoutePattern;
 
-/// Bounds. A duration of zero or a count of 0 means no bound.
+/// Limits. Unless stated otherwise, a duration of zero and a count of 0 mean no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once. Beyond it a new one gets 503. Default 16,384.
+    /// Open connections. Further ones get 503. Default 16,384.
     pub connections: usize,
-    /// Connections at once from one IP address; 503 beyond it. Default 0.
+    /// Open connections from one IP address. Further ones get 503. Default 0.
     pub connections_per_address: usize,
-    /// Bytes of a request's head: 431, or 414 when the request line alone is longer. Default 16 KiB, as Node's.
+    /// Size of a request head in bytes, 256 to 1,048,576: 431, or 414 if the request line alone is longer. Default 16 KiB, as in
+    /// Node.
     pub head_bytes: usize,
-    /// Fields of a head: 431. At most 256. Default 100.
+    /// Fields of a request head, up to [`MAX_HEADERS`]: 431. 0 allows none. Default 100.
     pub headers: usize,
-    /// Requests on one connection, after which it is closed. Default 0.
+    /// Requests on one connection; it is closed after the last one. Default 0.
     pub requests_per_connection: u32,
-    /// Bytes of a request's body, which are read and thrown away: 413 and a closed connection beyond it. Default 64 KiB.
+    /// Size of a request body in bytes, which is read and discarded: 413, and the connection is closed. Default 64 KiB.
     pub body_bytes: u64,
-    /// From the first byte of a head to its last, and for a body: 408. Default 15 s.
+    /// Time from the first byte of a head to its last one, and for a body: 408. Default 15 s.
     pub head_timeout: Duration,
-    /// Without a request: closed. Default 60 s.
+    /// Time between requests, after which the connection is closed. Default 60 s.
     pub idle_timeout: Duration,
-    /// Without a byte that the client acknowledged while a response is sent: cut. Default 30 s.
+    /// Time during a response in which the client acknowledges no byte, after which the connection is reset. Default 30 s.
     pub send_timeout: Duration,
-    /// Bytes per second that the client must take on average after the first five seconds of a response: cut. Default
-    /// 240, which is Kestrel's.
+    /// Average rate in bytes per second at which the client must acknowledge a response after its first five seconds; slower
+    /// connections are reset. Default 240, as in Kestrel.
     pub min_rate: u64,
-    /// For a thread that may wait for the disk, and then for the disk itself, to open a file and for each stretch that is read
-    /// ahead: 503, or a reset once a part of the response has been sent. Default 30 s.
+    /// Time to open a file, and to read ahead one range of it, waiting for a pool thread included: 503, or a reset if a part of the
+    /// response has been sent. Default 30 s.
     pub disk_timeout: Duration,
 }
 
@@ -58,42 +59,42 @@ impl Default for Limits {
     }
 }
 
-/// What a server is told.
+/// Options of a [`super::Server`].
 pub struct ServerOptions {
-    /// Where it listens.
+    /// Address to listen on.
     pub address: Address,
-    /// Length of the queue of connections not yet accepted, listen(2). Default 4096; the kernel's `somaxconn` bounds it.
+    /// Maximum number of connections that are not accepted yet, see listen(2). The kernel applies `somaxconn` too. Default 4096.
     pub backlog: i32,
-    /// Several processes may listen on the address at once, and the kernel spreads connections over them.
+    /// `SO_REUSEPORT`: several processes may listen on the address. Default false.
     pub reuse_port: bool,
-    /// The mode of the file of a Unix socket, such as 0o660. Default: what the umask leaves.
+    /// Permissions of the file of a Unix socket, such as 0o660. Default: 0o777 less the umask.
     pub socket_mode: Option<u32>,
-    /// Threads. Default: one for each core this process may use.
+    /// Worker threads, 1 to 1024. Default: the number of cores available to the process.
     pub workers: usize,
-    /// What is served.
+    /// The sites to serve.
     pub mounts: Vec<Mount>,
-    /// Fields that every response has, such as `access-control-allow-origin`.
+    /// Fields added to every response.
     pub headers: Vec<(String, String)>,
-    /// Answers preflight requests of CORS: OPTIONS with `Origin`.
+    /// Answers CORS preflight requests: OPTIONS with `Origin`. Default false.
     pub cors: bool,
-    /// The path of the counters in Prometheus' text form.
+    /// The path that serves the counters in the text format of Prometheus. Default: none.
     pub metrics_path: Option<String>,
-    /// Bytes that one connection may send before others have their turn.
+    /// Bytes that one connection may send per turn. Default 1 MiB.
     pub chunk: u64,
-    /// Bounds.
+    /// Limits of connections and requests.
     pub limits: Limits,
-    /// Who writes down each request.
+    /// Log of all requests. Default: none.
     pub log: Option<Arc<AccessLog>>,
-    /// Says `Connection: keep-alive` and, with `limits.idle_timeout`, `Keep-Alive: timeout=` as Node does.
+    /// Sends `Connection: keep-alive`, and `Keep-Alive: timeout=` if there is an idle timeout, as Node does. Default false.
     pub announce_keep_alive: bool,
     /// The queue for connections whose request the server does not answer. Default: none, the server answers all requests.
     pub handoff: Option<Arc<HandoffQueue>>,
-    /// With `handoff`: requests whose path matches one of these are handed off.
+    /// With `handoff`: requests whose path may match one of these routes are handed off.
     pub exclude_routes: Vec<RoutePattern>,
 }
 
 impl ServerOptions {
-    /// Options for serving `mounts` at `address`, all else by default.
+    /// Default options.
     pub fn new(address: Address, mounts: Vec<Mount>) -> Self {
         Self {
             address,
@@ -114,46 +115,77 @@ impl ServerOptions {
         }
     }
 
-    /// Refuses what cannot be meant.
     pub(super) fn check(&self) -> Result<()> {
-        let invalid = |message: String| Err(Error::new(Code::InvalidArgument, message));
-        for Mount { prefix, .. } in &self.mounts {
-            if !prefix.starts_with('/') || !prefix.ends_with('/') {
-                return invalid(format!("prefix is '{prefix}', but must begin and end with a slash"));
-            }
-        }
+        self.find_error().map_or(Ok(()), |message| Err(Error::new(Code::InvalidArgument, message)))
+    }
+
+    fn find_error(&self) -> Option<String> {
         for (at, Mount { prefix, .. }) in self.mounts.iter().enumerate() {
-            if self.mounts.iter().skip(at + 1).any(|other| other.prefix == *prefix) {
-                return invalid(format!("prefix '{prefix}' is there twice; give one of them several roots"));
+            if !prefix.starts_with('/') || !prefix.ends_with('/') {
+                return Some(format!("invalid prefix '{prefix}': it must start and end with '/'"));
+            }
+            if self.mounts[..at].iter().any(|other| other.prefix == *prefix) {
+                return Some(format!("duplicate prefix '{prefix}'; use one mount with several roots"));
             }
         }
         for (name, value) in &self.headers {
             if !is_token(name) {
-                return invalid(format!("headers has the name '{name}', but must have names of RFC 9110 section 5.1"));
+                return Some(format!("invalid header name '{name}'"));
             }
             if ["content-length", "transfer-encoding", "connection", "date"].contains(&&*name.to_ascii_lowercase()) {
-                return invalid(format!("headers has '{name}', which the server says itself"));
+                return Some(format!("header '{name}' is set by the server and cannot be overridden"));
             }
             if !value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte) || byte >= 0x80) {
-                return invalid(format!("headers['{name}'] has control characters, but must be one line of text"));
+                return Some(format!("invalid value of header '{name}': it must not contain control characters"));
             }
         }
-        if self.socket_mode.is_some_and(|mode| mode > 0o777) {
-            let mode = self.socket_mode.unwrap_or_default();
-            return invalid(format!("socketMode is 0o{mode:o}, but must be permissions from 0 to 0o777"));
+        if let Some(mode) = self.socket_mode.filter(|mode| *mode > 0o777) {
+            return Some(format!("invalid socketMode 0o{mode:o}: use 0 to 0o777"));
         }
-        if self.workers == 0 || self.workers > 1024 {
-            return invalid(format!("workers is {}, but must be from 1 to 1024", self.workers));
+        if !(1..=1024).contains(&self.workers) {
+            return Some(format!("invalid workers {}: use 1 to 1024", self.workers));
         }
-        if self.limits.headers > zerosend_http::request::MAX_HEADERS {
-            return invalid(format!("limits.headers is {}, but must be at most 256", self.limits.headers));
+        if self.limits.headers > MAX_HEADERS {
+            return Some(format!("invalid limits.headers {}: use 0 to {MAX_HEADERS}", self.limits.headers));
         }
-        if self.limits.head_bytes < 256 || self.limits.head_bytes > 1024 * 1024 {
-            return invalid(format!("limits.headBytes is {}, but must be from 256 to 1048576", self.limits.head_bytes));
+        if !(256..=1024 * 1024).contains(&self.limits.head_bytes) {
+            return Some(format!("invalid limits.headBytes {}: use 256 to 1048576", self.limits.head_bytes));
         }
-        if self.metrics_path.as_ref().is_some_and(|path| !path.starts_with('/')) {
-            return invalid("metrics has a path without a slash at its beginning".to_owned());
-        }
-        Ok(())
+        self.metrics_path
+            .as_ref()
+            .filter(|path| !path.starts_with('/'))
+            .map(|path| format!("invalid metrics path '{path}': it must start with '/'"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(change: impl FnOnce(&mut ServerOptions)) -> Option<String> {
+        let mut options = ServerOptions::new(Address::Unix("unused".into()), Vec::new());
+        change(&mut options);
+        options.find_error()
+    }
+
+    #[test]
+    fn an_error_names_the_option_and_the_value() {
+        assert_eq!(error(|_| ()), None);
+        let header = |name: &str, value: &str| error(|options| options.headers.push((name.into(), value.into())));
+        assert_eq!(header("a b", "").as_deref(), Some("invalid header name 'a b'"));
+        assert_eq!(header("Date", "").as_deref(), Some("header 'Date' is set by the server and cannot be overridden"));
+        assert_eq!(
+            header("x", "\n").as_deref(),
+            Some("invalid value of header 'x': it must not contain control characters")
+        );
+        assert_eq!(error(|options| options.workers = 0).as_deref(), Some("invalid workers 0: use 1 to 1024"));
+        assert_eq!(
+            error(|options| options.socket_mode = Some(0o1777)).as_deref(),
+            Some("invalid socketMode 0o1777: use 0 to 0o777")
+        );
+        assert_eq!(
+            error(|options| options.metrics_path = Some("metrics".into())).as_deref(),
+            Some("invalid metrics path 'metrics': it must start with '/'")
+        );
     }
 }

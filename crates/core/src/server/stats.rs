@@ -1,94 +1,108 @@
-//! What a server counts. Each worker has counters of its own, so that no two cores fight for one; readers add them up.
+//! The counters of a server. Each worker has separate ones, which readers add up, so that workers do not share cache lines.
 
 use std::fmt::Write as _;
 
 use crate::stats::Counter;
 use crate::transfer::Method;
 
-/// Why a connection was cut or a request refused for being too much.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
-    /// Too many connections.
-    Connections,
-    /// Too many connections of one address.
-    ConnectionsPerAddress,
-    /// A head too long, or with too many fields.
-    Head,
-    /// A body too long.
-    Body,
-    /// As many requests on a connection as may be.
-    Requests,
-    /// A head or body that took too long.
-    HeadTimeout,
-    /// A connection without a request for too long.
-    IdleTimeout,
-    /// No progress in sending.
-    SendTimeout,
-    /// Progress in sending too slow.
-    MinRate,
-    /// A file that took too long to open or to read.
-    DiskTimeout,
-    /// No descriptor left.
-    Descriptors,
-    /// The queue of connections that are handed over is full.
-    HandoffQueue,
-}
-
-impl Limit {
-    /// All of them, in the order of [`Snapshot::limits`].
-    pub const ALL: [Limit; 12] = [
-        Limit::Connections,
-        Limit::ConnectionsPerAddress,
-        Limit::Head,
-        Limit::Body,
-        Limit::Requests,
-        Limit::HeadTimeout,
-        Limit::IdleTimeout,
-        Limit::SendTimeout,
-        Limit::MinRate,
-        Limit::DiskTimeout,
-        Limit::Descriptors,
-        Limit::HandoffQueue,
-    ];
-
-    /// The name in statistics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::ConnectionsPerAddress => "connectionsPerAddress",
-            Self::Head => "head",
-            Self::Body => "body",
-            Self::Requests => "requests",
-            Self::HeadTimeout => "headTimeout",
-            Self::IdleTimeout => "idleTimeout",
-            Self::SendTimeout => "sendTimeout",
-            Self::MinRate => "minRate",
-            Self::DiskTimeout => "diskTimeout",
-            Self::Descriptors => "descriptors",
-            Self::HandoffQueue => "handoffQueue",
+/// Declares [`Limit`]: each variant, its name in statistics, and what it counts.
+macro_rules! limits {
+    ($($variant:ident $name:literal $doc:literal;)*) => {
+        /// A limit that a connection or request has met.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Limit {
+            $(#[doc = $doc] $variant,)*
         }
-    }
+
+        impl Limit {
+            /// All limits, in the order of [`Snapshot::limits`].
+            pub const ALL: [Limit; [$($name),*].len()] = [$(Limit::$variant),*];
+
+            /// The name in statistics.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
 }
 
-/// The counters of one worker, on cache lines of their own.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(super) struct WorkerStats {
-    pub accepted: Counter,
-    pub closed: Counter,
-    pub handed_off: Counter,
-    pub requests: Counter,
-    /// Bytes of bodies handed to the kernel.
-    pub bytes: Counter,
-    /// Bytes of heads handed to the kernel.
-    pub head_bytes: Counter,
-    /// Responses whose connection ended before they did.
-    pub aborted: Counter,
-    /// Errors of the server itself: unreadable files, files that became shorter, panics that were contained.
-    pub failures: Counter,
-    pub statuses: [Counter; 5],
-    pub methods: [Counter; Method::ALL.len()],
-    pub limits: [Counter; Limit::ALL.len()],
+limits! {
+    Connections "connections" "Connections beyond `limits.connections`.";
+    ConnectionsPerAddress "connectionsPerAddress" "Connections beyond `limits.connections_per_address`.";
+    Head "head" "Heads that are too long or have too many fields.";
+    Body "body" "Request bodies that are too long.";
+    Requests "requests" "Connections closed after `limits.requests_per_connection`.";
+    HeadTimeout "headTimeout" "Heads and bodies that did not arrive in time.";
+    IdleTimeout "idleTimeout" "Idle connections closed.";
+    SendTimeout "sendTimeout" "Responses without progress.";
+    MinRate "minRate" "Responses below the minimum rate.";
+    DiskTimeout "diskTimeout" "Files that took too long to open or read.";
+    Descriptors "descriptors" "Times the process had too few descriptors left.";
+    HandoffQueue "handoffQueue" "Connections that had to wait for a place in the handoff queue.";
+}
+
+/// Declares the counters: the field of [`WorkerStats`] and [`Snapshot`], the name of the metric, and its help text.
+macro_rules! counters {
+    ($($field:ident $metric:literal $help:literal;)*) => {
+        /// The counters of one worker.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub(super) struct WorkerStats {
+            $(#[doc = $help] pub $field: Counter,)*
+            pub closed: Counter,
+            statuses: [Counter; 5],
+            methods: [Counter; Method::ALL.len()],
+            limits: [Counter; Limit::ALL.len()],
+        }
+
+        /// The counters of a server, summed over its workers.
+        #[derive(Debug, Clone, PartialEq, Eq, Default)]
+        pub struct Snapshot {
+            /// Open connections.
+            pub connections: u64,
+            $(#[doc = $help] pub $field: u64,)*
+            /// Access log lines lost because they could not be written in time.
+            pub log_lost: u64,
+            /// Responses by status class, 1xx to 5xx.
+            pub statuses: [u64; 5],
+            /// Responses with bytes of a file, by the method that sent them, in the order of [`Method::ALL`].
+            pub methods: [u64; Method::ALL.len()],
+            /// How often each limit was met, in the order of [`Limit::ALL`].
+            pub limits: [u64; Limit::ALL.len()],
+        }
+
+        impl Snapshot {
+            fn add(&mut self, stats: &WorkerStats) {
+                $(self.$field += stats.$field.get();)*
+                add_each(&mut self.statuses, &stats.statuses);
+                add_each(&mut self.methods, &stats.methods);
+                add_each(&mut self.limits, &stats.limits);
+            }
+
+            /// The metrics without labels: name, type, help text, value.
+            fn metrics(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str, u64)> {
+                let log_lost = ("log_lost_total", "counter", "Access log lines lost.", self.log_lost);
+                [
+                    ("connections", "gauge", "Open connections.", self.connections),
+                    $(($metric, "counter", $help, self.$field),)*
+                    log_lost,
+                ]
+                .into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    accepted "connections_accepted_total" "Connections accepted.";
+    handed_off "handed_off_total" "Connections handed off to an application.";
+    requests "requests_total" "Requests answered, or being answered.";
+    bytes "sent_bytes_total" "Bytes of response bodies accepted by the kernel.";
+    head_bytes "sent_head_bytes_total" "Bytes of response heads accepted by the kernel.";
+    aborted "aborted_total" "Responses cut short by the end of their connection.";
+    failures "failures_total" "Internal errors: unreadable or truncated files, panics.";
 }
 
 impl WorkerStats {
@@ -109,51 +123,13 @@ impl WorkerStats {
     }
 }
 
-/// The counters of a server, added up.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Snapshot {
-    /// Connections now.
-    pub connections: u64,
-    /// Connections accepted so far.
-    pub accepted: u64,
-    /// Connections handed over to an application so far, see [`super::HandoffQueue`].
-    pub handed_off: u64,
-    /// Requests answered or being answered.
-    pub requests: u64,
-    /// Bytes of bodies handed to the kernel.
-    pub bytes: u64,
-    /// Bytes of heads handed to the kernel.
-    pub head_bytes: u64,
-    /// Responses whose connection ended before they did.
-    pub aborted: u64,
-    /// Errors of the server itself.
-    pub failures: u64,
-    /// Lines of the access log that were lost because nobody took them in time.
-    pub log_lost: u64,
-    /// Responses by class: 1xx to 5xx.
-    pub statuses: [u64; 5],
-    /// Responses with bytes of a file, by the method that sent them, as in [`Method::ALL`].
-    pub methods: [u64; Method::ALL.len()],
-    /// How often each limit was met, as in [`Limit::ALL`].
-    pub limits: [u64; Limit::ALL.len()],
-}
-
 impl Snapshot {
     pub(super) fn sum<'a>(workers: impl Iterator<Item = &'a WorkerStats>) -> Self {
         let mut sum = Self::default();
         let mut closed = 0;
         for stats in workers {
-            sum.accepted += stats.accepted.get();
+            sum.add(stats);
             closed += stats.closed.get();
-            sum.handed_off += stats.handed_off.get();
-            sum.requests += stats.requests.get();
-            sum.bytes += stats.bytes.get();
-            sum.head_bytes += stats.head_bytes.get();
-            sum.aborted += stats.aborted.get();
-            sum.failures += stats.failures.get();
-            add(&mut sum.statuses, &stats.statuses);
-            add(&mut sum.methods, &stats.methods);
-            add(&mut sum.limits, &stats.limits);
         }
         sum.connections = sum.accepted.saturating_sub(closed + sum.handed_off);
         sum
@@ -161,38 +137,32 @@ impl Snapshot {
 
     /// The text format of Prometheus, version 0.0.4.
     pub fn prometheus(&self) -> String {
-        let mut text = String::with_capacity(2048);
-        let mut single = |name: &str, kind: &str, help: &str, value: u64| {
-            let _ =
-                writeln!(text, "# HELP zerosend_{name} {help}\n# TYPE zerosend_{name} {kind}\nzerosend_{name} {value}");
+        let mut text = String::with_capacity(4096);
+        let header = |text: &mut String, name: &str, kind: &str, help: &str| {
+            let _ = writeln!(text, "# HELP zerosend_{name} {help}\n# TYPE zerosend_{name} {kind}");
         };
-        single("connections", "gauge", "Connections open now.", self.connections);
-        single("connections_accepted_total", "counter", "Connections accepted.", self.accepted);
-        single("handed_over_total", "counter", "Connections handed over to an application.", self.handed_off);
-        single("requests_total", "counter", "Requests.", self.requests);
-        single("sent_bytes_total", "counter", "Bytes of bodies handed to the kernel.", self.bytes);
-        single("sent_head_bytes_total", "counter", "Bytes of heads handed to the kernel.", self.head_bytes);
-        single("aborted_total", "counter", "Responses whose connection ended before they did.", self.aborted);
-        single("failures_total", "counter", "Errors of the server, contained panics included.", self.failures);
-        single("log_lost_total", "counter", "Lines of the access log that were lost.", self.log_lost);
-        let mut family = |name: &str, help: &str, label: &str, values: &mut dyn Iterator<Item = (String, u64)>| {
-            let _ = writeln!(text, "# HELP zerosend_{name} {help}\n# TYPE zerosend_{name} counter");
+        for (name, kind, help, value) in self.metrics() {
+            header(&mut text, name, kind, help);
+            let _ = writeln!(text, "zerosend_{name} {value}");
+        }
+        let mut family = |name: &str, help: &str, label: &str, values: &mut dyn Iterator<Item = (&str, u64)>| {
+            header(&mut text, name, "counter", help);
             for (key, value) in values {
                 let _ = writeln!(text, "zerosend_{name}{{{label}=\"{key}\"}} {value}");
             }
         };
-        let statuses = self.statuses.iter().enumerate().map(|(at, value)| (format!("{}xx", at + 1), *value));
-        family("responses_total", "Responses by class of status.", "class", &mut { statuses });
-        let methods =
-            Method::ALL.iter().zip(self.methods).skip(1).map(|(name, value)| (name.as_str().to_owned(), value));
-        family("bodies_total", "Bodies of files by the method that sent them.", "method", &mut { methods });
-        let limits = Limit::ALL.iter().zip(self.limits).map(|(name, value)| (name.as_str().to_owned(), value));
+        let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(self.statuses);
+        family("responses_total", "Responses by status class.", "class", &mut { classes });
+        // The first method is `Auto`, which sends nothing.
+        let methods = Method::ALL.iter().map(|method| method.as_str()).zip(self.methods).skip(1);
+        family("bodies_total", "File responses by the method that sent them.", "method", &mut { methods });
+        let limits = Limit::ALL.iter().map(|limit| limit.as_str()).zip(self.limits);
         family("limits_total", "How often each limit was met.", "limit", &mut { limits });
         text
     }
 }
 
-fn add(sums: &mut [u64], counters: &[Counter]) {
+fn add_each(sums: &mut [u64], counters: &[Counter]) {
     for (sum, counter) in sums.iter_mut().zip(counters) {
         *sum += counter.get();
     }
