@@ -121,10 +121,10 @@ test.serial('a table, advice, and nothing left behind; what is asked wrongly', a
   t.regex(stdout, /\nread-write 4 KiB .*█/);
   t.regex(stdout, /On this machine, over Unix sockets, from the page cache:\n- for 1 KiB/);
   for (const [args, code, message] of [
-    [['--methods', 'wat'], 2, /--methods is 'wat'/],
-    [['--size', '0'], 2, /--size is '0'/],
-    [['--size', '1t'], 2, /--size is '1t'/],
-    [['--rounds', '0'], 2, /--rounds is '0'/],
+    [['--methods', 'wat'], 2, /invalid --methods 'wat'/],
+    [['--size', '0'], 2, /invalid --size '0'/],
+    [['--size', '1t'], 2, /invalid --size '1t'/],
+    [['--rounds', '0'], 2, /invalid --rounds '0'/],
     [['a', 'b'], 2, /one file/],
     [['a', '--size', '1k'], 2, /leave out one/],
     [['/no/such/file'], 1, /ENOENT/],

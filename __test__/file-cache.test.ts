@@ -154,12 +154,12 @@ test.serial('preload: files and directories, progress, failures, cancel', async 
 test('wrong options name themselves, the value and what is allowed', (t) => {
   const wrong = (options: object, message: RegExp) =>
     t.throws(() => new FileCache(options as FileCacheOptions), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT', message });
-  wrong({ maxFiles: 0 }, /maxFiles is 0, but must be an integer from 1 up/);
-  wrong({ maxBytes: 1.5 }, /maxBytes is 1.5/);
-  wrong({ revalidate: 'sometimes' }, /revalidate is 'sometimes', but must be 'always', 'never' or milliseconds/);
-  wrong({ advice: 'maybe' }, /advice is 'maybe', but must be one of normal, sequential, random, willneed/);
-  wrong({ maxfiles: 1 }, /cache is 'maxfiles', but must be one of maxFiles, /);
-  wrong({ populate: 1 }, /populate is 1/);
+  wrong({ maxFiles: 0 }, /invalid maxFiles 0: use an integer from 1 up/);
+  wrong({ maxBytes: 1.5 }, /invalid maxBytes 1.5/);
+  wrong({ revalidate: 'sometimes' }, /invalid revalidate 'sometimes': use 'always', 'never' or milliseconds/);
+  wrong({ advice: 'maybe' }, /invalid advice 'maybe': use one of normal, sequential, random, willneed/);
+  wrong({ maxfiles: 1 }, /unknown cache option 'maxfiles': use one of maxFiles, /);
+  wrong({ populate: 1 }, /invalid populate 1/);
   t.throws(() => createFileServer({ root: '.', cache: 5 as unknown as boolean }), { message: /cache is 5/ });
 });
 

@@ -204,21 +204,24 @@ test('wrong options name the option, its value and what is allowed', (t) => {
   const root = files(t);
   const server = http.createServer();
   const cases: [FastifyFrontDoorOptions, RegExp][] = [
-    [{}, /root is undefined/],
+    [{}, /missing root/],
     [{ root: [] }, /root .* at least one directory/],
-    [{ root, prefix: 'static' }, /prefix is 'static', but must be a path that begins with a slash/],
-    [{ root, prefix: '/:tenant/' }, /prefix is '\/:tenant\/', but must be a literal path/],
-    [{ root, mounts: [{ root }] }, /mounts .* absent where there is a root/],
+    [{ root, prefix: 'static' }, /invalid prefix 'static': use a path that begins with a slash/],
+    [{ root, prefix: '/:tenant/' }, /invalid prefix '\/:tenant\/': use a literal path/],
+    [{ root, mounts: [{ root }] }, /root cannot be combined with mounts/],
     [{ mounts: [] }, /mounts .* at least one mount/],
-    [{ mounts: [{ root }, { root, prefix: '/' }] }, /prefix is '\/', but must be there once/],
-    [{ root, queue: 0 }, /queue is 0, but must be an integer from 1 to 65535/],
-    [{ root, workers: 1.5 }, /workers is 1.5/],
-    [{ root, onMissing: '500' as '404' }, /onMissing is '500', but must be 'node' or '404'/],
-    [{ root, limits: { headTimeout: 1 } as object }, /limits is 'headTimeout', but must be one of connections/],
-    [{ root, setHeaders: () => {} } as FastifyFrontDoorOptions, /setHeaders is a function, .* no JavaScript runs/],
-    [{ root, excludeRoutes: 'a' }, /excludeRoutes is 'a', but must be routes/],
+    [{ mounts: [{ root }, { root, prefix: '/' }] }, /duplicate prefix '\/': use one mount/],
+    [{ root, queue: 0 }, /invalid queue 0: use an integer from 1 to 65535/],
+    [{ root, workers: 1.5 }, /invalid workers 1.5/],
+    [{ root, onMissing: '500' as '404' }, /invalid onMissing '500': use 'node' or '404'/],
+    [{ root, limits: { headTimeout: 1 } as object }, /unknown limit 'headTimeout': use one of connections/],
+    [
+      { root, setHeaders: () => {} } as FastifyFrontDoorOptions,
+      /setHeaders cannot be used with a front door, which runs no JavaScript/,
+    ],
+    [{ root, excludeRoutes: 'a' }, /invalid excludeRoutes 'a': use routes/],
     [{ root, method: 'teleport' as 'auto' }, /method/],
-    [{ root, headers: { a: 1 as unknown as string } }, /headers\['a'\] is 1, but must be a string/],
+    [{ root, headers: { a: 1 as unknown as string } }, /invalid headers\['a'\] 1: use a string/],
   ];
   for (const [options, message] of cases) {
     t.throws(() => plainFrontDoor(server, options), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT', message });

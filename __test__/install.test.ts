@@ -230,7 +230,7 @@ test('what a host may answer', async (t) => {
   failed(
     t,
     await install(wrong.url),
-    new RegExp(`its SHA-256 is ${sum(other)}, but must be ${sum(good)}; nothing was installed`),
+    new RegExp(`expected SHA-256 ${sum(good)}, got ${sum(other)}; nothing was installed`),
   );
   untouched();
 

@@ -129,7 +129,7 @@ test('relay refuses what cannot be joined', async (t) => {
   const wrapped = new tls.TLSSocket(new net.Socket());
   await t.throwsAsync(relay(socket, wrapped), { code, message: /b is .* plain net.Socket.*pipeline/ });
   await t.throwsAsync(relay(-1, socket), { code, message: /a is -1/ });
-  await t.throwsAsync(relay(socket, 1 as never, { method: 'x' as never }), { code, message: /method is 'x'/ });
+  await t.throwsAsync(relay(socket, 1 as never, { method: 'x' as never }), { code, message: /method( is)? 'x'/ });
   const [, ended] = await pair(t);
   ended.end();
   await t.throwsAsync(relay(ended, 0), { code: 'ERR_ZEROSEND_CLOSED', message: /the a socket was ended/ });
@@ -249,7 +249,7 @@ test('createProxy asks a function for each connection', async (t) => {
   for (let count = 0; count < 3; count++) await t.throwsAsync(readAll(net.connect(port, '127.0.0.1')));
   t.is(errors.length, 2);
   t.is(errors[0], 'no idea');
-  t.regex(errors[1] ?? '', /the answer of target is 'nonsense', but must be/);
+  t.regex(errors[1] ?? '', /invalid result of target\(\) 'nonsense'/);
   t.like(proxy.stats(), { unreachable: 3, retries: 1 });
 });
 
@@ -288,12 +288,12 @@ test('createProxy with mirrors: files, one for each connection, and a server', a
   t.like(proxy.stats(), { mirrored: 3 * 1_600_000, dropped: 0, mirrorFailures: 0 });
 
   const wrong: Array<[object, RegExp]> = [
-    [{}, /mirror\[0\] is .* \{ file \} or \{ connect \}/],
+    [{}, /mirror\[0\]( is)? .* \{ file \} or \{ connect \}/],
     [{ file: 'a', connect: 1 }, /mirror\[0\]/],
-    [{ file: '' }, /mirror\[0\].file is ''/],
-    [{ connect: 0 }, /mirror\[0\].connect is 0/],
-    [{ file: 'a', policy: 'x' }, /mirror\[0\].policy is 'x'/],
-    [{ file: 'a', direction: 'x' }, /mirror\[0\].direction is 'x'/],
+    [{ file: '' }, /mirror\[0\].file( is)? ''/],
+    [{ connect: 0 }, /mirror\[0\].connect( is)? 0/],
+    [{ file: 'a', policy: 'x' }, /mirror\[0\].policy( is)? 'x'/],
+    [{ file: 'a', direction: 'x' }, /mirror\[0\].direction( is)? 'x'/],
   ];
   for (const [one, message] of wrong)
     await t.throwsAsync(createProxy({ target: 1, mirror: [one as never] }), { message });

@@ -123,9 +123,9 @@ serial('pipelined and half-closed clients, aborted ones, and what is left of the
 serial('wrong options, and a handler that was closed', async (t) => {
   const root = site(t);
   for (const [path, options, message] of [
-    ['relative', {}, /root is 'relative', but must be an absolute path/],
-    [root, { setHeaders: 1 }, /setHeaders is 1/],
-    [root, { dotfiles: 'x' }, /dotfiles is 'x'/],
+    ['relative', {}, /invalid root 'relative': use an absolute path/],
+    [root, { setHeaders: 1 }, /invalid setHeaders 1/],
+    [root, { dotfiles: 'x' }, /dotfiles( is)? 'x'/],
     [[], {}, /roots? is empty/],
   ] as const) {
     t.throws(() => createStaticHandler(path as string, options as object), {

@@ -39,7 +39,7 @@ function readArguments() {
 const { values, positionals } = readArguments();
 const port = Number(values.port);
 if (!Number.isInteger(port) || port < 0 || port > 65535)
-  fail(`--port is '${values.port}', but must be an integer from 0 to 65535`);
+  fail(`invalid --port '${values.port}': use an integer from 0 to 65535`);
 if (positionals.length > 1) fail(`one directory at most, but got ${positionals.join(' ')}`);
 
 const root = positionals[0] === undefined ? SITE : path.resolve(positionals[0]);

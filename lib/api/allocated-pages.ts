@@ -34,7 +34,7 @@ export interface SendPagesOptions extends DeliveryOptions {
 export function allocPages(bytes: number): Buffer {
   if (typeof bytes !== 'number') throw invalid('bytes', bytes, 'an integer number of bytes');
   if (!Number.isInteger(bytes) || bytes < 1 || bytes > constants.MAX_LENGTH) {
-    throw failure('ERR_ZEROSEND_OUT_OF_RANGE', `bytes is ${bytes}, but must be from 1 to ${constants.MAX_LENGTH}`);
+    throw failure('ERR_ZEROSEND_OUT_OF_RANGE', `invalid bytes ${bytes}: use 1 to ${constants.MAX_LENGTH}`);
   }
   return Buffer.from(engine().allocPages(bytes), 0, bytes);
 }

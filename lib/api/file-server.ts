@@ -236,11 +236,7 @@ function readOptions(options: FileServerOptions, cache: FileCache | undefined): 
   if (options.socketMode !== undefined) {
     checkInteger('socketMode', options.socketMode, 0, 0o777);
     if (options.path === undefined) {
-      throw invalid(
-        'socketMode',
-        options.socketMode,
-        'absent without a path: it is the mode of the file of a Unix socket',
-      );
+      throw failure('ERR_ZEROSEND_INVALID_ARGUMENT', 'socketMode can only be used with a Unix socket');
     }
     settings.socketMode = options.socketMode;
   }

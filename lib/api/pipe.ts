@@ -107,6 +107,6 @@ export class Pipe {
 function checkSize(size: number): void {
   if (typeof size !== 'number') throw invalid('size', size, 'an integer number of bytes');
   if (!Number.isInteger(size) || size < 1 || size > MAX_SIZE) {
-    throw failure('ERR_ZEROSEND_OUT_OF_RANGE', `size is ${size}, but must be an integer from 1 to ${MAX_SIZE}`);
+    throw failure('ERR_ZEROSEND_OUT_OF_RANGE', `invalid size ${size}: use an integer from 1 to ${MAX_SIZE}`);
   }
 }

@@ -299,7 +299,7 @@ class Asked {
     let addresses: AddressSettings[] | undefined;
     try {
       const target = await this.#target(client);
-      if (target !== undefined) addresses = await resolveTarget('the answer of target', target);
+      if (target !== undefined) addresses = await resolveTarget('result of target()', target);
     } catch (error) {
       this.#onError(error as Error, client);
     }
@@ -340,7 +340,7 @@ function readOptions(options: Partial<ProxyOptions>): Omit<Settings, 'targets'> 
   if (socketMode !== undefined) {
     checkInteger('socketMode', socketMode, 0, 0o777);
     if (readAddress('listen', options.listen ?? 0).path === undefined) {
-      throw invalid('socketMode', socketMode, 'absent unless listen is a Unix socket, whose file has the mode');
+      throw failure('ERR_ZEROSEND_INVALID_ARGUMENT', 'socketMode can only be used with a Unix socket');
     }
     settings.socketMode = socketMode;
   }

@@ -125,7 +125,7 @@ export async function sendFiles(
 export function sliceRanges(size: number, count: number): Array<{ offset: number; length: number }> {
   checkBytes('size', size);
   checkBytes('count', count);
-  if (count < 1) throw failure('ERR_ZEROSEND_OUT_OF_RANGE', `count is ${count}, but must be 1 at least`);
+  if (count < 1) throw failure('ERR_ZEROSEND_OUT_OF_RANGE', `invalid count ${count}: use 1 or more`);
   const slices = Math.min(size, count);
   const length = Math.floor(size / slices);
   const longer = size - length * slices;

@@ -316,7 +316,8 @@ const NAMES = ['maxFiles', 'maxBytes', 'maxFileSize', 'maxMapped', 'revalidate',
 function readOptions(options: FileCacheOptions): CacheSettings {
   if (typeof options !== 'object' || options === null) throw invalid('options', options, 'an object');
   for (const name of Object.keys(options)) {
-    if (!NAMES.includes(name)) throw invalid('cache', name, `one of ${NAMES.join(', ')}`);
+    if (!NAMES.includes(name))
+      throw failure('ERR_ZEROSEND_INVALID_ARGUMENT', `unknown cache option '${name}': use one of ${NAMES.join(', ')}`);
   }
   const { advice = 'normal', populate = false, revalidate = 'always' } = options;
   if (!ADVICE.includes(advice)) throw invalid('advice', advice, `one of ${ADVICE.join(', ')}`);

@@ -68,7 +68,7 @@ export async function bench(args: string[]): Promise<void> {
   }
   if (positionals.length > 1) throw new UsageError('zerosend bench takes one file; see zerosend bench --help');
   if (positionals.length === 1 && values.size !== undefined)
-    throw new UsageError('--size is for the files that it makes; leave out one');
+    throw new UsageError('--size cannot be combined with a file argument');
   const methods = (values.methods?.split(',') ?? METHODS).map((name) => word('--methods', name, METHODS) as Method);
   const socket = word('--socket', values.socket, ['tcp', 'unix']) ?? 'tcp';
   const rounds = integer('--rounds', values.rounds, 1, 1000) ?? 5;
@@ -114,7 +114,7 @@ function openReport(path: string): number {
   const file = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY, 0o666);
   if (fstatSync(file).isFile()) return file;
   closeSync(file);
-  throw new Error(`--html is '${path}', which is not a regular file`);
+  throw new Error(`invalid --html '${path}': it exists and is not a regular file`);
 }
 
 const UNITS: Record<string, number> = { k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
@@ -123,7 +123,7 @@ function sizeOf(size: string): number {
   const [, count, unit = ''] = /^(\d{1,12})([kmg]?)$/i.exec(size.trim()) ?? [];
   const value = Number(count) * (UNITS[unit.toLowerCase()] ?? 1);
   if (value >= 1 && value <= 2 ** 36) return value;
-  throw new UsageError(`--size is '${size}', but must be bytes, or like 64k, 16m, 1g; 64g at most`);
+  throw new UsageError(`invalid --size '${size}': use a number of bytes, such as 4096, 64k, 16m or 1g, up to 64g`);
 }
 
 /** Random bytes, so that nothing on the way can make less of them. */

@@ -89,7 +89,7 @@ async function installReleased(
     if (found !== expected.sha256) {
       const source = from ?? withoutCredentials(releaseUrl(name, mirror));
       throw new Error(
-        `${source} is not ${name} of zerosend ${VERSION}: its SHA-256 is ${found}, but must be ${expected.sha256}; nothing was installed`,
+        `${source} is not ${name} of zerosend ${VERSION}: expected SHA-256 ${expected.sha256}, got ${found}; nothing was installed`,
       );
     }
     await installAtomically(received, file);

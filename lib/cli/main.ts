@@ -34,7 +34,7 @@ async function main([name, ...args]: string[]): Promise<void> {
     return;
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined) throw new UsageError(`'${name}' is no command of zerosend; see zerosend --help`);
+  if (command === undefined) throw new UsageError(`unknown command '${name}'; see zerosend --help`);
   await command.run(args);
 }
 

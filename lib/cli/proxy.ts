@@ -103,7 +103,7 @@ function address(flag: string, text: string): string {
   try {
     readAddress(flag, text);
   } catch {
-    throw new UsageError(`${flag} is '${text}', but must be a port, host:port or unix:/path`);
+    throw new UsageError(`invalid ${flag} '${text}': use a port, host:port or unix:/path`);
   }
   return text;
 }

@@ -86,7 +86,7 @@ export async function serve(args: string[]): Promise<void> {
   if (!statSync(root, { throwIfNoEntry: false })?.isDirectory()) throw new Error(`'${root}' is not a directory`);
   const maxAge = values['max-age'];
   if (maxAge !== undefined && !/^\d+(\.\d+)?\s*(ms|s|m|h|d|w|y)?$/.test(maxAge)) {
-    throw new UsageError(`--max-age is '${maxAge}', but must be milliseconds, or a number with s, m, h, d, w or y`);
+    throw new UsageError(`invalid --max-age '${maxAge}': use milliseconds, or a number with ms, s, m, h, d, w or y`);
   }
   const options: FileServerOptions = {
     root,
@@ -155,7 +155,7 @@ async function serveByFastify(options: FileServerOptions): Promise<void> {
   });
   const { default: fastifyStatic } = await import('../fastify.js');
   for (const flag of ['list', 'metrics', 'cors'] as const) {
-    if (options[flag]) throw new UsageError(`--${flag} is not for --fastify`);
+    if (options[flag]) throw new UsageError(`--${flag} cannot be used with --fastify`);
   }
   if (typeof options.log === 'object') throw new UsageError('--log-file cannot be used with --fastify');
   if (options.socketMode !== undefined) throw new UsageError('--socket-mode cannot be used with --fastify');

@@ -15,22 +15,22 @@ export function parse<T extends ParseArgsConfig>(config: T): ReturnType<typeof p
 }
 
 /** An integer that a flag has. */
-export function integer(flag: string, value: string | undefined, least: number, most: number): number | undefined {
+export function integer(flag: string, value: string | undefined, min: number, max: number): number | undefined {
   if (value === undefined) return undefined;
   const number = Number(value);
-  if (/^\d+$/.test(value) && number >= least && number <= most) return number;
-  throw new UsageError(`${flag} is '${value}', but must be an integer from ${least} to ${most}`);
+  if (/^\d+$/.test(value) && number >= min && number <= max) return number;
+  throw new UsageError(`invalid ${flag} '${value}': use an integer from ${min} to ${max}`);
 }
 
 /** Permission bits that a flag has, in octal. */
 export function permissions(flag: string, value: string | undefined): number | undefined {
   if (value === undefined) return undefined;
   if (/^0?[0-7]{3}$/.test(value)) return Number.parseInt(value, 8);
-  throw new UsageError(`${flag} is '${value}', but must be three octal digits, such as 600`);
+  throw new UsageError(`invalid ${flag} '${value}': use three octal digits, such as 600`);
 }
 
 /** One of several words that a flag has. */
 export function word<T extends string>(flag: string, value: string | undefined, words: readonly T[]): T | undefined {
   if (value === undefined || words.includes(value as T)) return value as T | undefined;
-  throw new UsageError(`${flag} is '${value}', but must be one of ${words.join(', ')}`);
+  throw new UsageError(`invalid ${flag} '${value}': use one of ${words.join(', ')}`);
 }

@@ -4,7 +4,7 @@ import type { MountSettings } from '#native';
 import { cacheOption, type FileCache, type FileCacheOptions } from '../cache/file-cache.js';
 import { checkPrefix, headerPairs, type Roots, readLimits, rootPaths } from '../server/options.js';
 import { DEFAULT_CACHE, type SiteOptions, siteSettings } from '../static/site.js';
-import { invalid } from '../util/errors.js';
+import { failure, invalid } from '../util/errors.js';
 import { checkInteger } from '../util/options.js';
 
 /** Files and where they appear. */
@@ -131,7 +131,7 @@ function checkMounts<Mount extends FrontDoorMount>(
   options: FrontDoorOptions<Mount>,
 ): (Mount & { prefix: string; roots: string[] })[] {
   if (options.mounts !== undefined && options.root !== undefined) {
-    throw invalid('mounts', options.mounts, 'absent where there is a root: put it among the mounts');
+    throw failure('ERR_ZEROSEND_INVALID_ARGUMENT', 'root cannot be combined with mounts: add it to the mounts');
   }
   const { mounts: given = [options as unknown as Mount] } = options;
   if (!Array.isArray(given) || given.length === 0) throw invalid('mounts', given, 'an array with at least one mount');
@@ -139,13 +139,20 @@ function checkMounts<Mount extends FrontDoorMount>(
   return (given as readonly Mount[]).map((mount) => {
     for (const name of CALLBACKS) {
       const value = (mount as Record<string, unknown>)[name];
-      if (value !== undefined) throw invalid(name, value, 'absent: the front door runs no JavaScript; use "delegate"');
+      if (value !== undefined) {
+        throw failure(
+          'ERR_ZEROSEND_INVALID_ARGUMENT',
+          `${name} cannot be used with a front door, which runs no JavaScript: set delegate: true`,
+        );
+      }
     }
     const { onMissing = 'node' } = mount;
     if (onMissing !== 'node' && onMissing !== '404') throw invalid('onMissing', onMissing, "'node' or '404'");
     const prefix = checkPrefix(mount.prefix ?? '/');
     if (/[:*?#%]/.test(prefix)) throw invalid('prefix', prefix, 'a literal path, without parameters and escapes');
-    if (prefixes.has(prefix)) throw invalid('prefix', prefix, 'there once; give one mount several roots');
+    if (prefixes.has(prefix)) {
+      throw failure('ERR_ZEROSEND_INVALID_ARGUMENT', `duplicate prefix '${prefix}': use one mount with several roots`);
+    }
     prefixes.add(prefix);
     return { ...mount, prefix, roots: rootPaths(mount.root) };
   });

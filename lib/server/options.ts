@@ -3,7 +3,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { LimitSettings } from '#native';
 import { engine } from '../runtime/engine.js';
-import { invalid } from '../util/errors.js';
+import { failure, invalid } from '../util/errors.js';
 import { checkInteger } from '../util/options.js';
 
 /** A directory, or several: a path (relative to the working directory) or a `file:` URL. */
@@ -44,7 +44,8 @@ export function readLimits(
   const limits = engine().defaultLimits();
   const names: readonly string[] = allowed ?? Object.keys(limits);
   for (const [name, value] of Object.entries(given)) {
-    if (!names.includes(name)) throw invalid('limits', name, `one of ${names.join(', ')}`);
+    if (!names.includes(name))
+      throw failure('ERR_ZEROSEND_INVALID_ARGUMENT', `unknown limit '${name}': use one of ${names.join(', ')}`);
     if (value === undefined) continue;
     checkInteger(`limits.${name}`, value, 0, 2 ** 31);
     limits[name as keyof LimitSettings] = value;

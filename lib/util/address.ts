@@ -75,7 +75,7 @@ export function checkPath(name: string, path: string): string {
     const shown = isAbstract ? `@${path.slice(1)}` : path;
     throw failure(
       'ERR_ZEROSEND_INVALID_ARGUMENT',
-      `${name} has the Unix socket '${shown}' with ${length} bytes, but must have from 1 to ${MAX_PATH}`,
+      `invalid ${name} '${shown}': the path of a Unix socket has 1 to ${MAX_PATH} bytes, not ${length}`,
     );
   }
   if (path.includes('\0', 1) && !isAbstract) throw invalid(name, path, 'a path without NUL characters');

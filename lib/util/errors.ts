@@ -38,9 +38,10 @@ export function failure(code: ZerosendErrorCode, message: string, options?: Erro
   return Object.assign(new Type(message, options), { code });
 }
 
-/** An option that is not what it must be. */
+/** The error of an option with a value that is not allowed, or of a required option that is missing. */
 export function invalid(name: string, value: unknown, allowed: string): ZerosendError {
-  return failure('ERR_ZEROSEND_INVALID_ARGUMENT', `${name} is ${show(value)}, but must be ${allowed}`);
+  const problem = value === undefined ? `missing ${name}` : `invalid ${name} ${show(value)}`;
+  return failure('ERR_ZEROSEND_INVALID_ARGUMENT', `${problem}: use ${allowed}`);
 }
 
 /** What an aborted operation rejects with, as Node's own do. */

@@ -39,7 +39,7 @@ export function checkBytes(name: string, value: number | undefined): void {
   if (!Number.isSafeInteger(value) || value < 0) {
     throw failure(
       'ERR_ZEROSEND_OUT_OF_RANGE',
-      `${name} is ${value}, but must be an integer from 0 to ${Number.MAX_SAFE_INTEGER}`,
+      `invalid ${name} ${value}: use an integer from 0 to ${Number.MAX_SAFE_INTEGER}`,
     );
   }
 }
