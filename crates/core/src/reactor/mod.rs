@@ -1,35 +1,36 @@
 //! The reactor: one thread that drives transfers to and from descriptors outside the server and the relay, so that they do
 //! not run on the JavaScript thread. A blocked transfer costs an entry in a slab, not a thread.
 //!
-//! The thread starts with the first job and exits after [`thread::IDLE_TIMEOUT`] without jobs. An [`Observer`] receives the
+//! The thread starts with the first job and exits after `thread::IDLE_TIMEOUT` without jobs. An [`Observer`] receives the
 //! progress and the result of a job on the reactor's thread.
 //!
 //! | module | contents |
 //! |---|---|
 //! | `job` | `Job`, what the caller submits, and the state of a running job |
+//! | `command` | commands to the thread |
 //! | `thread` | the handler of the event loop: commands, deadlines, results |
 //! | `turn` | one turn of a job, on this thread or on the pool |
 //! | `observer` | `Observer`, and the guarantee that it gets exactly one result |
 
+mod command;
 mod job;
 mod observer;
 mod thread;
 mod turn;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
 use crate::event_loop::mailbox::Mailbox;
-use crate::event_loop::slab::Token;
-use crate::transfer::{Cancel, Prefetched};
+use crate::transfer::Cancel;
 
 pub use job::{Job, Work};
 pub use observer::Observer;
 
+use command::{Command, Registration};
 use job::RunningJob;
-use turn::PoolTurn;
 
 /// Identifies a job, for [`Reactor::cancel`].
 #[derive(Debug, Clone)]
@@ -38,19 +39,9 @@ pub struct JobHandle {
     cancel: Cancel,
 }
 
-enum Command {
-    Submit(Box<RunningJob>),
-    Cancel(u64),
-    /// The result of a job's prefetch.
-    Prefetched(Token, Result<Prefetched>),
-    /// A turn on a pool thread has ended. An error: the pool dropped the work.
-    TurnEnded(Token, Result<PoolTurn>),
-}
-
 /// The reactor of the process.
 pub struct Reactor {
-    /// The mailbox of the thread, while it runs.
-    thread: Mutex<Option<Arc<Mailbox<Command>>>>,
+    registration: Registration,
     next_id: AtomicU64,
 }
 
@@ -58,7 +49,7 @@ impl Reactor {
     /// The reactor of the process.
     pub fn global() -> &'static Reactor {
         static REACTOR: OnceLock<Reactor> = OnceLock::new();
-        REACTOR.get_or_init(|| Reactor { thread: Mutex::new(None), next_id: AtomicU64::new(1) })
+        REACTOR.get_or_init(|| Reactor { registration: Registration::default(), next_id: AtomicU64::new(1) })
     }
 
     /// Starts a job. Its observer gets exactly one result; if this returns an error, an error with
@@ -67,14 +58,15 @@ impl Reactor {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let cancel = Cancel::default();
         let job = Box::new(RunningJob::new(id, job, cancel.clone()));
-        let mut thread = self.lock();
-        let mailbox = match thread.as_ref() {
+        let mut registered = self.registration.lock();
+        let mailbox = match registered.as_ref() {
             Some(mailbox) => mailbox.clone(),
             None => {
                 let mailbox = Arc::new(Mailbox::new().map_err(|errno| Error::system("eventfd", errno))?);
                 let event_loop = EventLoop::new(mailbox.clone())?;
-                thread::start(event_loop, self).map_err(|error| crate::thread::failed("for transfers", &error))?;
-                thread.insert(mailbox).clone()
+                thread::start(event_loop, &self.registration)
+                    .map_err(|error| crate::thread::failed("for transfers", &error))?;
+                registered.insert(mailbox).clone()
             }
         };
         mailbox.send(Command::Submit(job));
@@ -84,26 +76,8 @@ impl Reactor {
     /// Ends a job with [`crate::Code::Aborted`], unless it has ended already.
     pub fn cancel(&self, job: &JobHandle) {
         job.cancel.request();
-        if let Some(mailbox) = self.lock().as_ref() {
+        if let Some(mailbox) = self.registration.lock().as_ref() {
             mailbox.send(Command::Cancel(job.id));
         }
-    }
-
-    /// Unregisters the thread that reads `mailbox`: the next job starts another. With `if_empty`, only if no command has
-    /// arrived; returns whether it did.
-    fn unregister(&self, mailbox: &Arc<Mailbox<Command>>, if_empty: bool) -> bool {
-        let mut thread = self.lock();
-        let is_empty = mailbox.lock_if_empty();
-        if if_empty && is_empty.is_none() {
-            return false;
-        }
-        if thread.as_ref().is_some_and(|registered| Arc::ptr_eq(registered, mailbox)) {
-            *thread = None;
-        }
-        true
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Mailbox<Command>>>> {
-        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

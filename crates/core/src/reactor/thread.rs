@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::EpollFlags;
 
+use super::command::{Command, PoolTurn, Registration};
 use super::job::{Place, RunningJob};
-use super::turn::PoolTurn;
-use super::{Command, Reactor};
+
 use crate::error::{Code, Error, Result};
 use crate::event_loop::slab::Token;
 use crate::event_loop::{self, EventLoop, Handler, Scheduler};
@@ -20,19 +20,19 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// the turn is abandoned: its result is dropped.
 const STOP_TIMEOUT: Duration = Duration::from_millis(50);
 
-pub(super) fn start(event_loop: EventLoop<Command>, reactor: &'static Reactor) -> std::io::Result<()> {
+pub(super) fn start(event_loop: EventLoop<Command>, registration: &'static Registration) -> std::io::Result<()> {
     thread::spawn("zerosend-reactor", move || {
         let mailbox = event_loop.mailbox().clone();
         let mut jobs = Jobs {
             idle_since: event_loop.now(),
             event_loop,
-            reactor,
+            registration,
             jobs: Scheduler::default(),
             tokens: HashMap::new(),
         };
         stats::contain(|| event_loop::run(&mut jobs));
         // After a panic of the loop itself too: the next job starts another thread.
-        reactor.unregister(&mailbox, false);
+        registration.remove(&mailbox);
     })?;
     Ok(())
 }
@@ -41,7 +41,7 @@ pub(super) fn start(event_loop: EventLoop<Command>, reactor: &'static Reactor) -
 pub(super) struct Jobs {
     pub event_loop: EventLoop<Command>,
     pub jobs: Scheduler<RunningJob>,
-    reactor: &'static Reactor,
+    registration: &'static Registration,
     tokens: HashMap<u64, Token>,
     idle_since: Instant,
 }
@@ -103,7 +103,8 @@ impl Handler for Jobs {
         if !self.jobs.is_empty() {
             self.idle_since = now;
         }
-        now.duration_since(self.idle_since) >= IDLE_TIMEOUT && self.reactor.unregister(self.event_loop.mailbox(), true)
+        now.duration_since(self.idle_since) >= IDLE_TIMEOUT
+            && self.registration.remove_if_empty(self.event_loop.mailbox())
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::Command;
-use super::job::{Place, Work};
+use super::command::{Command, PoolTurn};
+use super::job::Place;
 use super::thread::{Jobs, aborted};
 use crate::error::{Error, Result};
 use crate::event_loop::slab::Token;
@@ -21,12 +21,6 @@ const MAX_POOL_TURN: u64 = 1024 * 1024;
 /// are always reported as ready but take nothing (an error queue, a device, a FUSE daemon that returns EAGAIN).
 const MAX_STALLED_TURNS: u32 = 16;
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
-
-/// The result of a turn on a pool thread.
-pub(super) struct PoolTurn {
-    pub work: Work,
-    pub outcome: Result<Progress>,
-}
 
 impl Jobs {
     pub fn turn(&mut self, token: Token) {
