@@ -9,9 +9,7 @@
 //! | [`thread_group`] | callbacks for the exit of a group of threads |
 
 pub mod mailbox;
-#[allow(dead_code)]
 mod run;
-#[allow(dead_code)]
 mod scheduler;
 pub mod slab;
 #[cfg(test)]
@@ -20,5 +18,5 @@ pub mod thread_group;
 pub mod timers;
 pub mod waker;
 
-pub(crate) use run::{EventLoop, Handler, run};
+pub(crate) use run::{EventLoop, Handler, LISTENER, contain, run};
 pub(crate) use scheduler::Scheduler;

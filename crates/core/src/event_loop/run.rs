@@ -120,8 +120,8 @@ pub(crate) trait Handler: Sized {
     /// A call about this entry panicked, or one about no entry. Counts the panic and removes the entry.
     fn on_panic(&mut self, token: Option<Token>);
 
-    /// A moment, besides the deadlines of entries and of draining, at which the handler needs a round.
-    fn next_round_at(&self) -> Option<Instant> {
+    /// A time, besides the deadlines of entries and of draining, at which the handler needs a round.
+    fn next_round_at(&self, _now: Instant) -> Option<Instant> {
         None
     }
 
@@ -185,7 +185,7 @@ fn timeout<H: Handler>(handler: &mut H) -> EpollTimeout {
         return EpollTimeout::ZERO;
     }
     let now = Instant::now();
-    let moments = [handler.next_round_at(), handler.event_loop().drain_deadline];
+    let moments = [handler.next_round_at(now), handler.event_loop().drain_deadline];
     let moments = moments.into_iter().flatten().map(|moment| moment.saturating_duration_since(now));
     match handler.scheduler().until_next(now).into_iter().chain(moments).min() {
         // Rounded up to whole milliseconds: a wait that ends before the deadline would be repeated with a timeout of 0.

@@ -1,5 +1,6 @@
 //! Addresses and listening sockets.
 
+pub(crate) mod acceptor;
 mod address;
 pub(crate) mod listener;
 mod unix_name;

@@ -94,7 +94,7 @@ impl Handler for Jobs {
         }
     }
 
-    fn next_round_at(&self) -> Option<Instant> {
+    fn next_round_at(&self, _: Instant) -> Option<Instant> {
         self.jobs.is_empty().then(|| self.idle_since + IDLE_TIMEOUT)
     }
 

@@ -1,16 +1,13 @@
 //! The part of a worker that its connections use.
 
 use std::sync::Arc;
-use std::time::Instant;
-
-use nix::sys::epoll::Epoll;
 
 use super::access_log::Entry;
 use super::date::DateLine;
 use super::message::Message;
 use super::shared::Shared;
 use super::stats::WorkerStats;
-use crate::event_loop::mailbox::Mailbox;
+use crate::event_loop::EventLoop;
 
 /// Size of [`Context::buffer`] in bytes: the maximum that one recv(2) reads.
 const BUFFER: usize = 64 * 1024;
@@ -18,35 +15,27 @@ const BUFFER: usize = 64 * 1024;
 pub(super) struct Context {
     pub shared: Arc<Shared>,
     pub stats: Arc<WorkerStats>,
-    /// The inbox of this worker, for results from pool threads.
-    pub mailbox: Arc<Mailbox<Message>>,
-    pub epoll: Epoll,
+    pub event_loop: EventLoop<Message>,
     /// The receive buffer of all connections.
     pub buffer: Vec<u8>,
     pub date: DateLine,
     /// Entries for the access log, added to its queue after each round of events.
     pub log: Vec<Entry>,
-    /// The time when this round of events began.
-    pub now: Instant,
-    pub draining: bool,
     /// An open(2) has failed for lack of descriptors or memory in this round.
     pub exhausted: bool,
 }
 
 impl Context {
     /// The context of the worker with this index.
-    pub fn new(shared: Arc<Shared>, worker: usize, mailbox: Arc<Mailbox<Message>>, epoll: Epoll) -> Self {
+    pub fn new(shared: Arc<Shared>, worker: usize, event_loop: EventLoop<Message>) -> Self {
         let stats = shared.stats[worker].clone();
         Self {
             shared,
             stats,
-            mailbox,
-            epoll,
+            event_loop,
             buffer: Vec::new(),
             date: DateLine::default(),
             log: Vec::new(),
-            now: Instant::now(),
-            draining: false,
             exhausted: false,
         }
     }

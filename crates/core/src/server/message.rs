@@ -1,12 +1,11 @@
 //! Messages to a worker from other threads.
 
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use crate::error::Result;
 use crate::event_loop::slab::Token;
 use crate::fs::directory::Listing;
+use crate::net::acceptor::Accepted;
 use crate::static_site::Outcome;
 use crate::transfer::Prefetched;
 
@@ -25,7 +24,7 @@ impl LookupResult {
 
 pub(super) enum Message {
     /// A connection that another worker accepted from a shared socket.
-    Accepted(OwnedFd, Option<SocketAddr>),
+    Accepted(Accepted<()>),
     Prefetched(Token, Result<Prefetched>),
     LookedUp(Token, Box<LookupResult>),
     /// Accept only the connections that are in the backlog now, and end at this time at the latest.
@@ -36,6 +35,4 @@ pub(super) enum Message {
     CloseAll,
     /// The handoff queue has room again.
     QueueHasRoom,
-    /// The worker that accepts for all others has closed the listener.
-    StoppedAccepting,
 }

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`options`] | what a server is told |
 //! | `worker` | a thread with its epoll, timers and connections |
-//! | `accepting` | how a worker comes by its connections |
+//! | `admission`, `descriptors` | which connections a worker accepts: limits, refusals, descriptors left to files |
 //! | `shared`, `message`, `context` | state shared by the workers, messages between threads, what a connection uses of its worker |
 //! | `connection` | one connection, from head to head |
 //! | `answer` | from a request to the bytes of its answer |
@@ -17,12 +17,13 @@
 //! A connection belongs to the worker that accepted it. Whatever may wait for a disk is done by the
 //! [`crate::io::pool`] and comes back as a message; so a worker waits for nothing but news.
 
-mod accepting;
 pub mod access_log;
+mod admission;
 mod answer;
 mod connection;
 mod context;
 mod date;
+mod descriptors;
 mod error_page;
 pub mod handoff;
 mod html;
@@ -51,6 +52,7 @@ use crate::error::{Error, Result};
 use crate::event_loop::mailbox::Mailbox;
 use crate::event_loop::thread_group::ThreadGroup;
 use crate::net::Address;
+use crate::net::acceptor::Acceptor;
 use crate::net::listener::{self, Listen, Listener};
 use message::Message;
 use shared::Shared;
@@ -90,18 +92,15 @@ impl Server {
     }
 
     fn run(options: ServerOptions, (listeners, address): (Vec<Listener>, Address)) -> Result<Self> {
-        let is_shared = listeners.len() > 1 && listeners.iter().all(Listener::is_shared);
-        let shared = Arc::new(Shared::new(options, is_shared));
+        let shared = Arc::new(Shared::new(options));
         let mut mailboxes = Vec::new();
         for _ in &listeners {
             mailboxes.push(Arc::new(Mailbox::new().map_err(|errno| Error::system("eventfd", errno))?));
         }
+        let acceptors = Acceptor::for_workers(listeners, &mailboxes, shared.options.backlog);
         let mut workers = Vec::new();
-        for (index, listener) in listeners.into_iter().enumerate() {
-            // A socket that all have is watched by the first, which deals its connections out.
-            let listener = Some(listener).filter(|_| !is_shared || index == 0);
-            let peers = if is_shared && index == 0 { mailboxes[1..].to_vec() } else { Vec::new() };
-            workers.push(Worker::new(shared.clone(), index, listener, mailboxes[index].clone(), peers)?);
+        for (index, (acceptor, mailbox)) in acceptors.into_iter().zip(&mailboxes).enumerate() {
+            workers.push(Worker::new(shared.clone(), index, acceptor, mailbox.clone())?);
         }
         let server = Self { address, shared, mailboxes, threads: ThreadGroup::default() };
         for worker in workers {

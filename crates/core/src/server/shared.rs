@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::options::ServerOptions;
@@ -19,13 +19,10 @@ pub(super) struct Shared {
     pub(super) running: AtomicUsize,
     connections: AtomicUsize,
     addresses: Mutex<HashMap<IpAddr, usize>>,
-    /// One worker accepts for all, and still does.
-    accepting: AtomicBool,
 }
 
 impl Shared {
-    /// `one_accepts`: all workers have their connections from one socket, which the first of them watches.
-    pub fn new(options: ServerOptions, one_accepts: bool) -> Self {
+    pub fn new(options: ServerOptions) -> Self {
         let lines = options.headers.iter().map(|(name, value)| format!("{}: {value}\r\n", name.to_ascii_lowercase()));
         let header_lines = lines.collect::<String>().into_bytes();
         let keep_alive_lines = keep_alive_lines(&options);
@@ -38,7 +35,6 @@ impl Shared {
             stats,
             connections: AtomicUsize::new(0),
             addresses: Mutex::default(),
-            accepting: AtomicBool::new(one_accepts),
         }
     }
 
@@ -46,15 +42,6 @@ impl Shared {
         let mut sum = Snapshot::sum(self.stats.iter().map(|stats| &**stats));
         sum.log_lost = self.options.log.as_ref().map_or(0, |log| log.lost());
         sum
-    }
-
-    /// Whether another worker may still send [`Message::Accepted`]. Once this is false, all such messages have been sent.
-    pub fn is_accepting(&self) -> bool {
-        self.accepting.load(Ordering::Acquire)
-    }
-
-    pub fn stop_accepting(&self) {
-        self.accepting.store(false, Ordering::Release);
     }
 
     /// Connections now, less those that are being turned away.

@@ -59,9 +59,14 @@ impl Connection {
 
     fn begin_lingering(&mut self, reset: bool, tick: Duration, cx: &mut Context) -> Step {
         let queued = if reset { self.unacknowledged() } else { 0 };
-        self.state =
-            State::Lingering(Box::new(Lingering { rate: SendRate::new(cx.now), queued, discarded: 0, reset, tick }));
-        self.arm(tick, cx.now);
+        self.state = State::Lingering(Box::new(Lingering {
+            rate: SendRate::new(cx.event_loop.now()),
+            queued,
+            discarded: 0,
+            reset,
+            tick,
+        }));
+        self.arm(tick, cx.event_loop.now());
         CONTINUE
     }
 
@@ -99,22 +104,22 @@ impl Connection {
         if left == 0 {
             // Everything has been acknowledged since the last check. Now the client has time to close.
             lingering.queued = 0;
-            self.arm(LINGER, cx.now);
+            self.arm(LINGER, cx.event_loop.now());
             return Next::Wait;
         }
         lingering.queued = lingering.queued.max(left);
         let acknowledged = lingering.queued - left;
-        if let Some(limit) = lingering.rate.check(acknowledged, cx.now, &cx.shared.options.limits) {
+        if let Some(limit) = lingering.rate.check(acknowledged, cx.event_loop.now(), &cx.shared.options.limits) {
             cx.stats.limit(limit);
             lingering.reset = true;
             return Next::Close;
         }
-        if lingering.rate.stalled(cx.now) >= MAX_STALL.max(cx.shared.options.limits.send_timeout) {
+        if lingering.rate.stalled(cx.event_loop.now()) >= MAX_STALL.max(cx.shared.options.limits.send_timeout) {
             return Next::Close;
         }
         lingering.tick = (lingering.tick * 2).min(TICK);
         let tick = lingering.tick;
-        self.arm(tick, cx.now);
+        self.arm(tick, cx.event_loop.now());
         Next::Wait
     }
 
@@ -142,9 +147,9 @@ impl Connection {
 
     /// Closes an idle connection while the server drains, unless it is new and its first request may be in flight.
     pub(super) fn close_drained(&mut self, cx: &mut Context) -> Step {
-        let age = cx.now.duration_since(self.idle_since);
+        let age = cx.event_loop.now().duration_since(self.idle_since);
         if self.requests == 0 && age < FIRST_REQUEST {
-            self.arm(FIRST_REQUEST - age, cx.now);
+            self.arm(FIRST_REQUEST - age, cx.event_loop.now());
             return Step::Break(Next::Wait);
         }
         self.close_idle(cx)
@@ -167,7 +172,7 @@ impl Connection {
     pub fn close_now(&mut self, token: Token, cx: &mut Context) -> Next {
         if matches!(self.state, State::Sending(_) | State::PendingHandoff(_))
             || self.requests == 0
-            || self.can_be_shed(cx.now)
+            || self.can_be_shed(cx.event_loop.now())
         {
             return Next::Close;
         }

@@ -122,7 +122,7 @@ impl Connection {
     pub fn expired(&mut self, token: Token, cx: &mut Context) -> Next {
         let has_handoff = cx.shared.options.handoff.is_some();
         match &mut self.state {
-            State::Reading if cx.draining && !self.head_started => self.drive(token, cx),
+            State::Reading if cx.event_loop.is_draining() && !self.head_started => self.drive(token, cx),
             State::Reading if has_handoff && (self.head_started || self.requests == 0) => {
                 cx.stats.limit(Limit::HeadTimeout);
                 self.set_pending_handoff(Reason::TimedOut);
@@ -136,7 +136,7 @@ impl Connection {
             State::Reading => match self.close_idle(cx) {
                 // A request has just arrived.
                 Step::Continue(()) if matches!(self.state, State::Reading) => {
-                    self.arm(cx.shared.options.limits.idle_timeout, cx.now);
+                    self.arm(cx.shared.options.limits.idle_timeout, cx.event_loop.now());
                     self.drive(token, cx)
                 }
                 step => {

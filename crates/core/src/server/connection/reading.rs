@@ -61,7 +61,7 @@ impl Connection {
         self.pending = pending;
         match step {
             Some(step) => step,
-            None if cx.draining && !self.head_started => self.close_drained(cx),
+            None if cx.event_loop.is_draining() && !self.head_started => self.close_drained(cx),
             None => Step::Break(Next::Wait),
         }
     }
@@ -97,7 +97,7 @@ impl Connection {
             Ok(None) => {
                 if !self.head_started && self.scanner.has_begun(input) {
                     self.head_started = true;
-                    self.arm(options.limits.head_timeout, cx.now);
+                    self.arm(options.limits.head_timeout, cx.event_loop.now());
                 }
                 return None;
             }
@@ -194,8 +194,8 @@ impl Connection {
         self.consumed += count;
         if is_end {
             self.state = State::Reading;
-            self.idle_since = cx.now;
-            self.arm(limits.idle_timeout, cx.now);
+            self.idle_since = cx.event_loop.now();
+            self.arm(limits.idle_timeout, cx.event_loop.now());
         }
         CONTINUE
     }

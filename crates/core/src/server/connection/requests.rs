@@ -30,7 +30,7 @@ impl Connection {
             cx.stats.requests.add(1);
         }
         let limits = &options.limits;
-        self.keep_alive = head.keep_alive && !cx.draining && !head.upgrade;
+        self.keep_alive = head.keep_alive && !cx.event_loop.is_draining() && !head.upgrade;
         if limits.requests_per_connection > 0 && self.requests >= limits.requests_per_connection {
             cx.stats.limit(Limit::Requests);
             self.keep_alive = false;
@@ -56,9 +56,9 @@ impl Connection {
                 return false;
             }
             Ok(Decision::NeedsLookup(lane, volume)) => {
-                self.arm(limits.disk_timeout, cx.now);
+                self.arm(limits.disk_timeout, cx.event_loop.now());
                 let raw: Arc<[u8]> = raw.into();
-                let (shared, mailbox) = (cx.shared.clone(), cx.mailbox.clone());
+                let (shared, mailbox) = (cx.shared.clone(), cx.event_loop.mailbox().clone());
                 let lookup = {
                     let raw = raw.clone();
                     move || answer::lookup_blocking(&raw, &shared)
@@ -147,7 +147,7 @@ impl Connection {
 
     fn start(&mut self, reply: Reply, body: Option<Body>, log: Option<Entry>, cx: &mut Context) {
         cx.stats.status(reply.status);
-        self.state = State::Sending(Box::new(Response::new(reply, body, log, cx.now)));
+        self.state = State::Sending(Box::new(Response::new(reply, body, log, cx.event_loop.now())));
     }
 
     /// Replaces an unsent response by an error response, after which the connection is closed. A response that is sent in part

@@ -26,20 +26,20 @@ impl Connection {
                 // EPOLL_CTL_MOD, even if EPOLLOUT is set already, makes an edge-triggered epoll report the current state again:
                 // the socket may have become writable after the last short write.
                 let mut event = EpollEvent::new(EVENTS | EpollFlags::EPOLLOUT, token);
-                if cx.epoll.modify(&self.socket, &mut event).is_err() {
+                if cx.event_loop.epoll().modify(&self.socket, &mut event).is_err() {
                     return Step::Break(Next::Close);
                 }
-                self.arm(TICK, cx.now);
+                self.arm(TICK, cx.event_loop.now());
                 Step::Break(Next::Wait)
             }
             Ok(Progress::Cold) => {
                 if let Some(prefetch) = response.transfer.prefetch() {
-                    let mailbox = cx.mailbox.clone();
+                    let mailbox = cx.event_loop.mailbox().clone();
                     let task = prefetch.start(move |result| mailbox.send(Message::Prefetched(token, result)));
-                    response.prefetching = Some((cx.now, task));
+                    response.prefetching = Some((cx.event_loop.now(), task));
                 }
                 let limit = cx.shared.options.limits.disk_timeout;
-                self.arm(if limit.is_zero() { TICK } else { limit.min(TICK) }, cx.now);
+                self.arm(if limit.is_zero() { TICK } else { limit.min(TICK) }, cx.event_loop.now());
                 Step::Break(Next::Wait)
             }
             Err(error) if error.is_peer_gone() => Step::Break(Next::Close),
@@ -61,16 +61,16 @@ impl Connection {
         if !self.keep_alive {
             return self.linger(cx);
         }
-        self.idle_since = cx.now;
+        self.idle_since = cx.event_loop.now();
         let limits = &cx.shared.options.limits;
         match body {
             None => {
                 self.state = State::Reading;
-                self.arm(limits.idle_timeout, cx.now);
+                self.arm(limits.idle_timeout, cx.event_loop.now());
             }
             Some(body) => {
                 self.state = State::SkippingBody(body);
-                self.arm(limits.head_timeout, cx.now);
+                self.arm(limits.head_timeout, cx.event_loop.now());
             }
         }
         CONTINUE
@@ -81,23 +81,26 @@ impl Connection {
         let State::Sending(response) = &mut self.state else { return CONTINUE };
         let limits = &cx.shared.options.limits;
         if let Some((since, _)) = response.prefetching {
-            if !limits.disk_timeout.is_zero() && cx.now.saturating_duration_since(since) >= limits.disk_timeout {
+            if !limits.disk_timeout.is_zero()
+                && cx.event_loop.now().saturating_duration_since(since) >= limits.disk_timeout
+            {
                 response.cancel_prefetch();
                 cx.stats.limit(Limit::DiskTimeout);
                 return self.fail_response(503, cx);
             }
             // The disk is slow, not the client.
-            response.rate.restart(cx.now);
+            response.rate.restart(cx.event_loop.now());
         } else {
             let queued = zerosend_sys::socket::unacknowledged(self.socket.as_fd()).unwrap_or(0);
-            let acknowledged = response.rate.acknowledged(response.transfer.report().bytes, queued, cx.now);
-            if let Some(limit) = response.rate.check(acknowledged, cx.now, limits) {
+            let acknowledged =
+                response.rate.acknowledged(response.transfer.report().bytes, queued, cx.event_loop.now());
+            if let Some(limit) = response.rate.check(acknowledged, cx.event_loop.now(), limits) {
                 cx.stats.limit(limit);
                 // `Connection::end` resets the connection, which frees the send buffer.
                 return Step::Break(Next::Close);
             }
         }
-        self.arm(TICK, cx.now);
+        self.arm(TICK, cx.event_loop.now());
         Step::Break(Next::Wait)
     }
 }

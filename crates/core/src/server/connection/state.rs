@@ -83,14 +83,10 @@ pub(in crate::server) struct Connection {
     pub(super) requests: u32,
     /// Start of the current wait for a request.
     pub(super) idle_since: Instant,
-    /// It is in the worker's queue of turns.
-    pub queued: bool,
     /// It counts towards `limits.connections`.
     pub counted: bool,
     /// When [`Connection::expired`] is due.
     pub deadline: Option<Instant>,
-    /// The timer entry of this connection: at `deadline` or earlier.
-    pub timer: Option<Instant>,
 }
 
 impl Connection {
@@ -110,10 +106,8 @@ impl Connection {
             keep_alive: true,
             requests: 0,
             idle_since: now,
-            queued: false,
             counted: true,
             deadline: None,
-            timer: None,
         }
     }
 
