@@ -14,7 +14,7 @@ const CORE_TESTS = [
   'files_root',
   'regressions',
   'relay',
-  'relay_joins',
+  'relay_sessions',
   'ring',
   'server_http',
   'transfer_table',
