@@ -27,6 +27,7 @@ mod descriptors;
 mod error_page;
 pub mod handoff;
 mod html;
+mod json;
 mod listing;
 mod message;
 mod mount;

@@ -1,160 +1,174 @@
-//! What the access log says of a request, and how.
+//! The access log: a queue of entries, and a thread that writes them.
+//!
+//! Workers add entries in batches, so a slow disk or terminal does not delay a request. Entries that do not fit in the queue, and
+//! lines that cannot be written, are lost and counted. The thread is never joined, because it may block in write(2) indefinitely.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | `entry`, `line` | a request, and its line in each format |
+//! | `queue` | entries between the workers and the thread |
+//! | `file`, `writer` | the file, and writing whole lines to it |
 
-use std::fmt::Write as _;
-use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
-
-use crate::server::listing::json_string;
-
-use zerosend_http::date;
-
+mod entry;
 mod file;
+mod line;
 mod queue;
+mod writer;
 
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use entry::Entry;
 pub use file::LogFile;
-pub use queue::{AccessLog, Sink};
+pub use line::{Format, write_line};
+use queue::Queue;
+use writer::LineWriter;
 
-/// What is written down of a request.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    /// When the head was complete.
-    pub time: SystemTime,
-    /// The client; `None` on a Unix socket.
-    pub client: Option<SocketAddr>,
-    /// As sent.
-    pub method: String,
-    /// As sent.
-    pub target: String,
-    /// `Host`, or the authority of the target.
-    pub host: Option<String>,
-    /// HTTP/1.0.
-    pub is_http10: bool,
-    /// Of the response.
-    pub status: u16,
-    /// Bytes of the response's body that were handed to the kernel.
-    pub bytes: u64,
-    /// Bytes of its head that were handed to the kernel.
-    pub head_bytes: u64,
-    /// From the head of the request to the last byte.
-    pub duration: Duration,
-    /// `Referer`.
-    pub referer: Option<String>,
-    /// `User-Agent`.
-    pub user_agent: Option<String>,
-    /// The response was cut off.
-    pub aborted: bool,
+use crate::error::Result;
+use crate::thread;
+
+/// Approximate number of bytes per write(2).
+const CHUNK: usize = 64 * 1024;
+
+/// Processes a batch of entries on the thread of the log.
+pub type Sink = Box<dyn FnMut(&[Entry]) + Send>;
+
+/// A log and its thread. Dropping it closes the log without waiting for its queue.
+pub struct AccessLog {
+    queue: Arc<Queue>,
+    file: Option<Arc<LogFile>>,
 }
 
-/// What a line looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// The Common Log Format.
-    Common,
-    /// That with referer and user agent.
-    Combined,
-    /// A JSON object.
-    Json,
-}
-
-/// Appends the line of `entry`. Nothing that a client sends can end a line or a quoted string.
-pub fn write_line(text: &mut String, entry: &Entry, format: Format) {
-    let client = entry.client.map_or_else(|| "-".to_owned(), |client| client.ip().to_canonical().to_string());
-    let Entry { method, target, status, bytes, head_bytes, .. } = entry;
-    let version = if entry.is_http10 { "1.0" } else { "1.1" };
-    if format == Format::Json {
-        let optional = |value: &Option<String>| value.as_deref().map_or_else(|| "null".to_owned(), json_string);
-        let _ = writeln!(
-            text,
-            "{{\"time\":\"{}\",\"client\":{},\"method\":{},\"target\":{},\"version\":\"{version}\",\"status\":{status},\
-             \"bytes\":{bytes},\"headBytes\":{head_bytes},\"durationMs\":{:.3},\"referer\":{},\"userAgent\":{},\"aborted\":{}}}",
-            date::format_iso8601(entry.time),
-            entry.client.map_or_else(|| "null".to_owned(), |_| json_string(&client)),
-            json_string(method),
-            json_string(target),
-            entry.duration.as_secs_f64() * 1000.0,
-            optional(&entry.referer),
-            optional(&entry.user_agent),
-            entry.aborted,
-        );
-        return;
+impl AccessLog {
+    /// A log that passes its entries to `sink`.
+    pub fn new(mut sink: Sink) -> io::Result<Self> {
+        Self::start(None, move |queue, entries| {
+            sink(entries);
+            queue.settle(entries.len(), 0);
+        })
     }
-    let (method, target) = (quotable(method), quotable(target));
-    let _ = write!(
-        text,
-        "{client} - - [{}] \"{method} {target} HTTP/{version}\" {status} {bytes}",
-        common_time(entry.time)
-    );
-    if format == Format::Combined {
-        let quoted = |value: &Option<String>| value.as_deref().map_or_else(|| "-".to_owned(), quotable);
-        let _ = write!(text, " \"{}\" \"{}\"", quoted(&entry.referer), quoted(&entry.user_agent));
-    }
-    text.push('\n');
-}
 
-/// As Apache writes it: `\xhh` for what would end the string or the line.
-fn quotable(value: &str) -> String {
-    let mut text = String::with_capacity(value.len());
-    for character in value.chars() {
-        match character {
-            '"' | '\\' => {
-                text.push('\\');
-                text.push(character);
+    /// A log that writes lines to `file`.
+    pub fn lines(format: Format, file: LogFile) -> io::Result<Self> {
+        let file = Arc::new(file);
+        let mut writer = LineWriter::new(file.clone());
+        Self::start(Some(file), move |queue, entries| {
+            let mut text = String::new();
+            let mut lines = 0;
+            for (at, entry) in entries.iter().enumerate() {
+                write_line(&mut text, entry, format);
+                lines += 1;
+                if text.len() >= CHUNK || at + 1 == entries.len() {
+                    let lost = writer.write(text.as_bytes(), queue);
+                    queue.settle(lines, lost);
+                    text.clear();
+                    lines = 0;
+                }
             }
-            control if control.is_control() => {
-                let _ = write!(text, "\\x{:02x}", u32::from(control));
+        })
+    }
+
+    fn start(file: Option<Arc<LogFile>>, mut write: impl FnMut(&Queue, &[Entry]) + Send + 'static) -> io::Result<Self> {
+        let queue = Arc::new(Queue::new()?);
+        thread::spawn("zerosend-log", {
+            let queue = queue.clone();
+            move || {
+                while let Some(entries) = queue.take() {
+                    if crate::stats::contain(|| write(&queue, &entries)).is_none() {
+                        queue.lose_taken();
+                    }
+                }
             }
-            other => text.push(other),
+        })?;
+        Ok(Self { queue, file })
+    }
+
+    /// Moves all `entries` into the queue.
+    pub(super) fn add(&self, entries: &mut Vec<Entry>) {
+        self.queue.add(entries);
+    }
+
+    /// Number of entries lost so far.
+    pub fn lost(&self) -> u64 {
+        self.queue.lost()
+    }
+
+    /// The path of the file; `None` for the standard output and for a sink.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref()?.path()
+    }
+
+    /// Opens the file at its path again, after it has been renamed. On an error the log continues with the open file. May block on
+    /// disk I/O.
+    pub fn reopen(&self) -> Result<()> {
+        if let Some(file) = &self.file {
+            file.reopen()?;
+            self.queue.waker.wake();
         }
+        Ok(())
     }
-    text
+
+    /// Closes the log and waits until all entries are written, until `deadline`, or until nothing has been written for 2 s. The
+    /// remaining entries are lost.
+    pub fn finish(&self, deadline: Instant) {
+        self.queue.finish(deadline);
+    }
 }
 
-/// `23/Nov/2026:18:04:05 +0000`, from `Mon, 23 Nov 2026 18:04:05 GMT`.
-fn common_time(time: SystemTime) -> String {
-    let date = httpdate::fmt_http_date(time);
-    format!("{}/{}/{}:{} +0000", &date[5..7], &date[8..11], &date[12..16], &date[17..25])
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.queue.close(Instant::now());
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
+    use std::sync::{Mutex, mpsc};
+    use std::time::Duration;
 
     use super::*;
 
-    fn entry() -> Entry {
-        Entry {
-            time: UNIX_EPOCH + Duration::from_millis(1_709_210_096_789),
-            client: Some("[::ffff:10.0.0.1]:1234".parse().expect("an address")),
-            method: "GET".into(),
-            target: "/a\"b".into(),
-            host: None,
-            is_http10: false,
-            status: 200,
-            bytes: 12,
-            head_bytes: 180,
-            duration: Duration::from_micros(1500),
-            referer: None,
-            user_agent: Some("curl\n\"x\"".into()),
-            aborted: false,
+    #[test]
+    fn finish_waits_for_all_entries() {
+        let written = Arc::new(Mutex::new(0));
+        let log = AccessLog::new(Box::new({
+            let written = written.clone();
+            move |entries| *written.lock().expect("no panic") += entries.len()
+        }))
+        .expect("a thread");
+        for _ in 0..100 {
+            log.add(&mut vec![Entry::sample(); 10]);
         }
-    }
-
-    fn line(format: Format) -> String {
-        let mut text = String::new();
-        write_line(&mut text, &entry(), format);
-        text
+        log.finish(Instant::now() + Duration::from_secs(20));
+        assert_eq!(*written.lock().expect("no panic"), 1000);
+        log.add(&mut vec![Entry::sample()]);
+        assert_eq!(log.lost(), 1, "a finished log accepts no entries");
     }
 
     #[test]
-    fn lines() {
-        let common = "10.0.0.1 - - [29/Feb/2024:12:34:56 +0000] \"GET /a\\\"b HTTP/1.1\" 200 12";
-        assert_eq!(line(Format::Common), format!("{common}\n"));
-        assert_eq!(line(Format::Combined), format!("{common} \"-\" \"curl\\x0a\\\"x\\\"\"\n"));
-        assert_eq!(
-            line(Format::Json),
-            "{\"time\":\"2024-02-29T12:34:56.789Z\",\"client\":\"10.0.0.1\",\"method\":\"GET\",\"target\":\"/a\\\"b\",\
-             \"version\":\"1.1\",\"status\":200,\"bytes\":12,\"headBytes\":180,\"durationMs\":1.500,\"referer\":null,\
-             \"userAgent\":\"curl\\n\\\"x\\\"\",\"aborted\":false}\n"
-        );
+    fn the_entries_of_a_blocked_sink_are_lost_at_the_deadline() {
+        let (release, blocked) = mpsc::channel::<()>();
+        let log = AccessLog::new(Box::new(move |_| {
+            let _ = blocked.recv();
+        }))
+        .expect("a thread");
+        log.add(&mut vec![Entry::sample(); 10]);
+        log.finish(Instant::now() + Duration::from_millis(50));
+        assert_eq!(log.lost(), 10);
+        drop(release);
+    }
+
+    #[test]
+    fn a_panic_of_the_sink_loses_one_batch() {
+        let log = AccessLog::new(Box::new(|entries| assert!(entries.len() > 3, "too few"))).expect("a thread");
+        log.add(&mut vec![Entry::sample(); 3]);
+        while log.lost() == 0 {
+            std::thread::yield_now();
+        }
+        log.add(&mut vec![Entry::sample(); 5]);
+        log.finish(Instant::now() + Duration::from_secs(20));
+        assert_eq!(log.lost(), 3);
     }
 }

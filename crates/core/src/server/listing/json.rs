@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::fs::directory::{Entry, Listing};
+use crate::server::json::json_string;
 use zerosend_http::date;
 
 /// `{"path": ..., "entries": [{"name", "type", "size", "modified"}, ...], "omitted": n}`, sizes in bytes, times as in
@@ -21,27 +22,6 @@ pub(in crate::server) fn json(listing: &Listing, path: &str) -> String {
     }
     let _ = write!(text, "],\"omitted\":{}}}", listing.omitted);
     text
-}
-
-/// Quotes a JSON string, RFC 8259 section 7. The result is also safe inside HTML.
-pub(in crate::server) fn json_string(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            control @ ('\0'..='\x1f' | '<' | '\u{7f}' | '\u{2028}' | '\u{2029}') => {
-                let _ = write!(quoted, "\\u{:04x}", u32::from(control));
-            }
-            other => quoted.push(other),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 #[cfg(test)]

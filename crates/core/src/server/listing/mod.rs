@@ -4,7 +4,7 @@ mod html;
 mod json;
 
 pub(super) use html::html;
-pub(super) use json::{json, json_string};
+pub(super) use json::json;
 
 #[cfg(test)]
 mod tests {
