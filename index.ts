@@ -89,7 +89,7 @@ export type {
 export type { RelaySessionOptions } from './lib/runtime/relay-session.js';
 export type { FileServerLimit, FileServerStatistics, FrontDoorStatistics } from './lib/server/statistics.js';
 export { createStaticHandler, type StaticHandler, type StaticHandlerOptions } from './lib/static/handler.js';
-export type { Coding, SiteOptions } from './lib/static/site.js';
+export type { Coding, SiteOptions } from './lib/static/site-options.js';
 export type { MethodStatistics, StaticStatistics } from './lib/static/statistics.js';
 export type { Method, ResponseMethod } from './lib/types/method.js';
 export type { BoundAddress, SocketAddress } from './lib/util/address.js';

@@ -10,7 +10,9 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 
 import type { RequestConditions, SiteSettings } from '#native';
-import { overridesOf, type SiteOptions, type SliceOptions, siteSettings } from '../dist/lib/static/site.js';
+import { overridesOf, type SliceOptions } from '../dist/lib/static/overrides.js';
+import type { SiteOptions } from '../dist/lib/static/site-options.js';
+import { siteSettings } from '../dist/lib/static/site-settings.js';
 import { type Encoding, preferences } from '../dist/lib/streams/negotiation.js';
 import { decide } from '../dist/lib/streams/range.js';
 import { Both, heldCount, type Question, refusals, type Said } from './support/both-engines.js';

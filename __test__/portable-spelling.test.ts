@@ -9,7 +9,7 @@ import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 
 import test from 'ava';
-import { siteSettings } from '../dist/lib/static/site.js';
+import { siteSettings } from '../dist/lib/static/site-settings.js';
 import { Both, type Question } from './support/both-engines.js';
 import { scratch } from './support/files.js';
 

@@ -131,7 +131,7 @@ test('what is wrong is said: addresses, options, a port in use, a name that is n
     [{}, /missing target: use a port/],
     [{ target: [] }, /target .* at least one address/],
     [{ target: 'nowhere' }, /invalid target 'nowhere': use a port, 'host:port'/],
-    [{ target: 0 }, /target( is)? 0, .* port from 1 up/],
+    [{ target: 0 }, /invalid target 0: .* port from 1 up/],
     [{ target: 70_000 }, /invalid target 70000/],
     [{ target: { path: '' } }, /target/],
     [{ target: 80, listen: 'a:b:c' }, /invalid listen 'a:b:c'/],

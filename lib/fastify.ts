@@ -25,7 +25,7 @@ export type {
 } from './static/list.js';
 export type { FastifyStaticOptions, ReplyOptions, Root, SendOptions } from './static/options.js';
 export type { ZerosendDecorator } from './static/plugin.js';
-export type { Coding, SiteOptions } from './static/site.js';
+export type { Coding, SiteOptions } from './static/site-options.js';
 export type { MethodStatistics, StaticStatistics, ZerosendStatistics } from './static/statistics.js';
 export type { ResponseMethod } from './types/method.js';
 export { errors, frontDoor };

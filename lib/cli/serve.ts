@@ -7,7 +7,7 @@ import path from 'node:path';
 import { createFileServer, type FileServerOptions, type LogFormat } from '../api/file-server.js';
 import { engine } from '../runtime/engine.js';
 import { IS_LINUX } from '../runtime/platform.js';
-import { DEFAULT_CACHE } from '../static/site.js';
+import { DEFAULT_CACHE } from '../static/site-options.js';
 import type { Method } from '../types/method.js';
 import { onHangUp } from './signals.js';
 import { integer, parse, permissions, UsageError, word } from './usage.js';

@@ -3,7 +3,8 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { MountSettings } from '#native';
 import { cacheOption, type FileCache, type FileCacheOptions } from '../cache/file-cache.js';
 import { checkPrefix, headerPairs, type Roots, readLimits, rootPaths } from '../server/options.js';
-import { DEFAULT_CACHE, type SiteOptions, siteSettings } from '../static/site.js';
+import { DEFAULT_CACHE, type SiteOptions } from '../static/site-options.js';
+import { siteSettings } from '../static/site-settings.js';
 import { failure, invalid } from '../util/errors.js';
 import { checkInteger } from '../util/options.js';
 

@@ -19,14 +19,16 @@ import { IS_LINUX } from '../runtime/platform.js';
 import { CURRENT, sendBody } from '../runtime/response.js';
 import type { ResponseMethod } from '../types/method.js';
 import type { ZerosendError } from '../util/errors.js';
+import { conditionsOf, unconditional, varyWithEncoding } from './conditions.js';
 import { openDirectory } from './directory.js';
 import { FST_STATIC_FORBIDDEN_PATH, FST_STATIC_INVALID_OPTION_VALUE } from './errors.js';
 import { httpError } from './http-error.js';
 import { asJson, isListName, type Listing, type ListOptionsJsonFormat, listDirectory, withLinks } from './list.js';
 import { otherNames } from './names.js';
 import type { FastifyStaticOptions, ReplyOptions } from './options.js';
+import type { Overrides } from './overrides.js';
 import { decodePath, withSlash } from './paths.js';
-import { type Answer, conditionsOf, type Overrides, type Site, unconditional, varyWithEncoding } from './site.js';
+import type { Answer, Site } from './site.js';
 import type { Statistics } from './statistics.js';
 
 /** A name that is asked for. */

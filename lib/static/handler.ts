@@ -14,18 +14,12 @@ import { endWhole } from '../runtime/linger.js';
 import { sendBody } from '../runtime/response.js';
 import type { ResponseMethod } from '../types/method.js';
 import { invalid, type ZerosendError } from '../util/errors.js';
+import { conditionsOf, unconditional, varyWithEncoding } from './conditions.js';
 import { otherNames } from './names.js';
 import { rootPath } from './options.js';
 import { decodePath, withSlash } from './paths.js';
-import {
-  type Answer,
-  conditionsOf,
-  DEFAULT_CACHE,
-  Site,
-  type SiteOptions,
-  unconditional,
-  varyWithEncoding,
-} from './site.js';
+import { type Answer, Site } from './site.js';
+import { DEFAULT_CACHE, type SiteOptions } from './site-options.js';
 import { type StaticStatistics, Statistics } from './statistics.js';
 
 export interface StaticHandlerOptions extends SiteOptions {

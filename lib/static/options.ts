@@ -11,7 +11,8 @@ import {
   FST_STATIC_MULTIROOT_LIST_CONFLICT,
 } from './errors.js';
 import type { ListOptionsHtmlFormat, ListOptionsJsonFormat } from './list.js';
-import type { SiteOptions, SliceOptions } from './site.js';
+import type { SliceOptions } from './overrides.js';
+import type { SiteOptions } from './site-options.js';
 
 /** A directory: an absolute path or a `file:` URL; of several, the first that has the file. */
 export type Root = string | URL | (string | URL)[];

@@ -14,8 +14,9 @@ import { Delivery } from './delivery.js';
 import * as errors from './errors.js';
 import { fileRoutes } from './files.js';
 import { checkOptions, type FastifyStaticOptions, type ReplyOptions } from './options.js';
+import type { Overrides } from './overrides.js';
 import { type PrefixMatcher, prefixMatcher, withoutReservedEscapes, withSlash } from './paths.js';
-import type { Overrides, Site } from './site.js';
+import type { Site } from './site.js';
 import { Sites } from './sites.js';
 import { Statistics, type ZerosendStatistics } from './statistics.js';
 

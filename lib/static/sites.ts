@@ -3,7 +3,9 @@ import { parse, resolve, sep } from 'node:path';
 
 import { cacheOption, FileCache } from '../cache/file-cache.js';
 import { type FastifyStaticOptions, type ReplyOptions, rootPath } from './options.js';
-import { DEFAULT_CACHE, type Overrides, overridesOf, Site, type SiteOptions } from './site.js';
+import { type Overrides, overridesOf } from './overrides.js';
+import { Site } from './site.js';
+import { DEFAULT_CACHE, type SiteOptions } from './site-options.js';
 
 /** Sites of other roots and options that a registration keeps open. */
 const MAX_SITES = 64;
