@@ -15,16 +15,10 @@ export declare function advance(token: number, fd: number, budget: number): Turn
 export declare function adviseMapped(token: number, advice: 'sequential' | 'random' | 'willneed' | 'dontneed' | 'hugepage'): void
 
 /**
- * Page-aligned memory of `bytes`, rounded up to whole pages. It is unmapped when the ArrayBuffer is collected and the
- * last transfer that got it has ended.
+ * Page-aligned memory of `bytes`, rounded up to whole pages. Unmapped when the ArrayBuffer is collected and the last
+ * transfer that has it has ended.
  */
 export declare function allocPages(bytes: number): ArrayBuffer
-
-/**
- * Says where the connection goes to that was asked about: the first of these addresses that can be connected to; absent:
- * nowhere.
- */
-export declare function resolveTarget(token: number, targetRequest: RelayTargetRequest, target?: TargetSettings | undefined | null): void
 
 /** Measures a case: the event of `request` has `sample`. Releasing the token ends it. */
 export declare function bench(request: number, asked: BenchCase): number
@@ -122,7 +116,7 @@ export interface CacheSettings {
 /** Aborts what another thread does for `request`; it is answered with `ABORT_ERR`. */
 export declare function cancel(request: number): void
 
-/** Ends a drain. */
+/** Ends a task. */
 export declare function cancelPipeRing(token: number): void
 
 /** Ends what was joined; its sockets are reset. */
@@ -137,9 +131,6 @@ export declare function closeCache(cache: number): void
 /** Closes the door's own connections: those that wait for a request, or all. */
 export declare function closeConnections(token: number, which: 'idle' | 'all'): void
 
-/** Ends a thread for joins, and what is joined. */
-export declare function closeSessionRelay(token: number): void
-
 /** Closes an end of a pipe. Without one, `release` closes both. */
 export declare function closePipeEnd(token: number, end: 'read' | 'write'): void
 
@@ -151,6 +142,9 @@ export declare function closeRing(token: number): void
 
 /** Accepts no more, and cuts what is in flight after `drain` milliseconds. */
 export declare function closeServer(token: number, drain: number): void
+
+/** Ends a thread for joins, and what is joined. */
+export declare function closeSessionRelay(token: number): void
 
 /** Makes a shared buffer, or (with `framing`) a ring: the event of `request` has its `token`. */
 export declare function createSegment(request: number, settings: SegmentSettings): void
@@ -200,12 +194,6 @@ export interface DoorSettings {
   /** `server.maxConnections`; infinite: no bound. */
   maxConnections: number
 }
-
-/**
- * Sends what comes out of a ring to a target, until it ends. The last event of `request` has the number of bytes as its
- * `report`; the token that is returned cancels it.
- */
-export declare function pipeRing(request: number, token: number, target: number): number
 
 /** Hands a transfer and a held target to the reactor. `request` hears of progress and of the end. */
 export declare function drive(token: number, target: number, request: number, options: DriveOptions): void
@@ -273,43 +261,6 @@ export interface InterfaceReport {
 
 /** Forgets a file; gives whether there was one. */
 export declare function invalidateCached(cache: number, path: string): boolean
-
-/** Joins. `request` is answered when that is over. Returns a name for `cancelSession`. */
-export declare function startSession(token: number, request: number, settings: SessionSettings): number
-
-/** How bytes go between what is joined. Times in milliseconds. */
-export interface SessionRelaySettings {
-  method: 'auto' | 'splice' | 'read-write'
-  pipeSize: number
-  idleTimeout: number
-  keepAlive: number
-}
-
-/** What became of a join. */
-export interface RelayReport {
-  up: number
-  down: number
-  outcome: 'complete' | 'idle' | 'aborted' | 'failed'
-  /** Who has failed: a sink's number, -1 the target, -2 the client. */
-  endpoint?: number
-  failure?: ErrnoName
-  sinks: Array<SinkReport>
-}
-
-/** What is to be joined: tokens of `holdTarget`, `openSink` and `openOutput`, which are used up. */
-export interface SessionSettings {
-  client: number
-  /** Absent: the sinks get all. */
-  target?: number
-  /** What was read from the client before. */
-  firstUp?: Uint8Array
-  /** What was read from the target before. */
-  firstDown?: Uint8Array
-  /** Nothing goes back, and ends are not passed on. */
-  oneWay: boolean
-  sinks: Array<number>
-  policy: 'block' | 'drop'
-}
 
 /** The names of the limits, in the order in which they are counted. */
 export declare function limitNames(): Array<string>
@@ -418,7 +369,7 @@ export declare function open(request: number, parts: Array<PartOptions>, options
 /** Makes a cache and returns its token. */
 export declare function openCache(settings: CacheSettings): number
 
-/** A transfer of a copy of `bytes`, in pages of its own; returns its token. */
+/** A transfer of a copy of `bytes`; returns its token. */
 export declare function openCopy(bytes: Uint8Array, options: SendingOptions): number
 
 /**
@@ -444,11 +395,8 @@ export declare function openEngine(wake: () => void): void
  */
 export declare function openEntry(request: number, site: number, relative: string, rootIndex: number, isDirectory: boolean): void
 
-/** A transfer of a part of `buffer`, which is `allocPages`' own and JavaScript's no more after this; returns its token. */
+/** A transfer of a part of `buffer`, memory of `allocPages` that this detaches; returns its token. */
 export declare function openGift(buffer: ArrayBuffer, offset: number, length: number, options: SendingOptions): number
-
-/** Opens a thread for joins. `request` is answered when it has ended. */
-export declare function openSessionRelay(request: number, settings: SessionRelaySettings): number
 
 /** Opens an access log: the file at `path`, made with `mode`, or the standard output. The answer to `request` is its token. */
 export declare function openLog(request: number, format: 'common' | 'combined' | 'json', path: string | undefined | null, mode: number): void
@@ -465,7 +413,7 @@ export declare function openMirror(request: number, name: string, mode: number):
 /** Opens a file, FIFO or terminal; a file is emptied (not that of `/dev/stdout` and the like), or made with `mode`. The answer to `request` is its token. */
 export declare function openOutput(request: number, path: string, mode: number): void
 
-/** Opens a relay. `request` makes progress when there are questions to be taken, and is answered when it has ended. */
+/** Opens a relay. `request` makes progress when there are target_requests to be taken, and is answered when it has ended. */
 export declare function openRelay(request: number, settings: RelaySettings): OpenedServer
 
 /**
@@ -476,6 +424,9 @@ export declare function openSegment(request: number, source: SegmentSource, ring
 
 /** Opens a server. `request` is answered when it has ended. */
 export declare function openServer(request: number, settings: ServerSettings): OpenedServer
+
+/** Opens a thread for joins. `request` is answered when it has ended. */
+export declare function openSessionRelay(request: number, settings: SessionRelaySettings): number
 
 /** Opens the file at `path`, or duplicates `fd`; the answer to `request` is the token of a file to receive into. */
 export declare function openSink(request: number, options: SinkOptions): void
@@ -546,6 +497,12 @@ export interface PipeReport {
   userPagesSoft: number
   userPagesHard: number
 }
+
+/**
+ * Sends what comes out of a ring to a target, until it ends. The last event of `request` has the number of bytes as its
+ * `report`; the token that is returned cancels it.
+ */
+export declare function pipeRing(request: number, token: number, target: number): number
 
 /** Bytes that fit into the pipe. */
 export declare function pipeSize(token: number): number
@@ -623,19 +580,18 @@ export interface RelayCounters {
   panics: number
 }
 
-/** Where a connection goes to is asked. */
-export interface RelayTargetRequest {
-  worker: number
-  link: number
-  /** How often it was asked for the same connection before. */
-  attempt: number
-  remoteAddress?: string
-  remotePort?: number
-  localAddress?: string
-  localPort?: number
+/** What became of a join. */
+export interface RelayReport {
+  up: number
+  down: number
+  outcome: 'complete' | 'idle' | 'aborted' | 'failed'
+  /** Who has failed: a sink's number, -1 the target, -2 the client. */
+  endpoint?: number
+  failure?: ErrnoName
+  sinks: Array<SinkReport>
 }
 
-/** What a relay is told. Times in milliseconds. */
+/** What a relay is request. Times in milliseconds. */
 export interface RelaySettings {
   listen: AddressSettings
   /** Absent: clients get back what they send. Empty: it is asked for each connection. */
@@ -655,6 +611,18 @@ export interface RelaySettings {
   retries: number
   downTime: number
   proxyProtocol?: 'v1' | 'v2'
+}
+
+/** Where a connection goes to is asked. */
+export interface RelayTargetRequest {
+  worker: number
+  link: number
+  /** How often it was asked for the same connection before. */
+  attempt: number
+  remoteAddress?: string
+  remotePort?: number
+  localAddress?: string
+  localPort?: number
 }
 
 /** Lets go of what `token` names. Unknown and used tokens are ignored. */
@@ -707,6 +675,12 @@ export declare function resetOnClose(fd: number): void
 
 /** Asks for another size; returns what it is then. */
 export declare function resizePipe(token: number, size: number): number
+
+/**
+ * Says where the connection goes to that was asked about: the first of these addresses that can be connected to; absent:
+ * nowhere.
+ */
+export declare function resolveTarget(token: number, targetRequest: RelayTargetRequest, target?: TargetSettings | undefined | null): void
 
 /**
  * Answers a request for `path` (percent-encoded when `encoded`), without waiting for a disk. -1: the answer needs the
@@ -820,6 +794,29 @@ export interface ServerSettings {
   log?: number
 }
 
+/** How bytes go between what is joined. Times in milliseconds. */
+export interface SessionRelaySettings {
+  method: 'auto' | 'splice' | 'read-write'
+  pipeSize: number
+  idleTimeout: number
+  keepAlive: number
+}
+
+/** What is to be joined: tokens of `holdTarget`, `openSink` and `openOutput`, which are used up. */
+export interface SessionSettings {
+  client: number
+  /** Absent: the sinks get all. */
+  target?: number
+  /** What was read from the client before. */
+  firstUp?: Uint8Array
+  /** What was read from the target before. */
+  firstDown?: Uint8Array
+  /** Nothing goes back, and ends are not passed on. */
+  oneWay: boolean
+  sinks: Array<number>
+  policy: 'block' | 'drop'
+}
+
 /** Puts `head` (latin1) before a transfer that has not begun. */
 export declare function setHead(token: number, head: string): void
 
@@ -924,6 +921,9 @@ export interface SpliceCall {
  */
 export declare function startCurrent(fd: number, head: string, budget: number): number
 
+/** Joins. `request` is answered when that is over. Returns a name for `cancelSession`. */
+export declare function startSession(token: number, request: number, settings: SessionSettings): number
+
 /**
  * Takes the next bytes, at most `max`, out of the transfer. `null`: they are not in the page cache; call `warm`. Empty:
  * nothing is left.
@@ -939,7 +939,7 @@ export declare function takeEvents(): Array<{ request: number; error?: NodeJS.Er
 /** Takes the entries of the log so far. */
 export declare function takeLog(token: number): Array<DoorLogEntry>
 
-/** Takes what the relay asks. Each question is to be answered. */
+/** Takes what the relay asks. Each target_request is to be answered. */
 export declare function takeTargetRequests(token: number): Array<RelayTargetRequest>
 
 /** A target: the addresses of its name, of which the first that can be connected to is used. */

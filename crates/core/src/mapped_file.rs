@@ -17,7 +17,7 @@ use crate::error::{Code, Error, Result};
 use crate::fs::FileMeta;
 use crate::io::pool::Volume;
 use crate::io::read_full::read_full;
-use zerosend_sys::memory::{MapMode, MappedRegion, RegionAdvice};
+use zerosend_sys::memory::{Advice, MapMode, Mapping};
 use zerosend_sys::page::page_size;
 
 /// How a file is mapped.
@@ -48,7 +48,7 @@ pub struct MappedResidency {
 pub struct MappedFile {
     path: PathBuf,
     file: OwnedFd,
-    region: MappedRegion,
+    region: Mapping,
     mode: MapMode,
 }
 
@@ -83,7 +83,7 @@ impl MappedFile {
             ftruncate(&file, length).map_err(failed("ftruncate"))?;
         }
         let size = usize::try_from(length).map_err(|_| failed("mmap")(Errno::ENOMEM))?;
-        let region = MappedRegion::new(&file, size, options.mode, options.populate).map_err(failed("mmap"))?;
+        let region = Mapping::new(&file, 0, size, options.mode, options.populate).map_err(failed("mmap"))?;
         Ok(Self { path: path.to_owned(), file, region, mode: options.mode })
     }
 
@@ -188,7 +188,7 @@ impl MappedFile {
     }
 
     /// Says how it will be used; see `madvise(2)`. Advice that the kernel or the filesystem does not know is an error.
-    pub fn advise(&self, advice: RegionAdvice) -> Result<()> {
+    pub fn advise(&self, advice: Advice) -> Result<()> {
         self.region.advise(advice).map_err(|errno| Error::system("madvise", errno).with_path(&self.path))
     }
 

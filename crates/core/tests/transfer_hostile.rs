@@ -226,7 +226,7 @@ fn build(piece: &Piece, seed: u64) -> (Part, Vec<u8>) {
             let all = bytes(before + length, seed);
             let mut pages = Pages::new(all.len()).expect("memory");
             pages.copy_in(0, &all);
-            let part = Part::Pages { pages: Arc::new(pages), offset: before as u64, length: length as u64 };
+            let part = Part::Pages { pages: pages.seal(), offset: before as u64, length: length as u64 };
             (part, all[before..].to_vec())
         }
     }

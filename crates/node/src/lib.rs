@@ -2,7 +2,6 @@
 //!
 //! One `Engine` per JavaScript environment (the main thread, each worker) holds that environment's transfers by token and
 //! its queue of events. One file per module of the core.
-#![deny(unsafe_code)]
 
 mod background_task;
 mod bench;
@@ -10,6 +9,7 @@ mod cache;
 mod engine;
 mod error;
 mod events;
+mod ffi;
 mod mapped_file;
 mod output;
 mod page_cache;

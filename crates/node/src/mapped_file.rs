@@ -10,7 +10,7 @@ use zerosend_core::event_loop::slab::Token;
 use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::mapped_file::{MapOptions, MappedFile};
 use zerosend_core::{Code, Error, Result};
-use zerosend_sys::memory::{MapMode, RegionAdvice};
+use zerosend_sys::memory::{Advice, MapMode};
 
 use crate::engine::{Engine, Held, lane_for, with};
 use crate::events::Answer;
@@ -129,10 +129,10 @@ impl Engine {
 
 const MODES: &[(&str, MapMode)] =
     &[("read", MapMode::Read), ("private", MapMode::Private), ("shared", MapMode::Shared)];
-const ADVICE: &[(&str, RegionAdvice)] = &[
-    ("sequential", RegionAdvice::Sequential),
-    ("random", RegionAdvice::Random),
-    ("willneed", RegionAdvice::WillNeed),
-    ("dontneed", RegionAdvice::DontNeed),
-    ("hugepage", RegionAdvice::HugePage),
+const ADVICE: &[(&str, Advice)] = &[
+    ("sequential", Advice::Sequential),
+    ("random", Advice::Random),
+    ("willneed", Advice::WillNeed),
+    ("dontneed", Advice::DontNeed),
+    ("hugepage", Advice::HugePage),
 ];

@@ -1,72 +1,65 @@
-//! Memory whose pages go to the kernel: lent to JavaScript as an ArrayBuffer, taken back by detaching it.
-//!
-//! This is the one place of the binding with an unsafe call: only napi can put memory that is not V8's behind an
-//! ArrayBuffer.
-#![allow(unsafe_code)]
+//! Memory whose pages go to the kernel: shared with JavaScript as an ArrayBuffer, and taken back by detaching it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
 
 use napi::Env;
 use napi::bindgen_prelude::{ArrayBuffer, Uint8Array};
 use napi_derive::napi;
 use zerosend_core::transfer::{Disk, Method, Part, Target, Transfer};
 use zerosend_core::{Code, Error, Result};
-use zerosend_sys::memory::Pages;
+use zerosend_sys::memory::{Pages, SealedPages, SharedPages, WeakPages};
 
 use crate::engine::{Held, with};
+use crate::ffi;
 use crate::parts::SendingOptions;
 
-/// What JavaScript has, by address.
+/// The pages that JavaScript has, by address.
 #[derive(Default)]
-pub struct PageRegistry(HashMap<usize, Weak<Pages>>);
+pub struct PageRegistry(HashMap<usize, WeakPages>);
 
 impl PageRegistry {
-    fn insert(&mut self, pages: &Arc<Pages>) {
-        if self.0.len() >= 2 * (1 + self.0.values().filter(|pages| pages.strong_count() > 0).count()) {
-            self.0.retain(|_, pages| pages.strong_count() > 0);
+    fn insert(&mut self, pages: &SharedPages) {
+        // Entries of collected buffers are removed once they are the majority.
+        if self.0.len() >= 2 * (1 + self.0.values().filter(|pages| pages.is_live()).count()) {
+            self.0.retain(|_, pages| pages.is_live());
         }
-        self.0.insert(pages.address().as_ptr() as usize, Arc::downgrade(pages));
+        self.0.insert(pages.as_mut_ptr().addr().get(), pages.downgrade());
     }
 
-    /// Whether an ArrayBuffer's memory is ours to take.
-    pub fn check(&self, buffer: &ArrayBuffer<'_>) -> Result<Arc<Pages>> {
-        self.0.get(&(buffer.as_ptr() as usize)).and_then(Weak::upgrade).ok_or_else(|| {
+    /// The pages of an ArrayBuffer that [`alloc_pages`] made.
+    pub fn find(&self, buffer: &ArrayBuffer<'_>) -> Result<SharedPages> {
+        self.0.get(&buffer.as_ptr().addr()).and_then(WeakPages::upgrade).ok_or_else(|| {
             Error::new(
                 Code::InvalidArgument,
-                "gift is true, but the buffer is not from allocPages (or was given already): the memory of an ordinary \
-                 Buffer is used again by others while the kernel still reads it; leave gift out, then it is copied",
+                "gift is true, but the buffer is not from allocPages or was given before: Node may reuse the memory of \
+                 other buffers while the kernel still reads it; without gift the bytes are copied",
             )
         })
     }
 
-    /// Takes an ArrayBuffer's memory away from JavaScript: from here on it reads as empty there.
-    pub fn take(&mut self, buffer: ArrayBuffer<'_>) -> Result<Arc<Pages>> {
-        let pages = self.check(&buffer)?;
-        self.0.remove(&(pages.address().as_ptr() as usize));
-        buffer
-            .detach()
-            .map_err(|error| Error::new(Code::InvalidArgument, format!("the buffer cannot be given: {error}")))?;
-        Ok(pages)
+    /// Takes the pages of an ArrayBuffer from JavaScript, which has an empty buffer afterwards.
+    pub fn take(&mut self, buffer: ArrayBuffer<'_>) -> Result<SealedPages> {
+        let pages = self.find(&buffer)?;
+        self.0.remove(&pages.as_mut_ptr().addr().get());
+        ffi::seal_pages(buffer, pages)
     }
 }
 
-/// Page-aligned memory of `bytes`, rounded up to whole pages. It is unmapped when the ArrayBuffer is collected and the
-/// last transfer that got it has ended.
+/// Page-aligned memory of `bytes`, rounded up to whole pages. Unmapped when the ArrayBuffer is collected and the last
+/// transfer that has it has ended.
 #[napi]
 pub fn alloc_pages(env: &Env, bytes: f64) -> napi::Result<ArrayBuffer<'_>> {
-    let pages = with(env, |engine| {
-        let pages = Arc::new(Pages::new(bytes as usize).map_err(|errno| Error::system("mmap", errno))?);
+    let pages = with(env, |_| Pages::new(bytes as usize).map_err(|errno| Error::system("mmap", errno)))?;
+    // Outside of the engine: this may run finalizers.
+    let (buffer, pages) = ffi::share_pages(env, pages)?;
+    with(env, |engine| {
         engine.pages.insert(&pages);
-        Ok(pages)
+        Ok(())
     })?;
-    let (address, length) = (pages.address().as_ptr(), pages.len());
-    // SAFETY: `length` bytes from `address` on are mapped and writable until the last `Arc` is gone, and the finalizer has
-    // one. Nothing on this side reads or writes them while the ArrayBuffer has them: `PageRegistry::take` detaches it first.
-    unsafe { ArrayBuffer::from_external(env, address, length, pages, |_env, pages| drop(pages)) }
+    Ok(buffer)
 }
 
-/// A transfer of a part of `buffer`, which is `allocPages`' own and JavaScript's no more after this; returns its token.
+/// A transfer of a part of `buffer`, memory of `allocPages` that this detaches; returns its token.
 #[napi]
 pub fn open_gift(
     env: &Env,
@@ -83,25 +76,25 @@ pub fn open_gift(
     })
 }
 
-/// A transfer of a copy of `bytes`, in pages of its own; returns its token.
+/// A transfer of a copy of `bytes`; returns its token.
 #[napi]
 pub fn open_copy(env: &Env, bytes: Uint8Array, options: SendingOptions) -> napi::Result<f64> {
     with(env, |engine| {
-        let part = Part::Pages { pages: Arc::new(copy(&[bytes.as_ref()])?), offset: 0, length: bytes.len() as u64 };
+        let part = Part::Pages { pages: copy(&[bytes.as_ref()])?, offset: 0, length: bytes.len() as u64 };
         let transfer = transfer(part, &options);
         Ok(engine.hold(Held::Transfer(transfer))? as f64)
     })
 }
 
-/// The bytes of all `buffers` in fresh pages.
-pub fn copy(buffers: &[&[u8]]) -> Result<Pages> {
+/// A copy of all `buffers`, one after another.
+pub fn copy(buffers: &[&[u8]]) -> Result<SealedPages> {
     let length = buffers.iter().map(|bytes| bytes.len()).sum();
     let mut pages = Pages::new(length).map_err(|errno| Error::system("mmap", errno))?;
     let mut at = 0;
     for bytes in buffers {
         at += pages.copy_in(at, bytes);
     }
-    Ok(pages)
+    Ok(pages.seal())
 }
 
 fn transfer(part: Part, options: &SendingOptions) -> Box<Transfer> {

@@ -13,6 +13,7 @@ use zerosend_sys as sys;
 use zerosend_sys::pipe::{self, SpliceFlags};
 
 use crate::engine::{Engine, Held, with};
+use crate::ffi::JsFd;
 use crate::pages;
 
 /// A pipe's ends, each until it is closed.
@@ -116,10 +117,12 @@ pub fn pipe_statistics() -> PipeStatistics {
 }
 
 /// Where a splice goes from and to, and how.
-#[napi(object)]
+#[napi(object, object_to_js = false)]
 pub struct SpliceCall {
-    pub from: i32,
-    pub to: i32,
+    #[napi(ts_type = "number")]
+    pub from: JsFd,
+    #[napi(ts_type = "number")]
+    pub to: JsFd,
     pub length: f64,
     pub from_offset: Option<f64>,
     pub to_offset: Option<f64>,
@@ -135,8 +138,8 @@ pub fn splice(env: &Env, call: SpliceCall) -> napi::Result<Option<f64>> {
         let flags = SpliceFlags { more: call.more, moving: call.moving };
         let offset = |offset: Option<f64>| offset.map(|offset| offset as u64);
         let (from_offset, to_offset) = (offset(call.from_offset), offset(call.to_offset));
-        borrow("splice", call.from, |from| {
-            borrow("splice", call.to, |to| raw::splice(from, from_offset, to, to_offset, call.length as usize, flags))
+        borrow("splice", &call.from, |from| {
+            borrow("splice", &call.to, |to| raw::splice(from, from_offset, to, to_offset, call.length as usize, flags))
         })
         .map(number)
     })
@@ -144,16 +147,27 @@ pub fn splice(env: &Env, call: SpliceCall) -> napi::Result<Option<f64>> {
 
 /// One `tee(2)`; `null`: `EAGAIN`.
 #[napi]
-pub fn tee(env: &Env, from: i32, to: i32, length: f64) -> napi::Result<Option<f64>> {
-    with(env, |_| borrow("tee", from, |from| borrow("tee", to, |to| raw::tee(from, to, length as usize))).map(number))
+pub fn tee(
+    env: &Env,
+    #[napi(ts_arg_type = "number")] from: JsFd,
+    #[napi(ts_arg_type = "number")] to: JsFd,
+    length: f64,
+) -> napi::Result<Option<f64>> {
+    with(env, |_| borrow("tee", &from, |from| borrow("tee", &to, |to| raw::tee(from, to, length as usize))).map(number))
 }
 
 /// One `sendfile(2)`; `null`: `EAGAIN`.
 #[napi]
-pub fn sendfile(env: &Env, out: i32, file: i32, offset: f64, length: f64) -> napi::Result<Option<f64>> {
+pub fn sendfile(
+    env: &Env,
+    #[napi(ts_arg_type = "number")] out: JsFd,
+    #[napi(ts_arg_type = "number")] file: JsFd,
+    offset: f64,
+    length: f64,
+) -> napi::Result<Option<f64>> {
     with(env, |_| {
-        borrow("sendfile", out, |out| {
-            borrow("sendfile", file, |file| raw::sendfile(out, file, offset as u64, length as usize))
+        borrow("sendfile", &out, |out| {
+            borrow("sendfile", &file, |file| raw::sendfile(out, file, offset as u64, length as usize))
         })
         .map(number)
     })
@@ -161,7 +175,11 @@ pub fn sendfile(env: &Env, out: i32, file: i32, offset: f64, length: f64) -> nap
 
 /// One `vmsplice(2)` of a copy of `buffers`; `null`: `EAGAIN`.
 #[napi]
-pub fn vmsplice_copy(env: &Env, pipe: i32, buffers: Vec<Uint8Array>) -> napi::Result<Option<f64>> {
+pub fn vmsplice_copy(
+    env: &Env,
+    #[napi(ts_arg_type = "number")] pipe: JsFd,
+    buffers: Vec<Uint8Array>,
+) -> napi::Result<Option<f64>> {
     with(env, |_| {
         let slices: Vec<&[u8]> = buffers.iter().map(AsRef::as_ref).collect();
         let length = slices.iter().map(|slice| slice.len()).sum();
@@ -169,7 +187,7 @@ pub fn vmsplice_copy(env: &Env, pipe: i32, buffers: Vec<Uint8Array>) -> napi::Re
             return Ok(Some(0.0));
         }
         let pages = pages::copy(&slices)?;
-        borrow("vmsplice", pipe, |pipe| raw::vmsplice(pipe, &[pages.span(0, length)])).map(number)
+        borrow("vmsplice", &pipe, |pipe| raw::vmsplice(pipe, &[pages.span(0, length)])).map(number)
     })
 }
 
@@ -184,13 +202,17 @@ pub struct Gift<'env> {
 /// One `vmsplice(2)` of parts of buffers, which are `allocPages`' own, each another one, and JavaScript's no more after
 /// this. The pipe must be empty and have room: `null` when it is not empty, and then nothing is taken.
 #[napi]
-pub fn vmsplice_gift(env: &Env, pipe: i32, gifts: Vec<Gift<'_>>) -> napi::Result<Option<f64>> {
+pub fn vmsplice_gift(
+    env: &Env,
+    #[napi(ts_arg_type = "number")] pipe: JsFd,
+    gifts: Vec<Gift<'_>>,
+) -> napi::Result<Option<f64>> {
     with(env, |engine| {
-        borrow("vmsplice", pipe, |pipe| {
+        borrow("vmsplice", &pipe, |pipe| {
             let page = sys::page::page_size() as usize;
             let mut needed = 0;
             for gift in &gifts {
-                engine.pages.check(&gift.buffer)?;
+                engine.pages.find(&gift.buffer)?;
                 let (offset, length) = (gift.offset as usize, gift.length as usize);
                 needed += if length == 0 { 0 } else { ((offset + length - 1) / page - offset / page + 1) * page };
             }
@@ -221,8 +243,8 @@ fn ends(engine: &mut Engine, token: f64) -> Result<&mut Ends> {
     }
 }
 
-fn borrow<T>(syscall: &'static str, fd: i32, call: impl FnOnce(BorrowedFd<'_>) -> Result<T>) -> Result<T> {
-    sys::fd::during_call(fd, call).map_err(|errno| Error::system(syscall, errno))?
+fn borrow<T>(syscall: &'static str, fd: &JsFd, call: impl FnOnce(BorrowedFd<'_>) -> Result<T>) -> Result<T> {
+    call(fd.borrow().map_err(|errno| Error::system(syscall, errno))?)
 }
 
 fn number(count: Option<usize>) -> Option<f64> {

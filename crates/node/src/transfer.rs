@@ -18,6 +18,7 @@ use zerosend_sys as sys;
 
 use crate::engine::{Held, Pending, with};
 use crate::events::{Answer, Request};
+use crate::ffi::JsFd;
 use crate::site::Current;
 
 /// Why a turn ended.
@@ -81,16 +82,16 @@ pub struct DriveOptions {
 
 /// One turn on the descriptor `fd`, which must be the caller's at this moment. Sends at most `budget` bytes.
 #[napi]
-pub fn advance(env: &Env, token: f64, fd: i32, budget: f64) -> napi::Result<Turn> {
-    with(env, |engine| turn(engine.transfer(token)?, fd, budget))
+pub fn advance(env: &Env, token: f64, #[napi(ts_arg_type = "number")] fd: JsFd, budget: f64) -> napi::Result<Turn> {
+    with(env, |engine| turn(engine.transfer(token)?, &fd, budget))
 }
 
 /// Makes closing the socket `fd` a reset. Does nothing for what cannot be reset.
 #[napi]
-pub fn reset_on_close(env: &Env, fd: i32) -> napi::Result<()> {
+pub fn reset_on_close(env: &Env, #[napi(ts_arg_type = "number")] fd: JsFd) -> napi::Result<()> {
     with(env, |_| {
         // A socket that is closed or of another kind needs none.
-        let _ = sys::fd::during_call(fd, sys::socket::reset_on_close);
+        let _ = fd.borrow().and_then(sys::socket::reset_on_close);
         Ok(())
     })
 }
@@ -104,11 +105,16 @@ pub fn method_names() -> Vec<&'static str> {
 /// One turn of the transfer of the last answer (see `respond`), with `head` (latin1) before it. Below 0: all is sent, by
 /// the method with the number `-1 - n` in `methodNames()`. Else the transfer's token times 4, plus the turn.
 #[napi]
-pub fn start_current(env: &Env, fd: i32, head: Latin1String, budget: f64) -> napi::Result<f64> {
+pub fn start_current(
+    env: &Env,
+    #[napi(ts_arg_type = "number")] fd: JsFd,
+    head: Latin1String,
+    budget: f64,
+) -> napi::Result<f64> {
     with(env, |engine| {
         let mut transfer = engine.current.take().and_then(Current::into_transfer).ok_or_else(ended)?;
         transfer.prepend(head.to_vec());
-        match turn(&mut transfer, fd, budget)? {
+        match turn(&mut transfer, &fd, budget)? {
             Turn::Done => {
                 let used = transfer.report().method;
                 let number = Method::ALL.iter().position(|method| *method == used).unwrap_or(0);
@@ -121,14 +127,14 @@ pub fn start_current(env: &Env, fd: i32, head: Latin1String, budget: f64) -> nap
 
 /// Bytes that were sent on the socket `fd` and that the peer may still acknowledge; 0 where that cannot be known.
 #[napi]
-pub fn unacknowledged(env: &Env, fd: i32) -> napi::Result<f64> {
+pub fn unacknowledged(env: &Env, #[napi(ts_arg_type = "number")] fd: JsFd) -> napi::Result<f64> {
     with(env, |_| {
-        let bytes = sys::fd::during_call(fd, |socket| {
+        let bytes = fd.borrow().and_then(|socket| {
             // ENOTCONN: the peer has reset the connection, and what it has not acknowledged stays counted.
             getpeername::<SockaddrStorage>(socket.as_raw_fd())?;
             sys::socket::unacknowledged(socket)
         });
-        Ok(bytes.and_then(|bytes| bytes).unwrap_or(0) as f64)
+        Ok(bytes.unwrap_or(0) as f64)
     })
 }
 
@@ -235,10 +241,9 @@ fn set_no_delay(target: BorrowedFd<'_>, on: bool) -> Result<()> {
     }
 }
 
-fn turn(transfer: &mut Transfer, fd: i32, budget: f64) -> Result<Turn> {
-    let progress = sys::fd::during_call(fd, |out| transfer.advance(out, &mut Budget::new(budget as u64)))
-        .map_err(|errno| Error::system("sendmsg", errno))??;
-    Ok(progress.into())
+fn turn(transfer: &mut Transfer, fd: &JsFd, budget: f64) -> Result<Turn> {
+    let out = fd.borrow().map_err(|errno| Error::system("sendmsg", errno))?;
+    Ok(transfer.advance(out, &mut Budget::new(budget as u64))?.into())
 }
 
 pub fn ended() -> Error {

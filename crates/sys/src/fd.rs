@@ -1,4 +1,4 @@
-//! Descriptors that come as numbers.
+//! Ownership of descriptors: duplicates, closing on another thread, and receiving them over a socket.
 
 use std::io::IoSliceMut;
 use std::mem::ManuallyDrop;
@@ -7,21 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
-use super::SysResult;
+use crate::SysResult;
 
-/// Lends the descriptor `number` to `call`, and not a moment longer. `EBADF` for a negative number.
-///
-/// A number is only as good as the moment it was read in: the caller must have it from an object that is open now, on
-/// this thread, and nothing may close that object during the call.
-pub fn during_call<R>(number: RawFd, call: impl FnOnce(BorrowedFd<'_>) -> R) -> SysResult<R> {
-    if number < 0 {
-        return Err(Errno::EBADF);
-    }
-    // SAFETY: not -1, and not kept beyond `call`. A number that is not open makes the kernel answer EBADF.
-    Ok(call(unsafe { BorrowedFd::borrow_raw(number) }))
-}
-
-/// A descriptor, and what closes it when it is dropped.
+/// A descriptor with the function that closes it on drop.
 #[derive(Debug)]
 pub struct ClosedBy {
     fd: ManuallyDrop<OwnedFd>,
@@ -29,12 +17,12 @@ pub struct ClosedBy {
 }
 
 impl ClosedBy {
-    /// Closed where it is dropped.
+    /// Closed on the thread that drops it.
     pub fn dropping(fd: OwnedFd) -> Self {
         Self { fd: ManuallyDrop::new(fd), close: drop }
     }
 
-    /// Given to `close`, which may close it on another thread.
+    /// Passed to `close`, which may close it on another thread.
     pub fn calling(fd: OwnedFd, close: fn(OwnedFd)) -> Self {
         Self { fd: ManuallyDrop::new(fd), close }
     }
@@ -48,31 +36,58 @@ impl AsFd for ClosedBy {
 
 impl Drop for ClosedBy {
     fn drop(&mut self) {
-        // SAFETY: taken once, here, and not used afterwards: nothing runs after `drop` of this type.
+        // SAFETY: the field is initialized in every constructor and taken only here. `drop` runs once, and dropping the
+        // `ManuallyDrop` field afterwards does not touch its content.
         (self.close)(unsafe { ManuallyDrop::take(&mut self.fd) });
     }
 }
 
-/// A duplicate of the descriptor `number`, owned by the caller.
+/// A duplicate of the descriptor `number`, closed on exec; see `fcntl(2)`, `F_DUPFD_CLOEXEC`. `EBADF`: it is not open.
+///
+/// This is safe for every number, like opening `/proc/self/fd/<number>`: the call neither closes nor changes the original.
+/// The caller decides whether it may use what the number refers to at the time of the call.
 pub fn duplicate(number: RawFd) -> SysResult<OwnedFd> {
-    during_call(number, |fd| {
-        fd.try_clone_to_owned().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EBADF)))
-    })?
+    // SAFETY: the arguments are integers, and the kernel accesses no memory of the process. A number that is not open is EBADF.
+    let fd = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the call has just created `fd`, so it is open and has no other owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Receives bytes from a socket, and the descriptor that came with them; see `SCM_RIGHTS` in `unix(7)`. Does not wait.
+/// Receives bytes from a Unix socket, and the descriptor that was sent with them, if any; see `SCM_RIGHTS` in `unix(7)`. Does
+/// not wait: `EAGAIN`. Further descriptors are closed.
 pub fn receive(socket: BorrowedFd<'_>, bytes: &mut IoSliceMut<'_>) -> SysResult<(usize, Option<OwnedFd>)> {
+    // The kernel closes descriptors that do not fit (MSG_CTRUNC).
     let mut space = nix::cmsg_space!([RawFd; 4]);
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(socket.as_raw_fd(), std::slice::from_mut(bytes), Some(&mut space), flags)?;
     let mut received = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(fds) = control {
-            // SAFETY: the kernel has just made these descriptors for us, and nobody else knows of them.
+            // SAFETY: the kernel has created these descriptors for this message. nix only copies their numbers, so each of them
+            // is open and has no other owner. The iterator yields each control message once.
             received.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
-    // One is what is sent; those that somebody adds are closed here.
     let first = if received.is_empty() { None } else { Some(received.swap_remove(0)) };
     Ok((message.bytes, first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_not_open_is_ebadf() {
+        assert_eq!(duplicate(-1).err(), Some(Errno::EBADF));
+        assert_eq!(duplicate(RawFd::MAX).err(), Some(Errno::EBADF));
+    }
+
+    #[test]
+    fn a_duplicate_outlives_the_original() {
+        let (read, write) = crate::pipe::new().expect("a pipe");
+        let duplicate = duplicate(write.as_raw_fd()).expect("a duplicate");
+        drop(write);
+        assert_eq!(nix::unistd::write(&duplicate, b"x"), Ok(1));
+        assert_eq!(nix::unistd::read(&read, &mut [0; 2]), Ok(1));
+    }
 }

@@ -1,28 +1,29 @@
-//! Calls that are made only to see whether they work: `io_uring_setup(2)`, the error queue of `MSG_ZEROCOPY`, `SIOCETHTOOL`.
+//! Calls that detect features of the kernel: `io_uring_setup(2)`, `SO_ZEROCOPY`, `TCP_ULP`, `SIOCETHTOOL`.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::SysResult;
+use crate::SysResult;
 
-/// A ring of one entry, made and closed; see `io_uring_setup(2)`.
+/// Whether `io_uring_setup(2)` is available: creates and closes a ring of one entry.
 pub fn io_uring() -> SysResult<()> {
-    // `struct io_uring_params` of `<linux/io_uring.h>`: 120 bytes, all zero for the defaults.
+    // `struct io_uring_params` of <linux/io_uring.h> has 120 bytes; all zero are the defaults.
     let mut params = [0_u64; 15];
-    // SAFETY: the kernel reads and writes the 120 bytes of the struct, which are live and aligned.
+    // SAFETY: the kernel reads and writes the 120 bytes of the struct. `params` has as many, is live, and is aligned to 8, while the
+    // struct has no field of more than 8 bytes. It consists of integers, so every result is a valid value.
     let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1 as libc::c_uint, params.as_mut_ptr()) };
     let fd = Errno::result(fd)?;
-    // SAFETY: a new descriptor, which nobody else knows of.
+    // SAFETY: the call has just created the descriptor, so it is open and has no other owner.
     drop(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) });
     Ok(())
 }
 
-/// `SO_ZEROCOPY`: the socket may send with `MSG_ZEROCOPY`; see `socket(7)`.
+/// Allows the socket to send with `MSG_ZEROCOPY`; see `SO_ZEROCOPY` in `socket(7)`.
 pub fn set_zerocopy(socket: BorrowedFd<'_>) -> SysResult<()> {
     let on: libc::c_int = 1;
-    // SAFETY: the value is one live int, and its size is given.
+    // SAFETY: the kernel reads one `int` from `on`, which is live and of the given size.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -35,10 +36,10 @@ pub fn set_zerocopy(socket: BorrowedFd<'_>) -> SysResult<()> {
     Errno::result(result).map(drop)
 }
 
-/// `TCP_ULP` "tls": the kernel's TLS on a connected socket; see `Documentation/networking/tls.rst`.
+/// Enables kernel TLS on a connected socket (`TCP_ULP` "tls"); see `Documentation/networking/tls.rst`.
 pub fn set_kernel_tls(socket: BorrowedFd<'_>) -> SysResult<()> {
     let name = b"tls";
-    // SAFETY: the value is `name`, whose length is given.
+    // SAFETY: the kernel reads `name.len()` bytes from `name`, which is live.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -51,28 +52,30 @@ pub fn set_kernel_tls(socket: BorrowedFd<'_>) -> SysResult<()> {
     Errno::result(result).map(drop)
 }
 
-/// What the kernel offers to do in a network interface; see `SIOCETHTOOL` in `netdevice(7)`.
+/// Work that a network interface takes over from the kernel; see `<linux/ethtool.h>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offload {
-    /// `ETHTOOL_GSG`: packets from memory in several pieces.
+    /// `ETHTOOL_GSG`: sending packets from several ranges of memory.
     ScatterGather,
-    /// `ETHTOOL_GTXCSUM`: checksums of what is sent.
+    /// `ETHTOOL_GTXCSUM`: checksums of sent packets.
     TransmitChecksum,
-    /// `ETHTOOL_GRXCSUM`: checksums of what is received.
+    /// `ETHTOOL_GRXCSUM`: checksums of received packets.
     ReceiveChecksum,
-    /// `ETHTOOL_GTSO`: TCP segments cut from a larger packet.
+    /// `ETHTOOL_GTSO`: splitting a large TCP packet into segments.
     Segmentation,
 }
 
+/// `struct ethtool_value` of `<linux/ethtool.h>`.
 #[repr(C)]
 struct EthtoolValue {
     command: u32,
     data: u32,
 }
 
-/// Whether an interface does this. `socket` is any socket. `ENODEV`; `EOPNOTSUPP`: it does not say.
+/// Whether an interface has an offload enabled. `socket` is any socket. `ENODEV`: unknown interface; `EOPNOTSUPP`: its driver
+/// does not report the offload.
 pub fn offload(socket: BorrowedFd<'_>, interface: &str, offload: Offload) -> SysResult<bool> {
-    // `<linux/ethtool.h>`.
+    // The commands of <linux/ethtool.h>.
     let command = match offload {
         Offload::ReceiveChecksum => 0x14,
         Offload::TransmitChecksum => 0x16,
@@ -80,7 +83,7 @@ pub fn offload(socket: BorrowedFd<'_>, interface: &str, offload: Offload) -> Sys
         Offload::Segmentation => 0x1e,
     };
     let mut value = EthtoolValue { command, data: 0 };
-    // SAFETY: `struct ifreq` is plain data; all zeros is an empty name and no address.
+    // SAFETY: `struct ifreq` is a name and a union of integers and pointers, for which all zeros is a valid value.
     let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
     if interface.len() >= request.ifr_name.len() {
         return Err(Errno::ENODEV);
@@ -89,7 +92,8 @@ pub fn offload(socket: BorrowedFd<'_>, interface: &str, offload: Offload) -> Sys
         *to = from as libc::c_char;
     }
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: the kernel reads the request and writes to the value, both live for the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), 0x8946, &raw mut request) };
+    // SAFETY: SIOCETHTOOL reads `request`, and reads and writes the `struct ethtool_value` to which its data points. Both are live
+    // during the call, and the kernel writes no more than the 8 bytes of that struct for the commands above.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
     Errno::result(result).map(|_| value.data != 0)
 }

@@ -1,16 +1,20 @@
-//! The calls that move bytes: `sendmsg(2)`, `writev(2)`, `sendfile(2)`, `preadv2(2)`, and the [`Kernel`] that makes them.
+//! The calls that move bytes: `sendmsg(2)`, `writev(2)`, `sendfile(2)`, and the [`Kernel`] trait that makes them.
+//!
+//! Only `sendmsg(2)` suppresses `SIGPIPE` (`MSG_NOSIGNAL`). For the other calls the process must ignore the signal; see the
+//! preconditions of the crate.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::MsgFlags;
 
-use super::memory::{Mapping, Span};
-use super::pipe::SpliceFlags;
-use super::{SysResult, pipe};
+use crate::memory::{Mapping, Span};
+use crate::pipe::{self, SpliceFlags};
+use crate::residency::{self, Residency};
+use crate::{SysResult, socket};
 
-/// Slices that go before a span in one call, at most.
+/// Maximum number of slices before the spans of one call.
 pub const MAX_GATHER: usize = 16;
 
 /// The kind of descriptor that bytes are written to.
@@ -22,31 +26,31 @@ pub enum Target {
     Fd,
 }
 
-/// The syscalls a transfer makes, one method a call. [`Linux`] is the real one.
+/// The system calls of a transfer, one for each method. [`Linux`] makes them; tests have other implementations.
 ///
-/// Every method makes at most one syscall, returns its short count, and never retries.
+/// A method makes at most one system call, returns its short count, and does not retry.
 pub trait Kernel {
-    /// Writes `slices` in order; see `sendmsg(2)`, `writev(2)`. Never blocks on a socket, never raises `SIGPIPE` there.
-    /// `more` is `MSG_MORE`: the kernel waits for the bytes that follow before it sends a packet that is not full.
+    /// Writes `slices` in order; see `sendmsg(2)`, `writev(2)`. Does not block on a socket. `more` is `MSG_MORE`: more bytes
+    /// follow at once, so the kernel does not send a partial packet.
     fn gather(&mut self, out: BorrowedFd<'_>, slices: &[IoSlice<'_>], target: Target, more: bool) -> SysResult<usize>;
 
-    /// Copies `length` bytes of `file` from `offset` on to `out`; see `sendfile(2)`. The file's own position is not used.
+    /// Copies `length` bytes of `file` from `offset` on to `out`; see `sendfile(2)`. The position of the file does not change.
     fn sendfile(&mut self, out: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, length: usize) -> SysResult<usize>;
 
-    /// Reads at `offset`. With `resident_only`, `EAGAIN` says that the disk would have to be asked (`RWF_NOWAIT`).
+    /// Reads at `offset`. With `resident_only` it does not wait for the disk: `EAGAIN` (`RWF_NOWAIT`).
     fn pread(&mut self, file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64, resident_only: bool) -> SysResult<usize>;
 
-    /// Whether `length` bytes from `offset` on are in the page cache; see [`super::residency`].
-    fn resident(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> super::residency::Residency;
+    /// Whether `length` bytes from `offset` on are in the page cache; see [`residency::residency`].
+    fn resident(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> Residency;
 
-    /// The file's size in bytes; see `fstat(2)`.
+    /// The size of the file in bytes; see `fstat(2)`.
     fn size(&mut self, file: BorrowedFd<'_>) -> SysResult<u64>;
 
-    /// Maps a part of a file; see [`Mapping::new`].
+    /// Maps a part of a file; see [`Mapping::read_only`].
     fn map(&mut self, file: BorrowedFd<'_>, offset: u64, length: usize) -> SysResult<Mapping>;
 
-    /// Like [`Kernel::gather`] with `span` behind the slices, of which there are [`MAX_GATHER`] at most. `EFAULT`: the
-    /// file behind the span has become shorter.
+    /// Like [`Kernel::gather`] with at most [`MAX_GATHER`] slices, and `span` after them. `EFAULT`: the file behind the span was
+    /// truncated.
     fn gather_span(
         &mut self,
         out: BorrowedFd<'_>,
@@ -56,8 +60,8 @@ pub trait Kernel {
         more: bool,
     ) -> SysResult<usize>;
 
-    /// From or to a pipe, never waiting for one; see `splice(2)`. `offset` is where a file is read from; without it the
-    /// bytes come from a pipe.
+    /// Moves bytes from or to a pipe, without waiting for the pipe; see `splice(2)`. `offset` is a position in a file `from`;
+    /// without it `from` is a pipe.
     fn splice(
         &mut self,
         from: BorrowedFd<'_>,
@@ -67,16 +71,16 @@ pub trait Kernel {
         more: bool,
     ) -> SysResult<usize>;
 
-    /// Makes a pipe refer to pages of memory; see `vmsplice(2)`. `gift`: nobody will use them any more.
+    /// Makes a pipe refer to pages of memory; see `vmsplice(2)`. `gift`: the process does not use them any more.
     fn vmsplice(&mut self, pipe: BorrowedFd<'_>, span: Span<'_>, gift: bool) -> SysResult<usize>;
 
     /// Reads from a pipe or socket; see `read(2)`.
     fn read(&mut self, from: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize>;
 
-    /// Holds back packets that are not full, or lets them go; see `tcp(7)`, `TCP_CORK`.
+    /// Delays partial packets, or sends them; see `tcp(7)`, `TCP_CORK`.
     fn cork(&mut self, socket: BorrowedFd<'_>, on: bool) -> SysResult<()>;
 
-    /// Whether a socket is one of `unix(7)`.
+    /// Whether a descriptor is a Unix socket; see `unix(7)`.
     fn is_unix_socket(&mut self, socket: BorrowedFd<'_>) -> bool;
 }
 
@@ -105,14 +109,14 @@ impl Kernel for Linux {
 
     fn pread(&mut self, file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64, resident_only: bool) -> SysResult<usize> {
         if resident_only {
-            pread_resident(file, buffer, offset)
+            residency::pread_resident(file, buffer, offset)
         } else {
             nix::sys::uio::pread(file, buffer, i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?)
         }
     }
 
-    fn resident(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> super::residency::Residency {
-        super::residency::residency(file, offset, length)
+    fn resident(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> Residency {
+        residency::residency(file, offset, length)
     }
 
     fn size(&mut self, file: BorrowedFd<'_>) -> SysResult<u64> {
@@ -120,7 +124,7 @@ impl Kernel for Linux {
     }
 
     fn map(&mut self, file: BorrowedFd<'_>, offset: u64, length: usize) -> SysResult<Mapping> {
-        Mapping::new(file, offset, length)
+        Mapping::read_only(file, offset, length)
     }
 
     fn gather_span(
@@ -154,16 +158,15 @@ impl Kernel for Linux {
     }
 
     fn cork(&mut self, socket: BorrowedFd<'_>, on: bool) -> SysResult<()> {
-        super::socket::set_tcp(socket, libc::TCP_CORK, on)
+        socket::set_tcp(socket, libc::TCP_CORK, on)
     }
 
     fn is_unix_socket(&mut self, socket: BorrowedFd<'_>) -> bool {
-        super::socket::domain(socket) == Ok(libc::AF_UNIX)
+        socket::domain(socket) == Ok(libc::AF_UNIX)
     }
 }
 
-/// `sendmsg(2)` or `writev(2)` of slices and of memory that may be read by the kernel only, so without a slice of it. At most
-/// [`MAX_GATHER`] + 1 of both.
+/// Writes `slices`, then `spans`: memory that only the kernel may read. At most [`MAX_GATHER`] + 1 of both, else `EMSGSIZE`.
 pub fn gather_spans(
     out: BorrowedFd<'_>,
     slices: &[IoSlice<'_>],
@@ -184,48 +187,20 @@ pub fn gather_spans(
     }
     let sent = match target {
         Target::Socket => {
-            // SAFETY: msghdr is plain data, and all zeros is one without name, control data and vectors.
+            // SAFETY: `msghdr` consists of integers and raw pointers, for which all zeros is a valid value: no name, no control
+            // data, no iovecs.
             let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
             message.msg_iov = iovecs.as_mut_ptr();
             message.msg_iovlen = count as _;
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
-            // SAFETY: `count` live iovecs, over slices and spans that outlive the call; the kernel only reads them.
+            // SAFETY: `message` is live and names the first `count` elements of `iovecs`. Each is a slice or a span, which are
+            // borrowed for the call. The kernel only reads what they refer to, and reports EFAULT for pages that a truncated file
+            // lacks.
             unsafe { libc::sendmsg(out.as_raw_fd(), &raw const message, flags) }
         }
-        // SAFETY: as above.
+        // SAFETY: the first `count` elements of `iovecs` are live. Each is a slice or a span, which are borrowed for the call. The
+        // kernel only reads what they refer to, and reports EFAULT for pages that a truncated file lacks.
         Target::Fd => unsafe { libc::writev(out.as_raw_fd(), iovecs.as_ptr(), count as libc::c_int) },
     };
     Errno::result(sent).map(|sent| sent as usize)
-}
-
-/// Reads what the page cache holds at `offset`, without waiting for a disk.
-///
-/// `preadv2(2)` with `RWF_NOWAIT` (Linux 4.14). `EAGAIN`: nothing is resident there. `EOPNOTSUPP`, `ENOSYS`: the
-/// filesystem or the kernel cannot tell. Called by number, because glibc has the wrapper only since 2.26.
-pub fn pread_resident(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> SysResult<usize> {
-    let mut slices = [IoSliceMut::new(buffer)];
-    let (low, high) = split_offset(offset)?;
-    // SAFETY: `slices` is one iovec over a live, exclusive buffer, and IoSliceMut is ABI-compatible with iovec.
-    let count = unsafe {
-        libc::syscall(
-            libc::SYS_preadv2,
-            file.as_raw_fd(),
-            slices.as_mut_ptr().cast::<libc::iovec>(),
-            1usize,
-            low,
-            high,
-            libc::RWF_NOWAIT,
-        )
-    };
-    Errno::result(count).map(|count| count as usize)
-}
-
-/// `preadv2` takes its offset in two registers: all of it in the first on 64 bits, a half in each on 32.
-fn split_offset(offset: u64) -> SysResult<(libc::c_long, libc::c_long)> {
-    let offset = i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
-    if size_of::<libc::c_long>() == 8 {
-        Ok((offset as libc::c_long, 0))
-    } else {
-        Ok((offset as libc::c_long, (offset >> 32) as libc::c_long))
-    }
 }

@@ -1,30 +1,38 @@
-//! The only unsafe code of the crate, one file per syscall family.
+//! The system calls of zerosend, one file for each family. Apart from one file of the binding, this crate has all of the
+//! unsafe code.
 //!
-//! Nothing here loops or retries: a call makes one syscall and returns its short count or its errno. Where nix has a
-//! safe wrapper that wrapper is used; this module holds what nix lacks, and the [`Kernel`] trait through which
-//! transfers make their calls, so that tests can put a hostile kernel in its place.
+//! A function makes one system call, does not retry, and returns a short count or an errno as the kernel gives it. Where
+//! nix has a safe wrapper, that wrapper is used; this crate has the calls that nix lacks, and the [`Kernel`] trait, through
+//! which transfers make their calls so that tests can replace the kernel.
+//!
+//! # Preconditions
+//!
+//! - The process ignores `SIGPIPE`, as Node and the runtime of Rust do. `sendmsg(2)` has `MSG_NOSIGNAL`, but `writev(2)`,
+//!   `write(2)`, `splice(2)`, `tee(2)`, `vmsplice(2)` and `sendfile(2)` have no such flag, and would end a process that
+//!   does not ignore the signal instead of returning `EPIPE`.
+//! - Memory of a ring cannot be truncated by processes that are not trusted; see [`memory::RingMapping::new`].
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "system calls")]
 
 pub mod fd;
 pub mod features;
+pub mod futex;
 pub mod io;
 pub mod memory;
 pub mod open;
 pub mod page;
 pub mod pipe;
 pub mod residency;
-pub mod shared;
 pub mod socket;
 pub mod terminal;
 
 pub use io::{Kernel, Linux};
 use nix::errno::Errno;
 
-/// A syscall's result: a value or its errno.
+/// The result of a system call: a value or its errno.
 pub type SysResult<T> = std::result::Result<T, Errno>;
 
-/// The errno of an error of the standard library.
+/// The errno of an error of the standard library; `EIO` when it has none.
 pub fn errno_of(error: &std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

@@ -1,6 +1,4 @@
-//! Opening files: see `open(2)`, `openat2(2)`, `statx(2)`.
-//!
-//! `openat2` has a safe wrapper in nix, which lacks one flag; `statx` has none.
+//! Opening files and their metadata: `openat2(2)`, `statx(2)`.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -8,41 +6,41 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag};
 
-use super::SysResult;
+use crate::SysResult;
 
-/// `RESOLVE_CACHED` of `openat2(2)`: EAGAIN instead of waiting for a disk. Linux 5.12; nix 0.31 has no name for it.
+/// `RESOLVE_CACHED` of `openat2(2)` (Linux 5.12): `EAGAIN` instead of waiting for a disk. nix 0.31 lacks it.
 pub const RESOLVE_CACHED: ResolveFlag = ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED);
 
-/// What `statx` says of a file.
+/// Metadata of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
     /// Type and permission bits.
     pub mode: u32,
     /// Bytes.
     pub size: u64,
-    /// Last modification: seconds since 1970 and the nanoseconds after them.
+    /// Last modification: seconds since 1970, and nanoseconds.
     pub mtime: (i64, u32),
     /// Last change of content or inode, likewise.
     pub ctime: (i64, u32),
     /// Inode number.
     pub ino: u64,
-    /// Device, as `stat(2)` encodes it.
+    /// Device, encoded as in `stat(2)`.
     pub dev: u64,
-    /// The mount it was reached through; never reused since Linux 6.8, 0 before 5.8.
+    /// Id of the mount through which the file was reached. Not reused since Linux 6.8; 0 before 5.8.
     pub mount: u64,
 }
 
-/// Where the attributes of a file on a remote or FUSE file system come from. A local file system ignores it.
+/// The source of the attributes of a file on a remote or FUSE file system. Local file systems ignore it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attributes {
-    /// From the file system, which the call waits for: `AT_STATX_FORCE_SYNC`.
+    /// The file system, for which the call waits: `AT_STATX_FORCE_SYNC`.
     Fresh,
-    /// From the kernel's memory, however old, so that the call does not wait: `AT_STATX_DONT_SYNC`. For facts that do
+    /// The cache of the kernel, of any age, so that the call does not wait: `AT_STATX_DONT_SYNC`. For attributes that do
     /// not change: type, inode, device, mount.
     Cached,
 }
 
-/// `STATX_MNT_ID` and `STATX_MNT_ID_UNIQUE` of `<linux/stat.h>`; kernels ignore the bits they do not know.
+/// `STATX_MNT_ID` and `STATX_MNT_ID_UNIQUE` of `<linux/stat.h>`; kernels ignore unknown bits.
 const STATX_MNT_IDS: libc::c_uint = 0x1000 | 0x4000;
 
 /// One `openat2(2)`.
@@ -50,7 +48,7 @@ pub fn openat2(dir: impl AsFd, path: &std::ffi::CStr, flags: OFlag, resolve: Res
     nix::fcntl::openat2(dir, path, OpenHow::new().flags(flags).resolve(resolve))
 }
 
-/// `/dev/null`, for writing.
+/// `/dev/null`, open for writing.
 pub fn dev_null() -> SysResult<OwnedFd> {
     nix::fcntl::open(c"/dev/null", OFlag::O_WRONLY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
 }
@@ -72,10 +70,9 @@ fn statx_at(dir: impl AsFd, path: &std::ffi::CStr, flags: libc::c_int, attribute
             Attributes::Fresh => libc::AT_STATX_FORCE_SYNC,
             Attributes::Cached => libc::AT_STATX_DONT_SYNC,
         };
-    // Not the function of the C library: glibc has it from 2.28 on, musl from 1.2.4, and a weak symbol that is missing is a
-    // call to address 0.
-    // SAFETY: the descriptor is borrowed for the call, the path is a C string, and `buffer` is writable memory of the size
-    // the kernel fills.
+    // By number: glibc has the function only since 2.28, musl since 1.2.4, and a missing weak symbol is a call to address 0.
+    // SAFETY: the descriptor is borrowed for the call, `path` is a NUL-terminated string, and `buffer` is a live `struct statx`,
+    // which is all that the kernel writes to.
     let result = unsafe {
         libc::syscall(
             libc::SYS_statx,
@@ -87,7 +84,8 @@ fn statx_at(dir: impl AsFd, path: &std::ffi::CStr, flags: libc::c_int, attribute
         )
     };
     Errno::result(result)?;
-    // SAFETY: every field of `struct statx` is an integer, for which the zeroes above are already valid.
+    // SAFETY: the buffer was zeroed, and every field of `struct statx` is an integer, for which zero is a valid value. The kernel
+    // has overwritten some of them with other integers.
     let stat = unsafe { buffer.assume_init() };
     Ok(Stat {
         mode: u32::from(stat.stx_mode),

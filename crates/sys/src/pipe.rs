@@ -5,40 +5,40 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl};
 
-use super::SysResult;
-use super::memory::Span;
+use crate::SysResult;
+use crate::memory::Span;
 
-/// Spans of one `vmsplice` at most.
+/// Maximum number of spans of one [`vmsplice`].
 pub const MAX_SPANS: usize = 16;
 
-/// A new pipe, both ends non-blocking and closed on exec: the end to read from, the end to write to.
+/// A new pipe, non-blocking and closed on exec: the read end and the write end.
 pub fn new() -> SysResult<(OwnedFd, OwnedFd)> {
     nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
 }
 
-/// Bytes that the pipe can hold when its pages are full.
+/// Bytes that the pipe holds when all its pages are full.
 pub fn capacity(pipe: BorrowedFd<'_>) -> SysResult<usize> {
     fcntl(pipe, FcntlArg::F_GETPIPE_SZ).map(|size| size as usize)
 }
 
-/// Asks for room for `bytes`, which the kernel rounds up to a power of two of pages; returns what it is then.
+/// Sets the capacity to `bytes`, rounded up by the kernel to a power of two of pages; returns the new capacity.
 ///
-/// `EPERM`: over `/proc/sys/fs/pipe-max-size`, or over the pages that one unprivileged user may have in pipes
-/// (`/proc/sys/fs/pipe-user-pages-soft`). `EBUSY`: it holds more than that.
+/// `EPERM`: more than `/proc/sys/fs/pipe-max-size`, or the user has more pages in pipes than
+/// `/proc/sys/fs/pipe-user-pages-soft` allows. `EBUSY`: the pipe holds more bytes than that.
 pub fn set_capacity(pipe: BorrowedFd<'_>, bytes: usize) -> SysResult<usize> {
     let bytes = libc::c_int::try_from(bytes).map_err(|_| Errno::EINVAL)?;
     fcntl(pipe, FcntlArg::F_SETPIPE_SZ(bytes)).map(|size| size as usize)
 }
 
-/// Bytes waiting to be read from a pipe or socket; see `ioctl_pipe(2)`, `FIONREAD`.
+/// Bytes that can be read from a pipe or socket; see `FIONREAD` in `pipe(7)`.
 pub fn unread(pipe: BorrowedFd<'_>) -> SysResult<usize> {
     let mut count: libc::c_int = 0;
-    // SAFETY: FIONREAD writes one int, and `count` is one.
+    // SAFETY: FIONREAD writes one `int`, and `count` is a live `c_int`.
     Errno::result(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) })?;
     Ok(count as usize)
 }
 
-/// What `splice` may be told.
+/// Flags of [`splice`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SpliceFlags {
     /// `SPLICE_F_MORE`: more bytes follow; for sockets.
@@ -47,7 +47,7 @@ pub struct SpliceFlags {
     pub moving: bool,
 }
 
-/// One `splice(2)` with `SPLICE_F_NONBLOCK`. An offset is for an end that is a file, whose own position is then not used.
+/// One `splice(2)` with `SPLICE_F_NONBLOCK`. An offset is for an end that is a file, whose position then does not change.
 pub fn splice(
     from: BorrowedFd<'_>,
     from_offset: Option<u64>,
@@ -64,13 +64,13 @@ pub fn splice(
     nix::fcntl::splice(from, from_offset.as_mut(), to, to_offset.as_mut(), length, bits)
 }
 
-/// One `tee(2)` with `SPLICE_F_NONBLOCK`: what is in one pipe is in the other too, without being consumed.
+/// One `tee(2)` with `SPLICE_F_NONBLOCK`: duplicates bytes of a pipe into another, without consuming them.
 pub fn tee(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: usize) -> SysResult<usize> {
     nix::fcntl::tee(from, to, length, SpliceFFlags::SPLICE_F_NONBLOCK)
 }
 
-/// One `vmsplice(2)` with `SPLICE_F_NONBLOCK`: the pipe refers to the pages themselves. `gift` is `SPLICE_F_GIFT`.
-/// At most [`MAX_SPANS`] spans.
+/// One `vmsplice(2)` with `SPLICE_F_NONBLOCK`: the pipe refers to the pages themselves, without a copy. `gift` is
+/// `SPLICE_F_GIFT`. `EINVAL`: more than [`MAX_SPANS`] spans.
 pub fn vmsplice(pipe: BorrowedFd<'_>, spans: &[Span<'_>], gift: bool) -> SysResult<usize> {
     let mut iovecs = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MAX_SPANS];
     if spans.len() > MAX_SPANS {
@@ -83,8 +83,9 @@ pub fn vmsplice(pipe: BorrowedFd<'_>, spans: &[Span<'_>], gift: bool) -> SysResu
     if gift {
         flags |= libc::SPLICE_F_GIFT;
     }
-    // SAFETY: as many live iovecs as there are spans, over memory that the spans keep mapped during the call; the kernel
-    // pins the pages it keeps, and only reads them.
+    // SAFETY: the first `spans.len()` elements of `iovecs` are live and refer to memory that the spans keep mapped during the call.
+    // The kernel only reads it, and takes a reference to each page that it uses after the call, so that unmapping is no
+    // problem.
     let count = unsafe { libc::vmsplice(pipe.as_raw_fd(), iovecs.as_ptr(), spans.len(), flags) };
     Errno::result(count).map(|count| count as usize)
 }

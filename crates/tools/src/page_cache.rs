@@ -15,7 +15,7 @@ use nix::unistd::fdatasync;
 use zerosend_core::error::{Code, Error, Result};
 use zerosend_core::fs::OpenFile;
 use zerosend_core::io::read_full::read_full_at;
-use zerosend_sys::memory::{MapMode, MappedRegion, Pages};
+use zerosend_sys::memory::{Mapping, Pages};
 use zerosend_sys::page::page_size;
 use zerosend_sys::residency::cached_pages;
 
@@ -157,7 +157,7 @@ fn by_mincore(file: &impl AsFd, size: u64, runs: &mut Vec<Run>) -> std::result::
     let mut at = 0;
     while at < size {
         let length = WINDOW.min(size - at) as usize;
-        for resident in MappedRegion::part(file, at, length, MapMode::Read, false)?.resident()? {
+        for resident in Mapping::read_only(file, at, length)?.resident()? {
             push(runs, resident, 1);
         }
         at += length as u64;
@@ -173,7 +173,7 @@ fn count(file: &impl AsFd, offset: u64, length: u64, path: &Path) -> Result<u64>
     match cached_pages(file.as_fd(), offset, length) {
         Ok(pages) if has_own_pages(file) => Ok(pages),
         _ => {
-            let region = MappedRegion::part(file, offset, length as usize, MapMode::Read, false);
+            let region = Mapping::read_only(file, offset, length as usize);
             let pages = region.and_then(|region| region.resident()).map_err(system("mincore", path))?;
             Ok(pages.into_iter().filter(|resident| *resident).count() as u64)
         }

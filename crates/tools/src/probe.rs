@@ -21,8 +21,8 @@ use zerosend_core::error::Result;
 use zerosend_sys::memory::Pages;
 use zerosend_sys::page::page_size;
 use zerosend_sys::pipe::{self, SpliceFlags};
-use zerosend_sys::residency::cached_pages;
-use zerosend_sys::{features, io, open};
+use zerosend_sys::residency::{self, cached_pages};
+use zerosend_sys::{features, open};
 
 /// What the kernel allows pipes to be; bytes and pages of 0 for what `/proc/sys/fs` does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -318,7 +318,7 @@ fn try_statx() -> Attempt {
 
 fn try_nowait() -> Attempt {
     let file = scratch()?;
-    match io::pread_resident(file.as_fd(), &mut [0], 0) {
+    match residency::pread_resident(file.as_fd(), &mut [0], 0) {
         Ok(_) | Err(Errno::EAGAIN) => Ok(()),
         Err(errno) => Err(refused("preadv2")(errno)),
     }

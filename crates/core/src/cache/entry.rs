@@ -11,8 +11,8 @@ use crate::error::{Code, Error, Result};
 use crate::fs::{Access, FileMeta, OpenFile};
 use crate::io::read_full::{read_full, read_full_at};
 use crate::transfer::{FileSource, Part};
-use zerosend_sys::io::pread_resident;
 use zerosend_sys::memory::Mapping;
+use zerosend_sys::residency::pread_resident;
 
 /// Where the bytes are.
 enum Content {
@@ -119,7 +119,7 @@ impl CachedFile {
     ) -> std::result::Result<Self, OpenFile> {
         let meta = *file.meta();
         let Ok(length) = usize::try_from(meta.size) else { return Err(file) };
-        let Ok(mapping) = Mapping::new(file.as_fd(), 0, length) else { return Err(file) };
+        let Ok(mapping) = Mapping::read_only(file.as_fd(), 0, length) else { return Err(file) };
         prepare(&mapping);
         let is_local = file.is_local();
         Ok(Self::new(path, meta, Content::Mapped(Arc::new(MappedOpen { file, mapping })), is_local))

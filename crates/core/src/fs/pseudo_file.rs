@@ -10,8 +10,8 @@ use nix::sys::uio::pread;
 use super::root::Access;
 use crate::error::{Code, Error, Result};
 use crate::io::read_full::{read_full, read_full_at};
-use zerosend_sys::io::pread_resident;
 use zerosend_sys::page::page_size;
+use zerosend_sys::residency::pread_resident;
 
 /// The largest pseudo file that is served, in bytes.
 const MAX: usize = 16 * 1024 * 1024;

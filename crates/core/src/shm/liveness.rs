@@ -15,7 +15,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use super::protocol::{self, Corrupt};
 use super::ring::{Ring, Role, closed};
 use crate::error::{Code, Error, Result};
-use zerosend_sys::shared::futex_wait;
+use zerosend_sys::futex;
 
 /// States of a side. `OPEN` with nobody holding the lock is one that has died.
 pub(super) const NEVER: u32 = 0;
@@ -48,7 +48,7 @@ impl Ring {
             // Errors are found again above.
             let awake = || stopped() || self.is_ready(role, wanted).unwrap_or(true);
             if protocol::prepare_sleep(mine, wanted, awake) {
-                let slept = futex_wait(&mine.sleeps, wanted, HEARTBEAT);
+                let slept = futex::wait(&mine.sleeps, wanted, HEARTBEAT);
                 mine.sleeps.store(0, Ordering::Relaxed);
                 if slept == Err(Errno::ETIMEDOUT) {
                     self.look_after(role.other(), || self.is_ready(role, wanted))?;

@@ -15,10 +15,10 @@ use super::protocol::{self, Corrupt};
 use super::segment::{Seals, Segment, SegmentName};
 use super::waiter::Waiters;
 use crate::error::{Code, Error, Result};
+use zerosend_sys::futex;
 use zerosend_sys::io::MAX_GATHER;
-use zerosend_sys::memory::Span;
+use zerosend_sys::memory::{HEADER_BYTES, Header, RingMapping, Side, Span};
 use zerosend_sys::page::page_size;
-use zerosend_sys::shared::{HEADER_BYTES, Header, SharedMapping, Side, futex_wake};
 
 /// "zerosend", little endian.
 const MAGIC: u64 = u64::from_le_bytes(*b"zerosend");
@@ -116,7 +116,7 @@ impl protocol::Word32 for AtomicU32 {
     }
 
     fn wake(&self) {
-        let _ = futex_wake(self);
+        let _ = futex::wake(self);
     }
 }
 
@@ -144,7 +144,7 @@ impl protocol::Side for Side {
 /// A ring. Its methods may be called from several threads; they do not wait, but for [`Ring::wait`].
 pub struct Ring {
     pub(super) segment: Segment,
-    pub(super) mapping: SharedMapping,
+    pub(super) mapping: RingMapping,
     framing: Framing,
     /// How far this process has written and read, in the roles that it has.
     pub(super) positions: [Mutex<Option<u64>>; 2],
@@ -219,7 +219,7 @@ impl Ring {
     }
 
     /// Checks all that is taken from the header once and for all.
-    fn check(segment: &Segment) -> std::result::Result<(SharedMapping, Framing), (Error, bool)> {
+    fn check(segment: &Segment) -> std::result::Result<(RingMapping, Framing), (Error, bool)> {
         let wrong = |what: String| (corrupt(segment, &what), false);
         let size = segment.size().map_err(|error| (error, false))?;
         let capacity = size.saturating_sub(HEADER_BYTES as u64);
@@ -250,11 +250,11 @@ impl Ring {
         Ok((mapping, framing))
     }
 
-    fn map(segment: &Segment, capacity: u64) -> Result<SharedMapping> {
-        SharedMapping::new(segment, capacity as usize).map_err(|errno| segment.failed("mmap", errno))
+    fn map(segment: &Segment, capacity: u64) -> Result<RingMapping> {
+        RingMapping::new(segment, capacity as usize).map_err(|errno| segment.failed("mmap", errno))
     }
 
-    fn of(segment: Segment, mapping: SharedMapping, framing: Framing) -> Self {
+    fn of(segment: Segment, mapping: RingMapping, framing: Framing) -> Self {
         let (positions, waiters) = ([Mutex::new(None), Mutex::new(None)], Waiters::default());
         if let Some(key) = segment.key() {
             *open_rings().entry(key).or_default() += 1;

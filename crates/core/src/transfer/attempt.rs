@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::residency::FileResidency;
 use zerosend_sys::io::Target;
-use zerosend_sys::memory::{Mapping, Pages};
+use zerosend_sys::memory::{Mapping, SealedPages};
 use zerosend_sys::{Kernel, SysResult};
 
 /// Whether the kernel may hold back a packet that is not full.
@@ -54,7 +54,7 @@ impl Moved {
 #[derive(Clone, Copy)]
 pub(super) enum PartSource<'a> {
     File(BorrowedFd<'a>, Option<&'a Mapping>),
-    Pages(&'a Pages),
+    Pages(&'a SealedPages),
 }
 
 /// The input of one attempt.

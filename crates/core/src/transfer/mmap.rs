@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 
 use super::attempt::{Attempt, Moved};
-use zerosend_sys::memory::{Mapping, Span};
+use zerosend_sys::memory::{Advice, Mapping, Span};
 use zerosend_sys::page::page_size;
 use zerosend_sys::{Kernel, SysResult};
 
@@ -52,7 +52,7 @@ impl Window {
                 })?;
                 if size == WINDOW {
                     *syscalls += 1;
-                    let _ = mapping.advise_sequential();
+                    let _ = mapping.advise(Advice::Sequential);
                 }
                 (self.start, self.end) = (start, start + mapping.len() as u64);
                 none.insert(mapping)

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use crate::fs::OpenFile;
-use zerosend_sys::memory::{Mapping, Pages};
+use zerosend_sys::memory::{Mapping, SealedPages};
 
 /// A file that several transfers can send at the same time: it is only read at explicit offsets.
 pub trait FileSource: AsFd + Send + Sync {
@@ -47,7 +47,7 @@ pub enum Part {
     /// so that they are not copied.
     Pages {
         /// The pages; unmapped when the last reference is dropped.
-        pages: Arc<Pages>,
+        pages: SealedPages,
         /// First byte of the range.
         offset: u64,
         /// Bytes in the range.

@@ -2,7 +2,7 @@
 //!
 //! The kernel may read such a page long after the call, until the receiver has its bytes. So this method only sends memory
 //! that is not written to any more: pages of the page cache, through a read-only mapping of the file, and
-//! [`zerosend_sys::memory::Pages`] that the transfer owns and unmaps at its end. It never sends memory of an allocator:
+//! [`zerosend_sys::memory::SealedPages`] that the transfer owns and unmaps at its end. It never sends memory of an allocator:
 //! freed and reused, it would change before the receiver has it.
 
 use std::os::fd::BorrowedFd;

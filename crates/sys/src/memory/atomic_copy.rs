@@ -1,0 +1,101 @@
+//! Copies from and to memory that another process may write at the same time.
+//!
+//! A plain copy (`memcpy`) would be a data race, which is undefined behavior, when a peer breaks the protocol that orders the
+//! accesses. Relaxed atomic accesses have a defined result in every case: bytes that change meanwhile are read with their old
+//! or their new value.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+const WORD: usize = size_of::<usize>();
+
+/// Copies `bytes` to `to`.
+///
+/// # Safety
+///
+/// `to` is valid for writes of `bytes.len()` bytes. This process accesses them only by atomic operations, or while no other
+/// access of it can happen at the same time.
+pub(super) unsafe fn store(to: NonNull<u8>, bytes: &[u8]) {
+    let (head, rest) = bytes.split_at(unaligned(to, bytes.len()));
+    let (words, tail) = rest.as_chunks::<WORD>();
+    let first_word = to.as_ptr().wrapping_add(head.len()).cast::<usize>();
+    let store_byte = |index: usize, byte: u8| {
+        // SAFETY: the index is that of a byte of `bytes`, so the address is within the destination, which is valid for writes and
+        // accessed atomically (the contract of this function). A byte has no alignment.
+        unsafe { AtomicU8::from_ptr(to.as_ptr().add(index)) }.store(byte, Ordering::Relaxed);
+    };
+    for (index, byte) in head.iter().enumerate() {
+        store_byte(index, *byte);
+    }
+    for (index, word) in words.iter().enumerate() {
+        // SAFETY: the index is that of a word of `bytes` behind `head`, so the address is within the destination, which is valid for
+        // writes and accessed atomically (the contract of this function). It is aligned: `head` has the bytes before the first
+        // aligned address.
+        unsafe { AtomicUsize::from_ptr(first_word.add(index)) }.store(usize::from_ne_bytes(*word), Ordering::Relaxed);
+    }
+    for (index, byte) in tail.iter().enumerate() {
+        store_byte(bytes.len() - tail.len() + index, *byte);
+    }
+}
+
+/// Copies bytes from `from` to all of `into`.
+///
+/// # Safety
+///
+/// `from` is valid for reads and writes of `into.len()` bytes. This process accesses them only by atomic operations, or while
+/// no other access of it can happen at the same time.
+pub(super) unsafe fn load(from: NonNull<u8>, into: &mut [u8]) {
+    let length = into.len();
+    let (head, rest) = into.split_at_mut(unaligned(from, length));
+    let first_word = from.as_ptr().wrapping_add(head.len()).cast::<usize>();
+    let (words, tail) = rest.as_chunks_mut::<WORD>();
+    let load_byte = |index: usize| {
+        // SAFETY: the index is that of a byte of `into`, so the address is within the source, which is valid and accessed atomically
+        // (the contract of this function). A byte has no alignment.
+        unsafe { AtomicU8::from_ptr(from.as_ptr().add(index)) }.load(Ordering::Relaxed)
+    };
+    for (index, byte) in head.iter_mut().enumerate() {
+        *byte = load_byte(index);
+    }
+    for (index, word) in words.iter_mut().enumerate() {
+        // SAFETY: the index is that of a word of `into` behind `head`, so the address is within the source, which is valid and accessed
+        // atomically (the contract of this function). It is aligned: `head` has the bytes before the first aligned address.
+        *word = unsafe { AtomicUsize::from_ptr(first_word.add(index)) }.load(Ordering::Relaxed).to_ne_bytes();
+    }
+    let before = length - tail.len();
+    for (index, byte) in tail.iter_mut().enumerate() {
+        *byte = load_byte(before + index);
+    }
+}
+
+/// Bytes before the first address that is aligned to a word, at most `length`.
+fn unaligned(start: NonNull<u8>, length: usize) -> usize {
+    (start.addr().get().wrapping_neg() % WORD).min(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Miri runs this as well (`cargo +nightly miri test -p zerosend-sys atomic_copy`): it has no system calls.
+    #[test]
+    fn all_lengths_at_all_alignments_are_copied_and_nothing_beyond() {
+        let source: Vec<u8> = (1..=120).collect();
+        for at in 0..WORD {
+            for length in (0..20).chain([31, 64, 65]) {
+                let mut memory = [0_usize; 32];
+                let bytes = memory.as_mut_ptr().cast::<u8>();
+                let mut back = vec![0; length];
+                // SAFETY: `at + length < 256` bytes of `memory`, which nothing else accesses meanwhile.
+                unsafe {
+                    let start = NonNull::new(bytes.add(at)).expect("an address");
+                    store(start, &source[..length]);
+                    load(start, &mut back);
+                }
+                assert!(back == source[..length], "{length} bytes at {at}");
+                let memory: Vec<u8> = memory.iter().flat_map(|word| word.to_ne_bytes()).collect();
+                assert!(memory[..at].iter().chain(&memory[at + length..]).all(|byte| *byte == 0));
+            }
+        }
+    }
+}
