@@ -71,15 +71,10 @@ export {
   type SplitterOptions,
   type SplitterResult,
 } from './lib/api/splitter.js';
-export {
-  CachedFile,
-  FileCache,
-  type FileCacheEntry,
-  type FileCacheOptions,
-  type FileCacheStatistics,
-  type PreloadOptions,
-  type PreloadResult,
-} from './lib/cache/file-cache.js';
+export { CachedFile } from './lib/cache/cached-file.js';
+export { FileCache, type FileCacheEntry, type FileCacheStatistics } from './lib/cache/file-cache.js';
+export type { FileCacheOptions } from './lib/cache/options.js';
+export type { PreloadOptions, PreloadResult } from './lib/cache/preload.js';
 export { type FrontDoor, frontDoor } from './lib/frontdoor/http.js';
 export type {
   FrontDoorLimits,

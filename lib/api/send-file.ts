@@ -1,7 +1,8 @@
 /** `sendFile` and `sendFiles`: files, parts of files and bytes to a socket or a descriptor, in one transfer. */
 
 import type { PartOptions, SendingOptions } from '#native';
-import { CachedFile, tokenOf } from '../cache/file-cache.js';
+import { CachedFile } from '../cache/cached-file.js';
+import { tokenOf } from '../cache/tokens.js';
 import {
   checkDelivery,
   type DeliveryOptions,

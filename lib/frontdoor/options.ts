@@ -1,7 +1,9 @@
 /** The options of the front door: types and checks. */
 import type { IncomingHttpHeaders } from 'node:http';
 import type { MountSettings } from '#native';
-import { cacheOption, type FileCache, type FileCacheOptions } from '../cache/file-cache.js';
+import { cacheOption } from '../cache/cache-option.js';
+import type { FileCache } from '../cache/file-cache.js';
+import type { FileCacheOptions } from '../cache/options.js';
 import { checkPrefix, headerPairs, type Roots, readLimits, rootPaths } from '../server/options.js';
 import { DEFAULT_CACHE, type SiteOptions } from '../static/site-options.js';
 import { siteSettings } from '../static/site-settings.js';

@@ -4,7 +4,7 @@ import { stat } from 'node:fs/promises';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import path from 'node:path';
 import type { RequestConditions } from '#native';
-import { cacheOption } from '../cache/file-cache.js';
+import { cacheOption } from '../cache/cache-option.js';
 import { isPlainResponse } from '../node/node-internals.js';
 import { abortResponse } from '../runtime/abort.js';
 import { FileBody } from '../runtime/body.js';

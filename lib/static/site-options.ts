@@ -1,5 +1,6 @@
 /** The options that all kinds of static serving share: the plugin, the handler, the front door and the file server. */
-import type { FileCache, FileCacheOptions } from '../cache/file-cache.js';
+import type { FileCache } from '../cache/file-cache.js';
+import type { FileCacheOptions } from '../cache/options.js';
 import type { Method } from '../types/method.js';
 
 /** The coding of a precompressed file, which has the suffix `.zst`, `.br`, `.gz` or `.deflate`. */

@@ -1,7 +1,8 @@
 /** Maps the options of static serving to the settings of the engine. */
 import { parse as parseDuration } from '@lukeed/ms';
 import type { SiteSettings } from '#native';
-import { FileCache, tokenOf } from '../cache/file-cache.js';
+import { FileCache } from '../cache/file-cache.js';
+import { tokenOf } from '../cache/tokens.js';
 import { invalid } from '../util/errors.js';
 import type { Coding, SiteOptions } from './site-options.js';
 

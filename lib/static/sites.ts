@@ -1,7 +1,8 @@
 /** The sites of a registration: its own, and those that a response asks for with another root or options. */
 import { parse, resolve, sep } from 'node:path';
 
-import { cacheOption, FileCache } from '../cache/file-cache.js';
+import { cacheOption } from '../cache/cache-option.js';
+import { FileCache } from '../cache/file-cache.js';
 import { type FastifyStaticOptions, type ReplyOptions, rootPath } from './options.js';
 import { type Overrides, overridesOf } from './overrides.js';
 import { Site } from './site.js';
