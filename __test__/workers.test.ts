@@ -1,6 +1,8 @@
 /** Each thread has an engine of its own, and may go away at any moment. */
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 
 import test from 'ava';
@@ -49,4 +51,30 @@ test.serial('20 workers terminated in mid-transfer: the process lives, nothing s
   await sendFile(server, file);
   server.end();
   t.is((await received).length, 8 * 1024 * 1024, 'the main thread still sends');
+});
+
+// A process in which only a worker loads the native library. Prints whether it is still mapped after the worker has exited.
+const ONLY_A_WORKER_LOADS_IT = `
+  import { once } from 'node:events';
+  import { readFileSync } from 'node:fs';
+  import { Worker } from 'node:worker_threads';
+  const isMapped = () => /zerosend\\.[^ ]*\\.node$/m.test(readFileSync('/proc/self/maps', 'utf8'));
+  const before = isMapped();
+  const worker = new Worker(new URL('data:text/javascript,' + encodeURIComponent(process.argv[1])), { argv: process.argv.slice(2) });
+  await once(worker, 'exit');
+  console.log(before, isMapped());
+`;
+
+const SEND_ON_A_NATIVE_THREAD = `
+  import { openSync } from 'node:fs';
+  import { sendFile } from 'zerosend';
+  await sendFile(openSync('/dev/null', 'w'), process.argv[2]);
+`;
+
+test.serial('the native library stays loaded while its threads run', async (t) => {
+  const file = patternFile(scratch(t), 'file', 1000);
+  const program = SEND_ON_A_NATIVE_THREAD.replace("'zerosend'", `'${import.meta.resolve('zerosend')}'`);
+  const args = ['--input-type=module', '--eval', ONLY_A_WORKER_LOADS_IT, program, file];
+  const { stdout } = await promisify(execFile)(process.execPath, args);
+  t.is(stdout, 'false true\n');
 });

@@ -3,6 +3,8 @@
 use std::{env, fs, path::Path};
 
 fn main() {
+    // Links with `-z nodelete`: when a worker thread that alone has loaded the library exits, Node closes it, but native
+    // threads may still run its code.
     napi_build::setup();
 
     let manifest = Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../package.json");

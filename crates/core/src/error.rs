@@ -1,4 +1,4 @@
-//! One error type with what failed, on what, and what to do next.
+//! The error type: what failed, for which path or system call, and what to do.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,39 +6,39 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-/// A result of the engine.
+/// A result with [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The stable name of an error, as JavaScript sees it in `error.code`.
+/// The stable name of an error; `error.code` in JavaScript.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// A syscall failed; the code is the name of the errno (`ENOENT`, `EPIPE`, ...).
+    /// A system call failed; the code is the name of the errno (`ENOENT`, `EPIPE`, ...).
     System(Errno),
-    /// An argument is out of its domain.
+    /// An argument is invalid.
     InvalidArgument,
     /// An offset or length lies outside the file.
     OutOfRange,
-    /// The source is a directory, FIFO, socket or device.
+    /// The source is a directory, FIFO, socket or device; only regular files are allowed.
     NotRegularFile,
-    /// The file ended before the bytes that were announced.
+    /// The file is shorter than expected: it was truncated during the operation.
     Truncated,
-    /// No byte moved for the time allowed.
+    /// No progress within the timeout.
     Timeout,
     /// Cancelled by the caller.
     Aborted,
-    /// The target, handle or engine is closed.
+    /// The target, handle or library is closed.
     Closed,
-    /// The platform or kernel lacks what is needed.
+    /// The platform or kernel lacks a required feature.
     Unsupported,
-    /// A bound of the engine was reached.
+    /// A limit of the library or the process was reached.
     Limit,
-    /// Somebody else has what can be had only once.
+    /// An exclusive resource is in use.
     Busy,
-    /// The other side of something shared has gone without a word.
+    /// The other process of a shared ring exited without closing it.
     PeerDied,
-    /// What is shared does not look as it must.
+    /// Shared memory has invalid contents.
     Corrupt,
-    /// A bug of the engine that was contained (a caught panic).
+    /// A bug in this library: a contained panic or a lost task.
     Internal,
 }
 
@@ -64,7 +64,7 @@ impl Code {
     }
 }
 
-/// What failed, where and why.
+/// An error with its context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     code: Code,
@@ -75,17 +75,17 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of the engine itself; `message` says what to do next.
+    /// An error without a system call. `message` names the input and the remedy.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, syscall: None, path: None, bytes: None, message: message.into() }
     }
 
-    /// The answer to a task that panicked, or that was dropped before it had a result.
+    /// The error of a task that panicked or was dropped without a result.
     pub fn dropped() -> Self {
         Self::new(Code::Internal, "internal error, please report it: a task was dropped without a result")
     }
 
-    /// A failed syscall.
+    /// A failed system call.
     pub fn system(syscall: &'static str, errno: Errno) -> Self {
         Self {
             code: Code::System(errno),
@@ -96,28 +96,28 @@ impl Error {
         }
     }
 
-    /// The same error with a reason that says more than the name of the errno, and what to do next.
+    /// Replaces the message, which is the description of the errno for [`Error::system`].
     #[must_use]
     pub fn explained(mut self, message: impl Into<Cow<'static, str>>) -> Self {
         self.message = message.into();
         self
     }
 
-    /// The same error, naming the path it is about.
+    /// Sets the path.
     #[must_use]
     pub fn with_path(mut self, path: impl AsRef<Path>) -> Self {
         self.path = Some(path.as_ref().to_path_buf());
         self
     }
 
-    /// The same error, with how much had been handed to the kernel when it came.
+    /// Sets the number of bytes transferred before the failure.
     #[must_use]
     pub fn with_bytes(mut self, bytes: u64) -> Self {
         self.bytes = Some(bytes);
         self
     }
 
-    /// Bytes that had been handed to the kernel, when a transfer failed.
+    /// The number of bytes that a failed transfer had passed to the kernel.
     pub fn bytes(&self) -> Option<u64> {
         self.bytes
     }
@@ -127,7 +127,7 @@ impl Error {
         self.code
     }
 
-    /// The errno, when a syscall failed.
+    /// The errno of a failed system call.
     pub fn errno(&self) -> Option<Errno> {
         match self.code {
             Code::System(errno) => Some(errno),
@@ -135,28 +135,28 @@ impl Error {
         }
     }
 
-    /// The syscall that failed.
+    /// The name of the failed system call.
     pub fn syscall(&self) -> Option<&'static str> {
         self.syscall
     }
 
-    /// The path it is about.
+    /// The path of the file or socket.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// The reason, without code, syscall and path.
+    /// The message without code, system call and path.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// True for an error after which a receiver may have a part of what was announced, and must not take it for the whole:
-    /// the source failed, or the engine. Not for what the caller decided.
+    /// Whether the receiver may have got an incomplete body and must be able to detect that: the source or this library failed.
+    /// False for cancellation and timeouts, which the caller decides.
     pub fn leaves_body_incomplete(&self) -> bool {
         matches!(self.code, Code::System(_) | Code::Truncated | Code::Internal)
     }
 
-    /// True when the other end of the socket is gone: no error of the server.
+    /// Whether the peer closed or reset the connection.
     pub fn is_peer_gone(&self) -> bool {
         matches!(
             self.errno(),

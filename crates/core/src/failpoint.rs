@@ -1,9 +1,10 @@
-//! Places where tests inject a panic or a delay: at each turn of a connection, each pool job, each hand-over between threads.
+//! Fail points: places in which tests inject a panic or a delay. There is one in each turn of a connection, each pool job and each
+//! message between threads.
 //!
-//! Without the feature `failpoints` a place compiles to nothing. With it, `fail::cfg` and `fail::cfg_callback` say what
-//! happens there; see `tests/faults`, which also makes the system calls of these threads fail.
+//! Without the feature `failpoints` they compile to nothing. With it, `fail::cfg` and `fail::cfg_callback` configure them; see
+//! `tests/faults`, which also injects failures of system calls.
 
-/// A place with a name, where a test may inject a panic or a delay.
+/// A fail point.
 macro_rules! failpoint {
     ($name:literal) => {
         #[cfg(feature = "failpoints")]
@@ -13,7 +14,7 @@ macro_rules! failpoint {
 
 pub(crate) use failpoint;
 
-/// The names of all places, for tests that go through them.
+/// The names of all fail points.
 #[cfg(feature = "failpoints")]
 pub const NAMES: &[&str] = &[
     "pool::job",

@@ -1,22 +1,22 @@
-//! Counters that any thread may add to and any may read.
+//! Counters that threads share, and containment of panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static CONTAINED_PANICS: Counter = Counter::new();
 
-/// Panics of turns, jobs, threads and callbacks of the process that ended where they happened: each is a bug, and what it was
-/// about failed with [`crate::Code::Internal`].
+/// Number of panics in this process that were contained. Each is a bug: the connection, job or callback failed, with
+/// [`crate::Code::Internal`] where it has a result.
 pub fn contained_panics() -> u64 {
     CONTAINED_PANICS.get()
 }
 
-/// Counts a panic that a `catch_unwind` has caught.
+/// Counts a caught panic.
 pub fn count_contained_panic() {
     CONTAINED_PANICS.add(1);
 }
 
-/// Runs `body`. `None`: it panicked, which ends here and is counted.
+/// Runs `body`. Returns `None` if it panicked; the panic is counted.
 pub fn contain<T>(body: impl FnOnce() -> T) -> Option<T> {
     let outcome = catch_unwind(AssertUnwindSafe(body)).ok();
     if outcome.is_none() {
@@ -25,7 +25,7 @@ pub fn contain<T>(body: impl FnOnce() -> T) -> Option<T> {
     outcome
 }
 
-/// A counter that only grows.
+/// A counter that only increases.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -40,7 +40,7 @@ impl Counter {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
-    /// The value now.
+    /// The current value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

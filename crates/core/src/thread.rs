@@ -1,4 +1,7 @@
-//! Starting native threads. Every thread of this crate and of the binding starts here.
+//! Starts native threads. Every thread of this crate and of the binding starts here.
+//!
+//! A thread may outlive the Node environment that started it. The library stays loaded: it is linked with `-z nodelete`, see
+//! `crates/node/build.rs`.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
@@ -7,8 +10,8 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use crate::error::{Code, Error};
 
-/// Signals that the kernel sends to the thread that caused them, and the profiler's, stay unblocked: a blocked SIGSEGV
-/// ends the process without its handler (sigprocmask(2)).
+/// Signals that stay unblocked: those that the kernel sends to the thread that caused them, because a blocked SIGSEGV ends the
+/// process without its handler, see sigprocmask(2); and that of the profiler.
 const UNBLOCKED: [Signal; 8] = [
     Signal::SIGSEGV,
     Signal::SIGBUS,
@@ -20,26 +23,26 @@ const UNBLOCKED: [Signal; 8] = [
     Signal::SIGPROF,
 ];
 
-/// Starts a thread that blocks all asynchronous signals, so that the host's handlers run on its own threads and system
-/// calls here are not interrupted by them. `name` is cut to 15 bytes by the kernel.
+/// Starts a thread that blocks all asynchronous signals: the handlers of the process run on other threads and do not
+/// interrupt system calls here. The kernel truncates `name` to 15 bytes.
 pub fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
     start(Builder::new().name(name.into()), body)
 }
 
-/// Like [`spawn`], with a stack of `stack` bytes.
+/// Like [`spawn`], with a stack size in bytes.
 pub fn spawn_with_stack<T: Send + 'static>(
     name: &str,
-    stack: usize,
+    stack_size: usize,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    start(Builder::new().name(name.into()).stack_size(stack), body)
+    start(Builder::new().name(name.into()).stack_size(stack_size), body)
 }
 
-/// The error of a thread that could not be started for `purpose`.
+/// The error for a failed [`spawn`]. `purpose` continues the sentence "cannot start a thread".
 pub fn failed(purpose: &str, error: &io::Error) -> Error {
     Error::new(
         Code::Limit,
-        format!("no thread could be started {purpose}: {error}; raise the limit of processes (ulimit -u, pids.max)"),
+        format!("cannot start a thread {purpose}: {error}; raise the limit of processes (ulimit -u, pids.max)"),
     )
 }
 
@@ -48,8 +51,8 @@ fn start<T: Send + 'static>(builder: Builder, body: impl FnOnce() -> T + Send + 
     for signal in UNBLOCKED {
         blocked.remove(signal);
     }
-    // A new thread inherits the mask of the one that starts it, pthread_sigmask(3): blocked before, so that no signal can
-    // arrive in between.
+    // A new thread inherits the mask of its creator, see pthread_sigmask(3). Blocking before the start leaves no time in which
+    // a signal can arrive.
     let before = blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok();
     let started = builder.spawn(body);
     if let Some(before) = before {
@@ -66,7 +69,7 @@ mod tests {
     fn blocks_signals_in_the_new_thread_only() {
         let before = SigSet::thread_get_mask().expect("a mask");
         let mask =
-            spawn("test", || SigSet::thread_get_mask().expect("a mask")).expect("started").join().expect("ended");
+            spawn("test", || SigSet::thread_get_mask().expect("a mask")).expect("started").join().expect("joined");
         assert!(mask.contains(Signal::SIGTERM) && mask.contains(Signal::SIGCHLD) && mask.contains(Signal::SIGUSR1));
         assert!(!mask.contains(Signal::SIGSEGV) && !mask.contains(Signal::SIGPROF));
         assert_eq!(SigSet::thread_get_mask().expect("a mask"), before);

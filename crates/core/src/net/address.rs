@@ -1,4 +1,4 @@
-//! Addresses of listening sockets and of servers to connect to.
+//! Addresses to listen on and to connect to.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,18 +6,18 @@ use std::path::PathBuf;
 use super::unix_name::unix_name;
 use crate::error::Result;
 
-/// Where a server listens.
+/// The address of a stream socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// An IP address and port; port 0 lets the kernel choose.
     Tcp(SocketAddr),
-    /// The path of a Unix socket. A socket there that no process listens on is replaced. A path that begins with a NUL byte is
-    /// an abstract name, see unix(7).
+    /// The path of a Unix socket; with a leading NUL byte, an abstract name, see unix(7). A server replaces a socket file that no
+    /// process listens on.
     Unix(PathBuf),
 }
 
 impl Address {
-    /// Refuses the name of a Unix socket that is too long, empty, or contains a NUL byte.
+    /// Returns an error for a Unix socket name that is empty, too long or contains a NUL byte.
     pub fn check(&self) -> Result<()> {
         match self {
             Self::Tcp(_) => Ok(()),

@@ -1,8 +1,8 @@
-//! Sockets that connections come from.
+//! Listening sockets.
 //!
-//! On TCP each worker has a socket of its own with `SO_REUSEPORT`, socket(7), so that the kernel spreads connections and
-//! no two workers wake for one. That option would also let a second server take the same port in silence, so the port is
-//! bound once without it before. A Unix socket is shared by all workers.
+//! On TCP each worker has a socket with `SO_REUSEPORT`, see socket(7): the kernel distributes connections, and each wakes one
+//! worker. The option would also let a second server bind the same port without an error, so the port is first bound
+//! without it. All workers share a Unix socket.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -20,19 +20,18 @@ use super::unix_socket::{self, SocketFile};
 use crate::error::{Error, Result};
 use zerosend_sys::SysResult;
 
-/// A socket that listens.
+/// A listening socket.
 pub(crate) struct Listener {
     fd: Arc<OwnedFd>,
-    /// Other workers have the same socket.
-    shared: bool,
-    /// Removed when the last worker lets go of it.
+    is_shared: bool,
+    /// Removes the file when the last worker drops it.
     _file: Option<Arc<SocketFile>>,
 }
 
 impl Listener {
-    /// Whether other workers have the same socket.
+    /// Whether all workers have the same socket.
     pub fn is_shared(&self) -> bool {
-        self.shared
+        self.is_shared
     }
 }
 
@@ -42,18 +41,18 @@ impl AsFd for Listener {
     }
 }
 
-/// How listeners are opened.
+/// Options of [`open`].
 pub(crate) struct Listen {
-    /// Listeners to open, one for each worker.
+    /// Number of workers.
     pub count: usize,
     pub backlog: i32,
     /// TCP: other processes may listen on the address too.
     pub reuse_port: bool,
-    /// Unix: the mode of the file; `None`: what the umask leaves.
+    /// Unix: the mode of the file. Default: as set by the umask.
     pub socket_mode: Option<u32>,
 }
 
-/// Opens a listener for each worker; returns the address that was bound.
+/// Opens a listener for each worker; returns the bound address.
 pub(crate) fn open(address: &Address, options: &Listen) -> Result<(Vec<Listener>, Address)> {
     let &Listen { count, backlog, reuse_port, socket_mode } = options;
     let backlog = self::backlog(backlog);
@@ -61,45 +60,45 @@ pub(crate) fn open(address: &Address, options: &Listen) -> Result<(Vec<Listener>
         Address::Unix(path) => {
             let (fd, file) = unix_socket::listen_at(path, socket_mode, backlog)?;
             let (fd, file) = (Arc::new(fd), Arc::new(file));
-            let listener = || Listener { fd: fd.clone(), shared: count > 1, _file: Some(file.clone()) };
+            let listener = || Listener { fd: fd.clone(), is_shared: count > 1, _file: Some(file.clone()) };
             Ok(((0..count).map(|_| listener()).collect(), address.clone()))
         }
-        Address::Tcp(wanted) => {
-            let failed = |syscall| move |errno| Error::system(syscall, errno).with_path(wanted.to_string());
-            if !reuse_port && wanted.port() != 0 {
-                open_tcp(*wanted, false).map_err(failed("bind"))?;
+        Address::Tcp(requested) => {
+            let failed = |syscall| move |errno| Error::system(syscall, errno).with_path(requested.to_string());
+            if !reuse_port && requested.port() != 0 {
+                open_tcp(*requested, false).map_err(failed("bind"))?;
             }
-            let mut bound = *wanted;
+            let mut bound = *requested;
             let mut listeners = Vec::with_capacity(count);
             for _ in 0..count {
                 let fd = open_tcp(bound, true).map_err(failed("bind"))?;
                 listen(&fd, backlog).map_err(failed("listen"))?;
                 let name: SockaddrStorage = getsockname(fd.as_raw_fd()).map_err(failed("getsockname"))?;
                 bound = to_std(&name).unwrap_or(bound);
-                listeners.push(Listener { fd: Arc::new(fd), shared: false, _file: None });
+                listeners.push(Listener { fd: Arc::new(fd), is_shared: false, _file: None });
             }
             Ok((listeners, Address::Tcp(bound)))
         }
     }
 }
 
-/// Makes `socket`, which is bound, the listener of all of `count` workers; gives its address.
+/// Makes a bound socket the listener of `count` workers; returns its address.
 pub(crate) fn adopt(socket: OwnedFd, count: usize, backlog: i32) -> Result<(Vec<Listener>, Address)> {
     let failed = |syscall| move |errno| Error::system(syscall, errno);
     let name: SockaddrStorage = getsockname(socket.as_raw_fd()).map_err(failed("getsockname"))?;
     let address = match to_std(&name) {
-        // A bind that failed may have been put off until now (libuv does that); the kernel would choose another port.
+        // libuv reports a failed bind only at listen(2). The socket is not bound then, and the kernel would choose another port.
         Some(address) if address.port() == 0 => return Err(Error::system("listen", Errno::EADDRINUSE)),
         Some(address) => Address::Tcp(address),
         None => Address::Unix(name.as_unix_addr().and_then(UnixAddr::path).map(PathBuf::from).unwrap_or_default()),
     };
     listen(&socket, self::backlog(backlog)).map_err(failed("listen"))?;
     let fd = Arc::new(socket);
-    Ok(((0..count).map(|_| Listener { fd: fd.clone(), shared: count > 1, _file: None }).collect(), address))
+    Ok(((0..count).map(|_| Listener { fd: fd.clone(), is_shared: count > 1, _file: None }).collect(), address))
 }
 
-fn backlog(wanted: i32) -> Backlog {
-    Backlog::new(wanted.clamp(1, i32::from(u16::MAX))).unwrap_or(Backlog::MAXALLOWABLE)
+fn backlog(length: i32) -> Backlog {
+    Backlog::new(length.clamp(1, i32::from(u16::MAX))).unwrap_or(Backlog::MAXALLOWABLE)
 }
 
 pub(super) fn new_socket(family: AddressFamily) -> SysResult<OwnedFd> {
@@ -114,7 +113,7 @@ fn open_tcp(address: SocketAddr, reuse_port: bool) -> SysResult<OwnedFd> {
     let fd = new_socket(family)?;
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     if family == AddressFamily::Inet6 {
-        // `::` serves IPv4 too, as in Node, whatever `net.ipv6.bindv6only` says; see ipv6(7).
+        // `::` accepts IPv4 too, as in Node, regardless of `net.ipv6.bindv6only`; see ipv6(7).
         setsockopt(&fd, sockopt::Ipv6V6Only, &false)?;
     }
     if reuse_port {
@@ -126,7 +125,7 @@ fn open_tcp(address: SocketAddr, reuse_port: bool) -> SysResult<OwnedFd> {
     }
 }
 
-/// The address of the standard library; `None` for other families.
+/// Converts an IP address; `None` for other families.
 pub(crate) fn to_std(name: &SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v4) = name.as_sockaddr_in() {
         return Some(SocketAddr::new(v4.ip().into(), v4.port()));
@@ -134,15 +133,15 @@ pub(crate) fn to_std(name: &SockaddrStorage) -> Option<SocketAddr> {
     name.as_sockaddr_in6().map(|v6| SocketAddr::new(v6.ip().into(), v6.port()))
 }
 
-/// Connections that died before they were accepted and are passed over in one call.
-const MAX_DEAD: usize = 16;
+/// Failed connections that one call of [`accept`] skips.
+const MAX_FAILED: usize = 16;
 
-/// The next connection in the backlog, in non-blocking mode, and where it comes from. `EAGAIN`: there is none. `EINTR`: there may
-/// be more, ask again after others have had their turn.
+/// Accepts a connection, in non-blocking mode; returns its socket and the client's address. `EAGAIN`: the backlog is empty.
+/// `EINTR`: call again in the next round.
 pub(crate) fn accept(listener: &Listener) -> SysResult<(OwnedFd, Option<SocketAddr>)> {
-    for _ in 0..MAX_DEAD {
+    for _ in 0..MAX_FAILED {
         match zerosend_sys::socket::accept(listener.as_fd()) {
-            // accept(2): errors of the network that a connection died of before it was accepted.
+            // Network errors of a connection that failed while it was in the backlog; see accept(2).
             Err(
                 Errno::EINTR
                 | Errno::ECONNABORTED

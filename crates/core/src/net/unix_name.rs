@@ -7,36 +7,33 @@ use nix::sys::socket::UnixAddr;
 
 use crate::error::{Code, Error, Result};
 
-/// `sun_path` of unix(7) has 108 bytes, one of them for the NUL at the end or, of an abstract name, at the beginning.
+/// `sun_path` has 108 bytes, including a NUL at the end of a path or at the beginning of an abstract name; see unix(7).
 const MAX_BYTES: usize = 107;
 
-/// The name of a Unix socket. A path that begins with a NUL byte is an abstract name, see unix(7), as it is in Node.
-///
-/// Refuses what the kernel would refuse each time the name is used.
+/// Converts a path to a socket name, or an error if the kernel does not allow it. A path with a leading NUL byte is an abstract
+/// name, as in Node.
 pub(crate) fn unix_name(path: &Path) -> Result<UnixAddr> {
     let bytes = path.as_os_str().as_bytes();
-    let invalid = |what: String| Err(Error::new(Code::InvalidArgument, format!("the Unix socket {path:?} {what}")));
+    let invalid =
+        |reason: String| Err(Error::new(Code::InvalidArgument, format!("invalid Unix socket path {path:?}: {reason}")));
     let (kind, name) = match bytes {
         [0, name @ ..] => ("an abstract name", name),
         _ => ("a path", bytes),
     };
     if name.is_empty() {
-        return invalid("has an empty name".to_owned());
+        return invalid("it is empty".to_owned());
     }
     if name.len() > MAX_BYTES {
-        return invalid(format!(
-            "has {kind} of {} bytes, but at most {MAX_BYTES} are possible; use a shorter one",
-            name.len()
-        ));
+        return invalid(format!("{kind} of {} bytes is too long; use at most {MAX_BYTES} bytes", name.len()));
     }
     if kind == "a path" && name.contains(&0) {
-        return invalid("has a NUL byte in its path".to_owned());
+        return invalid("it contains a NUL byte".to_owned());
     }
     if kind == "a path" { UnixAddr::new(path) } else { UnixAddr::new_abstract(name) }
         .map_err(|errno| Error::system("bind", errno).with_path(path))
 }
 
-/// Whether it is an abstract name, which has no file.
+/// Whether the name is abstract, so that there is no file.
 pub(crate) fn is_abstract(path: &Path) -> bool {
     path.as_os_str().as_bytes().first() == Some(&0)
 }
@@ -46,10 +43,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_the_kernel_refuses_are_refused_with_the_reason() {
+    fn invalid_names_are_refused_with_the_reason() {
         let refused = |path: &str| unix_name(Path::new(path)).expect_err(path).to_string();
         assert!(unix_name(Path::new(&"x".repeat(107))).is_ok());
-        assert!(refused(&"x".repeat(108)).contains("108 bytes, but at most 107"));
+        assert!(refused(&"x".repeat(108)).contains("a path of 108 bytes is too long; use at most 107 bytes"));
         assert!(refused("a\0b").contains("NUL byte"));
         assert!(refused("").contains("empty"));
         assert!(refused("\0").contains("empty"));

@@ -1,5 +1,5 @@
-//! The file of a Unix socket: bound without a moment in which others may connect that must not, taken over from a server
-//! that is gone, and removed with its own server only.
+//! Listening on a path: sets the mode of the socket file before anyone can connect, replaces the stale file of a server that has
+//! exited, and removes the file at the end unless another server has replaced it.
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,13 +17,14 @@ use super::unix_name::{is_abstract, unix_name};
 use crate::error::{Code, Error, Result};
 use zerosend_sys::SysResult;
 
-/// How often the lock of a directory is tried, and the time between two attempts.
+/// Attempts to lock the directory, and the time between them.
 const LOCK_ATTEMPTS: u32 = 200;
 const LOCK_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The file of a Unix socket, removed when this is dropped, unless another file has its path by then.
+/// Removes the socket file when it is dropped, unless the path names another file by then.
 pub(super) struct SocketFile {
     path: PathBuf,
+    /// Device and inode.
     identity: Option<(u64, u64)>,
 }
 
@@ -35,26 +36,28 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens at `path`. A socket that is there already is replaced when no process listens on it; everything else is
-/// `EADDRINUSE`.
+/// Listens on `path`. Replaces an existing socket that no process listens on; any other file is `EADDRINUSE`.
 ///
-/// `mode` is the mode of the file; without it, what the umask leaves. The process's umask is not touched, for other threads use
-/// it too: the mode is narrowed on the socket before the file exists, and set exactly afterwards.
+/// `mode` is the mode of the file; by default, as set by the umask. The umask of the process is not changed, because other
+/// threads use it: the mode is set on the socket, which restricts the file that bind(2) creates, and then on the file.
 pub(super) fn listen_at(path: &Path, mode: Option<u32>, backlog: Backlog) -> Result<(OwnedFd, SocketFile)> {
     let failed = |syscall| move |errno| Error::system(syscall, errno).with_path(path);
     let name = unix_name(path)?;
     if is_abstract(path) && mode.is_some() {
-        return Err(Error::new(Code::InvalidArgument, "an abstract Unix socket has no mode; leave out socketMode"));
+        return Err(Error::new(
+            Code::InvalidArgument,
+            "`socketMode` does not apply to an abstract Unix socket; omit it",
+        ));
     }
     let mode = mode.map(Mode::from_bits_truncate);
     let fd = new_socket(AddressFamily::Unix).map_err(failed("socket"))?;
     if let Some(mode) = mode {
-        // bind(2) gives the file the mode of the socket, less the umask.
+        // bind(2) creates the file with the mode of the socket, minus the umask.
         fchmod(&fd, mode).map_err(failed("fchmod"))?;
     }
-    // A socket that is bound and does not listen yet looks like one that nothing listens on. The lock keeps others of our kind
-    // from seeing it in that state, and from replacing a file that one of them has just replaced.
-    let lock = if is_abstract(path) { Lock::Impossible } else { lock_directory(path) };
+    // Between bind and listen the socket looks stale. The lock keeps other zerosend servers from replacing it in that state, and
+    // two of them from replacing the same stale file.
+    let lock = if is_abstract(path) { Lock::Unsupported } else { lock_directory(path) };
     match bind(fd.as_raw_fd(), &name) {
         Err(Errno::EADDRINUSE) if !matches!(lock, Lock::Busy) && is_stale(path, &name) => {
             fs::remove_file(path).map_err(|error| failed("unlink")(errno_of(&error)))?;
@@ -70,8 +73,8 @@ pub(super) fn listen_at(path: &Path, mode: Option<u32>, backlog: Backlog) -> Res
     Ok((fd, file))
 }
 
-/// Whether the file is a socket that no process has open. unix(7): connecting to such a one is `ECONNREFUSED`. A full backlog is
-/// `EAGAIN`, a socket of another type `EPROTOTYPE`: both have an owner.
+/// Whether the file is a socket that no process has open: connecting fails with `ECONNREFUSED`. A full backlog gives `EAGAIN` and a
+/// socket of another type `EPROTOTYPE`, so a process has those open; see unix(7).
 fn is_stale(path: &Path, name: &UnixAddr) -> bool {
     let is_socket = || fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
     let before = identity(path);
@@ -84,23 +87,23 @@ fn refuses(name: &UnixAddr) -> SysResult<bool> {
 }
 
 enum Lock {
-    /// Held until this is dropped.
+    /// Released on drop.
     Held(#[expect(dead_code, reason = "dropping it unlocks")] Flock<OwnedFd>),
-    /// The directory cannot be locked, for it cannot be read or its file system has no locks.
-    Impossible,
-    /// Another process holds it.
+    /// The directory cannot be opened, or its file system has no locks.
+    Unsupported,
+    /// Another process holds the lock.
     Busy,
 }
 
 fn lock_directory(path: &Path) -> Lock {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let Ok(mut directory) = open(parent, flags, Mode::empty()) else { return Lock::Impossible };
+    let Ok(mut directory) = open(parent, flags, Mode::empty()) else { return Lock::Unsupported };
     for _ in 0..LOCK_ATTEMPTS {
         match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Lock::Held(lock),
             Err((returned, Errno::EWOULDBLOCK | Errno::EINTR)) => directory = returned,
-            Err(_) => return Lock::Impossible,
+            Err(_) => return Lock::Unsupported,
         }
         std::thread::sleep(LOCK_INTERVAL);
     }

@@ -546,7 +546,7 @@ fn workers_that_share_a_socket_do_not_all_wake_for_a_connection() {
 #[test]
 fn names_of_unix_sockets_that_cannot_be_are_refused_at_start() {
     let long = format!("/tmp/{}", "x".repeat(110));
-    for (path, reason) in [(long.as_str(), "115 bytes, but at most 107"), ("/tmp/a\0b", "NUL byte")] {
+    for (path, reason) in [(long.as_str(), "115 bytes is too long; use at most 107"), ("/tmp/a\0b", "NUL byte")] {
         let name = Address::Unix(path.into());
         let target = Destination::Targets(vec![vec![name.clone()]], Balance::RoundRobin);
         for options in [RelayOptions::new(anywhere(), target), RelayOptions::new(name, Destination::Echo)] {
