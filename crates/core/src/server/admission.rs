@@ -55,8 +55,8 @@ impl Accept for Worker {
             }
             return;
         }
-        let admitted = self.cx.shared.admit(client);
-        if let Err(limit) = admitted {
+        let accepted = self.cx.shared.accept(client);
+        if let Err(limit) = accepted {
             self.cx.stats.limit(limit);
             if self.refused >= MAX_REFUSED {
                 self.cx.stats.closed.add(1);
@@ -71,15 +71,15 @@ impl Accept for Worker {
         }
         let now = self.cx.event_loop.now();
         let mut connection = Connection::new(socket, client, now);
-        connection.counted = admitted.is_ok();
+        connection.counted = accepted.is_ok();
         let Ok(token) = self.connections.insert(connection) else {
             self.cx.stats.closed.add(1);
-            if admitted.is_ok() {
+            if accepted.is_ok() {
                 self.cx.shared.release(client);
             }
             return;
         };
-        if admitted.is_err() {
+        if accepted.is_err() {
             self.refused += 1;
         }
         if let Some(connection) = self.connections.get_mut(token) {
@@ -93,7 +93,7 @@ impl Accept for Worker {
             connection.deadline = (!limit.is_zero()).then(|| now + limit);
         }
         contain(self, Some(token), |worker| {
-            if admitted.is_ok() {
+            if accepted.is_ok() {
                 worker.drive(token);
             } else {
                 worker.step(token, |connection, cx| connection.reject(token, 503, cx));
@@ -114,7 +114,7 @@ impl Accept for Worker {
         let now = self.cx.event_loop.now();
         let mut closed = 0;
         for (_, token) in idle.into_iter().take(MAX_EXAMINED) {
-            if self.connections.get_mut(token).is_some_and(|connection| connection.can_be_shed(now)) {
+            if self.connections.get_mut(token).is_some_and(|connection| connection.closes_without_loss(now)) {
                 self.close(token);
                 closed += 1;
             }

@@ -1,10 +1,10 @@
-//! The `Date` field, made once a second.
+//! The `Date` field.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use zerosend_http::date;
 
-/// The line `date: ...` with its CRLF.
+/// The line `date: ...` with its CRLF, formatted once per second.
 #[derive(Default)]
 pub(super) struct DateLine {
     second: u64,
@@ -12,7 +12,7 @@ pub(super) struct DateLine {
 }
 
 impl DateLine {
-    /// The line for this moment.
+    /// The line for the current second.
     pub fn line(&mut self) -> &[u8] {
         let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         if second != self.second || self.line.is_empty() {

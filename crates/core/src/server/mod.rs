@@ -1,21 +1,21 @@
-//! A server of files: HTTP/1.1 on epoll threads of its own, by the same [`crate::static_site`] and [`zerosend_http`] code as
-//! everybody else.
+//! The native HTTP/1.1 file server. It serves sites with the same code as the Fastify plugin and the Node handler:
+//! [`crate::static_site`] and [`zerosend_http`].
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`options`] | what a server is told |
-//! | `worker` | a thread with its epoll, timers and connections |
+//! | [`options`], `mount` | options, limits and their validation |
+//! | `worker` | a thread with its event loop and connections |
 //! | `admission`, `descriptors` | which connections a worker accepts: limits, refusals, descriptors left to files |
-//! | `shared`, `message`, `context` | state shared by the workers, messages between threads, what a connection uses of its worker |
-//! | `connection` | one connection, from head to head |
-//! | `answer` | from a request to the bytes of its answer |
-//! | `listing`, `error_page`, `html` | bodies that are not files |
+//! | `shared`, `message`, `context` | state shared by the workers, messages between threads, the part of a worker that its connections use |
+//! | `connection` | the state machine of a connection |
+//! | `answer`, `reply`, `date` | from a request head to its response |
+//! | `listing`, `error_page`, `html`, `json` | response bodies that are not files |
 //! | `routing` | which mount serves a request, and which requests go to the application |
 //! | [`handoff`] | the queue of connections for the application |
 //! | [`access_log`], [`stats`] | access log and counters |
 //!
-//! A connection belongs to the worker that accepted it. Whatever may wait for a disk is done by the
-//! [`crate::io::pool`] and comes back as a message; so a worker waits for nothing but news.
+//! A connection stays with the worker that accepted it. A worker blocks in epoll_wait(2) only: work that may block on disk I/O runs
+//! on the [`crate::io::pool`], which sends its result to the worker as a message.
 
 pub mod access_log;
 mod admission;
@@ -59,10 +59,10 @@ use message::Message;
 use shared::Shared;
 use worker::Worker;
 
-/// A drain without a bound: ten years.
+/// The longest drain: ten years.
 const MAX_DRAIN: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// A server that runs. Dropping it closes it at once.
+/// A running server. Dropping it closes it at once.
 pub struct Server {
     address: Address,
     shared: Arc<Shared>,
@@ -71,7 +71,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens and serves.
+    /// Listens on [`ServerOptions::address`] and starts the workers.
     pub fn start(options: ServerOptions) -> Result<Self> {
         options.check()?;
         let listen = Listen {
@@ -84,8 +84,8 @@ impl Server {
         Self::run(options, opened)
     }
 
-    /// Listens on `socket`, which is bound and which others may have too, and serves. [`ServerOptions::address`] and
-    /// [`ServerOptions::reuse_port`] do not count.
+    /// Listens on `socket`, which is bound and may be shared with other processes, and starts the workers. Ignores
+    /// [`ServerOptions::address`] and [`ServerOptions::reuse_port`].
     pub fn adopt(options: ServerOptions, socket: OwnedFd) -> Result<Self> {
         options.check()?;
         let opened = listener::adopt(socket, options.workers, options.backlog)?;
@@ -110,23 +110,23 @@ impl Server {
                 let _guard = guard;
                 worker.run();
             })
-            // The server is dropped, and with it those workers that run already.
+            // On an error `server` is dropped, which stops the workers that are running.
             .map_err(|error| Error::system("clone", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN))))?;
         }
         Ok(server)
     }
 
-    /// Where it listens.
+    /// The address the server listens on.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// What it has counted so far.
+    /// The counters.
     pub fn stats(&self) -> Snapshot {
         self.shared.snapshot()
     }
 
-    /// The access log.
+    /// The access log, if there is one.
     pub fn log(&self) -> Option<&Arc<access_log::AccessLog>> {
         self.shared.options.log.as_ref()
     }
@@ -136,25 +136,24 @@ impl Server {
         self.threads.on_exit(callback);
     }
 
-    /// Accepts what is in the backlog and no more, closes idle connections, lets responses end for as long as `drain`, and
-    /// resets those that have not.
+    /// Accepts the connections in the backlog and no later ones, closes idle connections, and resets those that are still
+    /// responding after `drain`.
     pub fn close(&self, drain: Duration) {
-        // A time that no clock can name is one that never comes.
-        let end = Instant::now().checked_add(drain).unwrap_or_else(|| Instant::now() + MAX_DRAIN);
-        self.tell(|| Message::Drain(end));
+        let deadline = Instant::now().checked_add(drain).unwrap_or_else(|| Instant::now() + MAX_DRAIN);
+        self.broadcast(|| Message::Drain(deadline));
     }
 
-    /// Closes connections that wait for a request, and goes on.
+    /// Closes idle connections. The server goes on accepting.
     pub fn close_idle(&self) {
-        self.tell(|| Message::CloseIdle);
+        self.broadcast(|| Message::CloseIdle);
     }
 
-    /// Closes all connections, whatever they are at, and goes on.
+    /// Closes all connections. The server goes on accepting.
     pub fn close_all(&self) {
-        self.tell(|| Message::CloseAll);
+        self.broadcast(|| Message::CloseAll);
     }
 
-    fn tell(&self, message: impl Fn() -> Message) {
+    fn broadcast(&self, message: impl Fn() -> Message) {
         for mailbox in &self.mailboxes {
             mailbox.send(message());
         }

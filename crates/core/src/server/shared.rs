@@ -10,13 +10,13 @@ use super::stats::{Limit, Snapshot, WorkerStats};
 
 pub(super) struct Shared {
     pub options: ServerOptions,
-    /// The lines of [`ServerOptions::headers`].
+    /// [`ServerOptions::headers`] as complete lines.
     pub header_lines: Vec<u8>,
-    /// The lines of a response that leaves its connection open.
+    /// The lines of a persistent response, see [`ServerOptions::announce_keep_alive`].
     pub keep_alive_lines: Vec<u8>,
     pub stats: Vec<Arc<WorkerStats>>,
-    /// Workers that have not ended.
-    pub(super) running: AtomicUsize,
+    /// Workers that have not exited.
+    pub running: AtomicUsize,
     connections: AtomicUsize,
     addresses: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -44,13 +44,13 @@ impl Shared {
         sum
     }
 
-    /// Connections now, less those that are being turned away.
+    /// Open connections, without those that are being refused.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Counts a connection in, unless it is one too many.
-    pub fn admit(&self, client: Option<SocketAddr>) -> std::result::Result<(), Limit> {
+    /// Counts a new connection, unless it exceeds a limit.
+    pub fn accept(&self, client: Option<SocketAddr>) -> std::result::Result<(), Limit> {
         let limits = &self.options.limits;
         if limits.connections > 0 && self.connections() >= limits.connections {
             return Err(Limit::Connections);
@@ -69,7 +69,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Counts a connection out.
+    /// Uncounts a connection that [`Shared::accept`] has counted.
     pub fn release(&self, client: Option<SocketAddr>) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
         if self.options.limits.connections_per_address > 0
@@ -91,7 +91,7 @@ impl Shared {
     }
 }
 
-/// As Node words it.
+/// The fields that Node sends.
 fn keep_alive_lines(options: &ServerOptions) -> Vec<u8> {
     let mut lines = Vec::new();
     if options.announce_keep_alive {

@@ -157,7 +157,7 @@ impl Connection {
 
     /// Whether closing an idle connection at once loses nothing: the client has acknowledged all bytes and has sent none, and the
     /// connection is not so new that its first request may be in flight.
-    pub fn can_be_shed(&self, now: Instant) -> bool {
+    pub fn closes_without_loss(&self, now: Instant) -> bool {
         let age = now.duration_since(self.idle_since);
         let is_new = self.requests == 0 && age < FIRST_REQUEST_WHEN_EXHAUSTED;
         !is_new && self.unacknowledged() == 0 && matches!(self.peek(), Ok(0) | Err(Errno::EAGAIN))
@@ -172,7 +172,7 @@ impl Connection {
     pub fn close_now(&mut self, token: Token, cx: &mut Context) -> Next {
         if matches!(self.state, State::Sending(_) | State::PendingHandoff(_))
             || self.requests == 0
-            || self.can_be_shed(cx.event_loop.now())
+            || self.closes_without_loss(cx.event_loop.now())
         {
             return Next::Close;
         }

@@ -167,7 +167,7 @@ impl Connection {
         CONTINUE
     }
 
-    /// Hands the connection off once the queue has room. There is no time limit for that.
+    /// Hands the connection off once the queue has room, without a time limit.
     pub(super) fn set_pending_handoff(&mut self, reason: Reason) {
         self.state = State::PendingHandoff(reason);
         self.deadline = None;
