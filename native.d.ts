@@ -119,7 +119,7 @@ export declare function cancel(request: number): void
 /** Ends a task. */
 export declare function cancelPipeRing(token: number): void
 
-/** Ends what was joined; its sockets are reset. */
+/** Closes a session; its sockets are reset. */
 export declare function cancelSession(token: number, id: number): void
 
 /** Forgets all files. */
@@ -134,7 +134,7 @@ export declare function closeConnections(token: number, which: 'idle' | 'all'): 
 /** Closes an end of a pipe. Without one, `release` closes both. */
 export declare function closePipeEnd(token: number, end: 'read' | 'write'): void
 
-/** Accepts no more, and cuts what is in flight after `drain` milliseconds. */
+/** Stops accepting, and closes by force what is still open after `drain` milliseconds. */
 export declare function closeRelay(token: number, drain: number): void
 
 /** Leaves a ring. */
@@ -143,7 +143,7 @@ export declare function closeRing(token: number): void
 /** Accepts no more, and cuts what is in flight after `drain` milliseconds. */
 export declare function closeServer(token: number, drain: number): void
 
-/** Ends a thread for joins, and what is joined. */
+/** Closes a relay for sessions, with its sessions. */
 export declare function closeSessionRelay(token: number): void
 
 /** Makes a shared buffer, or (with `framing`) a ring: the event of `request` has its `token`. */
@@ -341,9 +341,9 @@ export declare function mergeVary(existing?: string | undefined | null): string 
 /** The names of the methods, in the order in which `startCurrent` counts them. */
 export declare function methodNames(): Array<TransferReport['method'] | 'auto'>
 
-/** Who else gets the bytes of a direction: files, or a server. */
+/** A mirror of one direction: files or a server. */
 export interface MirrorSettings {
-  /** The token of a mirror, which is used up. */
+  /** Token of a mirror; invalid afterwards. */
   file?: number
   connect?: TargetSettings
   direction: 'up' | 'down'
@@ -413,7 +413,7 @@ export declare function openMirror(request: number, name: string, mode: number):
 /** Opens a file, FIFO or terminal; a file is emptied (not that of `/dev/stdout` and the like), or made with `mode`. The answer to `request` is its token. */
 export declare function openOutput(request: number, path: string, mode: number): void
 
-/** Opens a relay. `request` makes progress when there are target_requests to be taken, and is answered when it has ended. */
+/** Opens a relay. `request` makes progress when there are target requests to take, and is answered when the relay has closed. */
 export declare function openRelay(request: number, settings: RelaySettings): OpenedServer
 
 /**
@@ -425,7 +425,7 @@ export declare function openSegment(request: number, source: SegmentSource, ring
 /** Opens a server. `request` is answered when it has ended. */
 export declare function openServer(request: number, settings: ServerSettings): OpenedServer
 
-/** Opens a thread for joins. `request` is answered when it has ended. */
+/** Opens a relay for sessions, with one thread. `request` is answered when it has closed. */
 export declare function openSessionRelay(request: number, settings: SessionRelaySettings): number
 
 /** Opens the file at `path`, or duplicates `fd`; the answer to `request` is the token of a file to receive into. */
@@ -556,51 +556,68 @@ export declare function receive(sink: number, source: number, request: number, l
 /** Waits for a descriptor: the event of `request` has its `token`. Releasing the token that is returned ends the wait. */
 export declare function receiveSegment(request: number, socket: number): number
 
-/** What the relay has counted so far. */
+/** The counters of a relay. */
 export declare function relayCounters(token: number): RelayCounters
 
-/** What a relay has counted. */
+/** The counters of a relay. */
 export interface RelayCounters {
+  /** Open connections. */
   connections: number
+  /** r" Accepted connections. */
   accepted: number
+  /** r" Accepted connections that were closed at once, and pauses in accepting for lack of descriptors. */
   refused: number
+  /** r" Connections for which no target could be connected to. */
   unreachable: number
+  /** r" Further targets that were tried. */
   retries: number
+  /** r" Targets that did not answer within the connect timeout. */
   connectTimeouts: number
+  /** r" Connections closed by the idle timeout. */
   idleTimeouts: number
+  /** r" Connections closed because the client was reset or failed. */
   clientFailures: number
+  /** r" Connections closed because the target was reset or failed. */
   targetFailures: number
+  /** r" Mirrors of connections that failed. */
   mirrorFailures: number
+  /** r" Connections closed by force at the end of the drain time. */
   forcedCloses: number
+  /** r" Connections whose bytes went through user space because there was no pipe. */
   degraded: number
+  /** r" Bytes from clients to targets. */
   bytesUp: number
+  /** r" Bytes from targets to clients. */
   bytesDown: number
+  /** r" Bytes written to mirrors. */
   mirrored: number
+  /** r" Bytes that mirrors missed. */
   dropped: number
+  /** r" Connections closed because of an internal error (a panic). */
   panics: number
 }
 
-/** What became of a join. */
+/** The report of a session. */
 export interface RelayReport {
   up: number
   down: number
   outcome: 'complete' | 'idle' | 'aborted' | 'failed'
-  /** Who has failed: a sink's number, -1 the target, -2 the client. */
+  /** The endpoint that has failed: the index of a mirror, -1 for the target, -2 for the client. */
   endpoint?: number
   failure?: ErrnoName
-  sinks: Array<SinkReport>
+  mirrors: Array<SessionMirrorReport>
 }
 
-/** What a relay is request. Times in milliseconds. */
+/** Options of a relay. Times in milliseconds. */
 export interface RelaySettings {
   listen: AddressSettings
-  /** Absent: clients get back what they send. Empty: it is asked for each connection. */
+  /** Absent: an echo. Empty: the target of each connection is requested; see `takeTargetRequests`. */
   targets?: Array<TargetSettings>
   mirrors: Array<MirrorSettings>
   balance: 'round-robin' | 'least-connections'
   workers: number
   backlog: number
-  /** Of the file of a Unix socket. */
+  /** Permissions of a Unix socket. */
   socketMode?: number
   method: 'auto' | 'splice' | 'read-write'
   pipeSize: number
@@ -613,11 +630,11 @@ export interface RelaySettings {
   proxyProtocol?: 'v1' | 'v2'
 }
 
-/** Where a connection goes to is asked. */
+/** A request for the target of a connection. */
 export interface RelayTargetRequest {
   worker: number
   link: number
-  /** How often it was asked for the same connection before. */
+  /** Number of earlier requests for the same connection. */
   attempt: number
   remoteAddress?: string
   remotePort?: number
@@ -676,10 +693,7 @@ export declare function resetOnClose(fd: number): void
 /** Asks for another size; returns what it is then. */
 export declare function resizePipe(token: number, size: number): number
 
-/**
- * Says where the connection goes to that was asked about: the first of these addresses that can be connected to; absent:
- * nowhere.
- */
+/** Sets the target of a connection: the first of its addresses that can be connected to. Absent: the client is reset. */
 export declare function resolveTarget(token: number, targetRequest: RelayTargetRequest, target?: TargetSettings | undefined | null): void
 
 /**
@@ -794,7 +808,14 @@ export interface ServerSettings {
   log?: number
 }
 
-/** How bytes go between what is joined. Times in milliseconds. */
+/** The report of a mirror. */
+export interface SessionMirrorReport {
+  bytes: number
+  dropped: number
+  failure?: ErrnoName
+}
+
+/** Options of a relay for sessions. Times in milliseconds. */
 export interface SessionRelaySettings {
   method: 'auto' | 'splice' | 'read-write'
   pipeSize: number
@@ -802,18 +823,18 @@ export interface SessionRelaySettings {
   keepAlive: number
 }
 
-/** What is to be joined: tokens of `holdTarget`, `openSink` and `openOutput`, which are used up. */
+/** A session. Its tokens are of `holdTarget`, `openSink` and `openOutput`, and invalid afterwards. */
 export interface SessionSettings {
   client: number
-  /** Absent: the sinks get all. */
+  /** Absent: the bytes go to the mirrors only. */
   target?: number
-  /** What was read from the client before. */
-  firstUp?: Uint8Array
-  /** What was read from the target before. */
-  firstDown?: Uint8Array
-  /** Nothing goes back, and ends are not passed on. */
+  /** Bytes already read from the client. */
+  initialUp?: Uint8Array
+  /** Bytes already read from the target. */
+  initialDown?: Uint8Array
+  /** Nothing is relayed back, and the end of the stream is not passed on. */
   oneWay: boolean
-  sinks: Array<number>
+  mirrors: Array<number>
   policy: 'block' | 'drop'
 }
 
@@ -823,10 +844,10 @@ export declare function setHead(token: number, head: string): void
 /** Bounds the connections of door and application together; infinite: no bound. */
 export declare function setMaxConnections(token: number, most: number): void
 
-/** The name of the mirror with this number, which is a server, has other addresses now. */
+/** Replaces the addresses of the mirror with this index, which is a server. */
 export declare function setMirrorAddresses(token: number, mirror: number, settings: TargetSettings): void
 
-/** The name of the target with this number has other addresses now. */
+/** Replaces the addresses of the target with this index. */
 export declare function setTargetAddresses(token: number, target: number, settings: TargetSettings): void
 
 /** Where to receive into: a path, or a descriptor. Checked by the caller. */
@@ -837,13 +858,6 @@ export interface SinkOptions {
   offset?: number
   /** The first byte goes to the end of the file. */
   append: boolean
-}
-
-/** What became of a sink. */
-export interface SinkReport {
-  bytes: number
-  dropped: number
-  failure?: ErrnoName
 }
 
 /** The answer to a request. */
@@ -921,7 +935,7 @@ export interface SpliceCall {
  */
 export declare function startCurrent(fd: number, head: string, budget: number): number
 
-/** Joins. `request` is answered when that is over. Returns a name for `cancelSession`. */
+/** Starts a session. `request` is answered with the report. Returns the id for `cancelSession`. */
 export declare function startSession(token: number, request: number, settings: SessionSettings): number
 
 /**
@@ -939,10 +953,10 @@ export declare function takeEvents(): Array<{ request: number; error?: NodeJS.Er
 /** Takes the entries of the log so far. */
 export declare function takeLog(token: number): Array<DoorLogEntry>
 
-/** Takes what the relay asks. Each target_request is to be answered. */
+/** Takes the requests for targets. Each has to be answered with `resolveTarget`. */
 export declare function takeTargetRequests(token: number): Array<RelayTargetRequest>
 
-/** A target: the addresses of its name, of which the first that can be connected to is used. */
+/** The addresses of a target, of which the first that can be connected to is used. */
 export interface TargetSettings {
   addresses: Array<AddressSettings>
 }

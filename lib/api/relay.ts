@@ -61,15 +61,15 @@ export async function relay(a: RelaySocket, b: RelaySocket, options: RelaySessio
     const report = await spliceSockets(
       settings,
       () => {
-        const [firstUp, firstDown] = [client.takeBuffered(), target.takeBuffered()];
+        const [initialUp, initialDown] = [client.takeBuffered(), target.takeBuffered()];
         return {
           client: client.token,
           target: target.token,
           oneWay: false,
-          sinks: [],
+          mirrors: [],
           policy: 'block',
-          ...(firstUp ? { firstUp } : {}),
-          ...(firstDown ? { firstDown } : {}),
+          ...(initialUp ? { initialUp } : {}),
+          ...(initialDown ? { initialDown } : {}),
         };
       },
       (cancel) => {

@@ -145,13 +145,13 @@ export async function createSplitter(
     const joined = spliceSockets(
       settings,
       () => {
-        const firstUp = sourceEnd.takeBuffered();
+        const initialUp = sourceEnd.takeBuffered();
         return {
           client: sourceEnd.token,
           ...(last >= 0 ? { target: tokens[last] as number } : {}),
-          ...(firstUp ? { firstUp } : {}),
+          ...(initialUp ? { initialUp } : {}),
           oneWay: true,
-          sinks: order.map((at) => tokens[at] as number),
+          mirrors: order.map((at) => tokens[at] as number),
           policy,
         };
       },
@@ -208,7 +208,7 @@ function isFile(value: SplitSource | SplitSink): value is { file: FileSource } {
 function resultOf(report: RelayReport, order: number[], last: number, durationMs: number): SplitterResult {
   const sinks: SplitterResult['sinks'] = [];
   if (last >= 0) sinks[last] = { bytes: report.up, dropped: 0 };
-  for (const [at, { bytes, dropped, failure: failed }] of report.sinks.entries()) {
+  for (const [at, { bytes, dropped, failure: failed }] of report.mirrors.entries()) {
     const number = order[at] as number;
     sinks[number] = { bytes, dropped, ...(failed ? { error: systemError(`sinks[${number}]`, failed) } : {}) };
   }

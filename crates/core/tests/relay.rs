@@ -300,7 +300,7 @@ fn somebody_is_asked_where_connections_go_to() {
     // The first address does not answer: there is another question.
     let client = connect(&relay);
     let first = questions.recv().expect("a question");
-    assert_eq!(first.peer, client.local_addr().ok());
+    assert_eq!(first.client, client.local_addr().ok());
     relay.resolve_target(first.id, Some(closed_port()));
     let second = questions.recv().expect("a question");
     assert_eq!((first.id.numbers().2, second.id.numbers().2), (0, 1));

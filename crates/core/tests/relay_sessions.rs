@@ -18,7 +18,7 @@ use zerosend_core::net::Address;
 use zerosend_core::output::{self, FileWriter};
 use zerosend_core::relay::{
     Direction, Endpoint, LinkReport, MirrorDestination, MirrorOptions, Outcome, Policy, Relay, RelayMethod,
-    RelayOptions, Session, Sink,
+    RelayOptions, Session, SessionMirror,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,8 +47,19 @@ fn pair() -> (TcpStream, TcpStream) {
 fn join_of(client: NonBlocking, target: Option<NonBlocking>) -> (Session, Receiver<LinkReport>) {
     let (tell, hears) = channel();
     let on_finished = Box::new(move |report| drop(tell.send(report)));
-    let first = [Vec::new(), Vec::new()];
-    (Session { client, target, first, one_way: false, sinks: Vec::new(), policy: Policy::Block, on_finished }, hears)
+    let initial_bytes = [Vec::new(), Vec::new()];
+    (
+        Session {
+            client,
+            target,
+            initial_bytes,
+            one_way: false,
+            mirrors: Vec::new(),
+            policy: Policy::Block,
+            on_finished,
+        },
+        hears,
+    )
 }
 
 #[test]
@@ -57,7 +68,7 @@ fn two_sockets_are_joined_with_what_was_read_before() {
         let relay = joining(|options| options.method = method);
         let ((a, a_inside), (b, b_inside)) = (pair(), pair());
         let (mut join, ended) = join_of(socket(a_inside), Some(socket(b_inside)));
-        join.first = [b"before ".to_vec(), Vec::new()];
+        join.initial_bytes = [b"before ".to_vec(), Vec::new()];
         relay.start_session(join).expect("joined");
         let (up, down) = (bytes(3_000_000, 5), bytes(2_000_000, 6));
         thread::scope(|scope| {
@@ -161,8 +172,8 @@ proptest! {
         if has_target {
             join.target = sinks.pop();
         }
-        join.sinks = sinks.into_iter().map(Sink::Stream).collect();
-        join.sinks.push(Sink::File(FileWriter::shared(output::open(&path, 0o600).expect("opened"))));
+        join.mirrors = sinks.into_iter().map(SessionMirror::Stream).collect();
+        join.mirrors.push(SessionMirror::File(FileWriter::shared(output::open(&path, 0o600).expect("opened"))));
         relay.start_session(join).expect("joined");
         thread::scope(|scope| {
             let threads: Vec<_> = readers
@@ -193,7 +204,7 @@ fn one_that_does_not_read_misses_bytes_or_holds_all_others() {
         let (mut join, ended) = join_of(socket(source_inside), None);
         join.one_way = true;
         join.policy = policy;
-        join.sinks = vec![Sink::Stream(socket(good_inside)), Sink::Stream(socket(bad_inside))];
+        join.mirrors = vec![SessionMirror::Stream(socket(good_inside)), SessionMirror::Stream(socket(bad_inside))];
         relay.start_session(join).expect("joined");
         thread::scope(|scope| {
             scope.spawn(|| send(source.try_clone().expect("a clone"), &data, &[100_000]));
@@ -230,7 +241,7 @@ fn a_sink_that_fails_ends_it_or_is_left_behind() {
         let (mut join, ended) = join_of(socket(source_inside), Some(socket(good_inside)));
         join.one_way = true;
         join.policy = policy;
-        join.sinks = vec![Sink::Stream(socket(writer))];
+        join.mirrors = vec![SessionMirror::Stream(socket(writer))];
         relay.start_session(join).expect("joined");
         source.write_all(b"hello").expect("sent");
         source.shutdown(Shutdown::Write).expect("half-closed");

@@ -1,146 +1,95 @@
-//! Bytes on their way from a mirror to its file.
+//! Appending to the file of a mirror, on a thread that may wait for a disk.
 //!
-//! The pipe that holds them changes hands: the worker does not touch it until it comes back, so no call of the worker waits
-//! for the lock of a pipe that a thread with a slow disk holds.
+//! The pipe with the bytes moves to that thread and comes back with the result. The worker does not touch it meanwhile: a call
+//! on it would wait for the kernel's lock of the pipe, which the other thread may hold while its disk is slow.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 
+use super::append_backlog::AppendBacklog;
+use super::message::{AppendResult, Message};
 use super::mirror_file::{LinkFile, MirrorFile};
-use super::worker::Message;
 use crate::event_loop::mailbox::Mailbox;
 use crate::event_loop::slab::Token;
 use crate::io::pipe::Pipe;
 use crate::output::FileWriter;
 use zerosend_sys::SysResult;
 
-/// Bytes of one `write(2)` at most.
+/// Maximum number of bytes of one `write(2)`.
 const CHUNK: usize = 256 * 1024;
 
-/// Where a mirror writes to.
+/// The file that a mirror appends to.
 #[derive(Clone)]
 pub(super) enum AppendTarget {
-    /// A file of all connections.
+    /// One file for all connections.
     Shared(Arc<MirrorFile>),
-    /// A file of the connection.
-    Own(Arc<LinkFile>),
-    /// A file that was opened for the join.
-    Sink(Arc<FileWriter>, Arc<AppendBacklog>),
-}
-
-/// Pieces that wait for one mirror at most when its disk hangs. Links that end leave theirs behind, and each has a pipe.
-const MAX_PENDING: usize = 256;
-/// A disk hangs when no piece was written for so long.
-const STALL_TIME: Duration = Duration::from_secs(1);
-
-/// The pieces that wait for a mirror.
-pub(super) struct AppendBacklog {
-    count: AtomicUsize,
-    start: Instant,
-    /// When one was last written, or the first one came: milliseconds after `start`.
-    moved: AtomicU64,
-}
-
-impl Default for AppendBacklog {
-    fn default() -> Self {
-        Self { count: AtomicUsize::new(0), start: Instant::now(), moved: AtomicU64::new(0) }
-    }
-}
-
-impl AppendBacklog {
-    fn add(&self) {
-        if self.count.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.touch();
-        }
-    }
-
-    fn remove(&self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-        self.touch();
-    }
-
-    fn touch(&self) {
-        self.moved.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
-    }
-
-    fn is_stalled(&self) -> bool {
-        let moved = Duration::from_millis(self.moved.load(Ordering::Relaxed));
-        self.count.load(Ordering::Relaxed) >= MAX_PENDING && self.start.elapsed().saturating_sub(moved) > STALL_TIME
-    }
+    /// A file for one connection.
+    PerLink(Arc<LinkFile>),
+    /// A file that was opened for a session.
+    Session(Arc<FileWriter>, Arc<AppendBacklog>),
 }
 
 impl AppendTarget {
-    /// Whether a disk hangs and has so many pieces to write that no more should be sent to it.
+    /// Whether the disk hangs and the queue is full, so that nothing more may be appended.
     pub fn is_stalled(&self) -> bool {
-        self.waiting().is_stalled()
+        self.backlog().is_stalled()
     }
 
-    fn waiting(&self) -> &Arc<AppendBacklog> {
+    fn backlog(&self) -> &Arc<AppendBacklog> {
         match self {
-            AppendTarget::Shared(file) => file.waiting(),
-            AppendTarget::Own(file) => file.waiting(),
-            AppendTarget::Sink(_, waiting) => waiting,
+            AppendTarget::Shared(file) => file.backlog(),
+            AppendTarget::PerLink(file) => file.backlog(),
+            AppendTarget::Session(_, backlog) => backlog,
         }
     }
 }
 
-/// Where the outcome of pieces is reported to, and how many bytes pieces had so far.
+/// Where a worker receives the results of its appends, and the total number of bytes it has queued.
 #[derive(Clone)]
 pub(super) struct AppendReporter {
     pub mailbox: Arc<Mailbox<Message>>,
-    pub issued: Arc<AtomicU64>,
+    pub queued_bytes: Arc<AtomicU64>,
 }
 
-/// What became of a piece.
-pub(super) struct AppendResult {
-    /// The pipe, unless there is something left in it.
-    pub pipe: Option<Pipe>,
-    pub written: usize,
-    pub lost: usize,
-    pub failure: Option<Errno>,
-}
-
-/// A full pipe, and the worker that gets it back.
+/// Bytes to append. Dropping it sends the [`AppendResult`] to the worker.
 pub(super) struct Append {
     pipe: Option<Pipe>,
     length: usize,
     written: usize,
     failure: Option<Errno>,
-    waiting: Option<Arc<AppendBacklog>>,
+    backlog: Option<Arc<AppendBacklog>>,
     token: Token,
-    index: usize,
-    append_reporter: AppendReporter,
+    mirror: usize,
+    reporter: AppendReporter,
 }
 
 impl Append {
-    /// `length` bytes in `pipe`, of the mirror `index` of the link `token`.
-    pub fn new(pipe: Pipe, length: usize, token: Token, index: usize, append_reporter: &AppendReporter) -> Self {
-        append_reporter.issued.fetch_add(length as u64, Ordering::Relaxed);
-        // What is dropped without having been written is a failure: a panic of the pool.
-        let failure = Some(Errno::EIO);
+    /// The `length` bytes in `pipe`, of the mirror with index `mirror` of the link `token`.
+    pub fn new(pipe: Pipe, length: usize, token: Token, mirror: usize, reporter: &AppendReporter) -> Self {
+        reporter.queued_bytes.fetch_add(length as u64, Ordering::Relaxed);
         Self {
             pipe: Some(pipe),
             length,
             written: 0,
-            failure,
-            waiting: None,
+            // Reported if it is dropped before `write`, after a panic in the thread pool.
+            failure: Some(Errno::EIO),
+            backlog: None,
             token,
-            index,
-            append_reporter: append_reporter.clone(),
+            mirror,
+            reporter: reporter.clone(),
         }
     }
 
-    /// Has it written on a thread that may wait for a disk.
-    pub fn send_to(mut self, sink: &AppendTarget) {
-        sink.waiting().add();
-        self.waiting = Some(sink.waiting().clone());
-        match sink {
+    /// Queues it for the thread that appends to `target`.
+    pub fn submit(mut self, target: &AppendTarget) {
+        target.backlog().add();
+        self.backlog = Some(target.backlog().clone());
+        match target {
             AppendTarget::Shared(file) => file.run(move |writer| self.write(writer)),
-            AppendTarget::Own(file) => file.run(move |writer| self.write(writer)),
-            AppendTarget::Sink(writer, _) => writer.run(move |writer| self.write(Ok(writer))),
+            AppendTarget::PerLink(file) => file.run(move |writer| self.write(writer)),
+            AppendTarget::Session(writer, _) => writer.run(move |writer| self.write(Ok(writer))),
         }
     }
 
@@ -150,20 +99,20 @@ impl Append {
 
     fn copy(&mut self, writer: &FileWriter) -> SysResult<()> {
         let Some(pipe) = &self.pipe else { return Ok(()) };
-        let mut buffer = vec![0; self.length.min(CHUNK)];
+        let mut chunk = vec![0; self.length.min(CHUNK)];
         while self.written < self.length {
-            let max = buffer.len().min(self.length - self.written);
+            let max = chunk.len().min(self.length - self.written);
             let mut filled = 0;
-            // One read returns what is in one or several buffers of the pipe, and a piece is to be one write.
+            // A read may return the bytes of some of the pipe's buffers only; all bytes of an append go into one write.
             while filled < max {
-                match nix::unistd::read(pipe.read_end(), &mut buffer[filled..max]) {
+                match nix::unistd::read(pipe.read_end(), &mut chunk[filled..max]) {
                     Ok(0) | Err(Errno::EAGAIN) => return Err(Errno::EIO),
                     Ok(count) => filled += count,
                     Err(Errno::EINTR) => {}
                     Err(errno) => return Err(errno),
                 }
             }
-            let (count, result) = writer.write(&buffer[..filled]);
+            let (count, result) = writer.write(&chunk[..filled]);
             self.written += count;
             result?;
         }
@@ -173,8 +122,8 @@ impl Append {
 
 impl Drop for Append {
     fn drop(&mut self) {
-        if let Some(waiting) = &self.waiting {
-            waiting.remove();
+        if let Some(backlog) = &self.backlog {
+            backlog.remove();
         }
         let result = AppendResult {
             pipe: self.pipe.take().filter(|_| self.failure.is_none()),
@@ -182,7 +131,7 @@ impl Drop for Append {
             lost: self.length - self.written,
             failure: self.failure,
         };
-        let Self { token, index, .. } = *self;
-        self.append_reporter.mailbox.send(Message::Appended { token, index, result });
+        let Self { token, mirror, .. } = *self;
+        self.reporter.mailbox.send(Message::Appended { token, mirror, result });
     }
 }

@@ -1,4 +1,6 @@
-//! What a flow has taken and not yet given: bytes in a pipe, or in user space where there is no pipe.
+//! The bytes that one direction has read and not yet written: in a pipe, or in user space.
+
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
@@ -6,106 +8,109 @@ use super::options::RelayMethod;
 use super::side::Side;
 use crate::io::pipe::Pipe;
 use crate::io::pipe_pool::PipePool;
-use std::os::fd::AsFd;
 use zerosend_sys::SysResult;
 use zerosend_sys::pipe::{SpliceFlags, splice, tee};
 
-/// Of [`RelayMethod::Auto`]: what does not fill a buffer of so many bytes is a message, and is cheaper without a pipe
-/// (`npm run relays` in `bench/`: 1 KiB there and back, a tenth less CPU time).
+/// With [`RelayMethod::Auto`], a read of fewer bytes is a message rather than a part of a stream, and costs less without a pipe
+/// (`npm run relays` in `bench/`: a tenth less CPU time for 1 KiB and its echo).
 const MESSAGE_SIZE: usize = 16 * 1024;
 
-/// What was taken, and what of it was given at once.
-pub(super) struct Taken {
-    /// 0: the end.
+/// Result of [`FlowBuffer::read_from`].
+pub(super) struct ReadResult {
+    /// Bytes read; 0 at the end of the stream.
     pub count: usize,
-    /// Bytes, or why not all were given.
-    pub given: SysResult<usize>,
+    /// Bytes that were written at once, or the error of that write.
+    pub written: SysResult<usize>,
 }
 
 #[derive(Default)]
 pub(super) struct FlowBuffer {
+    /// The pipe, and the number of bytes in it.
     pipe: Option<(Pipe, usize)>,
-    /// From `given` on.
-    stash: Vec<u8>,
-    given: usize,
-    /// The last bytes were of a stream, and not a message.
-    bulk: bool,
-    /// It wanted a pipe and had none.
+    /// Bytes in user space; those before `start` are written.
+    memory: Vec<u8>,
+    start: usize,
+    /// The last read was of [`MESSAGE_SIZE`] or more.
+    is_stream: bool,
+    /// Bytes went through user space for lack of a pipe.
     pub degraded: bool,
-    /// The kernel splices nothing here.
-    refused: bool,
+    /// The kernel does not support splice(2) for this source.
+    splice_refused: bool,
 }
 
 impl FlowBuffer {
-    /// Bytes that were taken by somebody else.
-    pub fn with_bytes(stash: Vec<u8>) -> Self {
-        Self { stash, ..Self::default() }
+    /// A buffer with bytes that were read elsewhere.
+    pub fn with_bytes(memory: Vec<u8>) -> Self {
+        Self { memory, ..Self::default() }
     }
 
     pub fn len(&self) -> usize {
-        self.stash.len() - self.given + self.pipe.as_ref().map_or(0, |(_, filled)| *filled)
+        self.memory.len() - self.start + self.pipe.as_ref().map_or(0, |(_, filled)| *filled)
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Takes what there is, into an empty load. What comes by the buffer goes on to `straight` at once, when there is one.
-    pub fn take(
+    /// Reads what is available into the empty buffer. Bytes that go through user space are written to `direct_to` at once; `None`
+    /// if there are mirrors.
+    pub fn read_from(
         &mut self,
         from: &Side,
-        straight: Option<&Side>,
+        direct_to: Option<&Side>,
         method: RelayMethod,
         pipes: &mut PipePool,
-        buffer: &mut [u8],
-    ) -> SysResult<Taken> {
+        scratch: &mut [u8],
+    ) -> SysResult<ReadResult> {
         let auto = method == RelayMethod::Auto;
-        // Mirrors are made from pipes.
-        let wanted = method == RelayMethod::Splice || auto && (self.bulk || straight.is_none());
-        let splices = wanted && !self.refused;
+        // Mirrors need a pipe, for tee(2).
+        let wants_pipe = method == RelayMethod::Splice || auto && (self.is_stream || direct_to.is_none());
+        let splices = wants_pipe && !self.splice_refused;
         if splices && self.pipe.is_none() {
             match pipes.acquire() {
-                Some(pipe) => self.pipe = Some((pipe, 0)),
-                None => self.degraded = true,
+                Ok(pipe) => self.pipe = Some((pipe, 0)),
+                Err(_) => self.degraded = true,
             }
         }
         if let Some((pipe, filled)) = self.pipe.as_mut().filter(|_| splices) {
             match splice(from.as_fd(), None, pipe.write_end(), None, pipe.capacity(), SpliceFlags::default()) {
-                // A socket of a kind that cannot be spliced, or a sandbox that forbids it.
-                Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => (self.degraded, self.refused) = (true, true),
-                // At urgent data splice(2) says that there is nothing, or that this is the end, however much follows
-                // (`tcp_read_sock` in the kernel's net/ipv4/tcp.c). recv(2) reads past it.
+                // A type of socket that cannot be spliced, or a sandbox that forbids the call.
+                Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
+                    (self.degraded, self.splice_refused) = (true, true)
+                }
+                // At urgent data splice(2) reports EAGAIN or the end, even if more bytes follow (`tcp_read_sock` in the
+                // kernel's net/ipv4/tcp.c). recv(2) reads past it.
                 Ok(0) if from.is_socket() => {}
                 Err(Errno::EAGAIN) if from.is_urgent() => {}
                 result => {
                     *filled += result?;
-                    self.bulk = *filled >= MESSAGE_SIZE;
-                    return Ok(Taken { count: *filled, given: Ok(0) });
+                    self.is_stream = *filled >= MESSAGE_SIZE;
+                    return Ok(ReadResult { count: *filled, written: Ok(0) });
                 }
             }
         }
-        let max = if auto && !wanted { MESSAGE_SIZE.min(buffer.len()) } else { buffer.len() };
-        // A short count does not say that the socket is empty: recv(2) also stops at descriptors (`SCM_RIGHTS`) and at
-        // urgent data. Only EAGAIN does.
-        let count = from.read(&mut buffer[..max])?;
-        self.bulk = count >= MESSAGE_SIZE;
-        let given = match straight {
-            Some(to) if count > 0 && to.writable.get() => to.write(&buffer[..count]),
+        let max = if auto && !wants_pipe { MESSAGE_SIZE.min(scratch.len()) } else { scratch.len() };
+        // A short read does not mean that the socket is empty: recv(2) also stops at descriptors (`SCM_RIGHTS`) and at urgent
+        // data. Only EAGAIN does.
+        let count = from.read(&mut scratch[..max])?;
+        self.is_stream = count >= MESSAGE_SIZE;
+        let written = match direct_to {
+            Some(to) if count > 0 && to.writable.get() => to.write(&scratch[..count]),
             _ => Ok(0),
         };
-        self.stash.extend_from_slice(&buffer[*given.as_ref().unwrap_or(&0)..count]);
-        Ok(Taken { count, given })
+        self.memory.extend_from_slice(&scratch[*written.as_ref().unwrap_or(&0)..count]);
+        Ok(ReadResult { count, written })
     }
 
-    /// Gives the first `most` bytes, or as many of them as `to` takes.
-    pub fn give(&mut self, to: &Side, max: usize) -> SysResult<usize> {
-        if self.given < self.stash.len() {
-            let rest = &self.stash[self.given..];
+    /// Writes up to `max` bytes. Returns how many `to` accepted.
+    pub fn write_to(&mut self, to: &Side, max: usize) -> SysResult<usize> {
+        if self.start < self.memory.len() {
+            let rest = &self.memory[self.start..];
             let count = to.write(&rest[..rest.len().min(max)])?;
-            self.given += count;
-            if self.given == self.stash.len() {
-                self.stash.clear();
-                self.given = 0;
+            self.start += count;
+            if self.start == self.memory.len() {
+                self.memory.clear();
+                self.start = 0;
             }
             return Ok(count);
         }
@@ -115,10 +120,10 @@ impl FlowBuffer {
         Ok(count)
     }
 
-    /// Copies the first bytes into a pipe and keeps them. `EAGAIN`: it has no room.
-    pub fn copy(&self, to: &Pipe) -> SysResult<usize> {
-        if self.given < self.stash.len() {
-            return nix::unistd::write(to.write_end(), &self.stash[self.given..]);
+    /// Copies the first bytes into a pipe without removing them. Fails with `EAGAIN` when the pipe is full.
+    pub fn tee_to(&self, to: &Pipe) -> SysResult<usize> {
+        if self.start < self.memory.len() {
+            return nix::unistd::write(to.write_end(), &self.memory[self.start..]);
         }
         match &self.pipe {
             Some((pipe, filled)) if *filled > 0 => tee(pipe.read_end(), to.write_end(), *filled),
@@ -126,15 +131,15 @@ impl FlowBuffer {
         }
     }
 
-    /// Gives its pipe back, and keeps in user space what was in it.
-    pub fn spill(&mut self, pipes: &mut PipePool) -> SysResult<()> {
+    /// Moves the bytes of the pipe to user space and releases the pipe.
+    pub fn move_to_memory(&mut self, pipes: &mut PipePool) -> SysResult<()> {
         let Some((pipe, filled)) = &mut self.pipe else { return Ok(()) };
-        // What is in user space came first.
-        let mut end = self.stash.len();
-        self.stash.resize(end + *filled, 0);
+        // Bytes in user space come first.
+        let mut end = self.memory.len();
+        self.memory.resize(end + *filled, 0);
         let mut result = Ok(());
         while *filled > 0 {
-            match nix::unistd::read(pipe.read_end(), &mut self.stash[end..]) {
+            match nix::unistd::read(pipe.read_end(), &mut self.memory[end..]) {
                 Ok(0) => result = Err(Errno::EIO),
                 Ok(count) => (*filled, end) = (*filled - count, end + count),
                 Err(Errno::EINTR) => {}
@@ -144,7 +149,7 @@ impl FlowBuffer {
                 break;
             }
         }
-        self.stash.truncate(end);
+        self.memory.truncate(end);
         if let Some((pipe, _)) = self.pipe.take_if(|(_, filled)| *filled == 0) {
             self.degraded = true;
             pipes.release(pipe);
@@ -152,10 +157,10 @@ impl FlowBuffer {
         result
     }
 
-    /// Who has nothing under way holds nothing. What is in it is given up.
+    /// Releases the pipe and the memory. Bytes in them are discarded.
     pub fn release(&mut self, pipes: &mut PipePool) {
-        self.stash = Vec::new();
-        self.given = 0;
+        self.memory = Vec::new();
+        self.start = 0;
         match self.pipe.take() {
             Some((pipe, 0)) => pipes.release(pipe),
             Some(_) => pipes.discard(),

@@ -1,14 +1,14 @@
-//! The way of a link to its target: which one, and what to do when it does not answer; and that of its mirrors to their servers.
+//! Connecting links to their targets, and mirrors to their servers.
 
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
 use super::dial::{ConnectContext, ConnectStatus, Dial, Expired, Step};
 use super::endpoint::Endpoint;
-use super::link::State;
+use super::link_state::{Connecting, LinkState};
 use super::options::{Destination, TargetRequest, TargetRequestId};
 use super::session::Outcome;
 use super::side::Side;
@@ -16,39 +16,12 @@ use super::worker::{Worker, watch};
 use crate::event_loop::slab::Token;
 use crate::net::Address;
 
-/// How far a link has come on its way to a target.
-pub(super) struct Connecting {
-    /// Targets that were tried.
-    tried: Vec<usize>,
-    /// How many, or how often the user was asked.
-    attempts: u32,
-    /// To the current target; `None` while the user is asked for it.
-    dial: Option<Dial>,
-    /// When the time for the answer of the user began.
-    since: Instant,
-}
-
-impl Connecting {
-    pub fn new(now: Instant) -> Self {
-        Self { tried: Vec::new(), attempts: 0, dial: None, since: now }
-    }
-
-    /// When something is to be done unless the target has answered before.
-    pub fn deadline(&self, limit: Duration) -> Option<Instant> {
-        match &self.dial {
-            Some(dial) => dial.deadline(limit),
-            None => (!limit.is_zero()).then(|| self.since + limit),
-        }
-    }
-}
-
 impl Worker {
-    /// Connects to the next target that has not been tried, or asks which it is; without one the link is over.
+    /// Connects to the next target that has not been tried, or calls the target function. Closes the link if there is none.
     pub(super) fn connect(&mut self, token: Token) {
         let shared = self.shared.clone();
         let Some(link) = self.links.get_mut(token) else { return };
-        let (peer, own) = (link.peer, link.own_address());
-        let State::Connecting(connecting) = &mut link.state else { return };
+        let LinkState::Connecting(connecting) = &mut link.state else { return };
         let attempt = connecting.attempts;
         if attempt > shared.options.retries {
             return self.unreachable(token);
@@ -56,27 +29,28 @@ impl Worker {
         connecting.attempts += 1;
         let now = Instant::now();
         let picked = match (&shared.options.destination, &shared.targets) {
-            (Destination::Resolver(asked), _) => {
-                (connecting.since, connecting.dial) = (now, None);
-                asked(TargetRequest { id: TargetRequestId { worker: self.number, link: token, attempt }, peer, own });
-                shared.stats.retries.add(u64::from(attempt > 0));
+            (Destination::Resolver(request_target), _) => {
+                (connecting.requested, connecting.dial) = (now, None);
+                let id = TargetRequestId { worker: self.number, link: token, attempt };
+                request_target(TargetRequest { id, client: link.client_address, local: link.client.local_address() });
+                self.counters.retries.add(u64::from(attempt > 0));
                 return self.arm(token);
             }
             (_, Some(targets)) => targets.pick(&connecting.tried).map(|index| (targets, index)),
             _ => None,
         };
         let Some((targets, index)) = picked else { return self.unreachable(token) };
-        shared.stats.retries.add(u64::from(attempt > 0));
+        self.counters.retries.add(u64::from(attempt > 0));
         connecting.tried.push(index);
         connecting.dial = Some(Dial::new(targets.addresses(index), now));
         link.target_index = Some(index);
         self.dial(token);
     }
 
-    /// The user has said where a connection goes to; no address: nowhere.
+    /// The target function has returned the addresses of the target. Without an address the link is closed.
     pub(super) fn target_resolved(&mut self, id: TargetRequestId, addresses: Vec<Address>) {
         let Some(link) = self.links.get_mut(id.link) else { return };
-        let State::Connecting(connecting) = &mut link.state else { return };
+        let LinkState::Connecting(connecting) = &mut link.state else { return };
         if connecting.attempts != id.attempt.saturating_add(1) || connecting.dial.is_some() {
             return;
         }
@@ -91,7 +65,7 @@ impl Worker {
     fn dial(&mut self, token: Token) {
         let Some(link) = self.links.get_mut(token) else { return };
         link.target = None;
-        let State::Connecting(Connecting { dial: Some(dial), .. }) = &mut link.state else { return };
+        let LinkState::Connecting(Connecting { dial: Some(dial), .. }) = &mut link.state else { return };
         let step = dial.next(&mut ConnectContext {
             keep_alive: self.shared.options.keep_alive,
             reserve: &mut link.reserve,
@@ -115,12 +89,12 @@ impl Worker {
         self.arm(token);
     }
 
-    /// An event of the socket that is connecting to the target.
+    /// Handles an event of the socket that is connecting to the target.
     pub(super) fn target_event(&mut self, token: Token, events: EpollFlags) {
         let Some(link) = self.links.get_mut(token) else { return };
-        let State::Connecting(Connecting { dial: Some(dial), .. }) = &mut link.state else { return };
+        let LinkState::Connecting(Connecting { dial: Some(dial), .. }) = &mut link.state else { return };
         let Some(target) = &link.target else { return };
-        match dial.check(target, events) {
+        match dial.on_event(target, events) {
             ConnectStatus::Connected => {
                 let address = dial.address().cloned();
                 self.connected(token, address);
@@ -130,11 +104,11 @@ impl Worker {
         }
     }
 
-    /// The target has accepted the connection.
+    /// The connection to the target is established.
     fn connected(&mut self, token: Token, address: Option<Address>) {
         let Some(link) = self.links.get_mut(token) else { return };
         let Some(target) = &link.target else { return };
-        link.state = State::Relaying;
+        link.state = LinkState::Relaying;
         target.set_no_delay();
         if let (Some(targets), Some(index), Some(address)) = (&self.shared.targets, link.target_index, &address) {
             targets.mark_up(index, address);
@@ -148,26 +122,26 @@ impl Worker {
         self.drive(token);
     }
 
-    /// A moment has come that [`Connecting::deadline`] named.
+    /// Handles the deadline of [`Connecting`].
     pub(super) fn connecting_expired(&mut self, token: Token, now: Instant) {
         let limit = self.shared.options.connect_timeout;
         let Some(link) = self.links.get_mut(token) else { return };
-        let State::Connecting(connecting) = &mut link.state else { return };
-        match connecting.dial.as_mut().map(|dial| (dial.expire(limit, now), dial.is_short())) {
-            Some((Expired::Nothing, _)) => {}
+        let LinkState::Connecting(connecting) = &mut link.state else { return };
+        match connecting.dial.as_mut().map(|dial| (dial.expire(limit, now), dial.has_shortage())) {
+            Some((Expired::None, _)) => {}
             Some((Expired::Step, _)) => self.dial(token),
-            Some((Expired::All, is_short)) => {
-                self.shared.stats.connect_timeouts.add(1);
-                self.target_failed(token, !is_short);
+            Some((Expired::All, has_shortage)) => {
+                self.counters.connect_timeouts.add(1);
+                self.target_failed(token, !has_shortage);
             }
             None => {
-                self.shared.stats.connect_timeouts.add(1);
+                self.counters.connect_timeouts.add(1);
                 self.target_failed(token, true);
             }
         }
     }
 
-    /// No address of the target has answered. `is_down`: that is the target's fault, and it is left alone for a while.
+    /// No address of the target could be connected to. `is_down`: because of the target rather than a shortage here.
     fn target_failed(&mut self, token: Token, is_down: bool) {
         let Some(link) = self.links.get_mut(token) else { return };
         link.target = None;
@@ -181,11 +155,11 @@ impl Worker {
     }
 
     fn unreachable(&mut self, token: Token) {
-        self.shared.stats.unreachable.add(1);
+        self.counters.unreachable.add(1);
         self.close(token, Outcome::Failed(Endpoint::Target, Errno::ECONNREFUSED), true);
     }
 
-    /// Connects a mirror to the next address of its server.
+    /// Connects a mirror to the next address of its server, if necessary.
     pub(super) fn dial_mirror(&mut self, token: Token, index: usize) {
         let Some(link) = self.links.get_mut(token) else { return };
         let Some(mirror) = link.flows.iter_mut().flat_map(|flow| &mut flow.mirrors).nth(index) else { return };
@@ -202,7 +176,7 @@ impl Worker {
         }
     }
 
-    /// Looks at mirrors whose time is over, to connect or until they try to get a pipe again. True: there was one.
+    /// Handles the deadlines of mirrors: to connect, and to try to get a pipe again. Returns whether one had passed.
     pub(super) fn check_mirrors(&mut self, token: Token, now: Instant) -> bool {
         let limit = self.shared.options.connect_timeout;
         let Some(link) = self.links.get_mut(token) else { return false };

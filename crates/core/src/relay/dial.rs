@@ -1,145 +1,88 @@
-//! Connecting to a name: its addresses in turn within a time limit, what fails for a passing reason again, and never to itself.
+//! Connecting to one of the addresses of a name, in turn, within a time limit. A failure that is local and may pass, such as a
+//! full backlog or a lack of descriptors, is retried. A connection of a socket to itself is refused.
 //!
-//! Targets and mirrors connect in the same way; see `connecting.rs` and `mirror.rs`.
+//! Used for targets (`connecting.rs`) and for mirrors (`mirror_sink.rs`).
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, connect, socket};
 
-use super::accepting::DescriptorReserve;
+use super::descriptors::{DescriptorReserve, DescriptorWait};
 use super::side::Side;
+use super::socket_options;
 use crate::io::pipe_pool::PipePool;
 use crate::net::{Address, unix_name};
 use zerosend_sys::SysResult;
 
-/// Before another try where there is nothing to wait for: at first, doubled each time, and at most.
-const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
-/// Before another try where there was no descriptor.
+/// Time until a retry after a shortage that no event ends: initially and, doubled each time, at most.
+const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
+/// Time until a retry after a lack of descriptors.
 const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(10);
-/// An address of several has this long, as far as the connect timeout allows it, or its share of the timeout if that is more.
+/// Minimum time for one of several addresses, as far as the connect timeout allows it.
 const MIN_SHARE: Duration = Duration::from_secs(2);
-/// Connections to itself that one attempt may meet at one address.
+/// Connections of a socket to itself after which an address counts as refused.
 const MAX_SELF_CONNECTS: u32 = 3;
 
-/// The addresses of a name, in the order in which they are tried.
-pub struct Addresses(RwLock<Arc<[Address]>>);
-
-impl Addresses {
-    /// These, the first one first.
-    pub fn new(addresses: &[Address]) -> Self {
-        Self(RwLock::new(addresses.into()))
-    }
-
-    /// Those of now.
-    pub fn get(&self) -> Arc<[Address]> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The name has these addresses now. The one that was reached last stays in front. An empty list is ignored.
-    pub fn set(&self, mut addresses: Vec<Address>) {
-        if addresses.is_empty() {
-            return;
-        }
-        let current = self.get().first().cloned();
-        let at = addresses.iter().position(|address| Some(address) == current.as_ref()).unwrap_or(0);
-        addresses.rotate_left(at);
-        self.store(addresses);
-    }
-
-    /// This address was connected to: it is tried first from now on.
-    pub(super) fn prefer(&self, reached: &Address) {
-        let addresses = self.get();
-        if addresses.first() != Some(reached)
-            && let Some(at) = addresses.iter().position(|address| address == reached)
-        {
-            let mut order = addresses.to_vec();
-            order.rotate_left(at);
-            self.store(order);
-        }
-    }
-
-    fn store(&self, addresses: Vec<Address>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = addresses.into();
-    }
-}
-
-/// Counts a link or mirror that waits for descriptors, for as long as this exists; meanwhile no connection is accepted.
-pub(super) struct DescriptorWait(Arc<AtomicUsize>);
-
-impl DescriptorWait {
-    pub fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count.clone())
-    }
-}
-
-impl Drop for DescriptorWait {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What a dial may use of its worker.
+/// Resources of the worker that connecting may use.
 pub(super) struct ConnectContext<'a> {
     pub keep_alive: Duration,
-    /// Descriptors set aside for the link.
+    /// The reserve of the link, from which a descriptor is released for each socket.
     pub reserve: &'a mut Option<DescriptorReserve>,
-    /// Pools whose idle pipes are given up for descriptors.
+    /// Their idle pipes are closed when descriptors are missing.
     pub pools: [&'a mut PipePool; 2],
     /// See [`DescriptorWait`].
     pub waiting: &'a Arc<AtomicUsize>,
 }
 
-/// What comes next.
+/// Result of [`Dial::next`].
 pub(super) enum Step {
-    /// A socket is connecting.
+    /// This socket is connecting.
     Connecting(OwnedFd),
-    /// Nothing before [`Dial::deadline`].
+    /// Wait until [`Dial::deadline`].
     Wait,
-    /// No address can be connected to.
+    /// No address could be connected to.
     Failed(Errno),
 }
 
-/// What an event says of a socket that is connecting.
+/// State of a connecting socket after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectStatus {
     Connected,
-    /// [`Dial::next`] goes on with the next try.
+    /// Call [`Dial::next`].
     Failed,
     Pending,
 }
 
-/// Which time is over.
+/// Which deadline has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expired {
-    /// The time for all addresses.
+    /// The one for all addresses.
     All,
-    /// The pause before the next try, or the time for the current address: [`Dial::next`] goes on.
+    /// The pause before a retry, or the one for the current address: call [`Dial::next`].
     Step,
-    Nothing,
+    None,
 }
 
-/// How far connecting to a name has come.
+/// An attempt to connect to one of several addresses.
 pub(super) struct Dial {
     addresses: Arc<[Address]>,
-    /// Which of them is next, or being connected to.
+    /// Index of the address that is next or being connected to.
     at: usize,
-    /// When the time for all of them began.
-    since: Instant,
-    /// When the time for this address began.
-    address_since: Instant,
-    /// When to try again.
-    retry: Option<Instant>,
+    /// Start of the time limit for all addresses.
+    start: Instant,
+    /// Start of the time limit for the current address.
+    address_start: Instant,
+    /// When to retry after a shortage.
+    retry_at: Option<Instant>,
     pause: Duration,
-    /// In this round one address has failed for want of something that may come back.
+    /// The shortage because of which an address has failed in this round.
     shortage: Option<Errno>,
-    /// The last failure.
-    failure: Errno,
+    last_error: Errno,
     waiting: Option<DescriptorWait>,
     self_connects: u32,
 }
@@ -149,12 +92,12 @@ impl Dial {
         Self {
             addresses,
             at: 0,
-            since: now,
-            address_since: now,
-            retry: None,
-            pause: PAUSES[0],
+            start: now,
+            address_start: now,
+            retry_at: None,
+            pause: RETRY_PAUSES[0],
             shortage: None,
-            failure: Errno::EDESTADDRREQ,
+            last_error: Errno::EDESTADDRREQ,
             waiting: None,
             self_connects: 0,
         }
@@ -165,70 +108,70 @@ impl Dial {
         self.addresses.get(self.at)
     }
 
-    /// In the current round an address has failed for a reason that passes and that is not the peer's.
-    pub fn is_short(&self) -> bool {
+    /// Whether an address has failed in this round because of a shortage on this machine rather than because of the peer.
+    pub fn has_shortage(&self) -> bool {
         self.shortage.is_some()
     }
 
-    /// Others may have the descriptors that it has waited for.
+    /// Stops waiting for descriptors, so that others get them.
     pub fn stop_waiting(&mut self) {
         self.waiting = None;
     }
 
-    /// When something is to be done unless there is an answer before.
-    pub fn deadline(&self, limit: Duration) -> Option<Instant> {
+    /// When [`Dial::expire`] is due. `timeout`: for all addresses; zero for none.
+    pub fn deadline(&self, timeout: Duration) -> Option<Instant> {
         if self.lacks_descriptors() {
-            return self.retry;
+            return self.retry_at;
         }
-        let all = (!limit.is_zero()).then(|| self.since + limit);
+        let all = (!timeout.is_zero()).then(|| self.start + timeout);
         let left = self.addresses.len().saturating_sub(self.at);
-        let address = all.filter(|_| left > 1 && self.retry.is_none()).map(|end| {
-            let rest = end.saturating_duration_since(self.address_since);
+        let address = all.filter(|_| left > 1 && self.retry_at.is_none()).map(|end| {
+            let rest = end.saturating_duration_since(self.address_start);
             let share = (rest / left as u32).max(MIN_SHARE.min(rest / 2));
-            self.address_since + share
+            self.address_start + share
         });
-        [all, address, self.retry].into_iter().flatten().min()
+        [all, address, self.retry_at].into_iter().flatten().min()
     }
 
-    /// Which moment of [`Dial::deadline`] has come. An address whose time is over is passed over.
-    pub fn expire(&mut self, limit: Duration, now: Instant) -> Expired {
-        if self.deadline(limit).is_none_or(|deadline| deadline > now) {
-            return Expired::Nothing;
+    /// Checks which deadline has passed. Skips an address whose time is over.
+    pub fn expire(&mut self, timeout: Duration, now: Instant) -> Expired {
+        if self.deadline(timeout).is_none_or(|deadline| deadline > now) {
+            return Expired::None;
         }
-        if !self.lacks_descriptors() && !limit.is_zero() && self.since + limit <= now {
+        if !self.lacks_descriptors() && !timeout.is_zero() && self.start + timeout <= now {
             return Expired::All;
         }
-        if self.retry.is_none() {
-            self.pass(Errno::ETIMEDOUT);
+        if self.retry_at.is_none() {
+            self.skip_address(Errno::ETIMEDOUT);
         }
         Expired::Step
     }
 
-    /// Begins to connect to the next address that does not refuse at once. The socket of the try before is closed.
+    /// Starts to connect to the next address that does not fail at once. The caller has closed the previous socket.
     pub fn next(&mut self, context: &mut ConnectContext<'_>) -> Step {
-        (self.retry, self.waiting) = (None, None);
+        (self.retry_at, self.waiting) = (None, None);
         loop {
             let now = Instant::now();
             let Some(address) = self.addresses.get(self.at) else {
                 if self.shortage.is_none() {
-                    return Step::Failed(self.failure);
+                    return Step::Failed(self.last_error);
                 }
                 self.at = 0;
                 if self.lacks_descriptors() {
-                    // Before others are accepted, this one gets what is given up.
+                    // Descriptors that become free are used for this connection before others are accepted.
                     self.waiting = Some(DescriptorWait::new(context.waiting));
-                    self.retry = Some(now + DESCRIPTOR_PAUSE);
+                    self.retry_at = Some(now + DESCRIPTOR_PAUSE);
                 } else {
-                    self.retry = Some(now + self.pause);
-                    self.pause = (self.pause * 2).min(PAUSES[1]);
+                    self.retry_at = Some(now + self.pause);
+                    self.pause = (self.pause * 2).min(RETRY_PAUSES[1]);
                 }
                 return Step::Wait;
             };
             if self.at == 0 && self.shortage.take().is_some_and(is_out_of_descriptors) {
-                // How long descriptors are missing is not the peer's time.
-                self.since = now;
+                // The time without descriptors does not count towards the connect timeout.
+                self.start = now;
             }
-            self.address_since = now;
+            self.address_start = now;
             if let Some(reserve) = context.reserve {
                 reserve.release_one();
             }
@@ -241,25 +184,25 @@ impl Dial {
                     if is_out_of_descriptors(errno) {
                         context.pools.iter_mut().for_each(|pool| pool.close_idle());
                     }
-                    self.pass(errno);
+                    self.skip_address(errno);
                 }
             }
         }
     }
 
-    /// Takes note of an event of the socket that is connecting.
-    pub fn check(&mut self, side: &Side, events: EpollFlags) -> ConnectStatus {
-        let errno = match side.failure() {
-            // A socket that has not begun to connect says HUP as well; only the answer counts.
+    /// Handles an event of the connecting socket.
+    pub fn on_event(&mut self, side: &Side, events: EpollFlags) -> ConnectStatus {
+        let errno = match side.take_error() {
+            // A socket that has not started to connect reports EPOLLHUP too, so that flag is ignored.
             Ok(()) if !events.contains(EpollFlags::EPOLLERR) => {
                 if !events.contains(EpollFlags::EPOLLOUT) {
                     return ConnectStatus::Pending;
                 }
-                if !self.is_own_end(side) {
+                if !self.is_self_connect(side) {
                     return ConnectStatus::Connected;
                 }
                 // A reset frees the port at once.
-                side.reset();
+                side.reset_on_close();
                 self.self_connects += 1;
                 if self.self_connects < MAX_SELF_CONNECTS {
                     return ConnectStatus::Failed;
@@ -269,19 +212,18 @@ impl Dial {
             Ok(()) => Errno::ECONNREFUSED,
             Err(errno) => errno,
         };
-        self.pass(errno);
+        self.skip_address(errno);
         ConnectStatus::Failed
     }
 
-    /// Whether a socket is connected to itself: nothing listens there, and the port that the kernel chose for this end was the
-    /// very one, which is TCP's simultaneous open with itself.
-    fn is_own_end(&self, side: &Side) -> bool {
-        matches!(self.address(), Some(Address::Tcp(address)) if side.own_address() == Some(*address))
+    /// Whether the socket is connected to itself: nothing listens on the port, and the kernel chose that port for this end, which
+    /// made a simultaneous open (RFC 9293 section 3.5) of one socket.
+    fn is_self_connect(&self, side: &Side) -> bool {
+        matches!(self.address(), Some(Address::Tcp(address)) if side.local_address() == Some(*address))
     }
 
-    /// Goes on to the next address.
-    fn pass(&mut self, errno: Errno) {
-        self.failure = errno;
+    fn skip_address(&mut self, errno: Errno) {
+        self.last_error = errno;
         self.at += 1;
         self.self_connects = 0;
     }
@@ -291,7 +233,7 @@ impl Dial {
     }
 }
 
-/// Begins to connect: the socket becomes writable when that is decided.
+/// Starts to connect. The socket becomes writable when the result is known.
 fn connect_to(address: &Address, keep_alive: Duration) -> SysResult<OwnedFd> {
     let (family, name): (_, Box<dyn SockaddrLike>) = match address {
         Address::Tcp(std::net::SocketAddr::V4(address)) => (AddressFamily::Inet, Box::new(SockaddrIn::from(*address))),
@@ -301,17 +243,17 @@ fn connect_to(address: &Address, keep_alive: Duration) -> SysResult<OwnedFd> {
         Address::Unix(path) => (AddressFamily::Unix, Box::new(unix_name(path).map_err(|_| Errno::EINVAL)?)),
     };
     let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    super::socket_options::set(&fd, keep_alive);
+    socket_options::set(&fd, keep_alive);
     match connect(fd.as_raw_fd(), name.as_ref()) {
         Ok(()) | Err(Errno::EINPROGRESS) => Ok(fd),
-        // connect(2): an interrupted one goes on, except on a Unix socket, which has no state between.
+        // connect(2): after EINTR the connection is established asynchronously, except for Unix sockets.
         Err(Errno::EINTR) if family != AddressFamily::Unix => Ok(fd),
         Err(errno) => Err(errno),
     }
 }
 
-/// Whether connecting has failed for a reason that passes and that is not the peer's: its backlog is full (Unix sockets), or
-/// this machine has no port, memory or descriptor to spare.
+/// Whether connecting has failed for a reason that may pass and is not the peer's fault: its backlog is full (Unix sockets), or
+/// this machine lacks a port, memory or a descriptor.
 fn is_shortage(errno: Errno) -> bool {
     is_out_of_descriptors(errno)
         || matches!(errno, Errno::EAGAIN | Errno::EINTR | Errno::EADDRNOTAVAIL | Errno::ENOBUFS | Errno::ENOMEM)
@@ -319,25 +261,4 @@ fn is_shortage(errno: Errno) -> bool {
 
 fn is_out_of_descriptors(errno: Errno) -> bool {
     matches!(errno, Errno::EMFILE | Errno::ENFILE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_address_that_was_reached_is_tried_first_and_stays_so_when_the_name_is_resolved_again() {
-        let list = |ports: std::ops::Range<u16>| -> Vec<_> {
-            ports.map(|port| Address::Tcp(([127, 0, 0, 1], port).into())).collect()
-        };
-        let first = list(1..4);
-        let addresses = Addresses::new(&first);
-        addresses.prefer(&first[1]);
-        assert_eq!(*addresses.get(), [first[1].clone(), first[2].clone(), first[0].clone()]);
-        addresses.set(list(2..5));
-        assert_eq!(*addresses.get(), list(2..5));
-        addresses.set(list(7..9));
-        addresses.set(Vec::new());
-        assert_eq!(*addresses.get(), list(7..9));
-    }
 }

@@ -1,90 +1,72 @@
-//! A client and its target: two sides and a flow in each direction, with their mirrors.
+//! A client and its target: two sides, a flow in each direction, and the mirrors of the flows.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
-use super::accepting::DescriptorReserve;
-use super::connecting::Connecting;
+use super::descriptors::DescriptorReserve;
 use super::endpoint::Endpoint;
-use super::flow::{Flow, Progress, PumpContext, StopReason};
+use super::flow::{Flow, Progress, StopReason};
+use super::link_state::{Connecting, LinkState};
 use super::mirror::Mirror;
 use super::options::ProxyProtocol;
 use super::proxy_protocol::proxy_header;
+use super::pump::PumpContext;
 use super::session::{LinkReport, OnFinished, Outcome};
 use super::side::Side;
 
-/// How far a link has come.
-pub(super) enum State {
-    /// There is no target yet.
-    Connecting(Connecting),
-    Relaying,
-    /// It is over because of a failure. Its sides are reset when their peers have acknowledged what was sent to them, for
-    /// a reset discards the rest.
-    Closing(Closing),
-}
-
-/// How far a link that is reset has come.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Closing {
-    pub outcome: Outcome,
-    /// Bytes that were not acknowledged when last looked at.
-    pub at_risk: u64,
-    /// When that was less than before.
-    pub progressed: Instant,
-    /// Until the next look: the kernel has no event for acknowledgements.
-    pub pause: Duration,
-}
-
 pub(super) struct Link {
     pub client: Side,
-    pub peer: Option<SocketAddr>,
-    /// The target's side; absent when the client gets back what it sends, or while there is none.
+    /// The address of the client; `None` for clients of Unix sockets and for sessions.
+    pub client_address: Option<SocketAddr>,
+    /// `None` for an echo, and until a target is connected.
     pub target: Option<Side>,
     pub target_index: Option<usize>,
-    /// Descriptors for the target, until it is connected to.
+    /// Descriptors for the target and the mirrors, until they are connected.
     pub reserve: Option<DescriptorReserve>,
-    pub state: State,
-    /// To the target, and from it.
+    pub state: LinkState,
+    /// From the client to the target, and back.
     pub flows: [Flow; 2],
     echo: bool,
-    /// The first failure of a side.
+    /// The first endpoint that failed.
     failure: Option<(Endpoint, Errno)>,
     /// Whether the end of one side is passed on to the other.
-    ends: bool,
+    passes_end: bool,
+    /// It is in the queue of links with a turn.
     pub queued: bool,
+    /// When bytes were last moved.
     pub progressed: Instant,
-    /// Bytes in flight when the idle timeout was last checked; see [`Link::is_moving`].
-    in_flight: Option<u64>,
+    /// Unacknowledged bytes at the last check of the idle timeout.
+    unacknowledged: Option<u64>,
     pub deadline: Option<Instant>,
+    /// When its timer is due.
     pub timer: Option<Instant>,
-    /// What the relay's counters know of already.
+    /// What is already in the counters of the worker: see `RelayCounters::add_progress`.
     pub counted: [u64; 5],
     pub on_finished: Option<OnFinished>,
-    /// Id of the session it belongs to.
+    /// Id of the session.
     pub session: Option<u64>,
 }
 
 impl Link {
-    /// Of a connection that was accepted.
-    pub fn accepted(client: Side, peer: Option<SocketAddr>, echo: bool, now: Instant) -> Self {
-        let state = if echo { State::Relaying } else { State::Connecting(Connecting::new(now)) };
+    /// The link of an accepted connection.
+    pub fn accepted(client: Side, client_address: Option<SocketAddr>, echo: bool, now: Instant) -> Self {
         Self {
             client,
-            peer,
+            client_address,
             target: None,
             target_index: None,
             reserve: None,
-            state,
+            state: if echo { LinkState::Relaying } else { LinkState::Connecting(Connecting::new(now)) },
             flows: [Flow::default(), if echo { Flow::closed() } else { Flow::default() }],
             echo,
             failure: None,
-            ends: true,
+            passes_end: true,
             queued: false,
             progressed: now,
-            in_flight: None,
+            unacknowledged: None,
             deadline: None,
             timer: None,
             counted: [0; 5],
@@ -93,18 +75,32 @@ impl Link {
         }
     }
 
-    /// Of two sides that are there.
-    pub fn for_session(client: Side, target: Side, flows: [Flow; 2], ends: bool, on_finished: OnFinished) -> Self {
-        let link = Self::accepted(client, None, false, Instant::now());
-        Self { target: Some(target), state: State::Relaying, flows, ends, on_finished: Some(on_finished), ..link }
+    /// The link of a session.
+    pub fn for_session(
+        session: u64,
+        [client, target]: [Side; 2],
+        flows: [Flow; 2],
+        passes_end: bool,
+        on_finished: OnFinished,
+    ) -> Self {
+        Self {
+            target: Some(target),
+            state: LinkState::Relaying,
+            flows,
+            passes_end,
+            on_finished: Some(on_finished),
+            session: Some(session),
+            ..Self::accepted(client, None, false, Instant::now())
+        }
     }
 
-    /// The sides that epoll has to wait for.
+    /// The descriptors to register with epoll.
     pub fn sides(&self) -> impl Iterator<Item = (&Side, Endpoint)> {
-        let ends = [Some((&self.client, Endpoint::Client)), self.target.as_ref().map(|side| (side, Endpoint::Target))];
-        let mirrors =
-            self.mirrors().enumerate().filter_map(|(at, mirror)| Some((mirror.side()?, Endpoint::Mirror(at))));
-        ends.into_iter().flatten().chain(mirrors)
+        let client = (&self.client, Endpoint::Client);
+        let target = self.target.as_ref().map(|side| (side, Endpoint::Target));
+        let mirrors = self.mirrors().enumerate();
+        let mirrors = mirrors.filter_map(|(at, mirror)| Some((mirror.side()?, Endpoint::Mirror(at))));
+        std::iter::once(client).chain(target).chain(mirrors)
     }
 
     pub fn mirrors(&self) -> impl Iterator<Item = &Mirror> {
@@ -115,27 +111,30 @@ impl Link {
         self.flows.iter_mut().flat_map(|flow| &mut flow.mirrors)
     }
 
-    /// Records the readiness that epoll reports for one end. True: it is a mirror, which has to be dialled.
-    pub fn note(&mut self, end: Endpoint, events: EpollFlags) -> bool {
-        let (side, incoming) = match (end, &self.target) {
+    /// Handles an event of an endpoint. Returns true for a mirror that has to be dialed.
+    pub fn on_event(&mut self, endpoint: Endpoint, events: EpollFlags) -> bool {
+        let (side, incoming) = match (endpoint, &self.target) {
             (Endpoint::Client, _) => (&self.client, &self.flows[0]),
             (Endpoint::Target, Some(target)) => (target, &self.flows[1]),
             (Endpoint::Target, None) => return false,
-            (Endpoint::Mirror(at), _) => return self.mirrors_mut().nth(at).is_some_and(|mirror| mirror.note(events)),
+            (Endpoint::Mirror(at), _) => {
+                return self.mirrors_mut().nth(at).is_some_and(|mirror| mirror.on_event(events));
+            }
         };
         let is_read = match self.state {
-            State::Connecting(_) => true,
-            State::Relaying => incoming.over.is_none(),
-            State::Closing(_) => false,
+            LinkState::Connecting(_) => true,
+            LinkState::Relaying => incoming.stopped.is_none(),
+            LinkState::Closing(_) => false,
         };
-        // Where bytes are still read, the error is found behind them.
-        if side.note(events) && !is_read {
-            side.fail(side.failure().err().unwrap_or(Errno::ECONNRESET));
+        // If the side is still read, the error follows the bytes that arrived before it.
+        if side.set_ready(events) && !is_read {
+            side.fail(side.take_error().err().unwrap_or(Errno::ECONNRESET));
         }
         false
     }
 
-    /// Moves what can be moved in both directions. `Ok(true)`: there is more to do at once.
+    /// Moves bytes in both directions. Returns `Ok(true)` if the link needs another turn at once, and the outcome when it has
+    /// finished.
     pub fn pump(&mut self, context: &mut PumpContext<'_>) -> Result<bool, Outcome> {
         let before = self.moved();
         for mirror in self.flows.iter_mut().flat_map(|flow| &mut flow.mirrors) {
@@ -144,47 +143,52 @@ impl Link {
         let [up, down] = &mut self.flows;
         let client = &self.client;
         let progress = match &self.target {
-            None if self.echo => [up.pump(client, client, self.ends, context), Progress::Over],
+            None if self.echo => [up.pump(client, client, self.passes_end, context), Progress::Finished],
             None => return Ok(false),
             Some(target) => {
-                let mut upwards = up.pump(client, target, self.ends, context);
-                let downwards = down.pump(target, client, self.ends, context);
-                // What the second flow has found out about a side concerns the first one too, and no event reports it.
-                if target.broken().is_some() || client.broken().is_some() {
-                    upwards = up.pump(client, target, self.ends, context);
+                let mut progress_up = up.pump(client, target, self.passes_end, context);
+                let progress_down = down.pump(target, client, self.passes_end, context);
+                // The first flow stops too when the second has found that a side failed. No event would report that.
+                if target.write_error().is_some() || client.write_error().is_some() {
+                    progress_up = up.pump(client, target, self.passes_end, context);
                 }
-                [upwards, downwards]
+                [progress_up, progress_down]
             }
         };
         self.note_failures();
         if self.moved() > before {
             self.progressed = Instant::now();
-            self.in_flight = None;
+            self.unacknowledged = None;
         }
-        if let Some((at, errno)) = self.mirrors().enumerate().find_map(|(at, mirror)| Some((at, mirror.broken()?))) {
+        if let Some((at, errno)) = self.mirrors().enumerate().find_map(|(at, mirror)| Some((at, mirror.link_error()?)))
+        {
             return Err(Outcome::Failed(Endpoint::Mirror(at), errno));
         }
-        if progress == [Progress::Over; 2] {
-            // A mirror that still has bytes keeps the link.
-            let failed = self.failure.is_some();
-            // The report of a join waits for what its files are still to get.
-            let joined = self.on_finished.is_some();
-            let settled = |mirror: &mut Mirror| {
-                if failed {
-                    mirror.is_drained() || mirror.may_miss() && !(joined && mirror.owes_file())
-                } else {
-                    mirror.finish()
-                }
-            };
-            let unsettled = self.mirrors_mut().map(settled).filter(|settled| !settled).count();
-            return if unsettled == 0 { Err(self.outcome()) } else { Ok(false) };
+        if progress == [Progress::Finished; 2] {
+            return if self.finish_mirrors() { Err(self.outcome()) } else { Ok(false) };
         }
         Ok(progress.contains(&Progress::Yield))
     }
 
-    /// The side whose failure has stopped the first of the flows. What can be read after a failed write says more.
+    /// Finishes the mirrors after the flows. Returns false while the link has to stay open for one of them.
+    fn finish_mirrors(&mut self) -> bool {
+        let has_failed = self.failure.is_some();
+        // The report of a session includes all bytes of its files.
+        let is_session = self.session.is_some();
+        let finish = |mirror: &mut Mirror| {
+            if !has_failed {
+                return mirror.finish();
+            }
+            mirror.is_drained() || mirror.may_be_dropped() && !(is_session && mirror.has_unwritten_file_bytes())
+        };
+        // Each mirror is called, also after one that is not finished.
+        self.mirrors_mut().map(finish).fold(true, |all, finished| all & finished)
+    }
+
+    /// Records the endpoint that has stopped the first of the flows. A read error replaces the error of a failed write: it is the
+    /// cause of the write error.
     fn note_failures(&mut self) {
-        let [up, down] = [&self.flows[0], &self.flows[1]].map(|flow| flow.over);
+        let [up, down] = [&self.flows[0], &self.flows[1]].map(|flow| flow.stopped);
         let failures = [
             if let Some(StopReason::SourceFailed(errno)) = up { Some((Endpoint::Client, errno)) } else { None },
             if let Some(StopReason::SourceFailed(errno)) = down { Some((Endpoint::Target, errno)) } else { None },
@@ -196,89 +200,85 @@ impl Link {
         self.failure = latest.or(self.failure);
     }
 
-    /// How a link whose flows are over has ended.
+    /// The outcome of a link whose flows have finished.
     pub fn outcome(&self) -> Outcome {
         self.failure.map_or(Outcome::Complete, |(endpoint, errno)| Outcome::Failed(endpoint, errno))
     }
 
-    /// Whether only mirrors are left.
+    /// Whether only mirrors still have bytes to write.
     pub fn is_lingering(&self) -> bool {
-        matches!(self.state, State::Relaying) && self.flows.iter().all(|flow| flow.over.is_some())
+        matches!(self.state, LinkState::Relaying) && self.flows.iter().all(|flow| flow.stopped.is_some())
     }
 
-    /// Whether all that is left may be missed.
-    pub fn may_miss(&self) -> bool {
-        self.is_lingering() && self.mirrors().all(|mirror| mirror.may_miss())
+    /// Whether only bytes are left that may be dropped.
+    pub fn may_be_dropped(&self) -> bool {
+        self.is_lingering() && self.mirrors().all(|mirror| mirror.may_be_dropped())
     }
 
-    /// Whether peers have taken bytes since this was last asked, which needs no help of the relay's: up to the size of a send
-    /// buffer is on its way after the last write.
+    /// Whether a peer has acknowledged bytes since the last call. The bytes of the last write, up to the size of a send buffer,
+    /// move without the relay.
     pub fn has_peer_progress(&mut self) -> bool {
-        let now = self.client.in_flight() + self.target.as_ref().map_or(0, Side::in_flight);
-        let before = self.in_flight.replace(now).unwrap_or(0);
+        let now = self.client.unacknowledged() + self.target.as_ref().map_or(0, Side::unacknowledged);
+        let before = self.unacknowledged.replace(now).unwrap_or(0);
         now != before
     }
 
     fn moved(&self) -> u64 {
-        self.flows.iter().map(|flow| flow.bytes).sum::<u64>()
-            + self.mirrors().map(|mirror| mirror.report.bytes).sum::<u64>()
+        let mirrored = self.mirrors().map(|mirror| mirror.report.bytes).sum::<u64>();
+        self.flows.iter().map(|flow| flow.bytes).sum::<u64>() + mirrored
     }
 
-    /// The sockets that have refused bytes.
+    /// The sides that have refused bytes in the last pump; see `Flow::needs_rearm`.
     pub fn sides_to_rearm(&self) -> impl Iterator<Item = (&Side, Endpoint)> {
         let [up, down] = &self.flows;
-        let upwards = match &self.target {
+        let destination = match &self.target {
             Some(target) => (target, Endpoint::Target),
             None => (&self.client, Endpoint::Client),
         };
-        let sides = [up.needs_rearm.then_some(upwards), down.needs_rearm.then_some((&self.client, Endpoint::Client))];
+        let sides =
+            [up.needs_rearm.then_some(destination), down.needs_rearm.then_some((&self.client, Endpoint::Client))];
         let mirrors = self.mirrors().enumerate().filter(|(_, mirror)| mirror.needs_rearm);
         let mirrors = mirrors.filter_map(|(at, mirror)| Some((mirror.side()?, Endpoint::Mirror(at))));
         sides.into_iter().flatten().chain(mirrors)
     }
 
-    /// Bytes that a reset now would take from the peers.
-    pub fn at_risk(&self) -> u64 {
+    /// Bytes to all peers that a reset now would discard.
+    pub fn discarded_by_reset(&self) -> u64 {
         let mirrors = self.mirrors().filter(|mirror| mirror.report.failure.is_none()).filter_map(Mirror::side);
         let sides = self.target.iter().chain(mirrors);
-        self.client.at_risk() + sides.map(Side::at_risk).sum::<u64>()
+        self.client.discarded_by_reset() + sides.map(Side::discarded_by_reset).sum::<u64>()
     }
 
-    /// Resets both sides.
-    pub fn reset(&self) {
-        self.client.reset();
+    /// Makes the close of all its connections a reset.
+    pub fn reset_on_close(&self) {
+        self.client.reset_on_close();
         if let Some(target) = &self.target {
-            target.reset();
+            target.reset_on_close();
         }
-        self.mirrors().filter_map(Mirror::own_side).for_each(Side::reset);
+        self.mirrors().filter_map(Mirror::private_side).for_each(Side::reset_on_close);
     }
 
-    /// Resets the sides that have not got all of their stream: closing them would look like its end.
-    pub fn reset_incomplete(&self) {
+    /// Makes the close of those connections a reset whose stream is incomplete: a normal close would look like its end.
+    pub fn reset_incomplete_on_close(&self) {
         let [up, down] = &self.flows;
-        if down.over != Some(StopReason::Ended) || self.echo && up.over != Some(StopReason::Ended) {
-            self.client.reset();
+        let [up_ended, down_ended] = [up, down].map(|flow| flow.stopped == Some(StopReason::Ended));
+        if !down_ended || self.echo && !up_ended {
+            self.client.reset_on_close();
         }
-        if up.over != Some(StopReason::Ended) {
-            if let Some(target) = &self.target {
-                target.reset();
+        if let Some(target) = self.target.as_ref().filter(|_| !up_ended) {
+            target.reset_on_close();
+        }
+        for (flow, has_ended) in [(up, up_ended), (down, down_ended)] {
+            if !has_ended {
+                flow.mirrors.iter().filter_map(Mirror::private_side).for_each(Side::reset_on_close);
             }
-            up.mirrors.iter().filter_map(Mirror::own_side).for_each(Side::reset);
-        }
-        if down.over != Some(StopReason::Ended) {
-            down.mirrors.iter().filter_map(Mirror::own_side).for_each(Side::reset);
         }
     }
 
-    /// What the target is told of the client.
+    /// Puts the header of the PROXY protocol in front of the bytes to the target.
     pub fn write_proxy_header(&mut self, protocol: ProxyProtocol) {
-        let addresses = self.peer.zip(self.own_address());
+        let addresses = self.client_address.and_then(|client| Some((client, self.client.local_address()?)));
         self.flows[0].set_preface(proxy_header(protocol, addresses));
-    }
-
-    /// The address that the client has connected to.
-    pub fn own_address(&self) -> Option<SocketAddr> {
-        self.client.own_address()
     }
 
     pub fn report(&self, outcome: Outcome) -> LinkReport {

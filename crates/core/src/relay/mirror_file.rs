@@ -1,4 +1,4 @@
-//! Files that mirrors write to: one for all connections, or one for each.
+//! Files of mirrors: one for all connections, or one for each.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -10,14 +10,14 @@ use std::time::SystemTime;
 
 use nix::errno::Errno;
 
-use super::append::AppendBacklog;
+use super::append_backlog::AppendBacklog;
 use super::template::{Template, Values};
 use crate::error::{Code, Error, Result};
 use crate::io::pool::Volume;
 use crate::output::{self, FileWriter, Output, Serial};
 use zerosend_sys::SysResult;
 
-/// Names that are tried when files of other processes appear meanwhile.
+/// Number of names to try while other processes create files with the same names.
 const MAX_TRIES: usize = 100;
 
 /// One file, FIFO, pipe or terminal for all connections.
@@ -25,7 +25,7 @@ pub struct MirrorFile {
     path: PathBuf,
     mode: u32,
     current: Mutex<Current>,
-    waiting: Arc<AppendBacklog>,
+    backlog: Arc<AppendBacklog>,
 }
 
 #[derive(Clone)]
@@ -45,29 +45,29 @@ impl From<Output> for Current {
 }
 
 impl MirrorFile {
-    /// Opens it, making a file with `mode` where there is none. May wait for a disk.
+    /// Opens the file, or creates it with the permissions `mode`. May wait for a disk.
     pub fn open(path: &Path, mode: u32) -> Result<Self> {
         let current = output::open(path, mode)?.into();
-        Ok(Self { path: path.to_owned(), mode, current: Mutex::new(current), waiting: Arc::default() })
+        Ok(Self { path: path.to_owned(), mode, current: Mutex::new(current), backlog: Arc::default() })
     }
 
-    /// Opens what has the name now; on failure it stays with what it has. May wait for a disk.
+    /// Opens the path again. Keeps the open file if that fails. May wait for a disk.
     pub fn reopen(&self) -> Result<()> {
         let opened: Current = output::open(&self.path, self.mode)?.into();
         let mut current = self.lock();
         if matches!(*current, Current::File(_)) != matches!(opened, Current::File(_)) {
-            let message = "a file cannot be replaced by a FIFO or terminal while it is a mirror, nor the reverse";
+            let message = "an open mirror cannot change between a file and a FIFO or terminal: close the proxy first";
             return Err(Error::new(Code::InvalidArgument, message).with_path(&self.path));
         }
         *current = opened;
         Ok(())
     }
 
-    pub(super) fn waiting(&self) -> &Arc<AppendBacklog> {
-        &self.waiting
+    pub(super) fn backlog(&self) -> &Arc<AppendBacklog> {
+        &self.backlog
     }
 
-    /// A duplicate of the descriptor of a stream; `None` for a file.
+    /// A duplicate of the descriptor of a FIFO, pipe or terminal; `None` for a file.
     pub(super) fn stream(&self) -> Option<SysResult<OwnedFd>> {
         match &*self.lock() {
             Current::Stream(fd) => Some(fd.try_clone().map_err(errno_of)),
@@ -75,11 +75,11 @@ impl MirrorFile {
         }
     }
 
-    /// Has `job` write to the file that is current then.
+    /// Runs `job` with the writer of the open file.
     pub(super) fn run(&self, job: impl FnOnce(SysResult<&FileWriter>) + Send + 'static) {
         match self.lock().clone() {
             Current::File(writer) => writer.run(move |writer| job(Ok(writer))),
-            // Only a file is asked.
+            // Not reached: streams are written to by `MirrorSink::Stream`.
             Current::Stream(_) => job(Err(Errno::ESPIPE)),
         }
     }
@@ -93,16 +93,16 @@ impl MirrorFile {
 pub struct MirrorFiles {
     template: Template,
     mode: u32,
-    /// All of them are written by one thread at a time: they are on the same disk as a rule.
+    /// One thread at a time writes to all of them, since they are usually on the same disk.
     queue: Serial,
     first_free: u64,
-    waiting: Arc<AppendBacklog>,
-    /// Raised by [`MirrorFiles::reopen`].
+    backlog: Arc<AppendBacklog>,
+    /// Incremented by [`MirrorFiles::reopen`].
     generation: AtomicU64,
 }
 
 impl MirrorFiles {
-    /// Nothing is opened yet, but the directory is searched for numbers that are taken.
+    /// Searches the directory for the numbers of existing files. Opens no file.
     pub fn new(template: Template, mode: u32) -> Self {
         let volume = Volume::of_path(template.directory());
         let first_free = if template.is_numbered() { template.first_free() } else { 1 };
@@ -111,78 +111,77 @@ impl MirrorFiles {
             mode,
             queue: Serial::new(volume),
             first_free,
-            waiting: Arc::default(),
+            backlog: Arc::default(),
             generation: AtomicU64::new(0),
         }
     }
 
-    /// Files of connections that are open are opened by name again, before the next bytes.
+    /// Has each open file opened by its path again before the next append.
     pub fn reopen(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The first number for `{n}` that no file has.
+    /// The first value of `{n}` that no existing file has.
     pub(super) fn first_free(&self) -> u64 {
         self.first_free
     }
 
-    /// Whether both are for the same files.
+    /// Whether both have the same file names.
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
         self.template == other.template
     }
 }
 
-/// Numbers for connections, and an id that no other relay has.
-pub(super) struct Numbers {
+/// Numbers of connections, and a random id of the relay.
+pub(super) struct ConnectionNumbers {
     next: AtomicU64,
     id: u64,
 }
 
-impl Numbers {
-    /// Numbers from `first` on.
-    pub fn from(first: u64) -> Self {
+impl ConnectionNumbers {
+    pub fn starting_at(first: u64) -> Self {
         Self { next: AtomicU64::new(first), id: RandomState::new().hash_one(std::process::id()) }
     }
 
-    fn take(&self) -> u64 {
+    fn next(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-/// What the names of a connection's files are made of.
+/// The values for the names of a connection's files.
 pub(super) struct LinkName {
-    numbers: Arc<Numbers>,
+    numbers: Arc<ConnectionNumbers>,
     time: SystemTime,
     client: Option<SocketAddr>,
     id: String,
-    taken: Mutex<Taken>,
+    created: Mutex<Created>,
 }
 
-/// The number of a connection, and the files that were made for it.
+/// The number of a connection, and the files that were created with it.
 #[derive(Default)]
-struct Taken {
+struct Created {
     number: u64,
     paths: Vec<PathBuf>,
 }
 
 impl LinkName {
-    pub fn new(numbers: &Arc<Numbers>, client: Option<SocketAddr>) -> Self {
-        let number = numbers.take();
+    pub fn new(numbers: &Arc<ConnectionNumbers>, client: Option<SocketAddr>) -> Self {
+        let number = numbers.next();
         Self {
             numbers: numbers.clone(),
             time: SystemTime::now(),
             client,
             id: format!("{:016x}-{number}", numbers.id),
-            taken: Mutex::new(Taken { number, paths: Vec::new() }),
+            created: Mutex::new(Created { number, paths: Vec::new() }),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Created> {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One of the files of a connection, opened when it is first written to.
+/// One of the files of a connection, opened at the first append.
 pub(super) struct LinkFile {
     files: Arc<MirrorFiles>,
     link: Arc<LinkName>,
@@ -200,11 +199,11 @@ impl LinkFile {
         Self { files, link, opened: Mutex::new(None) }
     }
 
-    pub fn waiting(&self) -> &Arc<AppendBacklog> {
-        &self.files.waiting
+    pub fn backlog(&self) -> &Arc<AppendBacklog> {
+        &self.files.backlog
     }
 
-    /// Has `job` write to it.
+    /// Runs `job` with the writer of the file, on a thread that may wait for a disk.
     pub fn run(self: &Arc<Self>, job: impl FnOnce(SysResult<&FileWriter>) + Send + 'static) {
         let file = self.clone();
         self.files.queue.run(move || match file.writer() {
@@ -219,7 +218,7 @@ impl LinkFile {
         if let Some(opened) = &mut *opened {
             if opened.generation != generation {
                 opened.generation = generation;
-                // As with one file for all: without a new one the old one is kept.
+                // As in `MirrorFile::reopen`, the open file stays if that fails.
                 if let Ok(output) = output::open(&opened.path, self.files.mode).and_then(only_files) {
                     opened.writer = Arc::new(FileWriter::unshared(output));
                 }
@@ -232,7 +231,8 @@ impl LinkFile {
         Ok(writer)
     }
 
-    /// Opens a file for the first time. One with a number is made: what another start or process has written is left alone.
+    /// Opens the file for the first time. A file with a number in its name is always a new one, so that files of other processes
+    /// and of earlier runs are not changed.
     fn open(&self) -> Result<(Output, PathBuf)> {
         let MirrorFiles { template, mode, .. } = &*self.files;
         let LinkName { time, client, ref id, .. } = *self.link;
@@ -245,21 +245,21 @@ impl LinkFile {
             }
             match output::create_new(&path, *mode) {
                 Ok(output) => {
-                    let mut taken = self.link.lock();
+                    let mut created = self.link.lock();
                     // The other files of the connection get the same number.
-                    if taken.paths.is_empty() {
-                        taken.number = number;
+                    if created.paths.is_empty() {
+                        created.number = number;
                     }
-                    taken.paths.push(path.clone());
+                    created.paths.push(path.clone());
                     return Ok((output, path));
                 }
                 Err(error) if error.errno() == Some(Errno::EEXIST) && tries < MAX_TRIES => {
                     tries += 1;
-                    // Another process makes files by the same name. Their numbers are looked up seldom: it reads the directory.
+                    // Another process creates files with the same names. Reads the directory at every tenth try only.
                     if tries % 10 == 2 {
                         self.link.numbers.next.fetch_max(template.first_free(), Ordering::Relaxed);
                     }
-                    number = self.link.numbers.take();
+                    number = self.link.numbers.next();
                 }
                 Err(error) => return Err(error),
             }
@@ -267,7 +267,7 @@ impl LinkFile {
     }
 }
 
-/// Streams would have to be waited for.
+/// Refuses a FIFO or terminal: a write to it could block.
 fn only_files(output: Output) -> Result<Output> {
     if output.is_stream() {
         return Err(Error::system("open", Errno::ESPIPE));

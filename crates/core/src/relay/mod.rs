@@ -1,38 +1,43 @@
-//! Relays: bytes from socket to socket through pipes of the kernel, on threads of their own.
+//! Relays: move bytes between sockets, through pipes of the kernel, on worker threads.
 //!
-//! | module | what it is for |
+//! From the bottom up:
+//!
+//! | module | subject |
 //! |---|---|
-//! | [`options`] | what a relay is told |
-//! | [`join`] | joining what is open already, and what becomes of links |
-//! | `worker` | a thread with its epoll, timers and links |
-//! | `accepting` | how a worker comes by its connections |
-//! | `connecting` | the way of a link to its target, and of its mirrors to their servers |
-//! | `dial` | connecting to the addresses of a name in turn |
-//! | `link` | a client and its target: connecting, half-closes, failures |
-//! | `side` | one end of a link |
-//! | `flow` | one direction: socket, pipe, socket |
-//! | `load` | what a flow has taken and not yet given |
-//! | `mirror` | a copy of a flow, by `tee(2)` |
-//! | `piece` | bytes on their way from a mirror to its file |
-//! | `mirror_file`, `template` | files of mirrors, and their names |
-//! | `pipes` | the pipes of a worker |
-//! | `targets` | which target is next, which are down |
-//! | `socket_options` | options of sockets |
-//! | `introduction` | the PROXY protocol |
+//! | [`options`], [`session`] | the options of a relay; sessions and reports |
+//! | `endpoint`, `message`, `shared`, `stats` | types, messages and counters that workers share |
+//! | `addresses`, `targets` | the addresses of a name; which target is next, which are down |
+//! | `descriptors` | reserved descriptors, and waiting for free ones |
+//! | `side`, `socket_options` | a descriptor of a link with its readiness; options of sockets |
+//! | `dial` | connecting to one of the addresses of a name |
+//! | `proxy_protocol` | the header of the PROXY protocol |
+//! | `buffer`, `flow`, `pump` | the bytes of one direction; moving them; what a turn may use |
+//! | `mirror`, `mirror_sink` | a copy of a flow by `tee(2)`; what it is written to |
+//! | `append`, `append_backlog`, `mirror_file`, `template` | appending to files of mirrors; the files and their names |
+//! | `link`, `link_state` | a client, its target, their flows and mirrors |
+//! | `worker`, `accepting`, `connecting` | a thread with its links; accepting connections; connecting links |
 
 mod accepting;
+mod addresses;
 mod append;
+mod append_backlog;
 mod buffer;
 mod connecting;
+mod descriptors;
 mod dial;
 mod endpoint;
 mod flow;
 mod link;
+mod link_state;
+mod message;
 mod mirror;
 mod mirror_file;
+mod mirror_sink;
 pub mod options;
 mod proxy_protocol;
+mod pump;
 pub mod session;
+mod shared;
 mod side;
 mod socket_options;
 mod stats;
@@ -46,9 +51,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-pub use dial::Addresses;
+pub use addresses::Addresses;
 pub use endpoint::{Endpoint, MAX_MIRRORS};
-pub use mirror::MirrorReport;
 pub use mirror_file::{MirrorFile, MirrorFiles};
 pub use options::{
     Balance, Destination, Direction, MirrorDestination, MirrorOptions, Policy, ProxyProtocol, RelayMethod,
@@ -56,7 +60,7 @@ pub use options::{
 };
 #[doc(hidden)]
 pub use proxy_protocol::proxy_header;
-pub use session::{LinkReport, Outcome, Session, Sink};
+pub use session::{LinkReport, MirrorReport, Outcome, Session, SessionMirror};
 pub use stats::RelaySnapshot;
 
 use crate::error::{Code, Error, Result};
@@ -65,21 +69,26 @@ use crate::event_loop::thread_group::ThreadGroup;
 use crate::io::NonBlocking;
 use crate::net::Address;
 use crate::net::listener::{self, Listen, Listener};
-use worker::{Message, Shared, Worker};
+use message::Message;
+use shared::Shared;
+use worker::Worker;
 
-/// A relay that runs. Dropping it closes it at once.
+/// Drain time in place of one that an [`Instant`] cannot represent: a year.
+const MAX_DRAIN: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A running relay. Dropping it closes it at once.
 pub struct Relay {
     address: Option<Address>,
     shared: Arc<Shared>,
     mailboxes: Vec<Arc<Mailbox<Message>>>,
-    /// The first worker accepts for all.
+    /// The first worker accepts for all workers.
     one_accepts: bool,
     next_session: AtomicU64,
     threads: ThreadGroup,
 }
 
 impl Relay {
-    /// Listens and relays.
+    /// Starts the workers, which listen at the address of the options.
     pub fn start(options: RelayOptions) -> Result<Self> {
         options.check()?;
         let workers = options.workers;
@@ -108,7 +117,7 @@ impl Relay {
         let _ = shared.mailboxes.set(mailboxes.clone());
         let mut started = Vec::new();
         for (number, listener) in listeners.into_iter().enumerate() {
-            // A socket that all have is watched by the first, which deals its connections out.
+            // A socket that all workers share is watched by the first, which distributes its connections.
             let listener = listener.filter(|_| !one_accepts || number == 0);
             let peers = if one_accepts && number == 0 { mailboxes[1..].to_vec() } else { Vec::new() };
             started.push(Worker::new(number, shared.clone(), listener, mailboxes[number].clone(), peers)?);
@@ -121,22 +130,21 @@ impl Relay {
                 let _running = running;
                 worker.run();
             })
-            // The relay is dropped, and with it those workers that run already.
+            // An error drops the relay, which stops the workers that are already running.
             .map_err(|error| Error::system("clone", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN))))?;
         }
         Ok(relay)
     }
 
-    /// Where it listens.
+    /// The address it listens at.
     pub fn address(&self) -> Option<&Address> {
         self.address.as_ref()
     }
 
-    /// Joins two sides, or a source and its sinks; `join.ended` is told when that is over. Returns a name for
-    /// [`Relay::cancel_session`].
+    /// Starts a session. Returns its id, for [`Relay::cancel_session`].
     pub fn start_session(&self, mut session: Session) -> Result<u64> {
-        if session.sinks.len() > MAX_MIRRORS {
-            let message = format!("there are {} sinks, but may be at most {MAX_MIRRORS}", session.sinks.len());
+        if session.mirrors.len() > MAX_MIRRORS {
+            let message = format!("too many sinks: {}; use {MAX_MIRRORS} at most", session.mirrors.len());
             return Err(Error::new(Code::InvalidArgument, message));
         }
         session.check_files()?;
@@ -149,7 +157,7 @@ impl Relay {
         Ok(id)
     }
 
-    /// Ends what was joined at once, with [`Outcome::Aborted`].
+    /// Closes a session at once, with [`Outcome::Aborted`].
     pub fn cancel_session(&self, id: u64) {
         self.mailbox_of(id).send(Message::CancelSession(id));
     }
@@ -158,57 +166,38 @@ impl Relay {
         &self.mailboxes[(session % self.mailboxes.len() as u64) as usize]
     }
 
-    /// Where the connection that was asked about goes to: the first of these addresses that can be connected to. Without any
-    /// it is reset. An answer that comes too late is ignored.
+    /// Sets the addresses of the target of a connection: it is connected to the first that accepts it, or reset without any. Ignores
+    /// a request that is no longer open.
     pub fn resolve_target(&self, id: TargetRequestId, addresses: impl IntoIterator<Item = Address>) {
         if let Some(mailbox) = self.mailboxes.get(id.worker) {
             mailbox.send(Message::TargetResolved(id, addresses.into_iter().collect()));
         }
     }
 
-    /// The name of a target has other addresses now. An empty list and a number that no target has are ignored.
+    /// Replaces the addresses of a target. Ignores an empty list and an unknown index.
     pub fn set_addresses(&self, target: usize, addresses: Vec<Address>) {
         if let Some(targets) = &self.shared.targets {
             targets.set_addresses(target, addresses);
         }
     }
 
-    /// The name of a mirror that is a server has other addresses now. An empty list and the number of another mirror are ignored.
+    /// Replaces the addresses of a mirror that is a server. Ignores an empty list and the index of another mirror.
     pub fn set_mirror_addresses(&self, mirror: usize, addresses: Vec<Address>) {
-        if let Some(MirrorOptions { to: MirrorDestination::Connection(list), .. }) =
-            self.shared.options.mirrors.get(mirror)
+        if let Some(MirrorOptions { to: MirrorDestination::Server(list), .. }) = self.shared.options.mirrors.get(mirror)
         {
             list.set(addresses);
         }
     }
 
-    /// Its mirrors, to be reopened by name: [`MirrorDestination::reopen`].
+    /// Its mirrors, for [`MirrorDestination::reopen`].
     pub fn mirrors(&self) -> Vec<MirrorDestination> {
         self.shared.options.mirrors.iter().map(|mirror| mirror.to.clone()).collect()
     }
 
-    /// What it has counted so far.
+    /// The counters.
     pub fn stats(&self) -> RelaySnapshot {
-        let stats = &self.shared.stats;
-        RelaySnapshot {
-            connections: self.shared.connections.load(Ordering::Relaxed) as u64,
-            accepted: stats.accepted.get(),
-            refused: stats.refused.get(),
-            unreachable: stats.unreachable.get(),
-            retries: stats.retries.get(),
-            connect_timeouts: stats.connect_timeouts.get(),
-            idle_timeouts: stats.idle_timeouts.get(),
-            client_failures: stats.client_failures.get(),
-            target_failures: stats.target_failures.get(),
-            mirror_failures: stats.mirror_failures.get(),
-            forced_closes: stats.forced_closes.get(),
-            degraded: stats.degraded.get(),
-            bytes_up: stats.up.get(),
-            bytes_down: stats.down.get(),
-            mirrored: stats.mirrored.get(),
-            dropped: stats.dropped.get(),
-            panics: stats.panics.get(),
-        }
+        let connections = self.shared.connections.load(Ordering::Relaxed) as u64;
+        RelaySnapshot::sum(connections, &self.shared.counters)
     }
 
     /// Calls `callback` once all worker threads have exited: on the last of them, or at once on the calling thread.
@@ -216,10 +205,11 @@ impl Relay {
         self.threads.on_exit(callback);
     }
 
-    /// Accepts no more, lets connections end for as long as `drain`, and then cuts them.
+    /// Stops accepting, waits up to `drain` for open connections to end, and closes the rest by force.
     pub fn close(&self, drain: Duration) {
-        let end = Instant::now() + drain;
-        // The one that accepts for all passes it on, behind the connections that it has dealt out.
+        let now = Instant::now();
+        let end = now.checked_add(drain).unwrap_or(now + MAX_DRAIN);
+        // The worker that accepts for all passes it on, after the connections that it has distributed.
         let count = if self.one_accepts { 1 } else { self.mailboxes.len() };
         for mailbox in &self.mailboxes[..count] {
             mailbox.send(Message::Drain(end));

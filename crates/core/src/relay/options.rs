@@ -1,10 +1,10 @@
-//! What a relay is told.
+//! Options of a relay.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dial::Addresses;
+use super::addresses::Addresses;
 use super::endpoint::MAX_MIRRORS;
 use super::mirror_file::{MirrorFile, MirrorFiles};
 use super::template::Template;
@@ -12,60 +12,60 @@ use crate::error::{Code, Error, Result};
 use crate::event_loop::slab::Token;
 use crate::net::Address;
 
-/// How bytes go from socket to socket.
+/// How bytes are moved from socket to socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RelayMethod {
-    /// Small messages through a buffer, where they cost less; streams through a pipe, and all that has mirrors.
+    /// Small messages through a buffer in user space, which costs less; streams, and whatever has mirrors, through a pipe.
     Auto,
-    /// Through a pipe, by `splice(2)` in and out.
+    /// Through a pipe, with `splice(2)`.
     Splice,
     /// Through a buffer in user space.
     ReadWrite,
 }
 
-/// Which target a connection goes to.
+/// How the target of a connection is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Balance {
-    /// One after the other.
+    /// In turn.
     RoundRobin,
-    /// The one with the fewest connections.
+    /// The target with the fewest connections.
     LeastConnections,
 }
 
-/// What a target is told of the client before all other bytes; see the PROXY protocol of HAProxy, `proxy-protocol.txt`.
+/// Version of the PROXY protocol of HAProxy (`proxy-protocol.txt`), whose header is sent to targets before all other bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyProtocol {
-    /// A line of text.
+    /// Text.
     V1,
     /// Binary.
     V2,
 }
 
-/// What becomes of accepted connections.
+/// What accepted connections are connected to.
 #[derive(Clone)]
 pub enum Destination {
-    /// They get back what they send.
+    /// Themselves: they receive what they send.
     Echo,
-    /// They are joined with a connection to one of these targets, at the first of its addresses that can be connected to.
+    /// One of these targets, at the first of its addresses that can be connected to.
     Targets(Vec<Vec<Address>>, Balance),
-    /// Somebody is asked for each, and says by [`Relay::resolve_target`](super::Relay::resolve_target).
+    /// The addresses that are passed to [`Relay::resolve_target`](super::Relay::resolve_target) after this function was called.
     Resolver(Arc<dyn Fn(TargetRequest) + Send + Sync>),
-    /// None are accepted; see [`Relay::start_session`](super::Relay::start_session).
+    /// No connections are accepted; see [`Relay::start_session`](super::Relay::start_session).
     External,
 }
 
-/// Which target a connection goes to.
+/// A request for the target of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TargetRequest {
-    /// To be given back with the answer.
+    /// For [`Relay::resolve_target`](super::Relay::resolve_target).
     pub id: TargetRequestId,
-    /// The client, unless it came by a Unix socket.
-    pub peer: Option<SocketAddr>,
-    /// The address that it has connected to.
-    pub own: Option<SocketAddr>,
+    /// The address of the client; `None` for clients of Unix sockets.
+    pub client: Option<SocketAddr>,
+    /// The address that the client has connected to.
+    pub local: Option<SocketAddr>,
 }
 
-/// Names a [`TargetRequest`]: three numbers, for those who cannot keep a struct.
+/// Id of a [`TargetRequest`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TargetRequestId {
     pub(super) worker: usize,
@@ -74,52 +74,52 @@ pub struct TargetRequestId {
 }
 
 impl TargetRequestId {
-    /// The numbers: which worker, which link, and how often it was asked for the same connection before.
+    /// As numbers: the worker, the link, and the number of earlier requests for the same connection.
     pub fn numbers(self) -> (usize, u64, u32) {
         (self.worker, self.link, self.attempt)
     }
 
-    /// The name of these numbers. What was never asked is ignored.
+    /// The id with these numbers. Ids of unknown requests are ignored when they are used.
     pub fn from_numbers((worker, link, attempt): (usize, u64, u32)) -> Self {
         Self { worker, link, attempt }
     }
 }
 
-/// Which direction of a link a mirror gets.
+/// A direction of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// From clients to targets.
+    /// From the client to the target.
     Up,
-    /// From targets to clients.
+    /// From the target to the client.
     Down,
 }
 
-/// What becomes of bytes that a mirror or sink does not take in time, beyond what its pipe holds.
+/// What happens to bytes that a mirror does not accept in time, beyond what its pipe holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// All others wait. When it fails, the link does.
+    /// The link waits for the mirror, and fails when the mirror fails.
     Block,
-    /// It misses them.
+    /// The mirror misses them.
     Drop,
 }
 
-/// Where copies of a direction go.
+/// What a mirror writes to.
 #[derive(Clone)]
 pub enum MirrorDestination {
-    /// Appended to this file, or written to this FIFO; the streams of connections that are open at once mix in it.
+    /// One file, FIFO or terminal, in which the bytes of simultaneous connections alternate.
     File(Arc<MirrorFile>),
     /// A file for each connection.
     Files(Arc<MirrorFiles>),
-    /// To a server, at the first of its addresses that can be connected to. What it answers is read and forgotten.
-    Connection(Arc<Addresses>),
+    /// A server, at the first of its addresses that can be connected to. Its responses are read and discarded.
+    Server(Arc<Addresses>),
 }
 
 impl MirrorDestination {
-    /// The file `name`, or files for each connection when the name has variables: `{n}`, the number of the connection, from 1
-    /// up, or from the first that no file has; `{time}`, when it was accepted; `{client}`, its address; `{id}`, which no
-    /// other connection of this or another relay has. Files that are made get `mode`, less the umask.
+    /// The file `name`, or a file for each connection if the name has variables: `{n}`, the number of the connection, counted
+    /// from 1 or from the first number that no existing file has; `{time}`, when it was accepted; `{client}`, the address of the
+    /// client; `{id}`, an id that is unique across relays. New files get the permissions `mode`, less the umask.
     ///
-    /// A single file is opened at once. May wait for a disk.
+    /// Opens a name without variables at once. May wait for a disk.
     pub fn file(name: &str, mode: u32) -> Result<Self> {
         let template = Template::parse(name)?;
         Ok(match template.plain() {
@@ -130,11 +130,11 @@ impl MirrorDestination {
 
     /// A server with these addresses.
     pub fn server(addresses: &[Address]) -> Self {
-        Self::Connection(Arc::new(Addresses::new(addresses)))
+        Self::Server(Arc::new(Addresses::new(addresses)))
     }
 
-    /// Opens files by their names again, after they were renamed. A file that cannot be opened keeps what it has. May wait for
-    /// a disk.
+    /// Opens files by their paths again, after they were renamed. If that fails, the open file stays in use. May wait for a
+    /// disk.
     pub fn reopen(&self) -> Result<()> {
         match self {
             Self::File(file) => file.reopen(),
@@ -142,7 +142,7 @@ impl MirrorDestination {
                 files.reopen();
                 Ok(())
             }
-            Self::Connection(_) => Ok(()),
+            Self::Server(_) => Ok(()),
         }
     }
 }
@@ -150,59 +150,59 @@ impl MirrorDestination {
 /// A mirror of all connections of a relay.
 #[derive(Clone)]
 pub struct MirrorOptions {
-    /// Where the copies go.
+    /// What the copies are written to.
     pub to: MirrorDestination,
-    /// Of which direction.
+    /// The direction that is copied.
     pub direction: Direction,
-    /// What becomes of copies that are not taken in time.
+    /// What happens to bytes that are not accepted in time.
     pub policy: Policy,
 }
 
-/// What a relay is told. Durations of zero mean no bound.
+/// Options of a relay. A duration of zero means no limit.
 #[derive(Clone)]
 pub struct RelayOptions {
-    /// Where it listens, unless its connections are given.
+    /// Where to listen; `None` with [`Destination::External`].
     pub address: Option<Address>,
-    /// Where bytes go to.
+    /// What accepted connections are connected to.
     pub destination: Destination,
-    /// Threads. Default: one for each core this process may use.
+    /// Threads. Default: the number of CPUs available to the process.
     pub workers: usize,
-    /// Length of the queue of connections not yet accepted, listen(2). Default 4096.
+    /// Maximum length of the queue of connections that are not accepted yet, listen(2). Default 4096.
     pub backlog: i32,
-    /// Permissions of the file of a Unix socket that is listened on. Default: what the umask leaves.
+    /// Permissions of a Unix socket that is listened on. Default: 0o777 less the umask.
     pub socket_mode: Option<u32>,
-    /// How bytes go. Default: auto.
+    /// How bytes are moved. Default [`RelayMethod::Auto`].
     pub method: RelayMethod,
-    /// Bytes of a pipe. Default 256 KiB: less CPU time for each byte than 64 KiB, at the same speed or better.
+    /// Bytes of a pipe. Default 256 KiB: less CPU time per byte than with 64 KiB, at the same or a higher throughput.
     pub pipe_size: usize,
-    /// Pipes at once; beyond it bytes go through user space. Default 4096.
+    /// Maximum number of pipes in use; without one, bytes go through user space. Default 4096.
     pub pipes: usize,
-    /// Connections at once; beyond it new ones are closed. Default 65,536.
+    /// Maximum number of connections; further ones are closed at once. Default 65,536.
     pub connections: usize,
-    /// For a connection to a target. Default 5 s.
+    /// Time to connect to a target. Default 5 s.
     pub connect_timeout: Duration,
-    /// Without a byte in either direction. Default 0.
+    /// Time without a byte in either direction. Default: no limit.
     pub idle_timeout: Duration,
-    /// Without a segment from a TCP peer: it is probed, and its connection fails with `ETIMEDOUT` when it does not answer for
-    /// the same time again. Zero: no probes. Default 60 s.
+    /// Time without a segment from a TCP peer until it is probed. If it does not answer for the same time again, the connection
+    /// fails with `ETIMEDOUT`. Zero: no probes. Default 60 s.
     pub keep_alive: Duration,
-    /// Targets that are tried after the first one has failed. Default 2.
+    /// Number of further targets to try after the first one has failed. Default 2.
     pub retries: u32,
-    /// How long a target that failed is left alone while there are others. Default 5 s.
+    /// Time for which a target that failed is picked last. Default 5 s.
     pub down_time: Duration,
-    /// What targets are told of clients. Default: nothing.
+    /// Header that is sent to targets. Default: none.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// Who else gets the bytes; at most [`MAX_MIRRORS`]. Default: nobody.
+    /// Mirrors; [`MAX_MIRRORS`] at most. Default: none.
     pub mirrors: Vec<MirrorOptions>,
 }
 
 impl RelayOptions {
-    /// Options for relaying from `address` to `destination`, all else by default.
+    /// Default options for a relay from `address` to `destination`.
     pub fn new(address: Address, destination: Destination) -> Self {
         Self { address: Some(address), ..Self::with_defaults(destination) }
     }
 
-    /// Options for a relay that listens nowhere and joins what it is given, on one thread.
+    /// Default options for a relay with sessions only, on one thread.
     pub fn for_sessions() -> Self {
         Self { workers: 1, ..Self::with_defaults(Destination::External) }
     }
@@ -228,29 +228,29 @@ impl RelayOptions {
         }
     }
 
-    /// Refuses what cannot be meant.
+    /// Checks the options.
     pub(super) fn check(&self) -> Result<()> {
         let invalid = |message: String| Err(Error::new(Code::InvalidArgument, message));
         if self.workers == 0 || self.workers > 1024 {
-            return invalid(format!("workers is {}, but must be from 1 to 1024", self.workers));
+            return invalid(format!("invalid workers {}: use 1 to 1024", self.workers));
         }
         if self.pipe_size < 4096 || self.pipe_size > 1 << 30 {
-            return invalid(format!("pipeSize is {}, but must be from 4096 to 1073741824", self.pipe_size));
+            return invalid(format!("invalid pipeSize {}: use 4096 to 1073741824", self.pipe_size));
         }
         if self.mirrors.len() > MAX_MIRRORS {
-            return invalid(format!("mirror has {} entries, but may have at most {MAX_MIRRORS}", self.mirrors.len()));
+            return invalid(format!("too many mirrors: {}; use {MAX_MIRRORS} at most", self.mirrors.len()));
         }
         if let Destination::Targets(targets, _) = &self.destination {
             if targets.is_empty() || targets.iter().any(Vec::is_empty) {
-                return invalid("target is an empty list; give at least one address".to_owned());
+                return invalid("target has no address: use one or more".to_owned());
             }
             targets.iter().flatten().try_for_each(Address::check)?;
         }
         for mirror in &self.mirrors {
-            if let MirrorDestination::Connection(addresses) = &mirror.to {
+            if let MirrorDestination::Server(addresses) = &mirror.to {
                 let addresses = addresses.get();
                 if addresses.is_empty() {
-                    return invalid("mirror has no address; give at least one".to_owned());
+                    return invalid("mirror has no address: use one or more".to_owned());
                 }
                 addresses.iter().try_for_each(Address::check)?;
             }

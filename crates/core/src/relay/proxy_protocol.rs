@@ -1,43 +1,44 @@
-//! The PROXY protocol of HAProxy, `proxy-protocol.txt`: what a target is told of the client before all else.
+//! The header of the PROXY protocol of HAProxy (`proxy-protocol.txt`), which tells a target the address of its client.
 
 use std::net::SocketAddr;
 
 use super::options::ProxyProtocol;
 
-/// The header of the PROXY protocol: the client's address and the one that it connected to, where they are known.
+/// The header. `addresses`: that of the client and the one it connected to; `None` for clients of Unix sockets.
 pub fn proxy_header(protocol: ProxyProtocol, addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
-    // One family for both: the listener of `::` names clients of IPv4 in the words of IPv6.
+    // A socket that listens on `::` reports IPv4 clients as IPv4-mapped IPv6 addresses.
     let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
-    let addresses = addresses.map(|(client, own)| (canonical(client), canonical(own)));
+    let addresses = addresses.map(|(client, local)| (canonical(client), canonical(local)));
     match protocol {
         ProxyProtocol::V1 => match addresses {
-            Some((client, own)) => {
+            Some((client, local)) => {
                 let family = if client.is_ipv4() { "TCP4" } else { "TCP6" };
-                format!("PROXY {family} {} {} {} {}\r\n", client.ip(), own.ip(), client.port(), own.port()).into_bytes()
+                format!("PROXY {family} {} {} {} {}\r\n", client.ip(), local.ip(), client.port(), local.port())
+                    .into_bytes()
             }
             None => b"PROXY UNKNOWN\r\n".to_vec(),
         },
         ProxyProtocol::V2 => {
             let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
-            // Version 2; PROXY with addresses, LOCAL without. HAProxy accepts PROXY with none only from v1.
+            // Version 2, and the command: PROXY with addresses, LOCAL without.
             header.push(if addresses.is_some() { 0x21 } else { 0x20 });
             let mut rest = Vec::new();
             let family = match addresses {
-                Some((SocketAddr::V4(client), SocketAddr::V4(own))) => {
+                Some((SocketAddr::V4(client), SocketAddr::V4(local))) => {
                     rest.extend_from_slice(&client.ip().octets());
-                    rest.extend_from_slice(&own.ip().octets());
+                    rest.extend_from_slice(&local.ip().octets());
                     0x11
                 }
-                Some((SocketAddr::V6(client), SocketAddr::V6(own))) => {
+                Some((SocketAddr::V6(client), SocketAddr::V6(local))) => {
                     rest.extend_from_slice(&client.ip().octets());
-                    rest.extend_from_slice(&own.ip().octets());
+                    rest.extend_from_slice(&local.ip().octets());
                     0x21
                 }
                 _ => 0,
             };
-            if let Some((client, own)) = addresses.filter(|_| family != 0) {
+            if let Some((client, local)) = addresses.filter(|_| family != 0) {
                 rest.extend_from_slice(&client.port().to_be_bytes());
-                rest.extend_from_slice(&own.port().to_be_bytes());
+                rest.extend_from_slice(&local.port().to_be_bytes());
             }
             header.push(family);
             header.extend_from_slice(&(rest.len() as u16).to_be_bytes());
@@ -52,8 +53,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers() {
-        let pair = |client: &str, own: &str| Some((client.parse().expect("one"), own.parse().expect("two")));
+    fn headers_of_both_versions() {
+        let pair = |client: &str, local: &str| Some((client.parse().expect("one"), local.parse().expect("two")));
         let v1 = |addresses| String::from_utf8(proxy_header(ProxyProtocol::V1, addresses)).expect("text");
         assert_eq!(v1(pair("10.0.0.1:1000", "10.0.0.2:80")), "PROXY TCP4 10.0.0.1 10.0.0.2 1000 80\r\n");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Names of mirrors with variables: `{n}`, `{time}`, `{client}`, `{id}`.
+//! Names of mirror files with the variables `{n}`, `{time}`, `{client}` and `{id}`.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,25 +18,25 @@ enum Part {
     Id,
 }
 
-/// A name with variables.
+/// A file name with variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
 
-/// What the variables stand for.
+/// The values of the variables.
 #[derive(Debug, Clone)]
 pub struct Values<'a> {
     /// `{n}`.
     pub number: u64,
     /// `{time}`.
     pub time: SystemTime,
-    /// `{client}`; `None` for a client of a Unix socket.
+    /// `{client}`; `None` for clients of Unix sockets.
     pub client: Option<SocketAddr>,
     /// `{id}`.
     pub id: &'a str,
 }
 
 impl Template {
-    /// Reads a name. [`Code::InvalidArgument`] for a variable that does not exist.
+    /// Parses a name. Fails with [`Code::InvalidArgument`] for an unknown variable.
     pub fn parse(name: &str) -> Result<Self> {
         let mut parts = Vec::new();
         let mut rest = name;
@@ -49,7 +49,7 @@ impl Template {
                 "id" => Part::Id,
                 other => {
                     let message = format!(
-                        "file is '{name}', which has the unknown variable {{{other}}}; use {{n}}, {{time}}, {{client}} or {{id}}"
+                        "unknown variable {{{other}}} in file '{name}': use {{n}}, {{time}}, {{client}} or {{id}}"
                     );
                     return Err(Error::new(Code::InvalidArgument, message));
                 }
@@ -62,7 +62,7 @@ impl Template {
         Ok(Self(parts))
     }
 
-    /// The name, when it has no variables.
+    /// The name if it has no variables.
     pub fn plain(&self) -> Option<&str> {
         match self.0.as_slice() {
             [Part::Text(name)] => Some(name),
@@ -86,7 +86,7 @@ impl Template {
                     name.extend(date::format_iso8601(values.time).chars().filter(|letter| !matches!(letter, '-' | ':')))
                 }
                 Part::Client => match values.client {
-                    // A colon would make scp and rsync take the name for that of a host.
+                    // scp and rsync parse a name with a colon as that of a host.
                     Some(address) => {
                         let ip = address.ip().to_canonical().to_string().replace(':', "-");
                         name.push_str(&format!("{ip}_{}", address.port()));
@@ -99,7 +99,7 @@ impl Template {
         name
     }
 
-    /// The directory of all names, as far as it has no variables.
+    /// The directory of the files, as far as its path has no variables.
     pub fn directory(&self) -> &Path {
         let Some(Part::Text(before)) = self.0.first() else { return Path::new(".") };
         Path::new(match before.rfind('/') {
@@ -109,8 +109,8 @@ impl Template {
         })
     }
 
-    /// One more than the highest number that a file of this name has; 1 without one, and where more than the number varies
-    /// in the last part of the path. Reads the directory.
+    /// One more than the highest number in the names of existing files; 1 if there is none, or if the number is not the only
+    /// variable and in the last part of the path. Reads the directory.
     pub fn first_free(&self) -> u64 {
         let [Part::Text(before), Part::Number, Part::Text(after)] = self.0.as_slice() else { return 1 };
         if after.contains('/') {
@@ -128,7 +128,7 @@ impl Template {
     }
 }
 
-/// Numbers from here on are not continued: they would have no successors that a JavaScript number holds.
+/// Numbers from here on are ignored: their successors do not fit a JavaScript number.
 const MAX_NUMBER: u64 = 1 << 52;
 
 #[cfg(test)]
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn names() {
+    fn variables_are_replaced_by_their_values() {
         let expand = |name, client| Template::parse(name).expect("a name").expand(&values(client));
         assert_eq!(expand("m-{n}", None), "m-7");
         assert_eq!(expand("{n}{n}/{id}.log", None), "77/ab-7.log");
@@ -155,11 +155,11 @@ mod tests {
         assert_eq!(Template::parse("plain").expect("a name").plain(), Some("plain"));
         assert_eq!(Template::parse("a{n}").expect("a name").plain(), None);
         let error = Template::parse("a-{pid}").expect_err("unknown");
-        assert!(error.to_string().contains("unknown variable {pid}; use {n}, {time}"), "{error}");
+        assert!(error.to_string().contains("unknown variable {pid} in file 'a-{pid}': use {n}, {time}"), "{error}");
     }
 
     #[test]
-    fn numbers_go_on_after_the_highest_there_is() {
+    fn the_first_free_number_follows_the_highest_existing_one() {
         let directory = tempfile::tempdir().expect("a directory");
         let name = |last: &str| Template::parse(&format!("{}/{last}", directory.path().display())).expect("a name");
         assert_eq!(name("m-{n}.log").first_free(), 1);

@@ -7,7 +7,7 @@ use super::mmap::Window;
 use super::pipe_stage::PipeStage;
 use super::vmsplice::Vmsplice;
 use super::{Method, mmap, read_write, sendfile, splice, vmsplice};
-use crate::io::pipe::Pooled;
+use crate::io::pipe_pool::PooledPipe;
 use zerosend_sys::{Kernel, SysResult};
 
 /// A method and its state. The two methods of the hot path have none, so choosing them allocates nothing.
@@ -68,7 +68,7 @@ impl Mover {
     }
 
     /// The pipe that holds the next bytes of the part, if one does.
-    pub fn filled_pipe(&mut self) -> Option<&mut Pooled> {
+    pub fn filled_pipe(&mut self) -> Option<&mut PooledPipe> {
         match self {
             Mover::Splice(stage) => stage.filled(),
             Mover::Vmsplice(state) => state.stage.filled(),

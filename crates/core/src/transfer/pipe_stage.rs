@@ -7,30 +7,30 @@
 use nix::errno::Errno;
 
 use super::attempt::{Attempt, Moved};
-use crate::io::pipe::Pooled;
+use crate::io::pipe_pool::PooledPipe;
 use zerosend_sys::{Kernel, SysResult};
 
 /// A pooled pipe, taken at the first use.
 #[derive(Default)]
-pub(super) struct PipeStage(Option<Pooled>);
+pub(super) struct PipeStage(Option<PooledPipe>);
 
 impl PipeStage {
     /// The pipe.
-    pub fn pipe(&mut self) -> SysResult<&mut Pooled> {
+    pub fn pipe(&mut self) -> SysResult<&mut PooledPipe> {
         match &mut self.0 {
             Some(pipe) => Ok(pipe),
-            none => Ok(none.insert(Pooled::take()?)),
+            none => Ok(none.insert(PooledPipe::acquire()?)),
         }
     }
 
     /// The pipe, if it holds bytes.
-    pub fn filled(&mut self) -> Option<&mut Pooled> {
+    pub fn filled(&mut self) -> Option<&mut PooledPipe> {
         self.0.as_mut().filter(|pipe| pipe.filled() > 0)
     }
 }
 
 /// Sends bytes of the pipe in one call.
-pub(super) fn send<K: Kernel>(kernel: &mut K, attempt: &mut Attempt<'_>, pipe: &mut Pooled) -> SysResult<Moved> {
+pub(super) fn send<K: Kernel>(kernel: &mut K, attempt: &mut Attempt<'_>, pipe: &mut PooledPipe) -> SysResult<Moved> {
     let length = attempt.length.min(pipe.filled());
     let more = attempt.more_after(length);
     *attempt.syscalls += 1;

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use super::progress::{Account, Step, run_turn};
 use super::{Budget, DEFAULT_BUFFER, Method, Progress, Report, TargetFile};
 use crate::error::{Code, Error, Result};
-use crate::io::pipe::Pooled;
+use crate::io::pipe_pool::PooledPipe;
 use crate::io::pool::Volume;
 use zerosend_sys::pipe::{SpliceFlags, splice};
 
@@ -27,7 +27,7 @@ pub struct Receive {
 enum Buffer {
     /// Not chosen yet.
     None,
-    Pipe(Pooled),
+    Pipe(PooledPipe),
     /// Where the source refuses `splice(2)`, or no pipe can be made.
     Memory(Vec<u8>),
 }
@@ -69,7 +69,7 @@ impl Receive {
     pub fn advance(&mut self, source: impl AsFd, budget: &mut Budget) -> Result<Progress> {
         let source = source.as_fd();
         if let Buffer::None = self.buffer {
-            self.buffer = Pooled::take().map_or_else(|_| Buffer::memory(), Buffer::Pipe);
+            self.buffer = PooledPipe::acquire().map_or_else(|_| Buffer::memory(), Buffer::Pipe);
         }
         if !self.initial_bytes.is_empty() {
             let bytes = std::mem::take(&mut self.initial_bytes);

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use super::attempt::{Attempt, Moved, PartSource};
 use super::mmap::Window;
 use super::pipe_stage::{self, PipeStage};
-use crate::io::pipe::Pooled;
+use crate::io::pipe_pool::PooledPipe;
 use zerosend_sys::{Kernel, SysResult};
 
 /// The pipe, and the mapping of a file.
@@ -60,7 +60,7 @@ fn fill<K: Kernel>(
     kernel: &mut K,
     attempt: &mut Attempt<'_>,
     file: BorrowedFd<'_>,
-    pipe: &mut Pooled,
+    pipe: &mut PooledPipe,
     window: &mut Window,
 ) -> SysResult<Option<Moved>> {
     attempt.check_mappable(kernel, file)?;

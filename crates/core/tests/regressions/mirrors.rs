@@ -16,7 +16,7 @@ use zerosend_core::io::NonBlocking;
 use zerosend_core::net::Address;
 use zerosend_core::output::{self, FileWriter};
 use zerosend_core::relay::{
-    Direction, MirrorDestination, MirrorOptions, Outcome, Policy, Relay, RelayOptions, Session, Sink,
+    Direction, MirrorDestination, MirrorOptions, Outcome, Policy, Relay, RelayOptions, Session, SessionMirror,
 };
 
 /// Bytes that say of which stream they are (the upper half, 1 to 15) and follow from their offset (the lower half).
@@ -238,9 +238,9 @@ fn a_source_that_is_reset_leaves_its_bytes_in_the_files_of_a_join() {
         let join = Session {
             client: NonBlocking::new(inside.into()).expect("a socket"),
             target: None,
-            first: [Vec::new(), Vec::new()],
+            initial_bytes: [Vec::new(), Vec::new()],
             one_way: true,
-            sinks: vec![Sink::File(writer.clone()), Sink::File(writer)],
+            mirrors: vec![SessionMirror::File(writer.clone()), SessionMirror::File(writer)],
             policy,
             on_finished: Box::new(move |report| drop(tell.send(report))),
         };

@@ -13,7 +13,8 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
 use zerosend_core::io::NonBlocking;
 use zerosend_core::net::Address;
 use zerosend_core::relay::{
-    Balance, Destination, Endpoint, LinkReport, Outcome, Policy, Relay, RelayMethod, RelayOptions, Session, Sink,
+    Balance, Destination, Endpoint, LinkReport, Outcome, Policy, Relay, RelayMethod, RelayOptions, Session,
+    SessionMirror,
 };
 
 const METHODS: [RelayMethod; 3] = [RelayMethod::Auto, RelayMethod::Splice, RelayMethod::ReadWrite];
@@ -65,15 +66,15 @@ fn join(
     relay: &Relay,
     client: TcpStream,
     target: Option<NonBlocking>,
-    sinks: Vec<Sink>,
+    mirrors: Vec<SessionMirror>,
 ) -> std::sync::mpsc::Receiver<LinkReport> {
     let (tell, hears) = channel();
     let join = Session {
         client: nonblocking(client),
-        one_way: !sinks.is_empty() || target.is_none(),
+        one_way: !mirrors.is_empty() || target.is_none(),
         target,
-        first: [Vec::new(), Vec::new()],
-        sinks,
+        initial_bytes: [Vec::new(), Vec::new()],
+        mirrors,
         policy: Policy::Block,
         on_finished: Box::new(move |report| drop(tell.send(report))),
     };
@@ -213,7 +214,7 @@ fn sinks_get_what_came_before_the_reset_of_their_source() {
         let relay = joining(method);
         for _ in 0..10 {
             let ((mut source, inside), (one, one_inside), (two, two_inside)) = (pair(), pair(), pair());
-            let sinks = vec![Sink::Stream(nonblocking(two_inside))];
+            let sinks = vec![SessionMirror::Stream(nonblocking(two_inside))];
             let ended = join(&relay, inside, Some(nonblocking(one_inside)), sinks);
             thread::scope(|scope| {
                 let got = scope.spawn(|| read_out(one).0);

@@ -28,16 +28,16 @@ pub struct AddressSettings {
     pub path: Option<String>,
 }
 
-/// A target: the addresses of its name, of which the first that can be connected to is used.
+/// The addresses of a target, of which the first that can be connected to is used.
 #[napi(object)]
 pub struct TargetSettings {
     pub addresses: Vec<AddressSettings>,
 }
 
-/// Who else gets the bytes of a direction: files, or a server.
+/// A mirror of one direction: files or a server.
 #[napi(object)]
 pub struct MirrorSettings {
-    /// The token of a mirror, which is used up.
+    /// Token of a mirror; invalid afterwards.
     pub file: Option<f64>,
     pub connect: Option<TargetSettings>,
     #[napi(ts_type = "'up' | 'down'")]
@@ -46,18 +46,18 @@ pub struct MirrorSettings {
     pub policy: String,
 }
 
-/// What a relay is request. Times in milliseconds.
+/// Options of a relay. Times in milliseconds.
 #[napi(object)]
 pub struct RelaySettings {
     pub listen: AddressSettings,
-    /// Absent: clients get back what they send. Empty: it is asked for each connection.
+    /// Absent: an echo. Empty: the target of each connection is requested; see `takeTargetRequests`.
     pub targets: Option<Vec<TargetSettings>>,
     pub mirrors: Vec<MirrorSettings>,
     #[napi(ts_type = "'round-robin' | 'least-connections'")]
     pub balance: String,
     pub workers: u32,
     pub backlog: i32,
-    /// Of the file of a Unix socket.
+    /// Permissions of a Unix socket.
     pub socket_mode: Option<u32>,
     #[napi(ts_type = "'auto' | 'splice' | 'read-write'")]
     pub method: String,
@@ -72,34 +72,32 @@ pub struct RelaySettings {
     pub proxy_protocol: Option<String>,
 }
 
-/// What a relay has counted.
-#[napi(object, object_from_js = false)]
-pub struct RelayCounters {
-    pub connections: f64,
-    pub accepted: f64,
-    pub refused: f64,
-    pub unreachable: f64,
-    pub retries: f64,
-    pub connect_timeouts: f64,
-    pub idle_timeouts: f64,
-    pub client_failures: f64,
-    pub target_failures: f64,
-    pub mirror_failures: f64,
-    pub forced_closes: f64,
-    pub degraded: f64,
-    pub bytes_up: f64,
-    pub bytes_down: f64,
-    pub mirrored: f64,
-    pub dropped: f64,
-    pub panics: f64,
+macro_rules! define_counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters of a relay.
+        #[napi(object, object_from_js = false)]
+        pub struct RelayCounters {
+            /// Open connections.
+            pub connections: f64,
+            $($(#[$doc])* pub $name: f64,)*
+        }
+
+        impl From<RelaySnapshot> for RelayCounters {
+            fn from(snapshot: RelaySnapshot) -> Self {
+                Self { connections: snapshot.connections as f64, $($name: snapshot.$name as f64,)* }
+            }
+        }
+    };
 }
 
-/// Where a connection goes to is asked.
+zerosend_core::relay_counters!(define_counters);
+
+/// A request for the target of a connection.
 #[napi(object)]
 pub struct RelayTargetRequest {
     pub worker: u32,
     pub link: f64,
-    /// How often it was asked for the same connection before.
+    /// Number of earlier requests for the same connection.
     pub attempt: u32,
     pub remote_address: Option<String>,
     pub remote_port: Option<u32>,
@@ -107,13 +105,13 @@ pub struct RelayTargetRequest {
     pub local_port: Option<u32>,
 }
 
-/// A relay, and what it asks.
+/// A relay and its requests for targets.
 pub struct HeldRelay {
     pub relay: Relay,
     target_requests: TargetRequests,
 }
 
-/// TargetRequests that wait for JavaScript.
+/// Requests for targets that JavaScript has not taken yet.
 #[derive(Clone, Default)]
 struct TargetRequests(Arc<Mutex<Vec<TargetRequest>>>);
 
@@ -131,58 +129,57 @@ impl TargetRequests {
     }
 }
 
-/// Opens a relay. `request` makes progress when there are target_requests to be taken, and is answered when it has ended.
+/// Opens a relay. `request` makes progress when there are target requests to take, and is answered when the relay has closed.
 #[napi]
 pub fn open_relay(env: &Env, request: f64, settings: RelaySettings) -> napi::Result<OpenedServer> {
     with(env, |engine| {
         let target_requests = TargetRequests::default();
-        let ask = {
+        let add_request = {
             let (target_requests, events) = (target_requests.clone(), engine.events.clone());
             move |target_request| target_requests.add(target_request, &events, request)
         };
-        let relay = Relay::start(options(engine, settings, ask)?)?;
+        let relay = Relay::start(options(engine, settings, add_request)?)?;
         let (host, port) = match relay.address() {
             Some(Address::Tcp(address)) => (Some(address.ip().to_string()), address.port()),
             _ => (None, 0),
         };
-        let ended = Request::new(&engine.events, request);
-        relay.on_exit(move || ended.answer(Ok(Answer::Ended)));
+        let closed = Request::new(&engine.events, request);
+        relay.on_exit(move || closed.answer(Ok(Answer::Ended)));
         let token = engine.hold(Held::Relay(Box::new(HeldRelay { relay, target_requests })))? as f64;
         Ok(OpenedServer { token, host, port: port.into() })
     })
 }
 
-/// What the relay has counted so far.
+/// The counters of a relay.
 #[napi]
 pub fn relay_counters(env: &Env, token: f64) -> napi::Result<RelayCounters> {
     with(env, |engine| Ok(engine.relay(token)?.relay.stats().into()))
 }
 
-/// Takes what the relay asks. Each target_request is to be answered.
+/// Takes the requests for targets. Each has to be answered with `resolveTarget`.
 #[napi]
 pub fn take_target_requests(env: &Env, token: f64) -> napi::Result<Vec<RelayTargetRequest>> {
     with(env, |engine| {
         let target_requests = engine.relay(token)?.target_requests.take();
         Ok(target_requests
             .into_iter()
-            .map(|TargetRequest { id, peer, own }| {
+            .map(|TargetRequest { id, client, local }| {
                 let (worker, link, attempt) = id.numbers();
                 RelayTargetRequest {
                     worker: worker as u32,
                     link: link as f64,
                     attempt,
-                    remote_address: peer.map(|address| address.ip().to_string()),
-                    remote_port: peer.map(|address| address.port().into()),
-                    local_address: own.map(|address| address.ip().to_string()),
-                    local_port: own.map(|address| address.port().into()),
+                    remote_address: client.map(|address| address.ip().to_string()),
+                    remote_port: client.map(|address| address.port().into()),
+                    local_address: local.map(|address| address.ip().to_string()),
+                    local_port: local.map(|address| address.port().into()),
                 }
             })
             .collect())
     })
 }
 
-/// Says where the connection goes to that was asked about: the first of these addresses that can be connected to; absent:
-/// nowhere.
+/// Sets the target of a connection: the first of its addresses that can be connected to. Absent: the client is reset.
 #[napi]
 pub fn resolve_target(
     env: &Env,
@@ -202,7 +199,7 @@ pub fn resolve_target(
     })
 }
 
-/// The name of the target with this number has other addresses now.
+/// Replaces the addresses of the target with this index.
 #[napi]
 pub fn set_target_addresses(env: &Env, token: f64, target: u32, settings: TargetSettings) -> napi::Result<()> {
     with(env, |engine| {
@@ -211,7 +208,7 @@ pub fn set_target_addresses(env: &Env, token: f64, target: u32, settings: Target
     })
 }
 
-/// The name of the mirror with this number, which is a server, has other addresses now.
+/// Replaces the addresses of the mirror with this index, which is a server.
 #[napi]
 pub fn set_mirror_addresses(env: &Env, token: f64, mirror: u32, settings: TargetSettings) -> napi::Result<()> {
     with(env, |engine| {
@@ -220,7 +217,7 @@ pub fn set_mirror_addresses(env: &Env, token: f64, mirror: u32, settings: Target
     })
 }
 
-/// Accepts no more, and cuts what is in flight after `drain` milliseconds.
+/// Stops accepting, and closes by force what is still open after `drain` milliseconds.
 #[napi]
 pub fn close_relay(env: &Env, token: f64, drain: f64) -> napi::Result<()> {
     with(env, |engine| {
@@ -241,11 +238,11 @@ impl Engine {
 fn options(
     engine: &mut Engine,
     settings: RelaySettings,
-    ask: impl Fn(TargetRequest) + Send + Sync + 'static,
+    add_request: impl Fn(TargetRequest) + Send + Sync + 'static,
 ) -> Result<RelayOptions> {
     let destination = match settings.targets {
         None => Destination::Echo,
-        Some(targets) if targets.is_empty() => Destination::Resolver(Arc::new(ask)),
+        Some(targets) if targets.is_empty() => Destination::Resolver(Arc::new(add_request)),
         Some(targets) => {
             let targets = targets.into_iter().map(addresses).collect::<Result<_>>()?;
             Destination::Targets(targets, one_of("balance", &settings.balance, BALANCES)?)
@@ -301,27 +298,3 @@ pub const POLICIES: &[(&str, Policy)] = &[("block", Policy::Block), ("drop", Pol
 pub const METHODS: &[(&str, RelayMethod)] =
     &[("auto", RelayMethod::Auto), ("splice", RelayMethod::Splice), ("read-write", RelayMethod::ReadWrite)];
 const PROTOCOLS: &[(&str, ProxyProtocol)] = &[("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
-
-impl From<RelaySnapshot> for RelayCounters {
-    fn from(counts: RelaySnapshot) -> Self {
-        Self {
-            connections: counts.connections as f64,
-            accepted: counts.accepted as f64,
-            refused: counts.refused as f64,
-            unreachable: counts.unreachable as f64,
-            retries: counts.retries as f64,
-            connect_timeouts: counts.connect_timeouts as f64,
-            idle_timeouts: counts.idle_timeouts as f64,
-            client_failures: counts.client_failures as f64,
-            target_failures: counts.target_failures as f64,
-            mirror_failures: counts.mirror_failures as f64,
-            forced_closes: counts.forced_closes as f64,
-            degraded: counts.degraded as f64,
-            bytes_up: counts.bytes_up as f64,
-            bytes_down: counts.bytes_down as f64,
-            mirrored: counts.mirrored as f64,
-            dropped: counts.dropped as f64,
-            panics: counts.panics as f64,
-        }
-    }
-}

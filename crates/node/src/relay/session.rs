@@ -1,4 +1,4 @@
-//! Joining sockets and pipes that JavaScript has: relays of two, and splitters.
+//! Relaying between sockets and pipes that JavaScript has: `relay` and `createSplitter`.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use zerosend_core::event_loop::slab::Token;
 use zerosend_core::io::NonBlocking;
 use zerosend_core::output::FileWriter;
-use zerosend_core::relay::{Endpoint, LinkReport, MirrorReport, Outcome, Relay, RelayOptions, Session, Sink};
+use zerosend_core::relay::{Endpoint, LinkReport, MirrorReport, Outcome, Relay, RelayOptions, Session, SessionMirror};
 use zerosend_core::{Code, Error, Result};
 
 use crate::engine::{Engine, Held, with};
@@ -18,7 +18,7 @@ use crate::relay::{METHODS, POLICIES};
 use crate::site::one_of;
 use crate::transfer::milliseconds;
 
-/// How bytes go between what is joined. Times in milliseconds.
+/// Options of a relay for sessions. Times in milliseconds.
 #[napi(object)]
 pub struct SessionRelaySettings {
     #[napi(ts_type = "'auto' | 'splice' | 'read-write'")]
@@ -28,24 +28,24 @@ pub struct SessionRelaySettings {
     pub keep_alive: f64,
 }
 
-/// What is to be joined: tokens of `holdTarget`, `openSink` and `openOutput`, which are used up.
+/// A session. Its tokens are of `holdTarget`, `openSink` and `openOutput`, and invalid afterwards.
 #[napi(object)]
 pub struct SessionSettings {
     pub client: f64,
-    /// Absent: the sinks get all.
+    /// Absent: the bytes go to the mirrors only.
     pub target: Option<f64>,
-    /// What was read from the client before.
-    pub first_up: Option<Uint8Array>,
-    /// What was read from the target before.
-    pub first_down: Option<Uint8Array>,
-    /// Nothing goes back, and ends are not passed on.
+    /// Bytes already read from the client.
+    pub initial_up: Option<Uint8Array>,
+    /// Bytes already read from the target.
+    pub initial_down: Option<Uint8Array>,
+    /// Nothing is relayed back, and the end of the stream is not passed on.
     pub one_way: bool,
-    pub sinks: Vec<f64>,
+    pub mirrors: Vec<f64>,
     #[napi(ts_type = "'block' | 'drop'")]
     pub policy: String,
 }
 
-/// Opens a thread for joins. `request` is answered when it has ended.
+/// Opens a relay for sessions, with one thread. `request` is answered when it has closed.
 #[napi]
 pub fn open_session_relay(env: &Env, request: f64, settings: SessionRelaySettings) -> napi::Result<f64> {
     with(env, |engine| {
@@ -55,27 +55,28 @@ pub fn open_session_relay(env: &Env, request: f64, settings: SessionRelaySetting
         options.idle_timeout = milliseconds(settings.idle_timeout);
         options.keep_alive = milliseconds(settings.keep_alive);
         let relay = Relay::start(options)?;
-        let ended = Request::new(&engine.events, request);
-        relay.on_exit(move || ended.answer(Ok(Answer::Ended)));
+        let closed = Request::new(&engine.events, request);
+        relay.on_exit(move || closed.answer(Ok(Answer::Ended)));
         Ok(engine.hold(Held::SessionRelay(relay))? as f64)
     })
 }
 
-/// Joins. `request` is answered when that is over. Returns a name for `cancelSession`.
+/// Starts a session. `request` is answered with the report. Returns the id for `cancelSession`.
 #[napi]
 pub fn start_session(env: &Env, token: f64, request: f64, settings: SessionSettings) -> napi::Result<f64> {
     with(env, |engine| {
         let client = engine.taken(settings.client)?;
         let target = settings.target.map(|target| engine.taken(target)).transpose()?;
-        let sinks = settings.sinks.into_iter().map(|sink| engine.sink(sink)).collect::<Result<_>>()?;
+        let mirrors =
+            settings.mirrors.into_iter().map(|mirror| engine.session_mirror(mirror)).collect::<Result<_>>()?;
         let bytes = |bytes: Option<Uint8Array>| bytes.map(|bytes| bytes.to_vec()).unwrap_or_default();
         let request = Request::new(&engine.events, request);
         let session = Session {
             client,
             target,
-            first: [bytes(settings.first_up), bytes(settings.first_down)],
+            initial_bytes: [bytes(settings.initial_up), bytes(settings.initial_down)],
             one_way: settings.one_way,
-            sinks,
+            mirrors,
             policy: one_of("policy", &settings.policy, POLICIES)?,
             on_finished: Box::new(move |report| request.answer(Ok(Answer::SessionFinished(report)))),
         };
@@ -86,7 +87,7 @@ pub fn start_session(env: &Env, token: f64, request: f64, settings: SessionSetti
     })
 }
 
-/// Ends what was joined; its sockets are reset.
+/// Closes a session; its sockets are reset.
 #[napi]
 pub fn cancel_session(env: &Env, token: f64, id: f64) -> napi::Result<()> {
     with(env, |engine| {
@@ -97,7 +98,7 @@ pub fn cancel_session(env: &Env, token: f64, id: f64) -> napi::Result<()> {
     })
 }
 
-/// Ends a thread for joins, and what is joined.
+/// Closes a relay for sessions, with its sessions.
 #[napi]
 pub fn close_session_relay(env: &Env, token: f64) -> napi::Result<()> {
     with(env, |engine| {
@@ -114,12 +115,14 @@ impl Engine {
         }
     }
 
-    fn sink(&mut self, token: f64) -> Result<Sink> {
+    fn session_mirror(&mut self, token: f64) -> Result<SessionMirror> {
         match self.held.remove(token as Token) {
-            Some(Held::Target(fd)) => Ok(Sink::Stream(NonBlocking::new(fd)?)),
-            Some(Held::Sink(file)) => Ok(Sink::File(Arc::new(FileWriter::from_position(file.into_file())?))),
-            Some(Held::Output(output)) if output.is_stream() => Ok(Sink::Stream(NonBlocking::new(output.into_fd())?)),
-            Some(Held::Output(output)) => Ok(Sink::File(FileWriter::shared(output))),
+            Some(Held::Target(fd)) => Ok(SessionMirror::Stream(NonBlocking::new(fd)?)),
+            Some(Held::Sink(file)) => Ok(SessionMirror::File(Arc::new(FileWriter::from_position(file.into_file())?))),
+            Some(Held::Output(output)) if output.is_stream() => {
+                Ok(SessionMirror::Stream(NonBlocking::new(output.into_fd())?))
+            }
+            Some(Held::Output(output)) => Ok(SessionMirror::File(FileWriter::shared(output))),
             _ => Err(closed()),
         }
     }
@@ -129,22 +132,22 @@ fn closed() -> Error {
     Error::new(Code::Closed, "the socket was closed before the relay started")
 }
 
-/// What became of a join.
+/// The report of a session.
 #[napi(object, object_from_js = false)]
 pub struct RelayReport {
     pub up: f64,
     pub down: f64,
     #[napi(ts_type = "'complete' | 'idle' | 'aborted' | 'failed'")]
     pub outcome: &'static str,
-    /// Who has failed: a sink's number, -1 the target, -2 the client.
+    /// The endpoint that has failed: the index of a mirror, -1 for the target, -2 for the client.
     pub endpoint: Option<i32>,
     pub failure: Option<ErrnoName>,
-    pub sinks: Vec<SinkReport>,
+    pub mirrors: Vec<SessionMirrorReport>,
 }
 
-/// What became of a sink.
+/// The report of a mirror.
 #[napi(object, object_from_js = false)]
-pub struct SinkReport {
+pub struct SessionMirrorReport {
     pub bytes: f64,
     pub dropped: f64,
     pub failure: Option<ErrnoName>,
@@ -177,7 +180,7 @@ impl From<LinkReport> for RelayReport {
             Endpoint::Target => -1,
             Endpoint::Mirror(at) => at as i32,
         };
-        let sink = |mirror: &MirrorReport| SinkReport {
+        let mirror = |mirror: &MirrorReport| SessionMirrorReport {
             bytes: mirror.bytes as f64,
             dropped: mirror.dropped as f64,
             failure: mirror.failure.map(ErrnoName::from),
@@ -188,7 +191,7 @@ impl From<LinkReport> for RelayReport {
             outcome,
             endpoint: failed.map(|(failed, _)| endpoint(failed)),
             failure: failed.map(|(_, errno)| errno.into()),
-            sinks: report.mirrors.iter().map(sink).collect(),
+            mirrors: report.mirrors.iter().map(mirror).collect(),
         }
     }
 }
