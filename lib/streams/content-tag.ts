@@ -1,6 +1,6 @@
 /**
  * Strong entity tags: a hash of a file's bytes, worked out once for each version of it. The counterpart of
- * `crates/core/src/static_site/content_tag.rs`; the comparison test holds the two together.
+ * `crates/core/src/fs/content_tag.rs`; the comparison test holds the two together.
  *
  * The hash is SHA-256, which Node has, where Linux has BLAKE3: a tag is good for the server that gave it.
  */

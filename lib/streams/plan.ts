@@ -1,6 +1,6 @@
 /**
  * Status, headers and body for a file that was found: the second half of a request. The counterpart of
- * `crates/core/src/static_site/plan.rs`; the comparison test holds the two together.
+ * `crates/http/src/site/plan.rs`; the comparison test holds the two together.
  *
  * 1. validators and fixed headers
  * 2. preconditions

@@ -42,9 +42,9 @@ export class Root {
     const wrong = (message: string) =>
       Object.assign(failure('ERR_ZEROSEND_INVALID_ARGUMENT', `${message} '${path}'`), { path });
     if (!isAbsolute(path)) {
-      throw wrong('root must be an absolute path: a relative one would move with the working directory');
+      throw wrong('root is a relative path: use an absolute path');
     }
-    if (isNoDirectory(path)) throw wrong('root is not a directory; give the directory');
+    if (isNoDirectory(path)) throw wrong('root is not a directory: use a directory');
     this.path = path;
     this.#symlinks = symlinks;
     this.#spelling = new Spelling(path);

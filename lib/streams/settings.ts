@@ -1,6 +1,6 @@
 /**
- * The settings of a site, checked. The counterpart of `crates/node/src/site` and of `Site::new` in
- * `crates/core/src/static_site/site.rs`, whose words its errors have; the comparison test holds the two together.
+ * The settings of a site, checked. The counterpart of `crates/node/src/site/mod.rs` and `crates/http/src/site/options.rs`, with the
+ * same error messages; the comparison test keeps them equal.
  */
 import type { SiteSettings } from '#native';
 import { failure } from '../util/errors.js';
@@ -42,7 +42,8 @@ export function readSettings(settings: SiteSettings): { roots: Root[]; options: 
   );
   checkWords(settings, LATER_WORDS);
   const { roots, index, fallback, extensions, preCompressed, symlinks } = settings;
-  if (roots.length === 0) throw wrong('roots is empty; give at least one directory');
+  const opened = roots.map((path) => new Root(path, symlinks as Symlinks));
+  if (roots.length === 0) throw wrong('roots is empty: give one directory or more');
   for (const name of index) {
     if (!isFileName(name)) throw refuse('index', name, 'a file name below its directory, such as index.html');
   }
@@ -52,13 +53,13 @@ export function readSettings(settings: SiteSettings): { roots: Root[]; options: 
   for (const name of extensions) {
     const path = RequestPath.from(name);
     if (name.includes('/') || typeof path === 'string' || path.relative === '') {
-      throw refuse('extensions', name, 'an extension without its dot, such as html');
+      throw refuse('extensions', name, 'extensions without the dot, such as html');
     }
   }
   const twice = preCompressed.find((coding, at) => preCompressed.includes(coding, at + 1));
-  if (twice !== undefined) throw refuse('pre_compressed', twice, 'each coding once');
+  if (twice !== undefined) throw wrong(`duplicate preCompressed "${twice}": list each coding once`);
   return {
-    roots: roots.map((path) => new Root(path, symlinks as Symlinks)),
+    roots: opened,
     options: { ...settings, caching } as SiteOptions,
   };
 }
@@ -78,8 +79,8 @@ function isFileName(name: string): boolean {
   return typeof path !== 'string' && path.relative === name && name !== '';
 }
 
-function refuse(option: string, value: string, allowed: string): Error {
-  return wrong(`${option}: ${JSON.stringify(value)} is not ${allowed}`);
+function refuse(option: string, value: string, remedy: string): Error {
+  return wrong(`invalid ${option} ${JSON.stringify(value)}: use ${remedy}`);
 }
 
 function wrong(message: string): Error {

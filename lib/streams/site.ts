@@ -1,6 +1,6 @@
 /**
- * Roots and options: which file answers a request. The counterpart of `crates/core/src/static_site/site.rs`; the comparison test
- * holds the two together.
+ * Roots and options: which file answers a request. The counterpart of `crates/http/src/site/resolver.rs` and
+ * `crates/core/src/static_site/site.rs`; the comparison test holds them together.
  *
  * 1. check the path
  * 2. dot files

@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use nix::sys::stat::Mode;
 use tempfile::TempDir;
 use zerosend_core::Code;
-use zerosend_core::fs::{Access, Symlinks};
+use zerosend_core::fs::{Access, Root, Symlinks};
 use zerosend_core::static_site::{
     Body, Dotfiles, Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Source,
 };
@@ -60,6 +60,10 @@ fn site(tree: &TempDir, options: SiteOptions) -> Site {
     Site::new(vec![tree.path().to_owned()], options).unwrap()
 }
 
+fn site_with_symlinks(root: &Path, symlinks: Symlinks) -> Site {
+    Site::with_roots(vec![Root::new(root, symlinks).unwrap()], SiteOptions::default()).unwrap()
+}
+
 fn get<'a>(path: &'a str) -> Request<'a> {
     Request {
         head_only: false,
@@ -82,7 +86,7 @@ fn body(response: &Response) -> String {
         Body::Empty => String::new(),
         Body::File { file, offset, length } => read(open(file), *offset, *length),
         Body::Multipart { file, parts, tail } => {
-            let part = |part: &zerosend_core::static_site::Part| {
+            let part = |part: &zerosend_core::static_site::BodyPart| {
                 format!("{}{}", part.head, read(open(file), part.range.start, part.range.length()))
             };
             parts.iter().map(part).collect::<String>() + tail
@@ -214,7 +218,7 @@ fn symbolic_links_obey_the_option() {
         (Symlinks::Deny, refused, refused),
     ];
     for (symlinks, out, inside) in rows {
-        let site = site(&tree, SiteOptions { symlinks, ..SiteOptions::default() });
+        let site = site_with_symlinks(tree.path(), symlinks);
         assert_eq!((seen(&site, &get("/out")), seen(&site, &get("/in"))), (out.to_owned(), inside.to_owned()));
     }
 }
@@ -240,7 +244,7 @@ fn a_root_rebuilt_under_the_server_is_noticed() {
     let tree = TempDir::new().unwrap();
     let dist = tree.path().join("dist");
     for symlinks in [Symlinks::Follow, Symlinks::Beneath, Symlinks::Deny] {
-        let site = Site::new(vec![dist.clone()], SiteOptions { symlinks, ..SiteOptions::default() }).unwrap();
+        let site = site_with_symlinks(&dist, symlinks);
         assert_eq!(seen(&site, &get("/x")), "NotFound");
         write(&dist, "x", "one");
         assert_eq!(seen(&site, &get("/x")), "200 one");

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use zerosend_core::fs::Symlinks;
+use zerosend_core::fs::{Root, Symlinks};
 use zerosend_core::net::Address;
 use zerosend_core::server::access_log::{AccessLog, Entry};
 use zerosend_core::server::{Limit, ListFormat, Mount, Server, ServerOptions};
@@ -34,6 +34,13 @@ fn site_options() -> SiteOptions {
 
 impl Running {
     fn new(change: impl FnOnce(&mut SiteOptions, &mut ServerOptions, &mut Mount)) -> Self {
+        Self::with_symlinks(Symlinks::Follow, change)
+    }
+
+    fn with_symlinks(
+        symlinks: Symlinks,
+        change: impl FnOnce(&mut SiteOptions, &mut ServerOptions, &mut Mount),
+    ) -> Self {
         let root = TempDir::new().expect("a directory");
         let write = |name: &str, bytes: &[u8]| {
             let path = root.path().join(name);
@@ -51,11 +58,15 @@ impl Running {
         write("a@b,c:d.txt", b"reserved");
         write("big.bin", &big());
         let mut site = site_options();
-        let mut mount = Mount::new("/", Arc::new(Site::new(vec![root.path().into()], site_options()).expect("a site")));
+        let site_of = |options| {
+            let root = Root::new(root.path(), symlinks).expect("a root");
+            Arc::new(Site::with_roots(vec![root], options).expect("a site"))
+        };
+        let mut mount = Mount::new("/", site_of(site_options()));
         let mut options = ServerOptions::new(Address::Tcp(([127, 0, 0, 1], 0).into()), Vec::new());
         options.workers = 1;
         change(&mut site, &mut options, &mut mount);
-        mount.site = Arc::new(Site::new(vec![root.path().into()], site).expect("a site"));
+        mount.site = site_of(site);
         options.mounts.push(mount);
         Self { server: Server::start(options).expect("a server"), root }
     }
@@ -611,7 +622,7 @@ fn a_file_that_gets_shorter_ends_the_connection() {
 
 #[test]
 fn links_follow_the_policy() {
-    let running = Running::new(|site, _, _| site.symlinks = Symlinks::Deny);
+    let running = Running::with_symlinks(Symlinks::Deny, |_, _, _| {});
     std::os::unix::fs::symlink("a.txt", running.root.path().join("link")).expect("a link");
     assert_eq!(status(&running.get("/link", "")), 403);
 }

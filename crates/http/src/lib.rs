@@ -30,5 +30,6 @@ pub mod path;
 pub mod range;
 pub mod request;
 pub mod route;
+pub mod site;
 
 pub use conformance::Conformance;

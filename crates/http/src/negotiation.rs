@@ -47,23 +47,38 @@ pub fn negotiate(header: &str, supported: &[Encoding], conformance: Conformance)
     }
 }
 
-/// Every coding that [`negotiate`] would choose, best first: each time the last one is left out.
-pub fn preferences(header: &str, supported: &[Encoding], conformance: Conformance) -> impl Iterator<Item = Encoding> {
+/// Every coding that the client accepts, best first: each is the choice of [`negotiate`] without those before it.
+pub fn preferences<'a>(header: &'a str, supported: &[Encoding], conformance: Conformance) -> Preferences<'a> {
     let mut left = [None; 4];
     for (slot, encoding) in left.iter_mut().zip(supported) {
         *slot = Some(*encoding);
     }
-    std::iter::from_fn(move || {
+    Preferences { header, left, conformance }
+}
+
+/// See [`preferences`].
+#[derive(Debug, Clone)]
+pub struct Preferences<'a> {
+    header: &'a str,
+    /// The codings that were not chosen yet, in the server's order.
+    left: [Option<Encoding>; 4],
+    conformance: Conformance,
+}
+
+impl Iterator for Preferences<'_> {
+    type Item = Encoding;
+
+    fn next(&mut self) -> Option<Encoding> {
         let mut list = [Encoding::Gzip; 4];
         let mut length = 0;
-        for (slot, encoding) in list.iter_mut().zip(left.iter().flatten()) {
+        for (slot, encoding) in list.iter_mut().zip(self.left.iter().flatten()) {
             *slot = *encoding;
             length += 1;
         }
-        let choice = negotiate(header, list.get(..length)?, conformance)?;
-        left.iter_mut().filter(|slot| **slot == Some(choice)).for_each(|slot| *slot = None);
+        let choice = negotiate(self.header, list.get(..length)?, self.conformance)?;
+        self.left.iter_mut().filter(|slot| **slot == Some(choice)).for_each(|slot| *slot = None);
         Some(choice)
-    })
+    }
 }
 
 /// What to set `Vary` to so that it names `accept-encoding`; `None` when it already does.

@@ -2,8 +2,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use nix::errno::Errno;
 
@@ -11,6 +11,8 @@ use crate::error::{Code, Error, Result};
 use crate::fs::{Access, FileMeta, OpenFile};
 use crate::io::read_full::{read_full, read_full_at};
 use crate::transfer::{FileSource, Part};
+use zerosend_http::negotiation::Encoding;
+use zerosend_http::site::Head;
 use zerosend_sys::memory::Mapping;
 use zerosend_sys::residency::pread_resident;
 
@@ -50,6 +52,9 @@ pub struct CachedFile {
     is_local: bool,
     is_snapshot: bool,
     hits: AtomicU64,
+    /// Response heads, for the file as it is and as a coding of another file. A cache entry below a root is used by the one
+    /// site that has the root.
+    heads: [OnceLock<Arc<Head>>; 2],
 }
 
 /// The result of reading a file into memory.
@@ -63,7 +68,7 @@ pub(super) enum Loaded {
 
 impl CachedFile {
     fn new(path: PathBuf, meta: FileMeta, content: Content, is_local: bool) -> Self {
-        Self { path, meta, content, is_local, is_snapshot: false, hits: AtomicU64::new(0) }
+        Self { path, meta, content, is_local, is_snapshot: false, hits: AtomicU64::new(0), heads: Default::default() }
     }
 
     /// A file that is not kept.
@@ -146,6 +151,15 @@ impl CachedFile {
             return format!("W/\"{}\"", &blake3::hash(bytes).to_hex()[..32]);
         }
         self.meta.weak_tag()
+    }
+
+    /// The slot for the head of a response with this file, as the `encoding` of another file or as it is. `None` for a file
+    /// that the cache does not keep.
+    pub(crate) fn head(&self, encoding: Option<Encoding>) -> Option<&OnceLock<Arc<Head>>> {
+        match self.content {
+            Content::Open(_) => None,
+            _ => self.heads.get(usize::from(encoding.is_some())),
+        }
     }
 
     /// Number of cache hits. The lookup that loaded the file does not count.

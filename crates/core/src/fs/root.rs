@@ -133,13 +133,11 @@ impl Root {
     pub fn with_support(path: impl Into<PathBuf>, symlinks: Symlinks, support: OpenSupport) -> Result<Self> {
         let path = path.into();
         if !path.is_absolute() {
-            let message = "root must be an absolute path: a relative one would move with the working directory";
+            let message = "root is a relative path: use an absolute path";
             return Err(Error::new(Code::InvalidArgument, message).with_path(path));
         }
         if std::fs::metadata(&path).is_ok_and(|meta| !meta.is_dir()) {
-            return Err(
-                Error::new(Code::InvalidArgument, "root is not a directory; give the directory").with_path(path)
-            );
+            return Err(Error::new(Code::InvalidArgument, "root is not a directory: use a directory").with_path(path));
         }
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);

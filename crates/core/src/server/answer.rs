@@ -54,7 +54,7 @@ pub(super) fn lookup_blocking(raw: &[u8], shared: &Shared) -> ControlFlow<Result
         return ControlFlow::Break(Ok(LookupResult::new(Ok(Outcome::NotFound))));
     };
     let mount = target.mount;
-    ControlFlow::Break(Ok(match mount.site.respond_piece(&target.request(&head)) {
+    ControlFlow::Break(Ok(match mount.site.respond_step(&target.request(&head)) {
         Ok(Outcome::WouldBlock) => return ControlFlow::Continue(()),
         Ok(Outcome::Directory(directory)) if mount.list.is_some() => {
             let root = &mount.site.roots()[directory.root_index];
@@ -193,7 +193,7 @@ impl<'a> Exchange<'a> {
             return self.error_body(status, writer);
         }
         let method = self.mount().map_or(transfer::Method::Auto, |mount| mount.method);
-        Reply { body: response.body.into_parts(), method, ..Reply::new(status, writer, "") }
+        Reply { body: response.into_parts(), method, ..Reply::new(status, writer, "") }
     }
 
     /// Redirects to the same path with a slash. The path is normalized, so a client cannot read it as a network-path reference

@@ -1,43 +1,55 @@
-//! Remembers the heads of whole files, so that a hot file costs no formatting.
+//! Heads of responses with a whole file, so that a frequently requested file needs no formatting.
 //!
-//! A head is good for one version of a file, see [`FileMeta`]. It does not look whether the file has changed: the caller has
-//! just opened it.
+//! A head is valid for one version of a file. For a file in the [cache](crate::cache) it is stored in the entry of the file,
+//! which is one version; for all others here, by path and [`FileMeta`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::plan::{Head, Response};
+use super::response::Source;
 use crate::fs::meta::FileMeta;
-use zerosend_http::negotiation::Encoding;
+use zerosend_http::site::Head;
+use zerosend_http::site::resolver::Lookup;
 
-/// Heads kept at most; beyond it all are forgotten at once, which costs each of the hot ones one formatting.
-const MOST: usize = 4096;
+/// Heads that are kept. When full, all are discarded, which costs each file in use one formatting.
+const MAX_HEADS: usize = 4096;
 
-/// Heads by path.
+/// The heads of a site.
 #[derive(Debug, Default)]
-pub(super) struct Memo(Mutex<HashMap<String, (FileMeta, Arc<Head>)>>);
+pub(super) struct HeadCache(Mutex<HashMap<String, (FileMeta, Arc<Head>)>>);
 
-impl Memo {
-    /// The head of this version of the file, sent as it is or as the `encoding` of another name.
-    pub fn get(&self, path: &str, root_index: usize, encoding: Option<Encoding>, meta: &FileMeta) -> Option<Arc<Head>> {
+impl HeadCache {
+    /// The head of this version of the file that `selected` names.
+    pub fn get(&self, file: &Source, selected: Lookup<'_>) -> Option<Arc<Head>> {
+        if let Source::Cached(file) = file
+            && let Some(slot) = file.head(selected.encoding)
+        {
+            return slot.get().cloned();
+        }
         let heads = self.lock();
-        let (known, head) = heads.get(path)?;
-        (known == meta && head.root_index == root_index && head.encoding == encoding).then(|| head.clone())
+        let (meta, head) = heads.get(selected.path)?;
+        let is_same =
+            meta == file.meta() && head.root_index == selected.root_index && head.encoding == selected.encoding;
+        is_same.then(|| head.clone())
     }
 
-    /// Gives the head of `response` an id of its own and keeps it.
-    pub fn keep(&self, mut response: Response) -> Response {
+    /// Gives `head` an id and keeps it for `file`.
+    pub fn insert(&self, file: &Source, mut head: Head) -> Arc<Head> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        if let Some(head) = Arc::get_mut(&mut response.head) {
-            head.id = NEXT.fetch_add(1, Ordering::Relaxed);
+        head.id = NEXT.fetch_add(1, Ordering::Relaxed);
+        if let Source::Cached(file) = file
+            && let Some(slot) = file.head(head.encoding)
+        {
+            return slot.get_or_init(|| Arc::new(head)).clone();
         }
+        let head = Arc::new(head);
         let mut heads = self.lock();
-        if heads.len() >= MOST {
+        if heads.len() >= MAX_HEADS {
             heads.clear();
         }
-        heads.insert(response.head.path.clone(), (response.meta, response.head.clone()));
-        response
+        heads.insert(head.path.clone(), (*file.meta(), head.clone()));
+        head
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, (FileMeta, Arc<Head>)>> {

@@ -1,21 +1,22 @@
-//! From a request path to an open file and the response to send.
+//! From a request path to an open file and the response to send. Nothing is sent here.
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`site`] | roots and options: which file answers a request |
-//! | [`overrides`] | what one response has in place of the options of its site |
+//! | [`site`] | roots and options: answers requests |
+//! | [`response`] | the result of a request, and the file of a response |
 //! | `validators` | entity tag and `Last-Modified` |
-//! | [`plan`] | status, headers and body for a file that was found |
 //! | `head_cache` | response heads kept for a version of a file |
 //!
-//! Bytes are not read here and nothing is sent.
+//! Which file answers is decided in [`zerosend_http::site::resolver`], and with which status and headers in
+//! [`zerosend_http::site::plan`].
 
 mod head_cache;
-pub mod overrides;
-pub mod plan;
+pub mod response;
 pub mod site;
 mod validators;
 
-pub use overrides::{Overrides, Slice};
-pub use plan::{Body, Head, Part, Response, Source};
-pub use site::{Directory, Dotfiles, Outcome, PathInput, Request, Site, SiteOptions};
+pub use response::{Outcome, Response, Source};
+pub use site::Site;
+pub use zerosend_http::site::{
+    Body, BodyPart, Directory, Dotfiles, Head, Overrides, PathInput, Request, ServedRange, SiteOptions,
+};

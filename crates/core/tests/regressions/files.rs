@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use zerosend_core::cache::{CacheOptions, FileCache};
 use zerosend_core::fs::Access;
-use zerosend_core::static_site::{Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Slice};
+use zerosend_core::static_site::{Outcome, Overrides, PathInput, Request, Response, ServedRange, Site, SiteOptions};
 use zerosend_http::conditional::Conditions;
 
 /// Waits until files written before are old enough to be kept.
@@ -51,7 +51,7 @@ fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
 /// The bytes of a response, by way of a transfer.
 fn body(response: Response) -> Vec<u8> {
     use zerosend_core::transfer::{Disk, Method, Target, Transfer};
-    let mut transfer = Transfer::new(response.body.into_parts(), Method::Auto, Target::Socket, Disk::MayBlock);
+    let mut transfer = Transfer::new(response.into_parts(), Method::Auto, Target::Socket, Disk::MayBlock);
     let mut all = Vec::new();
     loop {
         match transfer.take(1 << 20).unwrap() {
@@ -112,7 +112,7 @@ fn a_file_changed_just_now_is_not_kept_whatever_its_modification_time_says() {
 }
 
 #[test]
-fn a_slice_belongs_to_the_request_and_not_to_the_site() {
+fn a_served_range_belongs_to_the_request_and_not_to_the_site() {
     let directory = TempDir::new().unwrap();
     fs::write(directory.path().join("a"), "0123456789").unwrap();
     settle();
@@ -127,19 +127,19 @@ fn a_slice_belongs_to_the_request_and_not_to_the_site() {
         (String::from_utf8(body(response)).unwrap(), range)
     };
     for start in 0..=10 {
-        let slice = Slice { start, last: Some(start + 2) };
-        let overrides = Overrides { slice, ..Overrides::default() };
+        let served = ServedRange { start, last: Some(start + 2) };
+        let overrides = Overrides { served, ..Overrides::default() };
         assert_eq!(ask(overrides, None).0, &"0123456789"[start as usize..10.min(start as usize + 3)]);
         assert_eq!(ask(Overrides::default(), None).0, "0123456789");
     }
-    let slice = Slice { start: 2, last: Some(u64::MAX) };
-    let overrides = Overrides { slice, max_range_length: Some(3), ..Overrides::default() };
+    let served = ServedRange { start: 2, last: Some(u64::MAX) };
+    let overrides = Overrides { served, max_range_length: Some(3), ..Overrides::default() };
     assert_eq!(ask(overrides, Some("bytes=1-")), ("345".to_owned(), Some("bytes 1-3/8".to_owned())));
-    assert_eq!((cache.stats().files, cache.stats().misses), (1, 1), "one entry for all slices");
+    assert_eq!((cache.stats().files, cache.stats().misses), (1, 1), "one entry for all ranges");
 }
 
 #[test]
-fn what_a_response_has_in_place_of_its_site_s_options() {
+fn overrides_apply_to_one_response_only() {
     let directory = TempDir::new().unwrap();
     fs::write(directory.path().join("a"), "0123456789").unwrap();
     let site = Site::new(vec![directory.path().into()], SiteOptions::default()).unwrap();
@@ -168,7 +168,7 @@ fn what_a_response_has_in_place_of_its_site_s_options() {
 }
 
 #[test]
-fn a_content_tag_is_made_in_bounded_pieces() {
+fn a_content_tag_is_computed_in_bounded_chunks() {
     let directory = TempDir::new().unwrap();
     let file = File::create(directory.path().join("large")).unwrap();
     file.set_len(40 * 1024 * 1024).unwrap();
@@ -186,14 +186,14 @@ fn a_content_tag_is_made_in_bounded_pieces() {
     let mut calls = 0;
     let tag = loop {
         calls += 1;
-        match site.respond_piece(&request).unwrap() {
+        match site.respond_step(&request).unwrap() {
             Outcome::WouldBlock => {}
             Outcome::Response(response) => break header(&response, "etag").unwrap().to_owned(),
             other => panic!("{other:?}"),
         }
     };
     assert_eq!(calls, 11);
-    let Outcome::Response(again) = site.respond_piece(&request).unwrap() else { panic!("not remembered") };
+    let Outcome::Response(again) = site.respond_step(&request).unwrap() else { panic!("not remembered") };
     assert_eq!(header(&again, "etag"), Some(&*tag));
     let whole = Site::new(vec![directory.path().into()], options).unwrap();
     assert_eq!(header(&response(&whole, "/large"), "etag"), Some(&*tag));

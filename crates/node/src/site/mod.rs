@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 use std::os::fd::IntoRawFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use napi::Env;
@@ -10,11 +9,9 @@ use napi::bindgen_prelude::JsObjectValue;
 use napi_derive::napi;
 use zerosend_core::event_loop::slab::Token;
 use zerosend_core::fs::directory;
-use zerosend_core::fs::{Access, Symlinks};
+use zerosend_core::fs::{Access, Root, Symlinks};
 use zerosend_core::io::pool::Lane;
-use zerosend_core::static_site::{
-    Dotfiles, Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Slice,
-};
+use zerosend_core::static_site::{Dotfiles, Outcome, Overrides, PathInput, Request, ServedRange, Site, SiteOptions};
 use zerosend_core::transfer::{Disk, Method, Target, Transfer};
 use zerosend_core::{Code, Error, Result};
 use zerosend_http::Conformance;
@@ -219,7 +216,7 @@ pub fn respond_later(
         let site = engine.site(site)?;
         let volume = site.site.volume(&asked.request());
         let lane = site.site.lane();
-        engine.run_in_steps(lane, volume, request, move || match site.site.respond_piece(&asked.request()) {
+        engine.run_in_steps(lane, volume, request, move || match site.site.respond_step(&asked.request()) {
             Ok(Outcome::WouldBlock) => ControlFlow::Continue(()),
             outcome => ControlFlow::Break(outcome.map(|outcome| Answer::Outcome(site.clone(), Box::new(outcome)))),
         });
@@ -333,8 +330,8 @@ impl Current {
 
     /// The transfer of its body; `None` when there are no bytes to send.
     pub fn into_transfer(self) -> Option<Box<Transfer>> {
-        let Outcome::Response(Response { body, .. }) = self.outcome else { return None };
-        let transfer = Transfer::new(body.into_parts(), self.method, Target::Socket, Disk::ResidentOnly);
+        let Outcome::Response(response) = self.outcome else { return None };
+        let transfer = Transfer::new(response.into_parts(), self.method, Target::Socket, Disk::ResidentOnly);
         (transfer.remaining() > 0).then(|| Box::new(transfer))
     }
 }
@@ -347,11 +344,12 @@ impl HeldSite {
     pub fn new(engine: &mut Engine, settings: SiteSettings) -> Result<Self> {
         let cache = settings.cache.map(|token| engine.cache(token)).transpose()?;
         let method: Method = settings.method.parse()?;
+        let dotfiles = one_of("dotfiles", &settings.dotfiles, DOTFILES)?;
+        let symlinks = one_of("symlinks", &settings.symlinks, SYMLINKS)?;
         let options = SiteOptions {
             index: settings.index,
             extensions: settings.extensions,
-            dotfiles: one_of("dotfiles", &settings.dotfiles, DOTFILES)?,
-            symlinks: one_of("symlinks", &settings.symlinks, SYMLINKS)?,
+            dotfiles,
             redirect: settings.redirect,
             pre_compressed: settings
                 .pre_compressed
@@ -378,8 +376,8 @@ impl HeldSite {
             listing: settings.listing,
             fallback: settings.fallback,
         };
-        let roots = settings.roots.into_iter().map(PathBuf::from).collect();
-        let mut site = Site::new(roots, options)?;
+        let roots = settings.roots.into_iter().map(|path| Root::new(path, symlinks)).collect::<Result<_>>()?;
+        let mut site = Site::with_roots(roots, options)?;
         // Who names a method that needs a file gets it from the file.
         if let (Some(cache), Method::Auto | Method::ReadWrite | Method::Mmap) = (cache, method) {
             site = site.with_cache(cache);
@@ -409,7 +407,7 @@ impl Asked {
                 accept_encoding: conditions.accept_encoding.as_deref(),
             },
             overrides: Overrides {
-                slice: Slice {
+                served: ServedRange {
                     start: conditions.start.unwrap_or(0.0) as u64,
                     last: conditions.last.map(|byte| byte as u64),
                 },
