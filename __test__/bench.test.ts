@@ -125,8 +125,8 @@ test.serial('a table, advice, and nothing left behind; what is asked wrongly', a
     [['--size', '0'], 2, /invalid --size '0'/],
     [['--size', '1t'], 2, /invalid --size '1t'/],
     [['--rounds', '0'], 2, /invalid --rounds '0'/],
-    [['a', 'b'], 2, /one file/],
-    [['a', '--size', '1k'], 2, /leave out one/],
+    [['a', 'b'], 2, /too many files/],
+    [['a', '--size', '1k'], 2, /--size cannot be combined with a file argument/],
     [['/no/such/file'], 1, /ENOENT/],
     [['/dev/shm', '--rounds', '1'], 1, /directory/i],
   ] as const) {

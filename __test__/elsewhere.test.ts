@@ -1,5 +1,5 @@
 /**
- * Where there is no native part: processes that believe they run on macOS and on Windows import the package, serve files
+ * Without the native binding: processes that believe they run on macOS and on Windows import the package, serve files
  * through Node streams with every option, and refuse the rest by its code.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
@@ -332,7 +332,7 @@ for (const platform of PLATFORMS) {
       [['cache', 'warm', join(root, 'a.txt')], /Linux/],
       [['cache', 'residency', root], /Linux/],
       [['bench', '--size', '1k'], /Linux/],
-      [['install'], /the native part is for Linux, and this is .*files are served through streams here/],
+      [['install'], /the native binary requires Linux; on .* files are served through Node streams/],
     ];
     await Promise.all(
       commands.map(async ([args, message]) => {
@@ -350,7 +350,7 @@ for (const platform of PLATFORMS) {
     });
     t.teardown(() => child.kill('SIGKILL'));
     const [line] = (await once(child.stderr as NodeJS.ReadableStream, 'data')) as [Buffer];
-    const port = Number(/127\.0\.0\.1:(\d+) by Fastify, through Node streams/.exec(line.toString())?.[1]);
+    const port = Number(/127\.0\.0\.1:(\d+) with Fastify, through Node streams/.exec(line.toString())?.[1]);
     t.is((await get(port, '/a.txt')).body.toString(), '0123456789');
     child.kill('SIGTERM');
     t.deepEqual(await once(child, 'exit'), [0, null]);

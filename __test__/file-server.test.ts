@@ -205,7 +205,7 @@ async function run(t: ExecutionContext, args: string[]): Promise<{ child: ChildP
   return { child, said, url: /at (http\S+?),?\s/.exec(`${said} `)?.[1] as string };
 }
 
-test.serial('zerosend serve: natively and by Fastify; a signal ends it', async (t) => {
+test.serial('zerosend serve: with the native server and with Fastify; a signal ends it', async (t) => {
   const root = scratch(t);
   patternFile(root, 'file.bin', 100_000);
   writeFileSync(join(root, 'index.html'), 'index');
@@ -237,13 +237,13 @@ test('zerosend serve: errors are one line, with exit codes', async (t) => {
     t.regex(stderr, line);
     t.is(stderr.trim().split('\n').length, 1, stderr);
   };
-  await fail(['serve', root, '-p', String(port)], 1, /^zerosend: port \d+ is taken; take another with --port$/m);
+  await fail(['serve', root, '-p', String(port)], 1, /^zerosend: port \d+ is in use; choose another with --port$/m);
   await fail(['serve', join(root, 'none')], 1, /none' is not a directory/);
   await fail(['serve', '--wat'], 2, /Unknown option '--wat'/);
   await fail(['serve', '--port', 'x'], 2, /invalid --port 'x'/);
   await fail(['serve', '-m', 'magic'], 2, /invalid --method 'magic': use one of auto/);
-  await fail(['serve', root, root], 2, /one directory at most/);
-  await fail(['serve', root, '--host', 'no.such.host.invalid'], 1, /is no address of this machine/);
+  await fail(['serve', root, root], 2, /too many directories/);
+  await fail(['serve', root, '--host', 'no.such.host.invalid'], 1, /not an address of this machine/);
   await fail(['wat'], 2, /unknown command 'wat'/);
   for (const args of [['--help'], ['serve', '--help']]) {
     const { stdout } = await promisify(execFile)(process.execPath, [MAIN, ...args]);

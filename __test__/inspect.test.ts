@@ -326,16 +326,16 @@ onDisk('zerosend cache: lines and bars, directories, JSON, and errors', async (t
     await cache('evict', root),
     /^·{32} +0\.0 % of 256 KiB.*\n· +0\.0 % of 100 bytes.*\n2 files: 0\.0 % \(0 of 65 pages\)\n$/,
   );
-  t.is(await cache('warm', root), '2 files, 256 KiB: 256 KiB read, 100.0 % in memory\n');
+  t.is(await cache('warm', root), '2 files, 256 KiB: 256 KiB read, 100.0 % resident\n');
   t.regex(await cache('residency', join(root, 'deep/a')), /^█{32} +100\.0 % of 256 KiB/);
   t.like(JSON.parse(await cache('residency', '--json', root))[0], { pages: 64, resident: 64, pageSize: 4096 });
-  t.regex(await cache('measure', join(root, 'deep/a')), /after evicting it +\d+ MB\/s +[\d.]+ s +0\.0 % was in memory/);
+  t.regex(await cache('measure', join(root, 'deep/a')), /after evicting +\d+ MB\/s +[\d.]+ s +0\.0 % was resident/);
   t.regex(await cache('status'), /^total +[\d.]+ GiB/);
   t.regex(await cache('--help'), /^usage: zerosend cache/);
   for (const [args, code, message] of [
-    [[], 2, /what to do is missing: one of residency, evict, warm, measure, status/],
-    [['wat'], 2, /'wat' is not known/],
-    [['warm'], 2, /needs a path/],
+    [[], 2, /missing command: use one of residency, evict, warm, measure, status/],
+    [['wat'], 2, /unknown command 'wat'/],
+    [['warm'], 2, /requires a path/],
     [['warm', join(root, 'none')], 1, /ENOENT/],
   ] as const) {
     const failed = await t.throwsAsync(cache(...args));

@@ -26,7 +26,7 @@ import { certificate } from './support/tls.js';
 const release = makeRelease();
 test.after.always(() => release.remove());
 
-/** Needs the native part. */
+/** Needs the native binary. */
 const USE = "const { probe } = await import('zerosend'); console.log((await probe()).pageSize);";
 const WORKS = /^\d+\n$/;
 
@@ -58,9 +58,9 @@ test('without the binary: what works works, what does not says what to run, and 
   const used = await run(`try { ${USE} } catch ({ code, message }) { console.log(code, message); }`);
   t.regex(
     used.stdout,
-    /^ERR_ZEROSEND_UNSUPPORTED the native part of zerosend \S+ could not be loaded on linux-\w+ with (glibc|musl) [\d.]+: /,
+    /^ERR_ZEROSEND_UNSUPPORTED cannot load the native binary of zerosend \S+ on linux-\w+ with (glibc|musl) [\d.]+: /,
   );
-  t.true(used.stdout.endsWith(`${binary} is missing; run "npx zerosend install"\n`), used.stdout);
+  t.true(used.stdout.endsWith(`${binary} does not exist; run "npx zerosend install"\n`), used.stdout);
   failed(t, await zerosend(['probe']), /run "npx zerosend install"$/m);
 
   const installed = await zerosend(['install'], { ZEROSEND_MIRROR: url });
@@ -71,7 +71,7 @@ test('without the binary: what works works, what does not says what to run, and 
   t.regex((await run(USE)).stdout, WORKS);
 
   const again = await zerosend(['install', '--mirror', url]);
-  t.deepEqual([again.code, again.stdout], [0, `${binary} is there already, and loads\n`]);
+  t.deepEqual([again.code, again.stdout], [0, `${binary} is installed already\n`]);
   t.is(asked.length, 1, 'nothing is downloaded that is there');
 });
 
@@ -83,23 +83,26 @@ test('binaries that are no good: damaged, cut off, for others, of another versio
     writeFileSync(binary, content);
     const { code, stderr } = await zerosend(['probe']);
     t.is(code, 1, stderr);
-    t.regex(stderr, /^zerosend: the native part of zerosend [^\n]*\n$/);
+    t.regex(stderr, /^zerosend: cannot load the native binary of zerosend [^\n]*\n$/);
     return stderr;
   };
-  t.regex(await reason(Buffer.alloc(0)), /it is no binary \(damaged\?\); run "npx zerosend install"/);
-  t.regex(await reason(Buffer.from('<html>not found</html>'.repeat(100))), /it is no binary \(damaged\?\); run/);
+  t.regex(await reason(Buffer.alloc(0)), /not an ELF binary; the file may be damaged; run "npx zerosend install"/);
+  t.regex(
+    await reason(Buffer.from('<html>not found</html>'.repeat(100))),
+    /not an ELF binary; the file may be damaged; run/,
+  );
   t.regex(
     await reason(good.subarray(0, good.length >> 1)),
-    /it is cut off \(\d+ of \d+ bytes\); run "npx zerosend install"/,
+    /truncated to \d+ of \d+ bytes; run "npx zerosend install"/,
   );
   const other = Buffer.from(good);
   other.writeUInt16LE(process.arch === 'arm64' ? 62 : 183, 0x12);
-  t.regex(await reason(other), /it is for (arm64|x64); run "npx zerosend install"/);
+  t.regex(await reason(other), /built for (arm64|x64); run "npx zerosend install"/);
 
   // What it asks for is musl's name of itself.
   const musl = Buffer.from(good);
   musl.write('libc.so\0\0', musl.indexOf('\0libc.so.6\0') + 1, 'latin1');
-  t.regex(await reason(musl), /\.node is for musl; run "npx zerosend install"/);
+  t.regex(await reason(musl), /\.node is built for musl; run "npx zerosend install"/);
 
   // What no release asks for.
   const name = /version `GLIBC_/;
@@ -112,7 +115,7 @@ test('binaries that are no good: damaged, cut off, for others, of another versio
       .slice(-1) ?? [];
   for (let at = newer.indexOf(wanted); at >= 0; at = newer.indexOf(wanted, at + 1)) newer.write('GLIBC_2.99', at);
   const said = await reason(newer);
-  t.regex(said, /needs glibc 2\.99; run "npx zerosend install --build", which compiles it/);
+  t.regex(said, /requires glibc 2\.99; run "npx zerosend install --build" to compile it/);
   t.notRegex(said, name);
 
   // Damaged, and it is put right.
@@ -125,21 +128,13 @@ test('binaries that are no good: damaged, cut off, for others, of another versio
   failed(
     t,
     await zerosend(['probe']),
-    /the native part of zerosend 99\.0\.0 .* it is of zerosend \d+\.\d+\.\d+; run "npx zerosend install"$/m,
+    /cannot load the native binary of zerosend 99\.0\.0 .* binary version \d+\.\d+\.\d+ does not match package version 99\.0\.0; run "npx zerosend install"$/m,
   );
-  failed(
-    t,
-    await zerosend(['install', '--mirror', url]),
-    /the binary is of zerosend \S+, and this is zerosend 99\.0\.0/,
-  );
+  failed(t, await zerosend(['install', '--mirror', url]), /binary version \S+ does not match package version 99\.0\.0/);
   // What is brought is tried before it has its name.
   rmSync(binary);
   const brought = await zerosend(['install', '--from', path.join(release.directory, BINARY)]);
-  failed(
-    t,
-    brought,
-    /the binary is of zerosend \S+, and this is zerosend 99\.0\.0; run "npx zerosend install --build"/,
-  );
+  failed(t, brought, /binary version \S+ does not match package version 99\.0\.0; run "npx zerosend install --build"/);
   t.deepEqual(
     readdirSync(root).filter((name) => name.endsWith('.node')),
     [],
@@ -154,20 +149,20 @@ test('platforms without a binary', async (t) => {
   const arch = (name: string) => `Object.defineProperty(process, 'arch', { value: '${name}' })`;
   t.regex(
     await reason(arch('riscv64')),
-    /on linux-riscv64 with .*linux-riscv64-\w+\.node is missing .*; run "npx zerosend install --build"/,
+    /on linux-riscv64 with .*linux-riscv64-\w+\.node does not exist.*; run "npx zerosend install --build"/,
   );
   const others = process.arch === 'arm64' ? 'x64' : 'arm64';
   const missing = await reason(arch(others));
   t.regex(
     missing,
-    new RegExp(`on linux-${others} with .* is missing \\(there is ${BINARY}\\); run "npx zerosend install"`),
+    new RegExp(`on linux-${others} with .* does not exist \\(found ${BINARY}\\); run "npx zerosend install"`),
   );
   const musl = `
     import { createRequire } from 'node:module';
     createRequire(${JSON.stringify(binary)})('detect-libc').familySync = () => 'musl';`;
   t.regex(
     await reason(musl),
-    /with musl .*-musl\.node is missing \(there is .*-gnu\.node\); run "npx zerosend install"/,
+    /with musl .*-musl\.node does not exist \(found .*-gnu\.node\); run "npx zerosend install"/,
   );
 });
 
@@ -180,21 +175,21 @@ test('ZEROSEND_BINARY, and --to', async (t) => {
   const file = path.join(directory, BINARY);
   t.deepEqual([code, stdout], [0, `installed ${file}\nset ZEROSEND_BINARY=${file}\n`]);
   t.regex((await run(USE, { ZEROSEND_BINARY: file })).stdout, WORKS);
-  t.regex((await run(USE)).stderr, /is missing/);
+  t.regex((await run(USE)).stderr, /does not exist/);
   failed(
     t,
     await zerosend(['probe'], { ZEROSEND_BINARY: '/nowhere/x.node' }),
-    /\/nowhere\/x\.node is missing; change ZEROSEND_BINARY, or unset it$/m,
+    /\/nowhere\/x\.node does not exist; change or unset ZEROSEND_BINARY$/m,
   );
   const fifo = path.join(directory, 'fifo.node');
   execFileSync('mkfifo', [fifo]);
-  failed(t, await zerosend(['probe'], { ZEROSEND_BINARY: fifo }), /fifo\.node: .*; change ZEROSEND_BINARY/);
+  failed(t, await zerosend(['probe'], { ZEROSEND_BINARY: fifo }), /fifo\.node: .*; change or unset ZEROSEND_BINARY/);
   const script = path.join(directory, 'script.js');
   writeFileSync(script, 'console.log("run")');
   failed(
     t,
     await zerosend(['probe'], { ZEROSEND_BINARY: script }),
-    /the name of a binary ends in \.node; change ZEROSEND_BINARY/,
+    /the file name must end in \.node; change or unset ZEROSEND_BINARY/,
   );
 });
 
@@ -216,7 +211,7 @@ test('what a host may answer', async (t) => {
   failed(
     t,
     await install(missing.url),
-    /answers 404 Not Found: there is no such file in that release; .*run "npx zerosend install --build"/,
+    /responded with 404 Not Found: the file does not exist; .*run "npx zerosend install --build"/,
   );
   t.is(missing.asked.length, 1);
 
@@ -239,7 +234,7 @@ test('what a host may answer', async (t) => {
     response.write(good.subarray(0, 100_000), () => response.destroy());
     return true;
   });
-  failed(t, await install(short.url), /cannot be reached: \w+; try again later/);
+  failed(t, await install(short.url), /cannot reach \S+: \w+; try again later/);
   t.is(short.asked.length, 3, 'it was tried again');
 
   const long = await host(t, release, (_, response) => {
@@ -248,18 +243,18 @@ test('what a host may answer', async (t) => {
     response.end('x');
     return true;
   });
-  failed(t, await install(long.url), /has more than the \d+ bytes of the release/);
+  failed(t, await install(long.url), /has more than the expected \d+ bytes/);
 
   const forbidden = await host(t, release, (_, response) => {
     response.writeHead(403).end();
     return true;
   });
-  failed(t, await install(forbidden.url), /answers 403 Forbidden; look at the mirror or the proxy/);
+  failed(t, await install(forbidden.url), /responded with 403 Forbidden; check the mirror and the proxy/);
   const busy = await host(t, release, (_, response) => {
     response.writeHead(503).end();
     return true;
   });
-  failed(t, await install(busy.url), /answers 503 Service Unavailable; try again later/);
+  failed(t, await install(busy.url), /responded with 503 Service Unavailable; try again later/);
   t.is(busy.asked.length, 3);
   untouched();
   t.deepEqual(leftovers(root), []);
@@ -290,23 +285,23 @@ test('no network, wrong mirrors, wrong flags', async (t) => {
   const { port } = closed.address() as AddressInfo;
   await new Promise((resolve) => closed.close(resolve));
   const offline =
-    /cannot be reached: (ENOTFOUND|EAI_AGAIN|ECONNREFUSED); .*set HTTPS_PROXY or ZEROSEND_MIRROR, .*--from <file>/;
+    /cannot reach \S+: (ENOTFOUND|EAI_AGAIN|ECONNREFUSED); .*set HTTPS_PROXY or ZEROSEND_MIRROR, .*--from <file>/;
   failed(t, await zerosend(['install'], { ZEROSEND_MIRROR: `http://127.0.0.1:${port}` }), offline);
   failed(t, await zerosend(['install'], { npm_config_zerosend_mirror: 'http://mirror.invalid/zerosend/' }), offline);
   for (const mirror of ['mirror.example', 'ftp://mirror.example/', '/srv/mirror']) {
     failed(
       t,
       await zerosend(['install', '--mirror', mirror]),
-      new RegExp(`the mirror '${mirror}' must be a URL that begins with https`),
+      new RegExp(`invalid mirror '${mirror}': use a URL that begins with https`),
     );
   }
   failed(
     t,
     await zerosend(['install', '--mirror', 'http://me:1%@127.0.0.1/']),
-    /of the mirror has a % that encodes nothing/,
+    /invalid escape in the user name or password of the mirror/,
   );
-  failed(t, await zerosend(['install'], { HTTPS_PROXY: 'http://%%' }), /the HTTPS proxy 'http:\/\/%%' must be a URL/);
-  failed(t, await zerosend(['install', '--build', '--from', 'x']), /--build and --from exclude each other/, 2);
+  failed(t, await zerosend(['install'], { HTTPS_PROXY: 'http://%%' }), /invalid HTTPS proxy 'http:\/\/%%': use a URL/);
+  failed(t, await zerosend(['install', '--build', '--from', 'x']), /--build and --from cannot be combined/, 2);
   failed(t, await zerosend(['install', '--force']), /Unknown option '--force'/, 2);
   failed(t, await zerosend(['install', 'linux']), /Unexpected argument/, 2);
 });
@@ -314,11 +309,11 @@ test('no network, wrong mirrors, wrong flags', async (t) => {
 test('--from: a file that was brought here', async (t) => {
   const { binary, root, run, zerosend } = consumer(t, release);
   rmSync(binary);
-  failed(t, await zerosend(['install', '--from', '/nowhere']), /'\/nowhere' cannot be read: ENOENT/);
+  failed(t, await zerosend(['install', '--from', '/nowhere']), /cannot read '\/nowhere': ENOENT/);
   failed(
     t,
     await zerosend(['install', '--from', path.join(root, 'package.json')]),
-    /package\.json is not .*\.node of zerosend \S+: its SHA-256 is/,
+    /package\.json is not .*\.node of zerosend \S+: expected SHA-256/,
   );
   t.is((await zerosend(['install', '--from', path.join(release.directory, BINARY)])).code, 0);
   t.regex((await run(USE)).stdout, WORKS);
@@ -332,15 +327,15 @@ test('a package of no release, and a release without this platform', async (t) =
   failed(
     t,
     await zerosend(['install']),
-    /the release of zerosend \S+ has no binary for linux-\w+ with .*; run "npx zerosend install --build"/,
+    /the release of zerosend \S+ contains no binary for linux-\w+ with .*; run "npx zerosend install --build"/,
   );
   writeFileSync(checksums, '{');
-  failed(t, await zerosend(['install']), /checksums\.json' cannot be read \(.*\); install the package anew/);
+  failed(t, await zerosend(['install']), /cannot read '.*checksums\.json' \(.*\); reinstall the package/);
   rmSync(checksums);
   failed(
     t,
     await zerosend(['install']),
-    /this package is of no release, so there is nothing to download; run "npx zerosend install --build"/,
+    /this package was not released, so there is no binary to download; run "npx zerosend install --build"/,
   );
 });
 
@@ -395,8 +390,8 @@ test('the address of the project, through a proxy, by a certificate of the compa
 
   rmSync(binary);
   for (const [status, advice] of [
-    [403, /answers 403 for [^;]*; ask who runs it/],
-    [407, /answers 407 for [^;]*; put user and password into its URL/],
+    [403, /responded with 403 for [^;]*; contact its administrator/],
+    [407, /responded with 407 for [^;]*; add a user name and password to its URL/],
   ] as const) {
     const refusing = await proxy(t, port, status);
     const refused = await zerosend(['install'], { ...env, HTTPS_PROXY: `http://me:secret@${refusing.address}` });
@@ -407,7 +402,7 @@ test('the address of the project, through a proxy, by a certificate of the compa
   failed(
     t,
     await zerosend(['install'], { HTTPS_PROXY: 'proxy.example:3128' }),
-    /the HTTPS proxy 'proxy\.example:3128' must be a URL that begins with http/,
+    /invalid HTTPS proxy 'proxy\.example:3128': use a URL that begins with http/,
   );
   // As npm says it, and for hosts that are not to be asked through it.
   const npm = await proxy(t, port);
@@ -425,7 +420,7 @@ test('the address of the project, through a proxy, by a certificate of the compa
   failed(
     t,
     await zerosend(['install', '--mirror', url], { http_proxy: `http://${direct.address}` }),
-    /answers 403 for/,
+    /responded with 403 for/,
   );
 });
 
@@ -440,7 +435,7 @@ test('an unknown certificate', async (t) => {
   failed(
     t,
     await zerosend(['install', '--mirror', mirror]),
-    /cannot be reached: DEPTH_ZERO_SELF_SIGNED_CERT; .*NODE_EXTRA_CA_CERTS/,
+    /cannot reach .*: DEPTH_ZERO_SELF_SIGNED_CERT; .*NODE_EXTRA_CA_CERTS/,
   );
 });
 
@@ -479,7 +474,7 @@ asRoot('a full disk', async (t) => {
   failed(
     t,
     await zerosend(['install', '--mirror', url, '--to', small]),
-    /there is no room for the binary in '.*small' \(ENOSPC\)/,
+    /no space for the binary in '.*small' \(ENOSPC\)/,
   );
   t.deepEqual(readdirSync(small), []);
 });
@@ -503,7 +498,7 @@ test('--build: without cargo, with one that is too old, and for real', async (t)
   const { binary, root, run, zerosend } = consumer(t, release);
   rmSync(binary);
   const bin = scratch(t);
-  failed(t, await zerosend(['install', '--build'], { PATH: bin }), /compiling needs cargo, of Rust 1\.88 or newer/);
+  failed(t, await zerosend(['install', '--build'], { PATH: bin }), /compiling requires cargo \(Rust 1\.88 or newer\)/);
   const cargo = path.join(bin, 'cargo');
   const pretend = (script: string) => {
     writeFileSync(cargo, `#!/bin/sh\n${script}\n`);
@@ -514,10 +509,10 @@ test('--build: without cargo, with one that is too old, and for real', async (t)
   failed(
     t,
     await zerosend(['install', '--build'], { PATH }),
-    /needs Rust 1\.88 or newer, and this is cargo 1\.70\.0 .*; run "rustup update stable"/,
+    /requires Rust 1\.88 or newer, found cargo 1\.70\.0 .*; run "rustup update stable"/,
   );
   pretend('[ "$1" = --version ] && echo "cargo 1.99.0" && exit; exit 101');
-  failed(t, await zerosend(['install', '--build'], { PATH }), /cargo could not compile it; its messages are above/);
+  failed(t, await zerosend(['install', '--build'], { PATH }), /cargo failed; see its messages above/);
   t.deepEqual(
     readdirSync(root).filter((name) => name.endsWith('.node')),
     [],

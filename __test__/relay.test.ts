@@ -202,8 +202,8 @@ test('zerosend proxy: from here to there, and what is asked wrongly', async (t) 
   child.kill('SIGTERM');
   t.deepEqual(await once(child, 'close'), [0, null]);
   for (const [args, message] of [
-    [[], /--listen is missing/],
-    [['-l', '1'], /--to is missing/],
+    [[], /missing --listen/],
+    [['-l', '1'], /missing --to/],
     [['-l', '1', '-t', 'x'], /invalid --to 'x'/],
     [['-l', '1', '-t', '1', '--balance', 'x'], /invalid --balance 'x'/],
   ] as const) {

@@ -40,7 +40,7 @@ const { values, positionals } = readArguments();
 const port = Number(values.port);
 if (!Number.isInteger(port) || port < 0 || port > 65535)
   fail(`invalid --port '${values.port}': use an integer from 0 to 65535`);
-if (positionals.length > 1) fail(`one directory at most, but got ${positionals.join(' ')}`);
+if (positionals.length > 1) fail(`too many directories: ${positionals.join(' ')}`);
 
 const root = positionals[0] === undefined ? SITE : path.resolve(positionals[0]);
 if (!statSync(root, { throwIfNoEntry: false })?.isDirectory()) fail(`'${root}' is not a directory`);
@@ -58,7 +58,9 @@ try {
   console.log(`${root} is served at ${url}`);
 } catch (error) {
   const { code } = error as NodeJS.ErrnoException;
-  console.error(code === 'EADDRINUSE' ? `port ${port} is taken; try another with --port` : (error as Error).message);
+  console.error(
+    code === 'EADDRINUSE' ? `port ${port} is in use; choose another with --port` : (error as Error).message,
+  );
   process.exit(1);
 }
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void app.close());

@@ -10,7 +10,7 @@ async function must(tool: string, args: string[]): Promise<void> {
 }
 
 if (process.platform !== 'linux') {
-  console.log('zerosend: the native part is for Linux; building the TypeScript only.');
+  console.log('zerosend: the native binary requires Linux; building the TypeScript only.');
 } else if (!process.argv.includes('--typescript-only')) {
   if (spawnSync('cargo', ['--version']).status !== 0) {
     console.error(

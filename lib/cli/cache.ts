@@ -1,4 +1,4 @@
-/** `zerosend cache`: what of files is in the page cache; warm and evict them; how fast they can be read. */
+/** `zerosend cache`: shows, warms, evicts and measures files in the page cache. */
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -7,20 +7,20 @@ import { engine } from '../runtime/engine.js';
 import { bytes, ProgressLine, shades, table } from './terminal.js';
 import { parse, UsageError } from './usage.js';
 
-const HELP = `usage: zerosend cache <what> <path>... [options]
+const HELP = `usage: zerosend cache <command> <path>... [options]
 
-  residency    which of its pages are in memory; the bar is the file from its beginning to
-               its end: █ all there, ▓ ▒ ░ in part, · not
-  warm         read what is not there, so that it is
-  evict        write what is changed to the disk, and take the file out of memory
-  measure      how fast it can be read: as it is found, once more, after evicting it, and
-               past the page cache (O_DIRECT)
-  status       how much memory is used for what; takes no path
+  residency    show which pages of a file are in memory; the bar is the file from start to
+               end: █ resident, ▓ ▒ ░ partly resident, · not resident
+  warm         read the pages that are not resident
+  evict        write dirty pages to disk and remove the file from the page cache
+  measure      measure the read throughput: the first read, the second read, after evicting
+               the file, and bypassing the page cache (O_DIRECT)
+  status       show the memory usage of the system; takes no path
 
-Directories are walked; symbolic links in them are not followed.
+Directories are processed recursively; symbolic links in them are not followed.
 
-      --json   as one JSON value
-  -h, --help
+      --json   print one JSON value
+  -h, --help   print this help
 
 examples:
   zerosend cache residency ./public
@@ -29,9 +29,9 @@ examples:
 
 const WIDTH = 32;
 
-type Found = Record<string, unknown> & { path: string };
+type FileResult = Record<string, unknown> & { path: string };
 
-const WHAT: Record<string, (paths: string[], json: boolean) => Promise<void>> = {
+const COMMANDS: Record<string, (paths: string[], json: boolean) => Promise<void>> = {
   residency: (paths, json) => each(paths, json, 'residency', (path) => pageCache.residency(path)),
   evict: (paths, json) => each(paths, json, 'evict', (path) => pageCache.evict(path)),
   warm,
@@ -49,19 +49,19 @@ export async function cache(args: string[]): Promise<void> {
     console.log(HELP);
     return;
   }
-  const [what = '', ...paths] = positionals;
-  const run = Object.hasOwn(WHAT, what) ? WHAT[what] : undefined;
+  const [command = '', ...paths] = positionals;
+  const run = Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
   if (run === undefined) {
-    const given = what === '' ? 'what to do is missing' : `'${what}' is not known`;
-    throw new UsageError(`${given}: one of ${Object.keys(WHAT).join(', ')}; see zerosend cache --help`);
+    const problem = command === '' ? 'missing command' : `unknown command '${command}'`;
+    throw new UsageError(`${problem}: use one of ${Object.keys(COMMANDS).join(', ')}; see zerosend cache --help`);
   }
-  if (what !== 'status' && paths.length === 0) throw new UsageError(`zerosend cache ${what} needs a path`);
-  // What cannot be done at all is said once, and not for each file.
-  if (what !== 'status') engine();
-  await run(await walk(what === 'status' ? [] : paths), values.json === true);
+  if (command !== 'status' && paths.length === 0) throw new UsageError(`zerosend cache ${command} requires a path`);
+  // Throws if the binding cannot be loaded: once, not for each file.
+  if (command !== 'status') engine();
+  await run(await walk(command === 'status' ? [] : paths), values.json === true);
 }
 
-/** All regular files, of directories those below them. */
+/** The regular files among and below the paths. */
 async function walk(paths: string[]): Promise<string[]> {
   const files: string[] = [];
   for (const path of paths) {
@@ -76,20 +76,20 @@ async function walk(paths: string[]): Promise<string[]> {
   return files;
 }
 
-/** A line for each file, or one JSON value; what fails is said and does not keep the others. */
+/** Prints one line for each file, or one JSON value. Errors are printed, and the other files are processed. */
 async function each(
   paths: string[],
   json: boolean,
-  what: string,
-  look: (path: string) => Promise<PageResidency>,
+  command: string,
+  residencyOf: (path: string) => Promise<PageResidency>,
 ): Promise<void> {
-  const all: Found[] = [];
+  const all: FileResult[] = [];
   const line = new ProgressLine();
   let [pages, resident] = [0, 0];
   for (const [at, path] of paths.entries()) {
     line.draw(at / paths.length, path);
     try {
-      const found = await look(path);
+      const found = await residencyOf(path);
       pages += found.pages;
       resident += found.resident;
       if (json) all.push({ path, ...found });
@@ -105,8 +105,8 @@ async function each(
   if (json) console.log(JSON.stringify(all, null, 2));
   else if (paths.length > 1)
     console.log(`${paths.length} files: ${percent(resident, pages)} (${resident} of ${pages} pages)`);
-  else if (what === 'evict' && resident > 0)
-    console.log('what is left is mapped or locked by somebody, or lives in memory');
+  else if (command === 'evict' && resident > 0)
+    console.log('the remaining pages are mapped or locked by a process, or the file system is in memory');
 }
 
 function residencyLine(path: string, { size, pages, resident, runs }: PageResidency): string {
@@ -115,7 +115,7 @@ function residencyLine(path: string, { size, pages, resident, runs }: PageReside
   let at = 0;
   for (const run of runs) {
     if (run.resident) {
-      // Pages are spread over the cells; a page that lies in two counts in both, by its parts.
+      // A page that spans two cells counts in both, proportionally.
       for (let cell = Math.floor((at * width) / pages); cell < width; cell++) {
         const [from, to] = [(cell * pages) / width, ((cell + 1) * pages) / width];
         const overlap = Math.min(to, at + run.pages) - Math.max(from, at);
@@ -125,7 +125,7 @@ function residencyLine(path: string, { size, pages, resident, runs }: PageReside
     }
     at += run.pages;
   }
-  // Sums of parts are off by the last digits.
+  // Rounding errors of the sums must not make a full cell partial.
   const rounded = cells.map((cell) => Math.round(cell * 1e6) / 1e6);
   const drawn = pages === 0 ? '' : shades(rounded);
   return `${drawn.padEnd(WIDTH)} ${percent(resident, pages).padStart(7)} of ${bytes(size).padEnd(9)} ${path}`;
@@ -138,7 +138,7 @@ async function warm(paths: string[], json: boolean): Promise<void> {
     sizes.reduce((sum, size) => sum + size, 0),
   );
   const line = new ProgressLine();
-  const all: Found[] = [];
+  const all: FileResult[] = [];
   let [done, read, pages, resident] = [0, 0, 0, 0];
   for (const [at, path] of paths.entries()) {
     try {
@@ -158,13 +158,13 @@ async function warm(paths: string[], json: boolean): Promise<void> {
   if (json) console.log(JSON.stringify(all, null, 2));
   else {
     const files = paths.length === 1 ? '1 file' : `${paths.length} files`;
-    console.log(`${files}, ${bytes(done)}: ${bytes(read)} read, ${percent(resident, pages)} in memory`);
+    console.log(`${files}, ${bytes(done)}: ${bytes(read)} read, ${percent(resident, pages)} resident`);
   }
 }
 
 async function measure(paths: string[], json: boolean): Promise<void> {
   const line = new ProgressLine();
-  const all: Found[] = [];
+  const all: FileResult[] = [];
   for (const path of paths) {
     try {
       const { size } = await stat(path);
@@ -173,21 +173,21 @@ async function measure(paths: string[], json: boolean): Promise<void> {
       line.clear();
       all.push({ path, ...found });
       if (json) continue;
-      const row = (name: string, pace: PageCachePace | undefined, why = '') => {
-        if (pace === undefined) return [name, '', '', `refused: ${why}`];
+      const row = (name: string, pace: PageCachePace | undefined, reason = '') => {
+        if (pace === undefined) return [name, '', '', `refused: ${reason}`];
         const before = pace.residentBefore / found.pages;
         return [
           name,
           `${pace.megabytesPerSecond.toFixed(0)} MB/s`,
           `${pace.seconds.toFixed(3)} s`,
-          `${percent(before, 1)} was in memory`,
+          `${percent(before, 1)} was resident`,
         ];
       };
       const rows = [
-        row('as it was found', found.first),
-        row('once more', found.second),
-        row('after evicting it', found.evicted),
-        row('past the page cache', found.direct, found.directRefusal),
+        row('first read', found.first),
+        row('second read', found.second),
+        row('after evicting', found.evicted),
+        row('bypassing the page cache', found.direct, found.directRefusal),
       ];
       console.log(`${path}, ${bytes(found.size)}\n${table(rows, [1, 2])}`);
     } catch (error) {
@@ -211,7 +211,7 @@ async function status(_: string[], json: boolean): Promise<void> {
 
 function percent(part: number, whole: number): string {
   if (whole === 0) return '—';
-  // Never more than there is: 99.99 % is not all.
+  // Rounded down: 100 % means all pages.
   return `${(Math.floor((part / whole) * 1000) / 10).toFixed(1)} %`;
 }
 

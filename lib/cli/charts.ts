@@ -1,22 +1,22 @@
-/** Pages that need nothing but themselves: bar charts as SVG, tables, light and dark, on a phone and on paper. */
+/** Self-contained HTML pages with bar charts (SVG) and tables, in light and dark mode, for small screens and for print. */
 
 export interface Bar {
   label: string;
-  /** Stretches one behind another, each of a class `series-0`, `series-1`, ... */
+  /** Values of the stacked segments, with the classes `series-0`, `series-1`, ... */
   segments: number[];
-  /** From the least to the most that was measured. */
+  /** The minimum and the maximum of the measurements. */
   spread?: readonly [number, number] | undefined;
-  /** What is written beside it. */
+  /** Text beside the bar. */
   note: string;
-  /** The one to look at. */
+  /** Highlight the bar. */
   marked?: boolean | undefined;
 }
 
 export interface Chart {
   title: string;
-  /** What the lengths are, for those who do not see them. */
+  /** The unit of the values, shown below the title. */
   unit: string;
-  /** Names of the series, when there are several. */
+  /** Names of the series, if there are several. */
   legend?: string[] | undefined;
   bars: Bar[];
 }
@@ -25,10 +25,10 @@ export function escaped(text: string): string {
   return text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 }
 
-/** Labels and notes are HTML, so that they keep their size where the bars shrink. */
+/** Labels and notes are HTML, not SVG, so that their font size does not change with the width of the bars. */
 export function chart({ title, unit, legend, bars }: Chart): string {
-  const most = Math.max(...bars.flatMap((bar) => [sum(bar.segments), bar.spread?.[1] ?? 0]), Number.MIN_VALUE);
-  const at = (value: number) => ((100 * value) / most).toFixed(2);
+  const max = Math.max(...bars.flatMap((bar) => [sum(bar.segments), bar.spread?.[1] ?? 0]), Number.MIN_VALUE);
+  const at = (value: number) => ((100 * value) / max).toFixed(2);
   const rows = bars.map(({ label, segments, spread, note, marked }) => {
     let from = 0;
     const shapes = segments.map((value, series) => {
@@ -51,7 +51,7 @@ export function chart({ title, unit, legend, bars }: Chart): string {
   return `<figure><figcaption>${escaped(title)} <small>${escaped(unit)}</small></figcaption>${key}<table class="chart">${rows.join('\n')}</table></figure>`;
 }
 
-/** Numbers to the right from the second column on. */
+/** A table of numbers, with labels in the first column. */
 export function htmlTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (tag: string, row: readonly string[]) =>
     `<tr>${row.map((cell) => `<${tag}>${escaped(cell)}</${tag}>`).join('')}</tr>`;

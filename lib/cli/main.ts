@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command line. Exit codes: 0, 1 for what went wrong, 2 for what was asked wrongly. */
+/** The command line. Exit codes: 0 for success, 1 for failure, 2 for wrong usage. */
 import { VERSION } from '../util/package.js';
 import { bench } from './bench.js';
 import { cache } from './cache.js';
@@ -10,17 +10,17 @@ import { serve } from './serve.js';
 import { UsageError } from './usage.js';
 
 const COMMANDS: Record<string, { run: (args: string[]) => Promise<void>; summary: string }> = {
-  bench: { run: bench, summary: 'compare the ways in which a file reaches a socket, on this machine' },
-  cache: { run: cache, summary: 'what of files is in the page cache; warm and evict them' },
-  install: { run: install, summary: 'get the native part, where it is missing' },
-  probe: { run: probe, summary: 'what this kernel can do, tried out' },
+  bench: { run: bench, summary: 'measure the methods of sending a file on this machine' },
+  cache: { run: cache, summary: 'show, warm and evict files in the page cache' },
+  install: { run: install, summary: 'install the native binary, if it is missing' },
+  probe: { run: probe, summary: 'test which features this kernel supports' },
   proxy: { run: proxy, summary: 'relay connections to other servers' },
   serve: { run: serve, summary: 'serve a directory over HTTP' },
 };
 
 function help(): string {
   const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(8)} ${summary}`);
-  return `usage: zerosend <command> [options]\n\n${lines.join('\n')}\n\nzerosend <command> --help says more; zerosend --version the version.`;
+  return `usage: zerosend <command> [options]\n\n${lines.join('\n')}\n\nRun "zerosend <command> --help" for the options of a command, "zerosend --version" for the version.`;
 }
 
 async function main([name, ...args]: string[]): Promise<void> {

@@ -1,15 +1,15 @@
-/** `zerosend probe`: what this kernel can do. */
-import { probe as ask, type NetworkInterface, type Probe } from '../api/probe.js';
+/** `zerosend probe`: tests which features this kernel supports. */
+import { type NetworkInterface, type Probe, probe as probeKernel } from '../api/probe.js';
 import { bytes, table } from './terminal.js';
 import { parse } from './usage.js';
 
 const HELP = `usage: zerosend probe [options]
 
-Tries what zerosend, and other zero-copy programs, want of the kernel: on a scratch file
-and on sockets of the loopback. Nothing is left behind.
+Tests the kernel features that zerosend and other zero-copy programs use, with a temporary
+file and sockets on the loopback interface.
 
-      --json   as one JSON object
-  -h, --help
+      --json   print one JSON object
+  -h, --help   print this help
 
 examples:
   zerosend probe
@@ -21,19 +21,16 @@ export async function probe(args: string[]): Promise<void> {
     console.log(HELP);
     return;
   }
-  const found = await ask();
+  const found = await probeKernel();
   console.log(values.json ? JSON.stringify(found, null, 2) : show(found));
 }
 
 function show({ kernel, machine, pageSize, pipes, mechanisms, interfaces }: Probe): string {
   const limit = (pages: number) => (pages === 0 ? 'no limit' : bytes(pages * pageSize));
   const facts = table([
-    ['kernel', `Linux ${kernel}, ${machine}, pages of ${bytes(pageSize)}`],
-    ['pipes', `${bytes(pipes.defaultSize)}, at most ${bytes(pipes.maxSize)} for unprivileged users`],
-    [
-      '',
-      `all of one user: ${limit(pipes.userPagesSoft)} until new ones are small, ${limit(pipes.userPagesHard)} in all`,
-    ],
+    ['kernel', `Linux ${kernel}, ${machine}, ${bytes(pageSize)} pages`],
+    ['pipes', `default ${bytes(pipes.defaultSize)}, maximum ${bytes(pipes.maxSize)} for unprivileged users`],
+    ['', `per user: ${limit(pipes.userPagesSoft)} (soft limit), ${limit(pipes.userPagesHard)} (hard limit)`],
   ]);
   const rows = mechanisms.map((one) => [
     one.available ? '✓' : '✗',
@@ -49,9 +46,9 @@ function show({ kernel, machine, pageSize, pipes, mechanisms, interfaces }: Prob
     ...[one.scatterGather, one.transmitChecksum, one.receiveChecksum, one.segmentation].map(yes),
   ]);
   const missing = mechanisms.filter((one) => !one.available && one.without !== undefined);
-  const sum =
+  const summary =
     missing.length === 0
-      ? 'Everything that zerosend uses works here.'
-      : `zerosend does without ${missing.map((one) => one.name).join(', ')} here.`;
-  return [facts, table(rows), table([head, ...cards]), sum].join('\n\n');
+      ? 'All features that zerosend uses are available.'
+      : `zerosend uses fallbacks for ${missing.map((one) => one.name).join(', ')}.`;
+  return [facts, table(rows), table([head, ...cards]), summary].join('\n\n');
 }

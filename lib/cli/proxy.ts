@@ -1,4 +1,4 @@
-/** `zerosend proxy`: connections from here to there. */
+/** `zerosend proxy`: relays connections to other servers. */
 import { createProxy, type ProxyMirror, type ProxyOptions, type Relay } from '../api/proxy.js';
 import { readAddress } from '../util/address.js';
 import { onHangUp } from './signals.js';
@@ -6,28 +6,31 @@ import { integer, parse, permissions, UsageError, word } from './usage.js';
 
 const HELP = `usage: zerosend proxy --listen <address> --to <address>[,<address>...] [options]
 
-  -l, --listen <address>      where to listen: port, host:port or unix:/path
-      --socket-mode <octal>   permissions of a Unix socket's file (default: by the umask)
-  -t, --to <address,...>      where connections go to; of several, each in turn
-      --balance <how>         round-robin or least-connections (default round-robin)
-      --connect-timeout <ms>  for a connection to a target (default 5000)
-      --idle-timeout <ms>     without a byte in either direction (default 0: none)
-      --keep-alive <ms>       silence after which a peer is probed (default 60000, 0: never)
-      --resolve-interval <ms> names of targets are looked up again (default 30000, 0: never)
-      --retries <n>           further targets to try (default 2)
-      --proxy-protocol <v>    v1 or v2: tell targets the client's address first
-      --mirror <where>        a copy of what clients send: a file or FIFO, a name with {n}, {time},
-                              {client} or {id} (one file for each connection), or
-                              tcp:<address>; may be given several times
-      --mirror-policy <p>     block or drop: what becomes of copies that are not taken in
-                              time (default drop)
-      --mirror-mode <octal>   permissions of files that are made (default 600)
-      --method <name>         splice or read-write (default auto)
-      --pipe-size <bytes>     of a pipe (default 262144)
-      --workers <n>           threads (default: one for each core)
-  -h, --help
+  -l, --listen <address>      address to listen on: port, host:port or unix:/path
+      --socket-mode <octal>   permissions of the Unix socket (default: set by the umask)
+  -t, --to <address,...>      addresses of the target servers
+      --balance <policy>      round-robin or least-connections (default round-robin)
+      --connect-timeout <ms>  timeout for connecting to a target (default 5000)
+      --idle-timeout <ms>     close connections that are idle in both directions for this
+                              long (default 0: never)
+      --keep-alive <ms>       idle time before TCP keep-alive probes are sent
+                              (default 60000; 0: never)
+      --resolve-interval <ms> interval of looking up the host names of targets
+                              (default 30000; 0: never again)
+      --retries <n>           number of other targets to try (default 2)
+      --proxy-protocol <v>    send the PROXY protocol header, v1 or v2, to targets
+      --mirror <destination>  send a copy of the client's data to a file, a FIFO or
+                              tcp:<address>; a file name with {n}, {time}, {client} or {id}
+                              makes one file for each connection; may be repeated
+      --mirror-policy <p>     if a mirror is slow: block the connection, or drop the mirror
+                              (default drop)
+      --mirror-mode <octal>   permissions of new mirror files (default 600)
+      --method <name>         auto, splice or read-write (default auto)
+      --pipe-size <bytes>     capacity of each pipe (default 262144)
+      --workers <n>           number of threads (default: one per core)
+  -h, --help                  print this help
 
-SIGHUP opens the files of mirrors by their names again, after they were renamed.
+On SIGHUP, mirror files are reopened, for log rotation.
 
 examples:
   zerosend proxy --listen 8080 --to 127.0.0.1:3000
@@ -62,9 +65,9 @@ export async function proxy(args: string[]): Promise<void> {
     console.log(HELP);
     return;
   }
-  if (values.listen === undefined) throw new UsageError('--listen is missing: a port, host:port or unix:/path');
-  if (values.to === undefined) throw new UsageError('--to is missing: host:port, or several with commas between');
-  const most = 2 ** 31;
+  if (values.listen === undefined) throw new UsageError('missing --listen: use a port, host:port or unix:/path');
+  if (values.to === undefined) throw new UsageError('missing --to: use host:port, or several separated by commas');
+  const max = 2 ** 31;
   const policy = word('--mirror-policy', values['mirror-policy'], ['block', 'drop']);
   const mode = permissions('--mirror-mode', values['mirror-mode']);
   const mirror = (values.mirror ?? []).map((one): ProxyMirror => {
@@ -76,10 +79,10 @@ export async function proxy(args: string[]): Promise<void> {
     target: values.to.split(',').map((one) => address('--to', one)),
     socketMode: permissions('--socket-mode', values['socket-mode']),
     balance: word('--balance', values.balance, ['round-robin', 'least-connections']),
-    connectTimeout: integer('--connect-timeout', values['connect-timeout'], 0, most),
-    idleTimeout: integer('--idle-timeout', values['idle-timeout'], 0, most),
-    keepAlive: integer('--keep-alive', values['keep-alive'], 0, most),
-    resolveInterval: integer('--resolve-interval', values['resolve-interval'], 0, most - 1),
+    connectTimeout: integer('--connect-timeout', values['connect-timeout'], 0, max),
+    idleTimeout: integer('--idle-timeout', values['idle-timeout'], 0, max),
+    keepAlive: integer('--keep-alive', values['keep-alive'], 0, max),
+    resolveInterval: integer('--resolve-interval', values['resolve-interval'], 0, max - 1),
     retries: integer('--retries', values.retries, 0, 1000),
     proxyProtocol: word('--proxy-protocol', values['proxy-protocol'], ['v1', 'v2']),
     mirror,
@@ -89,14 +92,14 @@ export async function proxy(args: string[]): Promise<void> {
   };
   const relay = await createProxy(options);
   if (mirror.some((one) => 'file' in one)) onHangUp(() => relay.reopen());
-  let asked = 0;
+  let signals = 0;
   const stop = () => {
-    asked += 1;
-    void relay.close({ drain: asked > 1 ? 0 : 10_000 });
+    signals += 1;
+    void relay.close({ drain: signals > 1 ? 0 : 10_000 });
   };
   process.on('SIGINT', stop).on('SIGTERM', stop);
-  // Afterwards, so that a program that waits for this line can signal the process.
-  console.log(`listening on ${show(relay)}, to ${values.to}`);
+  // After the signal handlers are installed: a program may send a signal as soon as it has read this line.
+  console.log(`listening on ${show(relay)}, relaying to ${values.to}`);
 }
 
 function address(flag: string, text: string): string {

@@ -1,4 +1,4 @@
-/** `zerosend serve`: a directory over HTTP, by the native server or by Fastify with the plugin. */
+/** `zerosend serve`: serves a directory over HTTP, with the native server or with Fastify and the plugin. */
 import { lstatSync, statSync, unlinkSync } from 'node:fs';
 import { connect } from 'node:net';
 import { availableParallelism } from 'node:os';
@@ -14,29 +14,33 @@ import { integer, parse, permissions, UsageError, word } from './usage.js';
 
 const HELP = `usage: zerosend serve [directory] [options]
 
-  -p, --port <n>       port (default 8080; 0: any that is free)
-      --host <name>    address to listen on (default 127.0.0.1; :: for all)
-  -r, --root <dir>     the directory, instead of the first argument (default .)
-  -m, --method <name>  auto, sendfile, splice, mmap, read-write or vmsplice (default auto)
-      --workers <n>    threads (default: one for each core)
-      --cache <how>    off, or for how many milliseconds files in memory count as fresh (default 0: checked each time)
-      --socket <path>  listen on a Unix socket instead
-      --socket-mode <octal>  permissions of its file (default: what the umask leaves)
-      --list           list directories that have no index
-      --spa            answer paths that name nothing with /index.html
-      --cors           let pages of other origins read the files
-      --max-age <age>  how long clients may keep files: milliseconds, or 1h, 30d (default 0)
-      --immutable      names with a content hash never change
-      --compressed     send name.br or name.gz where there is one
-      --dotfiles <how> allow, deny or ignore names that begin with a dot (default ignore)
-      --links <how>    follow, beneath or deny symbolic links (default beneath)
-      --log <form>     write each request to the standard output: common, combined or json
-      --log-file <path> write it to this file or FIFO instead (default form combined); SIGHUP opens
-                       the file by its name again, after it was renamed
-      --log-mode <octal> permissions of the file when it is made (default 644)
-      --metrics <path> counters for Prometheus at this path
-      --fastify        serve by Fastify and the plugin instead of the native server
-  -h, --help
+  -p, --port <n>             port to listen on (default 8080; 0: any free port)
+      --host <name>          address to listen on (default 127.0.0.1; use :: for all addresses)
+      --socket <path>        listen on a Unix socket instead
+      --socket-mode <octal>  permissions of the Unix socket (default: set by the umask)
+  -r, --root <dir>           directory to serve, instead of the argument (default .)
+  -m, --method <name>        auto, sendfile, splice, mmap, read-write or vmsplice
+                             (default auto)
+      --workers <n>          number of threads (default: one per core)
+      --cache <ms>           milliseconds for which cached files are served without
+                             checking the disk (default 0: always check), or off
+      --list                 list directories without an index file
+      --spa                  serve /index.html for paths that name no file
+      --cors                 allow pages of other origins to read the files
+      --max-age <age>        Cache-Control: max-age in milliseconds, or 1h, 30d (default 0)
+      --immutable            mark files with a content hash in their name as immutable
+      --compressed           serve precompressed files (name.br, name.gz)
+      --dotfiles <policy>    allow, deny or ignore names that begin with a dot
+                             (default ignore)
+      --links <policy>       follow symbolic links, only beneath the directory, or deny
+                             them: follow, beneath or deny (default beneath)
+      --log <format>         log requests to standard output: common, combined or json
+      --log-file <path>      log to this file or FIFO instead (default format combined);
+                             reopened on SIGHUP, for log rotation
+      --log-mode <octal>     permissions of a new log file (default 644)
+      --metrics <path>       serve metrics for Prometheus at this path
+      --fastify              use Fastify with the plugin instead of the native server
+  -h, --help                 print this help
 
 examples:
   zerosend serve ./public
@@ -80,7 +84,7 @@ export async function serve(args: string[]): Promise<void> {
     return;
   }
   if (positionals.length + (values.root === undefined ? 0 : 1) > 1) {
-    throw new UsageError(`one directory at most, but got ${[...positionals, values.root].filter(Boolean).join(' ')}`);
+    throw new UsageError(`too many directories: ${[...positionals, values.root].filter(Boolean).join(' ')}`);
   }
   const root = path.resolve(values.root ?? positionals[0] ?? '.');
   if (!statSync(root, { throwIfNoEntry: false })?.isDirectory()) throw new Error(`'${root}' is not a directory`);
@@ -109,15 +113,15 @@ export async function serve(args: string[]): Promise<void> {
     metrics: values.metrics ?? false,
   };
   if (values['socket-mode'] !== undefined && values.socket === undefined) {
-    throw new UsageError('--socket-mode needs --socket');
+    throw new UsageError('--socket-mode requires --socket');
   }
-  await (values.fastify ? serveByFastify(options) : serveNatively(options));
+  await (values.fastify ? serveWithFastify(options) : serveNatively(options));
 }
 
-function readLog(form?: string, file?: string, mode?: string): FileServerOptions['log'] {
-  const format = word<LogFormat>('--log', form, ['common', 'combined', 'json']);
+function readLog(name?: string, file?: string, mode?: string): FileServerOptions['log'] {
+  const format = word<LogFormat>('--log', name, ['common', 'combined', 'json']);
   if (file === undefined) {
-    if (mode !== undefined) throw new UsageError('--log-mode needs --log-file');
+    if (mode !== undefined) throw new UsageError('--log-mode requires --log-file');
     return format ?? false;
   }
   return { format: format ?? 'combined', path: file, mode: permissions('--log-mode', mode) };
@@ -130,28 +134,27 @@ function readCache(value: string | undefined): FileServerOptions['cache'] {
 }
 
 async function serveNatively(options: FileServerOptions): Promise<void> {
-  if (!IS_LINUX)
-    throw new Error(`the native server needs Linux, and this is ${process.platform}; --fastify serves here too`);
+  if (!IS_LINUX) throw new Error(`the native server requires Linux, not ${process.platform}; use --fastify`);
   const server = createFileServer(options);
   const address = await server.listen().catch((error: unknown) => {
     throw explain(error, options);
   });
-  // Before the line that says where: a signal may come as soon as that is read.
+  // Before the line is printed: a program may send a signal as soon as it has read it.
   onSignal(() => server.close());
-  const where = 'path' in address ? address.path : address.url;
+  const url = 'path' in address ? address.path : address.url;
   const workers = options.workers ?? availableParallelism();
   const { connections, headTimeout, idleTimeout } = engine().defaultLimits();
   console.error(
-    `serving ${options.root} at ${where}\n` +
-      `method ${options.method}, ${workers} worker${workers === 1 ? '' : 's'}; at most ${connections} connections, ` +
-      `${headTimeout / 1000} s for a head, ${idleTimeout / 1000} s idle`,
+    `serving ${options.root} at ${url}\n` +
+      `method ${options.method}, ${workers} worker${workers === 1 ? '' : 's'}; limits: ${connections} connections, ` +
+      `${headTimeout / 1000} s for a request head, ${idleTimeout / 1000} s idle`,
   );
   if (typeof options.log === 'object') onHangUp(() => server.reopen());
 }
 
-async function serveByFastify(options: FileServerOptions): Promise<void> {
+async function serveWithFastify(options: FileServerOptions): Promise<void> {
   const { default: fastify } = await import('fastify').catch(() => {
-    throw new Error('--fastify needs the package fastify; run "npm install fastify"');
+    throw new Error('--fastify requires the package fastify; run "npm install fastify"');
   });
   const { default: fastifyStatic } = await import('../fastify.js');
   for (const flag of ['list', 'metrics', 'cors'] as const) {
@@ -183,7 +186,7 @@ async function serveByFastify(options: FileServerOptions): Promise<void> {
   });
   onSignal(() => app.close());
   console.error(
-    `serving ${options.root} at ${url} by Fastify, ${IS_LINUX ? `method ${method}` : 'through Node streams'}`,
+    `serving ${options.root} at ${url} with Fastify, ${IS_LINUX ? `method ${method}` : 'through Node streams'}`,
   );
 }
 
@@ -198,26 +201,27 @@ async function removeStaleSocket(socket: string): Promise<void> {
   if (isStale) unlinkSync(socket);
 }
 
-/** Errors of listening in one line, with what to do. */
+/** Describes an error of listen() in one line. */
 function explain(error: unknown, { path: socket, port, host }: FileServerOptions): unknown {
   const { code } = error as NodeJS.ErrnoException;
   if (code === 'EADDRINUSE' && socket !== undefined) {
     const isSocket = statSync(socket, { throwIfNoEntry: false })?.isSocket();
     return new Error(
       isSocket
-        ? `another process listens on the socket '${socket}'; end it, or use another path with --socket`
-        : `'${socket}' exists and is not a socket; use another path with --socket`,
+        ? `socket '${socket}' is in use by another process; choose another path with --socket`
+        : `'${socket}' exists and is not a socket; choose another path with --socket`,
     );
   }
-  if (code === 'EADDRINUSE') return new Error(`port ${port} is taken; take another with --port`);
-  if (code === 'EACCES') return new Error(`port ${port} is not for you; take one from 1024 up with --port`);
+  if (code === 'EADDRINUSE') return new Error(`port ${port} is in use; choose another with --port`);
+  if (code === 'EACCES')
+    return new Error(`permission denied for port ${port}: ports below 1024 require root or CAP_NET_BIND_SERVICE`);
   if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND' || code === 'EAI_AGAIN') {
-    return new Error(`'${host}' is no address of this machine; see --host`);
+    return new Error(`cannot listen on '${host}': not an address of this machine; choose another with --host`);
   }
   return error;
 }
 
-/** The first signal ends it in order, the second at once. */
+/** Closes at the first SIGINT or SIGTERM, and exits at the second. */
 function onSignal(close: () => Promise<unknown>): void {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {

@@ -1,11 +1,11 @@
-/** What commands do at SIGHUP. */
+/** Handling of SIGHUP. */
 
-/** Has SIGHUP reopen files by their names. One that cannot be opened is reported, and stays as it was. */
+/** Calls `reopen` at SIGHUP. A file that cannot be reopened is reported and stays in use. */
 export function onHangUp(reopen: () => Promise<void>): void {
   process.on('SIGHUP', () => {
     reopen().then(
       () => console.error('files reopened'),
-      (error: Error) => console.error(`a file was not reopened and stays in use: ${error.message}`),
+      (error: Error) => console.error(`cannot reopen a file, which stays in use: ${error.message}`),
     );
   });
 }

@@ -1,23 +1,23 @@
-/** What commands draw: bars, tables, numbers of bytes. */
+/** Output for terminals: bars, tables, sizes. */
 
 const EIGHTHS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 const SHADES = ['·', '░', '▒', '▓', '█'];
 
-/** A bar of `width` cells that is full at 1. */
+/** A bar of `width` cells, filled by `fraction` (0 to 1). */
 export function bar(fraction: number, width: number): string {
   const eighths = Math.round(Math.min(1, Math.max(0, fraction)) * width * 8);
   return ('█'.repeat(eighths >> 3) + EIGHTHS[eighths & 7]).padEnd(width);
 }
 
-/** One cell for each stretch, the darker the more of it there is. */
+/** One shaded cell for each fraction (0 to 1). */
 export function shades(fractions: readonly number[]): string {
-  // All and nothing are said of nothing less.
+  // The full and the empty shade mean exactly 1 and 0.
   const shade = (fraction: number) =>
     fraction >= 1 ? 4 : fraction <= 0 ? 0 : 1 + Math.min(2, Math.floor(fraction * 3));
   return fractions.map((fraction) => SHADES[shade(fraction)]).join('');
 }
 
-/** Columns as wide as their widest cell; those at `right` to the right. */
+/** A table; the columns in `right` are right-aligned. */
 export function table(rows: readonly (readonly string[])[], right: readonly number[] = []): string {
   const widths: number[] = [];
   for (const row of rows) {
@@ -32,7 +32,7 @@ export function table(rows: readonly (readonly string[])[], right: readonly numb
 
 const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
 
-/** `1.5 MiB`. */
+/** A size with its unit, such as `1.5 MiB`. */
 export function bytes(count: number): string {
   let value = count;
   let unit = 0;
@@ -44,7 +44,7 @@ export function bytes(count: number): string {
   return `${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
-/** A line of the standard error that is drawn again and again; nothing where that is no terminal. */
+/** A progress bar on standard error; draws nothing if that is not a terminal. */
 export class ProgressLine {
   readonly #stream = process.stderr;
   #drawn = 0;

@@ -1,33 +1,33 @@
-/** Downloads a file: through the proxy of the environment, bounded, tried again where that can help, with errors that say what to do. */
+/** Downloads a file, through a proxy if one is configured, with limits of size and time, and retries. */
 import type { Response } from 'undici';
 
 import { withoutCredentials } from './release.js';
 
-/** How often a server that fails, or a connection that breaks, is asked. */
-const TRIES = 3;
-/** Milliseconds before the next try, and twice as long before the one after it. */
-const PAUSE_MS = 500;
-/** Milliseconds without a byte until it is given up. */
+/** Attempts if the server or the connection fails. */
+const MAX_ATTEMPTS = 3;
+/** Delay before the second attempt; doubled for the next. */
+const RETRY_DELAY_MS = 500;
+/** Timeout without a received byte. */
 const STALL_MS = 30_000;
-/** Milliseconds for all of it. */
+/** Timeout for all attempts together. */
 const DEADLINE_MS = 600_000;
 
-const BY_HAND = 'or download it elsewhere and run "npx zerosend install --from <file>"';
+const MANUALLY = 'or download the file manually and run "npx zerosend install --from <file>"';
 
-/** A failure that may be gone at the next try. */
-class Passing extends Error {}
+/** A failure for which a retry can help. */
+class TemporaryError extends Error {}
 
 /**
- * The bytes at `address`, of which there must be `size`. Honours `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (in small letters too), and the
- * `https-proxy`, `proxy` and `noproxy` of an .npmrc. Redirects are followed.
+ * Downloads a file of `size` bytes. Uses the proxy in `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (or in lower case), or `https-proxy`,
+ * `proxy` and `noproxy` of an .npmrc. Follows redirects.
  *
- * @param progress hears of the bytes so far.
+ * @param onProgress Called with the number of bytes received so far.
  */
-export async function download(address: URL, size: number, progress?: (bytes: number) => void): Promise<Buffer> {
-  // fetch takes no user and password in a URL.
+export async function download(address: URL, size: number, onProgress?: (bytes: number) => void): Promise<Buffer> {
+  // fetch() rejects URLs with a user name and password.
   const headers: Record<string, string> = address.username === '' ? {} : { authorization: credentials(address) };
   const url = new URL(withoutCredentials(address));
-  // Only here, so that nobody else waits for it to be loaded.
+  // Loaded on demand: other commands do not need it.
   const { EnvHttpProxyAgent, fetch } = await import('undici');
   const proxies = readProxies();
   const signal = AbortSignal.timeout(DEADLINE_MS);
@@ -36,11 +36,12 @@ export async function download(address: URL, size: number, progress?: (bytes: nu
     for (let attempt = 1; ; attempt++) {
       try {
         const response = await fetch(url, { dispatcher, headers, signal });
-        return await read(url, response, size, progress);
+        return await read(url, response, size, onProgress);
       } catch (error) {
-        const told = error instanceof Refusal || error instanceof Passing ? error : explain(url, error, proxies);
-        if (!(told instanceof Passing) || attempt === TRIES) throw told;
-        await new Promise((resolve) => setTimeout(resolve, PAUSE_MS * 2 ** (attempt - 1)));
+        const known = error instanceof PermanentError || error instanceof TemporaryError;
+        const explained = known ? error : explain(url, error, proxies);
+        if (!(explained instanceof TemporaryError) || attempt === MAX_ATTEMPTS) throw explained;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS * 2 ** (attempt - 1)));
       }
     }
   } finally {
@@ -48,45 +49,46 @@ export async function download(address: URL, size: number, progress?: (bytes: nu
   }
 }
 
-/** User and password of a URL as the header has them, RFC 7617. */
+/** The user name and password of a URL as an `Authorization` header, RFC 7617. */
 function credentials(address: URL): string {
   try {
     const [user, password] = [address.username, address.password].map(decodeURIComponent);
     return `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
   } catch {
-    throw new Refusal('user or password of the mirror has a % that encodes nothing; write %25 for it');
+    throw new PermanentError('invalid escape in the user name or password of the mirror; write a percent sign as %25');
   }
 }
 
-/** What no other try will change. */
-class Refusal extends Error {}
+/** A failure for which a retry does not help. */
+class PermanentError extends Error {}
 
 async function read(
   url: URL,
   response: Response,
   size: number,
-  progress: ((bytes: number) => void) | undefined,
+  onProgress: ((bytes: number) => void) | undefined,
 ): Promise<Buffer> {
   const { status, statusText, body } = response;
   if (status !== 200 || body === null) {
     await body?.cancel();
-    const answer = `${url} answers ${status} ${statusText}`.trimEnd();
-    if (status >= 500 || status === 429) throw new Passing(`${answer}; try again later, ${BY_HAND}`);
-    throw new Refusal(
+    const answer = `${url} responded with ${status} ${statusText}`.trimEnd();
+    if (status >= 500 || status === 429) throw new TemporaryError(`${answer}; try again later, ${MANUALLY}`);
+    throw new PermanentError(
       status === 404
-        ? `${answer}: there is no such file in that release; look whether the mirror has it, or run "npx zerosend install --build"`
-        : `${answer}; look at the mirror or the proxy, ${BY_HAND}`,
+        ? `${answer}: the file does not exist; check the mirror, or run "npx zerosend install --build"`
+        : `${answer}; check the mirror and the proxy, ${MANUALLY}`,
     );
   }
-  const pieces: Uint8Array[] = [];
+  const chunks: Uint8Array[] = [];
   let length = 0;
-  for await (const piece of body) {
-    length += piece.byteLength;
-    if (length > size) throw new Refusal(`${url} has more than the ${size} bytes of the release; it is not that file`);
-    pieces.push(piece);
-    progress?.(length);
+  for await (const chunk of body) {
+    length += chunk.byteLength;
+    if (length > size)
+      throw new PermanentError(`${url} has more than the expected ${size} bytes; it is not the file of this release`);
+    chunks.push(chunk);
+    onProgress?.(length);
   }
-  return Buffer.concat(pieces);
+  return Buffer.concat(chunks);
 }
 
 interface Proxies {
@@ -95,7 +97,7 @@ interface Proxies {
   noProxy?: string;
 }
 
-/** What npm was told comes after what the environment says; what is absent is left to the agent. */
+/** Reads the proxies; the environment takes precedence over the configuration of npm. */
 function readProxies(): Proxies {
   const { env } = process;
   const proxies: Proxies = {};
@@ -110,44 +112,46 @@ function readProxies(): Proxies {
     ['HTTP', plain],
   ]) {
     if (proxy && !(/^https?:\/\//.test(proxy) && URL.canParse(proxy))) {
-      throw new Refusal(`the ${scheme} proxy '${proxy}' must be a URL that begins with http:// or https://`);
+      throw new PermanentError(`invalid ${scheme} proxy '${proxy}': use a URL that begins with http:// or https://`);
     }
   }
   return proxies;
 }
 
-/** Errors of the network in one line: undici's own say `fetch failed`, and have the reason beneath. */
+/** Describes a network error in one line. The message of undici is `fetch failed`; the reason is in `cause`. */
 function explain(url: URL, error: unknown, { httpProxy, httpsProxy }: Proxies): Error {
   const proxy = url.protocol === 'https:' ? httpsProxy : httpProxy;
   let cause = error as NodeJS.ErrnoException;
   while (cause.cause instanceof Error) cause = cause.cause as NodeJS.ErrnoException;
   if (cause.name === 'TimeoutError') {
-    return new Refusal(`${url} is too slow: it has taken ${DEADLINE_MS / 60_000} minutes; use a mirror, ${BY_HAND}`);
+    return new PermanentError(
+      `downloading ${url} took longer than ${DEADLINE_MS / 60_000} minutes; use a mirror, ${MANUALLY}`,
+    );
   }
   const [, refusal] = /^Proxy response \((\d+)\)/.exec(cause.message) ?? [];
   if (refusal !== undefined && proxy !== undefined) {
-    const what = refusal === '407' ? 'put user and password into its URL' : 'ask who runs it';
-    return new Refusal(
-      `the proxy ${withoutCredentials(proxy)} answers ${refusal} for ${url.host}; ${what}, ${BY_HAND}`,
+    const what = refusal === '407' ? 'add a user name and password to its URL' : 'contact its administrator';
+    return new PermanentError(
+      `the proxy ${withoutCredentials(proxy)} responded with ${refusal} for ${url.host}; ${what}, ${MANUALLY}`,
     );
   }
-  const through = proxy === undefined ? '' : ` (through the proxy ${withoutCredentials(proxy)})`;
-  const what = `${url} cannot be reached${through}: ${cause.code ?? cause.message}`;
+  const through = proxy === undefined ? '' : ` (through proxy ${withoutCredentials(proxy)})`;
+  const what = `cannot reach ${url}${through}: ${cause.code ?? cause.message}`;
   switch (cause.code) {
     case 'ENOTFOUND':
     case 'EAI_AGAIN':
     case 'ECONNREFUSED':
     case 'ENETUNREACH':
     case 'EHOSTUNREACH':
-      return new Refusal(
-        `${what}; without a network, or behind a proxy: set HTTPS_PROXY or ZEROSEND_MIRROR, ${BY_HAND}`,
-      );
+      return new PermanentError(`${what}; set HTTPS_PROXY or ZEROSEND_MIRROR, ${MANUALLY}`);
     case 'DEPTH_ZERO_SELF_SIGNED_CERT':
     case 'SELF_SIGNED_CERT_IN_CHAIN':
     case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
     case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
-      return new Refusal(`${what}; name the certificate of your company or proxy by NODE_EXTRA_CA_CERTS, ${BY_HAND}`);
+      return new PermanentError(
+        `${what}; set NODE_EXTRA_CA_CERTS to the CA certificate of your company or proxy, ${MANUALLY}`,
+      );
     default:
-      return new Passing(`${what}; try again later, ${BY_HAND}`);
+      return new TemporaryError(`${what}; try again later, ${MANUALLY}`);
   }
 }

@@ -3,13 +3,14 @@ import { execFile } from 'node:child_process';
 import { chmod, mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 
-import { platformInWords } from '../runtime/binary.js';
+import { describePlatform } from '../runtime/binary.js';
 import { VERSION } from '../util/package.js';
 
 /**
- * Writes `bytes` beside `file`, loads that once in a process of its own, and gives it the name. Whoever has the old one loaded keeps it.
+ * Writes a binary to a temporary file in the directory of `file`, verifies that it loads, and renames it to `file`. Processes that have
+ * the previous binary loaded are not affected.
  *
- * Throws, and leaves things as they were, when the directory cannot be written or the binary does not load or is of another version.
+ * Throws, and changes nothing, if the directory is not writable, or if the binary does not load or has another version.
  */
 export async function installAtomically(bytes: Uint8Array, file: string): Promise<void> {
   const temporary = path.join(path.dirname(file), `.${path.basename(file, '.node')}.${process.pid}.node`);
@@ -28,7 +29,7 @@ async function write(bytes: Uint8Array, file: string): Promise<void> {
   const handle = await open(file, 'w', 0o755);
   try {
     await handle.writeFile(bytes);
-    // The name must not be there before the bytes are.
+    // After a crash the file must not exist without its content.
     await handle.sync();
   } finally {
     await handle.close();
@@ -36,24 +37,26 @@ async function write(bytes: Uint8Array, file: string): Promise<void> {
   await chmod(file, 0o755);
 }
 
-/** A binary that is of no use here. */
-export class Unusable extends Error {}
+/** The binary cannot be used on this machine. */
+export class UnusableBinaryError extends Error {}
 
 /**
- * Loads a binary and asks for its version; throws {@link Unusable}. In another process, because one that is damaged can bring it
- * down.
+ * Loads a binary and checks its version; throws {@link UnusableBinaryError}. Uses a child process, because a damaged binary can crash
+ * the process.
  */
 export async function verifyLoads(file: string): Promise<void> {
   const program = 'process.stdout.write(require(process.argv[1]).packageVersion())';
   const version = await new Promise<string>((resolve, reject) => {
     execFile(process.execPath, ['-e', program, file], { timeout: 60_000 }, (error, stdout, stderr) => {
       if (error === null) return resolve(stdout);
-      const said =
-        /^\w*Error: (.*)$/m.exec(stderr)?.[1] ?? (error.signal ? `it ends by ${error.signal}` : error.message);
-      reject(new Unusable(`the binary does not load on ${platformInWords()}: ${said}`));
+      const reason =
+        /^\w*Error: (.*)$/m.exec(stderr)?.[1] ??
+        (error.signal ? `the process was killed by ${error.signal}` : error.message);
+      reject(new UnusableBinaryError(`the binary does not load on ${describePlatform()}: ${reason}`));
     });
   });
-  if (version !== VERSION) throw new Unusable(`the binary is of zerosend ${version}, and this is zerosend ${VERSION}`);
+  if (version !== VERSION)
+    throw new UnusableBinaryError(`binary version ${version} does not match package version ${VERSION}`);
 }
 
 function explain(error: unknown, file: string): unknown {
@@ -64,14 +67,12 @@ function explain(error: unknown, file: string): unknown {
     case 'EPERM':
     case 'EROFS':
       return new Error(
-        `'${directory}' cannot be written (${code}); run this as its owner, or "npx zerosend install --to <directory>" and ` +
+        `'${directory}' is not writable (${code}); run this command as its owner, or run "npx zerosend install --to <directory>" and ` +
           `set ZEROSEND_BINARY=<directory>/${path.basename(file)}`,
       );
     case 'ENOSPC':
     case 'EDQUOT':
-      return new Error(
-        `there is no room for the binary in '${directory}' (${code}); make some, or use --to <directory>`,
-      );
+      return new Error(`no space for the binary in '${directory}' (${code}); free some space, or use --to <directory>`);
     default:
       return error;
   }

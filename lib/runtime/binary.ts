@@ -1,4 +1,4 @@
-/** Which binary a process needs, and what to do when it cannot be loaded. What loads it is `native.ts`. */
+/** The binary for this process, and the error message if it cannot be loaded. `native.ts` loads it. */
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 
@@ -6,63 +6,63 @@ import { familySync, versionSync } from 'detect-libc';
 
 import { PACKAGE_ROOT, VERSION } from '../util/package.js';
 
-/** What every release has a binary for. */
+/** The targets for which releases contain a binary. */
 export const TARGETS = ['linux-x64-gnu', 'linux-arm64-gnu', 'linux-x64-musl', 'linux-arm64-musl'] as const;
 
-/** The file of a target's binary, in the package and in a release. */
+/** The file name of the binary for a target, in the package and in releases. */
 export function binaryName(target: string): string {
   return `zerosend.${target}.node`;
 }
 
-/** The target of this process. A C library that is neither is taken for glibc, whose loader then says what is wrong. */
+/** The target of this process. A C library other than musl is treated as glibc; if that is wrong, loading fails. */
 export function ownTarget(): string {
   return `linux-${process.arch}-${familySync() === 'musl' ? 'musl' : 'gnu'}`;
 }
 
-/** Where the binary is that this process loads: in the package, or where `ZEROSEND_BINARY` says. */
+/** The path of the binary for this process: `ZEROSEND_BINARY`, or the one in the package. */
 export function binaryPath(): string {
   const given = process.env.ZEROSEND_BINARY;
   return given ? path.resolve(given) : path.join(PACKAGE_ROOT, binaryName(ownTarget()));
 }
 
-/** Platform and C library, for messages: `linux-x64 with glibc 2.36`. */
-export function platformInWords(): string {
-  const where = `${process.platform}-${process.arch}`;
-  if (process.platform !== 'linux') return where;
-  return `${where} with ${[familySync() ?? 'an unknown C library', versionSync()].filter(Boolean).join(' ')}`;
+/** Platform and C library for messages: `linux-x64 with glibc 2.36`. */
+export function describePlatform(): string {
+  const platform = `${process.platform}-${process.arch}`;
+  if (process.platform !== 'linux') return platform;
+  return `${platform} with ${[familySync() ?? 'an unknown C library', versionSync()].filter(Boolean).join(' ')}`;
 }
 
-/** Whether a release has a binary for this process. */
+/** Whether releases contain a binary for the target. */
 export function isReleased(target = ownTarget()): boolean {
   return (TARGETS as readonly string[]).includes(target);
 }
 
-/** Why the binary cannot be used, in words, and the one command that helps. */
-export function explainFailure(error: unknown): string {
+/** The error message for a binary that could not be loaded: the reason, and the command that helps. */
+export function describeLoadError(error: unknown): string {
   const file = binaryPath();
   const message = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
   const [, glibc] = /version `GLIBC_([\d.]+)' not found/.exec(message) ?? [];
   let problem = message.includes(file) ? message : `${file}: ${message}`;
-  let build = !isReleased();
+  let needsBuild = !isReleased();
   if (!existsSync(file)) {
     const others = binariesIn(path.dirname(file));
-    problem = `${file} is missing${others.length > 0 ? ` (there is ${others.join(', ')})` : ''}`;
+    problem = `${file} does not exist${others.length > 0 ? ` (found ${others.join(', ')})` : ''}`;
   } else if (glibc !== undefined) {
-    problem = `${file} needs glibc ${glibc}`;
-    build = true;
+    problem = `${file} requires glibc ${glibc}`;
+    needsBuild = true;
   } else if (familySync() === 'musl' && /ld-linux|libc\.so\.6/.test(message)) {
-    problem = `${file} is for glibc`;
+    problem = `${file} is built for glibc`;
   } else if (/libc\.so: |libc\.musl/.test(message)) {
-    problem = `${file} is for musl`;
+    problem = `${file} is built for musl`;
   }
-  return `the native part of zerosend ${VERSION} could not be loaded on ${platformInWords()}: ${problem}; ${remedy(build)}`;
+  return `cannot load the native binary of zerosend ${VERSION} on ${describePlatform()}: ${problem}; ${remedy(needsBuild)}`;
 }
 
-/** @param build a binary of a release would not help. */
-function remedy(build: boolean): string {
-  if (process.env.ZEROSEND_BINARY) return 'change ZEROSEND_BINARY, or unset it';
+/** @param needsBuild Releases contain no suitable binary. */
+function remedy(needsBuild: boolean): string {
+  if (process.env.ZEROSEND_BINARY) return 'change or unset ZEROSEND_BINARY';
   if (existsSync(path.join(PACKAGE_ROOT, 'scripts/build.ts'))) return 'run "npm run build"';
-  return build ? 'run "npx zerosend install --build", which compiles it' : 'run "npx zerosend install"';
+  return needsBuild ? 'run "npx zerosend install --build" to compile it' : 'run "npx zerosend install"';
 }
 
 function binariesIn(directory: string): string[] {

@@ -1,16 +1,16 @@
-/** What can be seen of a binary before it is loaded. The loader of the system is not so careful: a file that was cut off kills the process. */
+/** Checks a binary before it is loaded: ld.so does not check the length, and a truncated file ends the process with SIGBUS. */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 
 /** `e_machine`, elf(5). */
 const MACHINES: Record<string, number> = { x64: 62, arm64: 183 };
 const NAMES: Record<number, string> = { 62: 'x64', 183: 'arm64' };
-/** Bytes of the header of a 64-bit file. */
+/** Size of the header of a 64-bit file in bytes. */
 const HEADER = 64;
 
-/** Why `file` cannot be a binary for `arch`; `undefined` when nothing speaks against it. Throws what open(2) fails with. */
-export function elfFault(file: string, arch: string): string | undefined {
+/** Why `file` cannot be loaded by a process of the architecture `arch`; `undefined` if no problem was found. Throws if it cannot be opened. */
+export function elfProblem(file: string, arch: string): string | undefined {
   const header = Buffer.alloc(HEADER);
-  // A FIFO would have everybody wait who imports the package.
+  // O_NONBLOCK: opening a FIFO would block.
   const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
   let read: number;
   let size: number;
@@ -22,13 +22,13 @@ export function elfFault(file: string, arch: string): string | undefined {
   }
   // 64 bits, little-endian.
   if (read < HEADER || header.readUInt32BE(0) !== 0x7f454c46 || header.readUInt16BE(4) !== 0x0201) {
-    return 'it is no binary (damaged?)';
+    return 'not an ELF binary; the file may be damaged';
   }
   const machine = header.readUInt16LE(0x12);
   if (MACHINES[arch] !== undefined && machine !== MACHINES[arch]) {
-    return `it is for ${NAMES[machine] ?? `another processor (${machine})`}`;
+    return `built for ${NAMES[machine] ?? `another architecture (e_machine ${machine})`}`;
   }
-  // The table of sections is what linkers write last.
+  // Linkers place the section header table at the end of the file.
   const end = Number(header.readBigUInt64LE(0x28)) + header.readUInt16LE(0x3a) * header.readUInt16LE(0x3c);
-  return size < end ? `it is cut off (${size} of ${end} bytes)` : undefined;
+  return size < end ? `truncated to ${size} of ${end} bytes` : undefined;
 }

@@ -1,44 +1,47 @@
 /**
- * Loads the binding, or remembers why it could not be loaded.
+ * Loads the native binding.
  *
- * The package must import everywhere, so a failure is thrown only when something needs the kernel.
+ * Importing the package must succeed on every platform, so an error is stored, and thrown by the first function that needs the
+ * binding.
  */
 import { createRequire } from 'node:module';
 
 import type { Binding } from '../types/binding.js';
 import { failure } from '../util/errors.js';
 import { VERSION } from '../util/package.js';
-import { binaryPath, explainFailure, platformInWords } from './binary.js';
-import { elfFault } from './elf.js';
+import { binaryPath, describeLoadError, describePlatform } from './binary.js';
+import { elfProblem } from './elf.js';
 
 let binding: Binding | undefined;
-let reason: unknown;
+let loadError: unknown;
 
 if (process.platform === 'linux') {
   try {
     binding = load(binaryPath());
   } catch (error) {
-    reason = error;
+    loadError = error;
   }
 }
 
-/** Loads a binary, which must be of the same version as the JavaScript: nothing else keeps the two together. */
+/** Loads a binary. Its version must be that of the JavaScript, because their interface is not versioned. */
 function load(file: string): Binding {
-  // Anything else would be run as JavaScript.
-  if (!file.endsWith('.node')) throw new Error('the name of a binary ends in .node');
-  const fault = elfFault(file, process.arch);
-  if (fault !== undefined) throw new Error(fault);
+  // require() would run a file with another extension as JavaScript.
+  if (!file.endsWith('.node')) throw new Error('the file name must end in .node');
+  const problem = elfProblem(file, process.arch);
+  if (problem !== undefined) throw new Error(problem);
   const loaded = createRequire(import.meta.url)(file) as Partial<Binding>;
   const version = loaded.packageVersion?.();
-  if (version !== VERSION) throw new Error(`it is of zerosend ${version ?? 'before 0.1.0, or of something else'}`);
+  if (version !== VERSION) {
+    throw new Error(`binary version ${version ?? 'unknown'} does not match package version ${VERSION}`);
+  }
   return loaded as Binding;
 }
 
-/** The binding; throws `ERR_ZEROSEND_UNSUPPORTED` where there is none. */
+/** The native binding. Throws `ERR_ZEROSEND_UNSUPPORTED` if it could not be loaded. */
 export function requireNative(): Binding {
   if (binding !== undefined) return binding;
   if (process.platform !== 'linux') {
-    throw failure('ERR_ZEROSEND_UNSUPPORTED', `zerosend needs Linux for this, and this is ${platformInWords()}`);
+    throw failure('ERR_ZEROSEND_UNSUPPORTED', `this function requires Linux, not ${describePlatform()}`);
   }
-  throw failure('ERR_ZEROSEND_UNSUPPORTED', explainFailure(reason), { cause: reason });
+  throw failure('ERR_ZEROSEND_UNSUPPORTED', describeLoadError(loadError), { cause: loadError });
 }

@@ -1,13 +1,14 @@
-/** Where we are. Asked once, when the first module that needs it is loaded. */
+/** The platform. */
 import { requireNative } from './native.js';
 
 /**
- * Whether this is the platform of the native part. Elsewhere static serving goes through Node streams and everything else is
- * `ERR_ZEROSEND_UNSUPPORTED`; on Linux without its native part everything is, for to be slow without a word would be a trap.
+ * Whether the native binding is used. On other platforms static serving uses Node streams and everything else fails with
+ * `ERR_ZEROSEND_UNSUPPORTED`. On Linux a missing binding is always an error: silently falling back to streams would hide the
+ * problem.
  */
 export const IS_LINUX: boolean = process.platform === 'linux';
 
-/** Throws `ERR_ZEROSEND_UNSUPPORTED` elsewhere: for what needs nothing native, but files that only Linux has. */
+/** Throws `ERR_ZEROSEND_UNSUPPORTED` on other platforms: for functions that use files of Linux, but not the binding. */
 export function requireLinux(): void {
   if (!IS_LINUX) requireNative();
 }

@@ -1,4 +1,4 @@
-/** Where to listen and where to connect to: addresses as people write them. */
+/** Parses socket addresses to listen on or connect to, and looks up their host names. */
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 
@@ -6,25 +6,25 @@ import type { AddressSettings } from '#native';
 import { failure, invalid } from './errors.js';
 
 /**
- * A port of this machine (`8080`), `'host:port'`, `'[::1]:8080'`, `'unix:/path'`, or an object. Without a host it is
- * `'127.0.0.1'`, both to listen on and to connect to. `'unix:@name'` and a path that begins with a NUL character are
- * abstract names of Linux, unix(7). A path and a name have at most 107 bytes.
+ * A port (`8080`), `'host:port'`, `'[::1]:8080'`, `'unix:/path'`, or an object. The default host is `'127.0.0.1'`, both to
+ * listen on and to connect to. `'unix:@name'` and a path that begins with a NUL character name an abstract Unix socket
+ * (unix(7)). Paths and names have at most 107 bytes.
  */
 export type SocketAddress = number | string | { host?: string | undefined; port: number } | { path: string };
 
-/** An address that was bound. */
+/** The address of a listening socket. */
 export type BoundAddress = { host: string; port: number } | { path: string };
 
 const HOST = '127.0.0.1';
 
-/** The address in the engine's words, its name looked up. `name` is the option's, for the error. */
+/** Parses an address and looks up its host name. `name` is the option's name, for errors. */
 export async function resolveAddress(name: string, address: SocketAddress): Promise<AddressSettings> {
   const settings = readAddress(name, address);
   if (!hasName(settings)) return settings;
   return { ...settings, host: (await lookup(settings.host ?? HOST)).address };
 }
 
-/** All addresses that a name has now, of both families, in the order of the resolver; the address itself if it is none. */
+/** As {@link resolveAddress}, with all addresses of a host name, of both families, in the order of the resolver. */
 export async function resolveAll(name: string, address: SocketAddress): Promise<AddressSettings[]> {
   const settings = readAddress(name, address);
   if (!hasName(settings)) return [settings];
@@ -32,12 +32,12 @@ export async function resolveAll(name: string, address: SocketAddress): Promise<
   return found.map(({ address: host }) => ({ ...settings, host }));
 }
 
-/** Whether the address has to be looked up. */
+/** Whether the host is a name, not an IP address. */
 export function hasName({ path, host }: AddressSettings): boolean {
   return path === undefined && isIP(host ?? HOST) === 0;
 }
 
-/** The address with its name as it is. Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. */
+/** Parses an address without looking up its host name. Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. */
 export function readAddress(name: string, address: SocketAddress): AddressSettings {
   const wrong = () => invalid(name, address, "a port, 'host:port', 'unix:/path', { host, port } or { path }");
   if (typeof address === 'object' && address !== null && 'path' in address) {
@@ -64,10 +64,10 @@ export function readAddress(name: string, address: SocketAddress): AddressSettin
   return { host: host ?? HOST, port };
 }
 
-/** Bytes of a path in `sockaddr_un`, without the NUL, unix(7). */
+/** Bytes of a path in `sockaddr_un`, without the trailing NUL, unix(7). */
 const MAX_PATH = 107;
 
-/** Checks the path or abstract name of a Unix socket. Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. */
+/** Checks the path or the abstract name of a Unix socket. Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. */
 export function checkPath(name: string, path: string): string {
   const isAbstract = path.startsWith('\0');
   const length = Buffer.byteLength(path) - (isAbstract ? 1 : 0);

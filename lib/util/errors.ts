@@ -1,6 +1,6 @@
-/** The errors of the TypeScript side. Those of the kernel come from the binding in the same shape. */
+/** Errors thrown by TypeScript. Errors of the kernel come from the binding in the same form. */
 
-/** Codes of zerosend's own errors. Errors of the kernel carry the errno's name (`ENOENT`, `EPIPE`, ...) instead. */
+/** Codes of zerosend's own errors. Errors of the kernel have the name of the errno (`ENOENT`, `EPIPE`, ...) instead. */
 export type ZerosendErrorCode =
   | 'ERR_ZEROSEND_INVALID_ARGUMENT'
   | 'ERR_ZEROSEND_OUT_OF_RANGE'
@@ -15,23 +15,23 @@ export type ZerosendErrorCode =
   | 'ERR_ZEROSEND_CORRUPT'
   | 'ERR_ZEROSEND_INTERNAL';
 
-/** What zerosend throws and rejects with. */
+/** An error that zerosend throws or rejects with. */
 export interface ZerosendError extends Error {
   /** A {@link ZerosendErrorCode}, `ABORT_ERR`, or the name of an errno. */
   code: string;
-  /** The negative errno, when a syscall failed. */
+  /** The negative errno, if a system call failed. */
   errno?: number;
-  /** The syscall that failed. */
+  /** The name of the system call that failed. */
   syscall?: string;
-  /** The file it is about. */
+  /** The path of the file concerned. */
   path?: string;
-  /** Bytes that had been handed to the kernel when a transfer failed. */
+  /** Bytes handed to the kernel before a transfer failed. */
   bytes?: number;
-  /** Which end has failed, of a `relay` (`'a'`, `'b'`) or a splitter (`'source'`, `'sinks[0]'`, ...). */
+  /** The endpoint that failed, of a `relay` (`'a'`, `'b'`) or a splitter (`'source'`, `'sinks[0]'`, ...). */
   side?: string;
 }
 
-/** An error of our own. Wrong arguments are `TypeError`s and `RangeError`s, as Node's are. */
+/** Makes an error. As in Node, invalid arguments are a `TypeError` or a `RangeError`. */
 export function failure(code: ZerosendErrorCode, message: string, options?: ErrorOptions): ZerosendError {
   const Type =
     code === 'ERR_ZEROSEND_INVALID_ARGUMENT' ? TypeError : code === 'ERR_ZEROSEND_OUT_OF_RANGE' ? RangeError : Error;
@@ -44,7 +44,7 @@ export function invalid(name: string, value: unknown, allowed: string): Zerosend
   return failure('ERR_ZEROSEND_INVALID_ARGUMENT', `${problem}: use ${allowed}`);
 }
 
-/** What an aborted operation rejects with, as Node's own do. */
+/** The error of an aborted operation, as Node makes it. */
 export function aborted(signal: AbortSignal): ZerosendError {
   const error = new Error('The operation was aborted', { cause: signal.reason });
   error.name = 'AbortError';

@@ -1,10 +1,13 @@
-/** Arguments that several functions take: sources, descriptors, numbers of bytes. */
+/** Checks of arguments that several functions have: files, descriptors, integers. */
 import type { FileHandle } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 
 import { failure, invalid } from './errors.js';
 
-/** A file: a path, a `file:` URL, an open `FileHandle`, or a descriptor. Handles and descriptors stay open and keep their position. */
+/**
+ * A file: a path, a `file:` URL, an open `FileHandle`, or a descriptor. Handles and descriptors stay open, and their position does
+ * not change.
+ */
 export type FileSource = string | URL | FileHandle | number;
 
 export function isDescriptor(value: unknown): value is number {
@@ -25,14 +28,14 @@ export function checkInteger(name: string, value: number, min: number, max: numb
 }
 
 /**
- * Bytes that nothing changes while native code reads them: a copy of those in a SharedArrayBuffer, which other threads write
- * to.
+ * `bytes`, or a copy of them if they are in a SharedArrayBuffer: native code must not read memory that other threads can
+ * change at the same time.
  */
 export function unshared(bytes: Uint8Array): Uint8Array {
   return bytes.buffer instanceof SharedArrayBuffer ? Buffer.from(bytes) : bytes;
 }
 
-/** A number of bytes or a position: an integer from 0 up that a JavaScript number holds exactly. */
+/** Checks a number of bytes or a position: a safe integer from 0 up. */
 export function checkBytes(name: string, value: number | undefined): void {
   if (value === undefined) return;
   if (typeof value !== 'number') throw invalid(name, value, 'an integer number of bytes');
@@ -44,7 +47,7 @@ export function checkBytes(name: string, value: number | undefined): void {
   }
 }
 
-/** How the binding is told of a file. `name` is the argument's, for the error. */
+/** The path or descriptor of a file, for the binding. `name` is the name of the argument, for errors. */
 export function nameFile(name: string, file: FileSource): { path: string } | { fd: number } {
   if (typeof file === 'string') {
     if (file.includes('\0')) throw Object.assign(invalid(name, file, 'a path without NUL bytes'), { path: file });

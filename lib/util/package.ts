@@ -1,4 +1,4 @@
-/** The package itself: where it is, and what its manifest says. */
+/** The location and the manifest of the package. */
 import { createRequire } from 'node:module';
 import path from 'node:path';
 
@@ -9,8 +9,8 @@ const { version, repository } = require(manifest) as { version: string; reposito
 /** The directory of the package. */
 export const PACKAGE_ROOT = path.dirname(manifest);
 
-/** The version of the package, which its binaries must have too. */
+/** The version of the package; its binaries must have the same version. */
 export const VERSION: string = version;
 
-/** The page of the project, under which its releases are. */
+/** The URL of the project; its releases are below it. */
 export const PROJECT_URL: string = repository.url.replace(/^git\+|\.git$/g, '');

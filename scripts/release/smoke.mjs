@@ -56,7 +56,7 @@ try {
   writeFileSync(path.join(directory, 'main.js'), PROGRAM);
   const options = { cwd: directory, stdio: ['ignore', 'ignore', 'inherit'] };
   execFileSync('npm', ['install', '--ignore-scripts', '--no-audit', '--prefer-offline', path.resolve(tarball)], options);
-  // The command line too; it says its version without the native part, and with it what the kernel can do.
+  // The command line too; it prints its version without the native binary, and with it what the kernel can do.
   execFileSync(path.join(directory, 'node_modules/.bin/zerosend'), ['probe'], options);
   process.stdout.write(execFileSync(process.execPath, ['main.js'], { ...options, stdio: ['ignore', 'pipe', 'inherit'] }));
 } finally {
