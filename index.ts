@@ -16,8 +16,8 @@ export { MappedFile, type MappedFileOptions } from './lib/api/mapped-file.js';
 export { type MemoryMap, type MemoryMapOptions, type MemoryUse, memoryMaps } from './lib/api/memory-maps.js';
 export {
   type PageCacheMeasurement,
-  type PageCachePace,
   type PageCacheStatus,
+  type PageCacheThroughput,
   type PageResidency,
   type PageRun,
   pageCache,

@@ -21,26 +21,26 @@ export declare function adviseMapped(token: number, advice: 'sequential' | 'rand
 export declare function allocPages(bytes: number): ArrayBuffer
 
 /** Measures a case: the event of `request` has `sample`. Releasing the token ends it. */
-export declare function bench(request: number, asked: BenchCase): number
+export declare function bench(request: number, settings: BenchCase): number
 
-/** What is to be measured. */
+/** A measurement to run. */
 export interface BenchCase {
   path: string
-  method: 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'
-  /** Bytes of a buffer, or after which a call ends. */
-  piece?: number
+  method: ReturnType<typeof methodNames>[number]
+  /** For `read-write` the bytes of the buffer, for other methods the maximum of bytes of a call. */
+  chunk?: number
   socket: 'tcp' | 'unix'
   cold: boolean
-  /** Milliseconds to go on for at least. */
-  least: number
+  /** Milliseconds; the file is sent until they have passed, but at least once. */
+  minTime: number
 }
 
-/** What came of it. Times in seconds. */
+/** The result. Times in seconds. */
 export interface BenchSample {
   bytes: number
   times: number
   seconds: number
-  method: 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'
+  method: Exclude<ReturnType<typeof methodNames>[number], 'auto'>
   syscalls: number
   polls: number
   sender: BenchUsage
@@ -49,7 +49,7 @@ export interface BenchSample {
   pages: number
 }
 
-/** What a thread has used. */
+/** CPU time and context switches of a thread. */
 export interface BenchUsage {
   user: number
   system: number
@@ -223,7 +223,7 @@ export interface ErrnoName {
   meaning: string
 }
 
-/** The event of `request` has `pages`: those that are left. */
+/** The event of `request` has `pages`: those left in the page cache. */
 export declare function evictPages(request: number, path: string): void
 
 /** Writes changed pages to the disk. */
@@ -310,21 +310,21 @@ export interface MapSettings {
 /** Whether a router could take the percent-encoded `path` for one of these patterns of routes. */
 export declare function matchesRoute(patterns: Array<string>, path: string): boolean
 
-/** How fast a file could be read. */
+/** The result of `measurePages`. */
 export interface MeasuredReport {
   size: number
   pages: number
-  first: PaceReport
-  second: PaceReport
-  evicted: PaceReport
-  direct?: PaceReport
+  first: ThroughputReport
+  second: ThroughputReport
+  evicted: ThroughputReport
+  direct?: ThroughputReport
   directRefusal?: ErrnoName
 }
 
-/** The event of `request` has `measured`; others before it have the bytes so far. Releasing the token ends it. */
+/** The event of `request` has `measured`; earlier ones have the bytes so far. Releasing the token aborts it. */
 export declare function measurePages(request: number, path: string): number
 
-/** One thing that a kernel can do. */
+/** A kernel feature. */
 export interface MechanismReport {
   name: string
   available: boolean
@@ -339,7 +339,7 @@ export interface MechanismReport {
 export declare function mergeVary(existing?: string | undefined | null): string | null
 
 /** The names of the methods, in the order in which `startCurrent` counts them. */
-export declare function methodNames(): Array<TransferReport['method'] | 'auto'>
+export declare function methodNames(): Array<'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'>
 
 /** A mirror of one direction: files or a server. */
 export interface MirrorSettings {
@@ -434,13 +434,6 @@ export declare function openSink(request: number, options: SinkOptions): void
 /** Makes a site and returns its token. */
 export declare function openSite(settings: SiteSettings): number
 
-/** One reading of it. */
-export interface PaceReport {
-  bytes: number
-  seconds: number
-  residentBefore: number
-}
-
 /** The version of the package that this binary is of. */
 export declare function packageVersion(): string
 
@@ -457,7 +450,7 @@ export interface PageReport {
 /** The event of `request` has `pages`. */
 export declare function pageResidency(request: number, path: string): void
 
-/** Pages one after another. */
+/** Consecutive pages. */
 export interface PageRun {
   resident: boolean
   pages: number
@@ -490,7 +483,7 @@ export interface PipeDescription {
   writeFd: number
 }
 
-/** What pipes may be. */
+/** Limits of pipes. */
 export interface PipeReport {
   defaultSize: number
   maxSize: number
@@ -522,10 +515,10 @@ export interface PipeStatistics {
   refused: number
 }
 
-/** Tries what the kernel can do: the event of `request` has `probe`. */
+/** Tests the features of the kernel; the event of `request` has `probe`. */
 export declare function probe(request: number): void
 
-/** What was found. */
+/** Features of the kernel. */
 export interface ProbeReport {
   kernel: string
   machine: string
@@ -748,7 +741,7 @@ export declare function sendfile(out: number, file: number, offset: number, leng
 
 /** How parts are to be sent. */
 export interface SendingOptions {
-  method: 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'
+  method: ReturnType<typeof methodNames>[number]
   /** Bytes of the buffer of `read-write`; 128 KiB when absent. */
   buffer?: number
   /** Hold back packets that are not full; where it helps when absent. */
@@ -910,7 +903,7 @@ export interface SiteSettings {
   multipart: boolean
   listing: boolean
   fallback?: string
-  method: 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'
+  method: ReturnType<typeof methodNames>[number]
   /** The token of the cache that files are taken from; absent: none. */
   cache?: number
 }
@@ -964,12 +957,19 @@ export interface TargetSettings {
 /** One `tee(2)`; `null`: `EAGAIN`. */
 export declare function tee(from: number, to: number, length: number): number | null
 
+/** One read of the file. */
+export interface ThroughputReport {
+  bytes: number
+  seconds: number
+  residentBefore: number
+}
+
 /** What a transfer has done so far. */
 export interface TransferReport {
   /** Bytes handed to the kernel. */
   bytes: number
   /** The method that moved them. */
-  method: 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'
+  method: Exclude<ReturnType<typeof methodNames>[number], 'auto'>
   /** Syscalls made. */
   syscalls: number
 }
@@ -1007,7 +1007,7 @@ export declare function waitRing(request: number, token: number, role: 'writer' 
 /** Reads ahead what the transfer sends next. `request` is answered when it is resident. */
 export declare function warm(token: number, request: number): void
 
-/** What warming did. */
+/** The result of `warmPages`. */
 export interface WarmedReport {
   pages: number
   residentBefore: number
@@ -1015,7 +1015,7 @@ export interface WarmedReport {
   bytesRead: number
 }
 
-/** The event of `request` has `warmed`; others before it have the bytes so far. Releasing the token ends it. */
+/** The event of `request` has `warmed`; earlier ones have the bytes so far. Releasing the token aborts it. */
 export declare function warmPages(request: number, path: string): number
 
 /** Writes a copy of `bytes`, which is made at the call. */

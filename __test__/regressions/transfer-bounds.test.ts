@@ -8,6 +8,7 @@ import { Worker } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
 import { createFileServer, receiveFile, sendFile } from 'zerosend';
 
+import { METHODS } from '../../dist/lib/types/method.js';
 import { fuseSerial, mount } from '../support/faultfs.js';
 import { openDescriptors, pattern, patternFile, scratch, until } from '../support/files.js';
 import { get, pair } from '../support/wire.js';
@@ -236,7 +237,7 @@ fuseSerial('the JavaScript thread never waits for a file system that does not sa
   const fs = await mount(t, { keepCache: false });
   const file = join(fs.path, 'file');
   patternFile(fs.backing, 'file', 6 * MiB);
-  for (const method of ['auto', 'sendfile', 'splice', 'mmap', 'vmsplice', 'read-write'] as const) {
+  for (const method of METHODS) {
     const { server, client } = await pair(t);
     const first = sendFile(server, file, { method });
     const receiver = new Receiver(client);

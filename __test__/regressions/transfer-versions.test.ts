@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import test from 'ava';
 import { sendFile, sendFiles } from 'zerosend';
 
+import { METHODS } from '../../dist/lib/types/method.js';
 import { fuseSerial, mount } from '../support/faultfs.js';
 import { patternFile, scratch } from '../support/files.js';
 import { pair, readExactly, readToClose } from '../support/wire.js';
 
 const MiB = 1024 * 1024;
-const METHODS = ['auto', 'sendfile', 'splice', 'mmap', 'read-write', 'vmsplice'] as const;
 
 function fdOf(socket: object): number {
   return (socket as { _handle: { fd: number } })._handle.fd;

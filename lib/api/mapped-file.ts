@@ -1,10 +1,9 @@
 /** `MappedFile`: a file as memory, by mmap(2). */
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { MapSettings } from '#native';
 import { ask, engine } from '../runtime/engine.js';
 import { failure, invalid } from '../util/errors.js';
 import { checkBytes, unshared } from '../util/options.js';
+import { resolveFile } from '../util/path.js';
 
 export interface MappedFileOptions {
   /**
@@ -50,10 +49,7 @@ export class MappedFile {
    */
   static async open(file: string | URL, options: MappedFileOptions = {}): Promise<MappedFile> {
     const { mode = 'read', length, populate = false } = options;
-    const given = file instanceof URL && file.protocol === 'file:' ? fileURLToPath(file) : file;
-    if (typeof given !== 'string' || given === '' || given.includes('\0')) {
-      throw invalid('path', file, 'a path without NUL bytes, or a file: URL');
-    }
+    const name = resolveFile(file);
     if (mode !== 'read' && mode !== 'private' && mode !== 'shared') {
       throw invalid('mode', mode, "'read', 'private' or 'shared'");
     }
@@ -61,7 +57,6 @@ export class MappedFile {
     if (typeof populate !== 'boolean') throw invalid('populate', populate, 'a boolean');
     const settings: MapSettings = { mode, populate };
     if (length !== undefined) settings.length = length;
-    const name = path.resolve(given);
     const event = await ask((number) => engine().openMapped(number, name, settings));
     return new MappedFile(name, event.token as number, mode);
   }

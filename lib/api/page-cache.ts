@@ -1,13 +1,13 @@
-/** `pageCache`: what of files the kernel has in memory, bringing it there, getting it out, and what that is worth. */
+/** `pageCache`: shows which pages of a file are in the page cache, reads them into it, evicts them, and measures reads. */
 import { readFile } from 'node:fs/promises';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import type { ErrnoName, MeasuredReport, PaceReport } from '#native';
+import type { ErrnoName, MeasuredReport, ThroughputReport } from '#native';
+import { runAbortableTask } from '../runtime/abortable-task.js';
 import { ask, engine } from '../runtime/engine.js';
 import { requireLinux } from '../runtime/platform.js';
-import { aborted, invalid } from '../util/errors.js';
+import type { NativeEvent } from '../types/binding.js';
+import { resolveFile } from '../util/path.js';
 
-/** Pages one after another that are all in the page cache, or all not. */
+/** Consecutive pages that are all in the page cache, or all not. */
 export interface PageRun {
   resident: boolean;
   pages: number;
@@ -20,42 +20,42 @@ export interface PageResidency {
   pageSize: number;
   /** Pages of the file. */
   pages: number;
-  /** How many of them are in the page cache. */
+  /** Pages in the page cache. */
   resident: number;
-  /** Which, from the beginning of the file to its end. */
+  /** All pages of the file, in order. */
   runs: PageRun[];
   /**
-   * The system call that was asked: cachestat(2) (Linux 6.5), or mincore(2), which says of files that this user neither owns nor
-   * may write to that all of them is there.
+   * The system call used: cachestat(2) (Linux 6.5), or mincore(2), which reports all pages as resident for files that this user
+   * neither owns nor may write to.
    */
   by: 'cachestat' | 'mincore';
 }
 
 export interface WarmOptions {
-  /** Cancels at once. What was read stays. */
+  /** Aborts at once. Pages read so far stay in the page cache. */
   signal?: AbortSignal | undefined;
-  /** Called with the bytes that are done with, every 8 MiB. */
+  /** Called every 8 MiB with the bytes processed so far. */
   onProgress?: ((bytes: number) => void) | undefined;
 }
 
 export interface WarmResult {
   /** Pages of the file. */
   pages: number;
-  /** How many were in the page cache before. */
+  /** Pages in the page cache before. */
   residentBefore: number;
-  /** How many are there now: fewer than all when memory is short. */
+  /** Pages in the page cache afterwards: fewer than `pages` when memory is short. */
   resident: number;
   /** Bytes read. */
   bytesRead: number;
 }
 
-/** How fast a file could be read. */
-export interface PageCachePace {
+/** The throughput of reading a file once. */
+export interface PageCacheThroughput {
   /** In units of 10^6 bytes. */
   megabytesPerSecond: number;
   bytes: number;
   seconds: number;
-  /** Pages that were in the page cache before. */
+  /** Pages in the page cache before. */
   residentBefore: number;
 }
 
@@ -64,15 +64,15 @@ export interface PageCacheMeasurement {
   size: number;
   /** Pages of the file. */
   pages: number;
-  /** As it was found. */
-  first: PageCachePace;
-  /** Once more: hot. */
-  second: PageCachePace;
-  /** After it was evicted: cold, as far as `residentBefore` is 0. */
-  evicted: PageCachePace;
-  /** Past the page cache, `O_DIRECT`; `undefined` where the filesystem refuses that. */
-  direct: PageCachePace | undefined;
-  /** Why: `EINVAL`, ... */
+  /** The first read, with the page cache unchanged. */
+  first: PageCacheThroughput;
+  /** The second read. */
+  second: PageCacheThroughput;
+  /** The read after eviction. `residentBefore` is 0 if all pages were evicted. */
+  evicted: PageCacheThroughput;
+  /** The read with `O_DIRECT`, which bypasses the page cache; `undefined` where the file system refuses it. */
+  direct: PageCacheThroughput | undefined;
+  /** The error when `direct` is undefined: `EINVAL`, ... */
   directRefusal: string | undefined;
 }
 
@@ -80,22 +80,22 @@ export interface PageCacheMeasurement {
 export interface PageCacheStatus {
   total: number;
   free: number;
-  /** What could be had without swapping: most of the page cache is in it. */
+  /** Memory available without swapping. Includes most of the page cache. */
   available: number;
   /** The page cache, with tmpfs and shared memory. */
   cached: number;
   buffers: number;
-  /** Of it, used of late. */
+  /** Page cache that was used recently. */
   activeFile: number;
-  /** Of it, the first to go. */
+  /** Page cache that is reclaimed first. */
   inactiveFile: number;
   /** Tmpfs and shared memory. */
   shmem: number;
   /** Mapped by processes. */
   mapped: number;
-  /** To be written to disks. */
+  /** Modified pages that are not yet written to disk. */
   dirty: number;
-  /** Being written to disks. */
+  /** Pages that are being written to disk. */
   writeback: number;
 }
 
@@ -114,34 +114,34 @@ const MEMINFO: Record<keyof PageCacheStatus, string> = {
 };
 
 /**
- * The page cache. Paths are of regular files; all reject as open(2) does (`ENOENT`, `EACCES`, ...) and with
- * `ERR_ZEROSEND_NOT_REGULAR_FILE`. The work is done off the JavaScript thread.
+ * The page cache. Paths must be of regular files: the functions reject with the errors of open(2) (`ENOENT`, `EACCES`, ...) and
+ * with `ERR_ZEROSEND_NOT_REGULAR_FILE`. They run off the JavaScript thread.
  */
 export const pageCache = {
-  /** Which pages of a file are in memory. */
+  /** Which pages of a file are in the page cache. */
   async residency(file: string | URL): Promise<PageResidency> {
-    const name = checkPath(file);
-    return (await report<{ pages: PageResidency }>((number) => engine().pageResidency(number, name))).pages;
+    const path = resolveFile(file);
+    return pagesOf(await ask((number) => engine().pageResidency(number, path)));
   },
 
-  /** Reads what of a file is not in memory, so that it is. Rejects with `ABORT_ERR`. */
+  /** Reads the pages of a file that are not in the page cache into it. Rejects with `ABORT_ERR` when aborted. */
   async warm(file: string | URL, options: WarmOptions = {}): Promise<WarmResult> {
-    const name = checkPath(file);
-    const { onProgress } = options;
-    return (await underWay<{ warmed: WarmResult }>(options, onProgress, (number) => engine().warmPages(number, name)))
-      .warmed;
+    const path = resolveFile(file);
+    const event = await runAbortableTask(options, (number) => engine().warmPages(number, path));
+    return (event as unknown as { warmed: WarmResult }).warmed;
   },
 
   /**
-   * Writes what is changed to the disk (fdatasync(2)) and takes a file out of memory (posix_fadvise(2), `POSIX_FADV_DONTNEED`).
-   * Resolves with what is left: what somebody has mapped or locked, and all of a file that lives in memory (tmpfs).
+   * Writes modified pages to the disk (fdatasync(2)) and removes a file from the page cache (posix_fadvise(2),
+   * `POSIX_FADV_DONTNEED`). Resolves with the pages left: those that are mapped or locked, and all pages of a file in memory
+   * (tmpfs).
    */
   async evict(file: string | URL): Promise<PageResidency> {
-    const name = checkPath(file);
-    return (await report<{ pages: PageResidency }>((number) => engine().evictPages(number, name))).pages;
+    const path = resolveFile(file);
+    return pagesOf(await ask((number) => engine().evictPages(number, path)));
   },
 
-  /** How much memory is used for what. */
+  /** The memory of this machine, by use. */
   async status(): Promise<PageCacheStatus> {
     requireLinux();
     const text = await readFile('/proc/meminfo', 'utf8');
@@ -153,70 +153,30 @@ export const pageCache = {
   },
 
   /**
-   * Reads a file as it is found, once more, after evicting it, and past the page cache, and says how fast each was. Afterwards
-   * it is in memory. `onProgress` hears of the bytes of all four. Rejects with `ABORT_ERR`, and with
-   * `ERR_ZEROSEND_INVALID_ARGUMENT` for an empty file.
+   * Measures four reads of a file: with the page cache unchanged, again, after eviction, and with `O_DIRECT`. Afterwards the
+   * file is in the page cache. `onProgress` is called with the bytes of all four so far. Rejects with `ABORT_ERR` when aborted,
+   * and with `ERR_ZEROSEND_INVALID_ARGUMENT` for an empty file.
    */
   async measure(file: string | URL, options: WarmOptions = {}): Promise<PageCacheMeasurement> {
-    const name = checkPath(file);
-    const { onProgress } = options;
-    const begin = (number: number) => engine().measurePages(number, name);
-    const { measured } = await underWay<{ measured: MeasuredReport }>(options, onProgress, begin);
+    const path = resolveFile(file);
+    const event = await runAbortableTask(options, (number) => engine().measurePages(number, path));
+    const { measured } = event as unknown as { measured: MeasuredReport };
     return {
       size: measured.size,
       pages: measured.pages,
-      first: pace(measured.first),
-      second: pace(measured.second),
-      evicted: pace(measured.evicted),
-      direct: measured.direct && pace(measured.direct),
+      first: throughput(measured.first),
+      second: throughput(measured.second),
+      evicted: throughput(measured.evicted),
+      direct: measured.direct && throughput(measured.direct),
       directRefusal: (measured.directRefusal as ErrnoName | undefined)?.code,
     };
   },
 };
 
-function pace({ bytes, seconds, residentBefore }: PaceReport): PageCachePace {
+function throughput({ bytes, seconds, residentBefore }: ThroughputReport): PageCacheThroughput {
   return { megabytesPerSecond: bytes / 1e6 / Math.max(seconds, 1e-9), bytes, seconds, residentBefore };
 }
 
-function checkPath(file: string | URL): string {
-  const given = file instanceof URL && file.protocol === 'file:' ? fileURLToPath(file) : file;
-  if (typeof given !== 'string' || given === '' || given.includes('\0')) {
-    throw invalid('path', file, 'a path without NUL bytes, or a file: URL');
-  }
-  return path.resolve(given);
-}
-
-async function report<T>(start: (number: number) => void): Promise<T> {
-  return (await ask(start)) as unknown as T;
-}
-
-/** Something that tells of its progress and can be cancelled. */
-async function underWay<T>(
-  { signal }: WarmOptions,
-  onProgress: ((bytes: number) => void) | undefined,
-  start: (number: number) => number,
-): Promise<T> {
-  if (onProgress !== undefined && typeof onProgress !== 'function')
-    throw invalid('onProgress', onProgress, 'a function');
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid('signal', signal, 'an AbortSignal');
-  if (signal?.aborted) throw aborted(signal);
-  let token: number | undefined;
-  const stop = () => {
-    if (token !== undefined) engine().release(token);
-  };
-  signal?.addEventListener('abort', stop, { once: true });
-  try {
-    const done = ask(
-      (number) => {
-        token = start(number);
-      },
-      (bytes) => onProgress?.(bytes),
-    );
-    return (await done) as unknown as T;
-  } catch (error) {
-    throw signal?.aborted ? aborted(signal) : error;
-  } finally {
-    signal?.removeEventListener('abort', stop);
-    stop();
-  }
+function pagesOf(event: NativeEvent): PageResidency {
+  return (event as unknown as { pages: PageResidency }).pages;
 }

@@ -1,50 +1,50 @@
-/** `probe`: what the kernel can do here, tried out. */
+/** `probe`: tests the features of the kernel. */
 
 import type { ErrnoName, ProbeReport } from '#native';
 import { ask, engine } from '../runtime/engine.js';
 
-/** One thing that a kernel can do. */
+/** A kernel feature. */
 export interface ProbedMechanism {
   /** `sendfile`, `splice`, `io_uring`, ... */
   name: string;
-  /** It was tried, and it worked. */
+  /** Whether the test succeeded. */
   available: boolean;
-  /** The system call that was refused. */
+  /** The system call that failed. */
   syscall: string | undefined;
-  /** Why: `ENOSYS`, a kernel without it; `EPERM`, a sandbox that forbids it; ... */
+  /** The error: `ENOSYS` from a kernel without it, `EPERM` from a sandbox that forbids it, ... */
   code: string | undefined;
-  /** The kernel that had it first. */
+  /** The first kernel version that has it. */
   since: string;
-  /** What zerosend uses it for, or why it does not. */
+  /** What zerosend uses it for, or why it does not use it. */
   purpose: string;
-  /** What zerosend does without it; `undefined` when it does not use it. */
+  /** What zerosend does instead where it is missing; `undefined` when it does not use it. */
   without: string | undefined;
 }
 
-/** What pipes may be. 0: the kernel does not say, or has no such limit. */
+/** Limits of pipes; see pipe(7). 0: no limit, or not reported. */
 export interface PipeLimits {
   /** Bytes of a new pipe. */
   defaultSize: number;
-  /** Bytes of the largest that an unprivileged user may ask for (`/proc/sys/fs/pipe-max-size`). */
+  /** Bytes of the largest pipe for an unprivileged user (`/proc/sys/fs/pipe-max-size`). */
   maxSize: number;
-  /** Pages in pipes of one unprivileged user, beyond which new ones are of one or two pages. */
+  /** Pages in all pipes of an unprivileged user beyond which a new pipe has one or two pages. */
   userPagesSoft: number;
-  /** Pages in pipes of one unprivileged user, beyond which there are no new ones. */
+  /** Pages in all pipes of an unprivileged user beyond which no pipe can be made. */
   userPagesHard: number;
 }
 
-/** What a network interface does by itself; `undefined`: it does not say. See netdevice(7), `SIOCETHTOOL`. */
+/** A network interface and its offload features; `undefined`: not reported. See netdevice(7), `SIOCETHTOOL`. */
 export interface NetworkInterface {
   name: string;
   up: boolean;
   loopback: boolean;
-  /** Takes packets from memory in several pieces. Without it the kernel copies a file's pages together before they go out. */
+  /** It sends packets from several pages. Without it the kernel copies the pages of a file into one buffer. */
   scatterGather: boolean | undefined;
-  /** Makes checksums of what is sent. Without it the processor reads every byte after all. */
+  /** It computes checksums of sent packets. Without it the CPU reads every byte. */
   transmitChecksum: boolean | undefined;
-  /** Checks checksums of what is received. */
+  /** It verifies checksums of received packets. */
   receiveChecksum: boolean | undefined;
-  /** Cuts TCP segments from larger packets. */
+  /** It divides larger packets into TCP segments (TSO). */
   segmentation: boolean | undefined;
 }
 
@@ -61,8 +61,8 @@ export interface Probe {
 }
 
 /**
- * Tries what the kernel can do, on a scratch file and on sockets of the loopback: the answer is what happened, not what a
- * version promises. Takes some milliseconds, off the JavaScript thread, and leaves nothing behind.
+ * Tests the features of the kernel with a scratch file and loopback sockets; the result does not depend on version numbers. Takes some
+ * milliseconds off the JavaScript thread, and leaves no files behind.
  */
 export async function probe(): Promise<Probe> {
   const { probe: found } = (await ask((number) => engine().probe(number))) as unknown as { probe: ProbeReport };

@@ -1,4 +1,4 @@
-/** `sendFile` and `sendFiles`: files, parts of files and bytes to a socket or a descriptor, in one transfer. */
+/** `sendFile` and `sendFiles`: send files, ranges of files and bytes to a socket or a descriptor, in one transfer. */
 
 import type { PartOptions, SendingOptions } from '#native';
 import { CachedFile } from '../cache/cached-file.js';
@@ -11,7 +11,7 @@ import {
   type TransferResult,
 } from '../runtime/deliver.js';
 import { engine, type Opening, openToken } from '../runtime/engine.js';
-import type { Method } from '../types/method.js';
+import { METHODS, type Method } from '../types/method.js';
 import { failure, invalid } from '../util/errors.js';
 import { checkBytes, type FileSource, nameFile, unshared } from '../util/options.js';
 
@@ -26,18 +26,18 @@ export interface SendFilesOptions extends DeliveryOptions {
 }
 
 export interface SendFileOptions extends SendFilesOptions {
-  /** First byte to send. Default 0. To go on after a cancel: the old offset, plus `error.bytes`, less the head's length. */
+  /** First byte to send. Default 0. To resume after an abort: the previous offset plus `error.bytes` minus the length of `head`. */
   offset?: number | undefined;
   /** Number of bytes. Default: to the end of the file. */
   length?: number | undefined;
-  /** Bytes that go before the file, in the same packet where they fit. Strings are sent as UTF-8. */
+  /** Bytes to send before the file, in the same packet if they fit. Strings are sent as UTF-8. */
   head?: Uint8Array | string | undefined;
 }
 
-/** What was sent, head included, and how. */
+/** The result. `bytes` includes the head. */
 export type SendFileResult = TransferResult;
 
-/** A part of what `sendFiles` sends: bytes, which are copied at the call, or a file or a stretch of it. */
+/** A part of `sendFiles`: bytes, which are copied at the call, or a file or a range of it. */
 export type SendPart =
   | Uint8Array
   | {
@@ -48,24 +48,23 @@ export type SendPart =
       length?: number | undefined;
     };
 
-const METHODS: readonly Method[] = ['auto', 'sendfile', 'splice', 'mmap', 'read-write', 'vmsplice'];
-/** Every file part holds a descriptor from the call to the end. */
+/** Each file holds a descriptor until the transfer ends. */
 const MAX_FILES = 1024;
 
 /**
  * Sends a file to a socket or descriptor, inside the kernel where the method allows it; see {@link Method}.
  *
- * Bytes that Node still has queued for the socket go first; writes made to it meanwhile go after; a second `sendFile` on
- * the same target waits for the first. The socket stays open at the end.
+ * Bytes that Node has queued for the socket are sent before; writes during the transfer are sent after it. A second
+ * `sendFile` to the same target waits for the first. The socket stays open.
  *
  * Rejects, always with a `code`: `ERR_ZEROSEND_INVALID_ARGUMENT`, `ERR_ZEROSEND_OUT_OF_RANGE` (offset or length beyond
- * the file), `ERR_ZEROSEND_NOT_REGULAR_FILE`, the errno's name for a file that cannot be opened or a peer that is gone
+ * the file), `ERR_ZEROSEND_NOT_REGULAR_FILE`, the name of the errno for a file that cannot be opened or a closed connection
  * (`ENOENT`, `EACCES`, `EPIPE`, `ECONNRESET`), `ERR_ZEROSEND_CLOSED`, `ERR_ZEROSEND_TIMEOUT`, `ABORT_ERR`, and
- * `ERR_ZEROSEND_TRUNCATED` when the file got shorter meanwhile. `error.bytes` says how much had been sent.
+ * `ERR_ZEROSEND_TRUNCATED` when the file was truncated during the transfer. `error.bytes` is the number of bytes sent.
  *
- * A receiver never takes a part for the whole: when an error leaves a part sent, the socket is reset. After `ABORT_ERR` and
- * `ERR_ZEROSEND_TIMEOUT` it stays open, so that you can go on from `error.bytes`; if you destroy it instead, it is reset. A Unix
- * socket cannot be reset: its peer sees the end, so announce the length there.
+ * A truncated file is never mistaken for a complete one: after an error that leaves a part sent, the socket is reset. After
+ * `ABORT_ERR` and `ERR_ZEROSEND_TIMEOUT` it stays open, so that you can resume from `error.bytes`; if you destroy it instead, it
+ * is reset. A Unix socket cannot be reset: its peer sees a normal end, so announce the length there.
  */
 export async function sendFile(
   target: SendTarget,
@@ -84,11 +83,11 @@ export async function sendFile(
 }
 
 /**
- * Sends bytes and files in order, as one transfer: heads, multipart bodies, batches. Bytes that follow one another, and a
- * small file behind them, leave in one call.
+ * Sends bytes and files in order, as one transfer: heads, multipart bodies, batches. Adjacent bytes, and a small file after
+ * them, are sent in one system call.
  *
- * All files are opened before the first byte goes, 1,024 at most (`ERR_ZEROSEND_LIMIT`), so that one that is missing
- * spoils nothing. Otherwise as {@link sendFile}, with its errors; `method` in the result is that of the last file.
+ * All files are opened before the first byte is sent, so nothing is sent if one is missing; at most 1,024
+ * (`ERR_ZEROSEND_LIMIT`). Otherwise as {@link sendFile}, with the same errors; `method` in the result is that of the last file.
  */
 export async function sendFiles(
   target: SendTarget,
@@ -102,26 +101,23 @@ export async function sendFiles(
     const name = `parts[${at}]`;
     if (part instanceof Uint8Array) return { bytes: unshared(part) };
     if (typeof part !== 'object' || part === null || part.file === undefined) {
-      throw invalid(name, part, 'a Uint8Array or { file, offset?, length? }; for text give Buffer.from(text)');
+      throw invalid(name, part, 'a Uint8Array or { file, offset?, length? }; for text, use Buffer.from(text)');
     }
     return filePart(`${name}.file`, part.file, part.offset, part.length, `${name}.`);
   });
   const files = checked.filter((part) => part.bytes === undefined).length;
   if (files > MAX_FILES) {
-    throw failure(
-      'ERR_ZEROSEND_LIMIT',
-      `parts has ${files} files, but at most ${MAX_FILES} go in one transfer: split it`,
-    );
+    throw failure('ERR_ZEROSEND_LIMIT', `parts has ${files} files; send at most ${MAX_FILES} in one transfer`);
   }
   return deliver(target, options, () => open(checked, sending));
 }
 
 /**
- * Cuts `size` bytes into `count` stretches, in order, that differ by one byte at most: for a download over several
- * connections at once, each `sendFile(socket, file, slice)`. The same open file may serve them all, since no position of
- * it is used. Fewer than `count` when there are fewer bytes; none for 0 bytes.
+ * Divides `size` bytes into `count` consecutive ranges whose lengths differ by at most one byte, for a download over several
+ * connections: one `sendFile(socket, file, range)` each. They can share an open file, because its position is not used.
+ * Returns fewer ranges than `count` when there are fewer bytes, none for 0 bytes.
  *
- * Throws `ERR_ZEROSEND_OUT_OF_RANGE` for a `size` that is no integer from 0 up, or a `count` that is none from 1 up.
+ * Throws `ERR_ZEROSEND_OUT_OF_RANGE` unless `size` is an integer of at least 0 and `count` an integer of at least 1.
  */
 export function sliceRanges(size: number, count: number): Array<{ offset: number; length: number }> {
   checkBytes('size', size);

@@ -91,7 +91,7 @@ export async function bench(args: string[]): Promise<void> {
       socket,
       cold: values.cold === true,
       rounds,
-      least: minTime,
+      minTime,
       signal: stop.signal,
       onProgress: (done, total, label) => line.draw(done / total, label),
     });

@@ -2,7 +2,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { type PageCachePace, type PageResidency, pageCache } from '../api/page-cache.js';
+import { type PageCacheThroughput, type PageResidency, pageCache } from '../api/page-cache.js';
 import { engine } from '../runtime/engine.js';
 import { bytes, ProgressLine, shades, table } from './terminal.js';
 import { parse, UsageError } from './usage.js';
@@ -173,13 +173,13 @@ async function measure(paths: string[], json: boolean): Promise<void> {
       line.clear();
       all.push({ path, ...found });
       if (json) continue;
-      const row = (name: string, pace: PageCachePace | undefined, reason = '') => {
-        if (pace === undefined) return [name, '', '', `refused: ${reason}`];
-        const before = pace.residentBefore / found.pages;
+      const row = (name: string, read: PageCacheThroughput | undefined, reason = '') => {
+        if (read === undefined) return [name, '', '', `refused: ${reason}`];
+        const before = read.residentBefore / found.pages;
         return [
           name,
-          `${pace.megabytesPerSecond.toFixed(0)} MB/s`,
-          `${pace.seconds.toFixed(3)} s`,
+          `${read.megabytesPerSecond.toFixed(0)} MB/s`,
+          `${read.seconds.toFixed(3)} s`,
           `${percent(before, 1)} was resident`,
         ];
       };

@@ -8,7 +8,7 @@ import { createFileServer, type FileServerOptions, type LogFormat } from '../api
 import { engine } from '../runtime/engine.js';
 import { IS_LINUX } from '../runtime/platform.js';
 import { DEFAULT_CACHE } from '../static/site-options.js';
-import type { Method } from '../types/method.js';
+import { METHODS } from '../types/method.js';
 import { onHangUp } from './signals.js';
 import { integer, parse, permissions, UsageError, word } from './usage.js';
 
@@ -47,8 +47,6 @@ examples:
   zerosend serve dist --spa --immutable --port 3000
   zerosend serve /srv/files --list --host :: --log combined
   zerosend serve -p 8080 -r ./public -m sendfile`;
-
-const METHODS = ['auto', 'sendfile', 'splice', 'mmap', 'read-write', 'vmsplice'] as const satisfies Method[];
 
 export async function serve(args: string[]): Promise<void> {
   const { values, positionals } = parse({

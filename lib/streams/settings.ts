@@ -3,6 +3,7 @@
  * same error messages; the comparison test keeps them equal.
  */
 import type { SiteSettings } from '#native';
+import { METHODS } from '../types/method.js';
 import { failure } from '../util/errors.js';
 import { CachePolicy } from './caching.js';
 import type { Conformance } from './conformance.js';
@@ -23,7 +24,7 @@ export interface SiteOptions extends Omit<SiteSettings, 'roots'> {
 
 /** In the order in which they are looked at. */
 const WORDS = {
-  method: ['auto', 'sendfile', 'splice', 'mmap', 'read-write', 'vmsplice'],
+  method: METHODS,
   dotfiles: ['allow', 'deny', 'ignore'],
   symlinks: ['follow', 'beneath', 'deny'],
   preCompressed: ['zstd', 'br', 'gzip', 'deflate'],

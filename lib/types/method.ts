@@ -1,5 +1,4 @@
 /** How the bytes of a file are sent. */
-import type { TransferReport } from '#native';
 
 /**
  * How a file's bytes reach the target.
@@ -14,8 +13,18 @@ import type { TransferReport } from '#native';
  */
 export type Method = 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice';
 
+/** All methods. A test compares them with those of the native binding. */
+export const METHODS = Object.keys({
+  auto: true,
+  sendfile: true,
+  splice: true,
+  mmap: true,
+  'read-write': true,
+  vmsplice: true,
+} satisfies Record<Method, true>) as readonly Method[];
+
 /**
  * How the bytes of a response left: the method of the engine that moved them; `'stream'`, through a Node stream (TLS,
  * HTTP/2, `inject()`, a compressor, all of them elsewhere than on Linux); `'none'`, no bytes (HEAD, 304, empty files).
  */
-export type ResponseMethod = TransferReport['method'] | 'stream' | 'none';
+export type ResponseMethod = Exclude<Method, 'auto'> | 'stream' | 'none';

@@ -1,4 +1,4 @@
-//! The comparison of methods.
+//! Measures one method for `zerosend bench`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,28 +13,28 @@ use crate::engine::with;
 use crate::events::Answer;
 use crate::site::one_of;
 
-/// What is to be measured.
+/// A measurement to run.
 #[napi(object)]
 pub struct BenchCase {
     pub path: String,
-    #[napi(ts_type = "'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'")]
+    #[napi(ts_type = "ReturnType<typeof methodNames>[number]")]
     pub method: String,
-    /// Bytes of a buffer, or after which a call ends.
-    pub piece: Option<f64>,
+    /// For `read-write` the bytes of the buffer, for other methods the maximum of bytes of a call.
+    pub chunk: Option<f64>,
     #[napi(ts_type = "'tcp' | 'unix'")]
     pub socket: String,
     pub cold: bool,
-    /// Milliseconds to go on for at least.
-    pub least: f64,
+    /// Milliseconds; the file is sent until they have passed, but at least once.
+    pub min_time: f64,
 }
 
-/// What came of it. Times in seconds.
+/// The result. Times in seconds.
 #[napi(object, object_from_js = false)]
 pub struct BenchSample {
     pub bytes: f64,
     pub times: f64,
     pub seconds: f64,
-    #[napi(ts_type = "'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'")]
+    #[napi(ts_type = "Exclude<ReturnType<typeof methodNames>[number], 'auto'>")]
     pub method: &'static str,
     pub syscalls: f64,
     pub polls: f64,
@@ -44,7 +44,7 @@ pub struct BenchSample {
     pub pages: f64,
 }
 
-/// What a thread has used.
+/// CPU time and context switches of a thread.
 #[napi(object, object_from_js = false)]
 pub struct BenchUsage {
     pub user: f64,
@@ -55,15 +55,15 @@ pub struct BenchUsage {
 
 /// Measures a case: the event of `request` has `sample`. Releasing the token ends it.
 #[napi]
-pub fn bench(env: &Env, request: f64, asked: BenchCase) -> napi::Result<f64> {
-    let path = PathBuf::from(asked.path);
+pub fn bench(env: &Env, request: f64, settings: BenchCase) -> napi::Result<f64> {
+    let path = PathBuf::from(settings.path);
     let case = with(env, |_| {
         Ok(Case {
-            method: asked.method.parse()?,
-            piece: asked.piece.map(|bytes| bytes as u64),
-            socket: one_of("socket", &asked.socket, SOCKETS)?,
-            cold: asked.cold,
-            least: Duration::from_secs_f64(asked.least / 1000.0),
+            method: settings.method.parse()?,
+            chunk: settings.chunk.map(|bytes| bytes as u64),
+            socket: one_of("socket", &settings.socket, SOCKETS)?,
+            cold: settings.cold,
+            min_time: Duration::from_secs_f64(settings.min_time / 1000.0),
         })
     })?;
     under_way(env, request, move |stop, _| {

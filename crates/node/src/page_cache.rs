@@ -1,4 +1,4 @@
-//! What the kernel can do here, and what is in its page cache.
+//! Kernel features and the page cache.
 
 use std::path::{Path, PathBuf};
 
@@ -7,14 +7,14 @@ use napi::bindgen_prelude::JsObjectValue;
 use napi_derive::napi;
 use zerosend_core::Result;
 use zerosend_core::io::pool::{Lane, Volume};
-use zerosend_tools::{self, Interface, Measurement, Mechanism, Pace, PageResidency, Probe, WarmReport};
+use zerosend_tools::{self, Interface, Measurement, Mechanism, PageResidency, Probe, Throughput, WarmReport};
 
 use crate::background_task::under_way;
 use crate::engine::with;
 use crate::events::Answer;
 use crate::relay::session::ErrnoName;
 
-/// What was found.
+/// Features of the kernel.
 #[napi(object, object_from_js = false)]
 pub struct ProbeReport {
     pub kernel: String,
@@ -25,7 +25,7 @@ pub struct ProbeReport {
     pub interfaces: Vec<InterfaceReport>,
 }
 
-/// What pipes may be.
+/// Limits of pipes.
 #[napi(object, object_from_js = false)]
 pub struct PipeReport {
     pub default_size: f64,
@@ -34,7 +34,7 @@ pub struct PipeReport {
     pub user_pages_hard: f64,
 }
 
-/// One thing that a kernel can do.
+/// A kernel feature.
 #[napi(object, object_from_js = false)]
 pub struct MechanismReport {
     pub name: &'static str,
@@ -70,14 +70,14 @@ pub struct PageReport {
     pub by: &'static str,
 }
 
-/// Pages one after another.
+/// Consecutive pages.
 #[napi(object, object_from_js = false)]
 pub struct PageRun {
     pub resident: bool,
     pub pages: f64,
 }
 
-/// What warming did.
+/// The result of `warmPages`.
 #[napi(object, object_from_js = false)]
 pub struct WarmedReport {
     pub pages: f64,
@@ -86,27 +86,27 @@ pub struct WarmedReport {
     pub bytes_read: f64,
 }
 
-/// How fast a file could be read.
+/// The result of `measurePages`.
 #[napi(object, object_from_js = false)]
 pub struct MeasuredReport {
     pub size: f64,
     pub pages: f64,
-    pub first: PaceReport,
-    pub second: PaceReport,
-    pub evicted: PaceReport,
-    pub direct: Option<PaceReport>,
+    pub first: ThroughputReport,
+    pub second: ThroughputReport,
+    pub evicted: ThroughputReport,
+    pub direct: Option<ThroughputReport>,
     pub direct_refusal: Option<ErrnoName>,
 }
 
-/// One reading of it.
+/// One read of the file.
 #[napi(object, object_from_js = false)]
-pub struct PaceReport {
+pub struct ThroughputReport {
     pub bytes: f64,
     pub seconds: f64,
     pub resident_before: f64,
 }
 
-/// Tries what the kernel can do: the event of `request` has `probe`.
+/// Tests the features of the kernel; the event of `request` has `probe`.
 #[napi]
 pub fn probe(env: &Env, request: f64) -> napi::Result<()> {
     with(env, |engine| {
@@ -129,7 +129,7 @@ pub fn page_residency(env: &Env, request: f64, path: String) -> napi::Result<()>
     })
 }
 
-/// The event of `request` has `pages`: those that are left.
+/// The event of `request` has `pages`: those left in the page cache.
 #[napi]
 pub fn evict_pages(env: &Env, request: f64, path: String) -> napi::Result<()> {
     with(env, |engine| {
@@ -143,7 +143,7 @@ fn pages(found: Result<PageResidency>) -> Result<Answer> {
     found.map(|found| Answer::Shape(Box::new(move |event| event.set_named_property("pages", PageReport::from(found)))))
 }
 
-/// The event of `request` has `warmed`; others before it have the bytes so far. Releasing the token ends it.
+/// The event of `request` has `warmed`; earlier ones have the bytes so far. Releasing the token aborts it.
 #[napi]
 pub fn warm_pages(env: &Env, request: f64, path: String) -> napi::Result<f64> {
     under_way(env, request, move |stop, progress| {
@@ -152,7 +152,7 @@ pub fn warm_pages(env: &Env, request: f64, path: String) -> napi::Result<f64> {
     })
 }
 
-/// The event of `request` has `measured`; others before it have the bytes so far. Releasing the token ends it.
+/// The event of `request` has `measured`; earlier ones have the bytes so far. Releasing the token aborts it.
 #[napi]
 pub fn measure_pages(env: &Env, request: f64, path: String) -> napi::Result<f64> {
     under_way(env, request, move |stop, progress| {
@@ -240,18 +240,18 @@ impl From<Measurement> for MeasuredReport {
             first: found.first.into(),
             second: found.second.into(),
             evicted: found.evicted.into(),
-            direct: found.direct.ok().map(PaceReport::from),
+            direct: found.direct.ok().map(ThroughputReport::from),
             direct_refusal: found.direct.err().map(ErrnoName::from),
         }
     }
 }
 
-impl From<Pace> for PaceReport {
-    fn from(pace: Pace) -> Self {
+impl From<Throughput> for ThroughputReport {
+    fn from(throughput: Throughput) -> Self {
         Self {
-            bytes: pace.bytes as f64,
-            seconds: pace.time.as_secs_f64(),
-            resident_before: pace.resident_before as f64,
+            bytes: throughput.bytes as f64,
+            seconds: throughput.time.as_secs_f64(),
+            resident_before: throughput.resident_before as f64,
         }
     }
 }

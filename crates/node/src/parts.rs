@@ -38,7 +38,7 @@ pub struct PartOptions {
 /// How parts are to be sent.
 #[napi(object)]
 pub struct SendingOptions {
-    #[napi(ts_type = "'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'")]
+    #[napi(ts_type = "ReturnType<typeof methodNames>[number]")]
     pub method: String,
     /// Bytes of the buffer of `read-write`; 128 KiB when absent.
     pub buffer: Option<u32>,

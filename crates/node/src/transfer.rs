@@ -51,7 +51,7 @@ pub struct TransferReport {
     /// Bytes handed to the kernel.
     pub bytes: f64,
     /// The method that moved them.
-    #[napi(ts_type = "'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'")]
+    #[napi(ts_type = "Exclude<ReturnType<typeof methodNames>[number], 'auto'>")]
     pub method: String,
     /// Syscalls made.
     pub syscalls: f64,
@@ -97,7 +97,7 @@ pub fn reset_on_close(env: &Env, #[napi(ts_arg_type = "number")] fd: JsFd) -> na
 }
 
 /// The names of the methods, in the order in which `startCurrent` counts them.
-#[napi(ts_return_type = "Array<TransferReport['method'] | 'auto'>")]
+#[napi(ts_return_type = "Array<'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'>")]
 pub fn method_names() -> Vec<&'static str> {
     Method::ALL.iter().map(|method| method.as_str()).collect()
 }

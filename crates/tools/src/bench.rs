@@ -1,9 +1,9 @@
-//! The method comparison that `zerosend bench` prints: one file, sent again and again by one method to a receiver that reads
-//! every byte, each on a thread and a core of its own.
+//! Measures one method for `zerosend bench`: sends a file repeatedly to a receiver that reads every byte. Sender and receiver
+//! are two threads on two cores.
 //!
-//! Time is the sender's, from the first byte to the moment when the receiver has the last. Processor time and context switches
-//! are counted for each thread by itself (`getrusage(2)`, `RUSAGE_THREAD`), so that what a method spares the sender and what
-//! it costs the receiver can be told apart. Nothing here knows of rounds, medians or reports.
+//! The time is measured from the first byte sent to the last byte received. CPU time and context switches are counted for
+//! each thread (`getrusage(2)`, `RUSAGE_THREAD`), to separate the costs of sender and receiver. Rounds and medians are
+//! computed by the caller.
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -28,68 +28,68 @@ use zerosend_core::fs::OpenFile;
 
 use zerosend_core::transfer::{Budget, Disk, Method, Part, Progress, Target, Transfer};
 
-/// Bytes that the receiver reads at once.
-const RECEIVED: usize = 256 * 1024;
-/// The longest time without a byte, after which something is wrong.
-const PATIENCE: u16 = 10_000;
+/// Bytes of one read of the receiver.
+const RECEIVE_SIZE: usize = 256 * 1024;
+/// Milliseconds without a byte after which the measurement fails.
+const TIMEOUT: u16 = 10_000;
 
 /// The socket between sender and receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Socket {
-    /// Over the loopback.
+    /// TCP over loopback.
     Tcp,
     /// A pair of Unix sockets.
     Unix,
 }
 
-/// What is measured.
+/// A measurement to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Case {
-    /// How bytes go.
+    /// The method.
     pub method: Method,
-    /// Bytes of the buffer of `read-write`; of the others, bytes after which a call ends. `None`: what zerosend does.
-    pub piece: Option<u64>,
-    /// Where to.
+    /// For `read-write` the bytes of the buffer, for other methods the maximum of bytes of a call. `None`: as zerosend sends.
+    pub chunk: Option<u64>,
+    /// The socket.
     pub socket: Socket,
-    /// Takes the file out of the page cache before each time it is sent.
+    /// Evicts the file from the page cache before each time it is sent.
     pub cold: bool,
-    /// Send it again until so much time has passed. It is sent once at least.
-    pub least: Duration,
+    /// The file is sent until this time has passed, but at least once.
+    pub min_time: Duration,
 }
 
-/// What a thread has used.
+/// CPU time and context switches of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Processor time in user space.
+    /// CPU time in user space.
     pub user: Duration,
-    /// Processor time in the kernel.
+    /// CPU time in the kernel.
     pub system: Duration,
-    /// Context switches because it had to wait.
+    /// Voluntary context switches: the thread waited.
     pub waits: u64,
-    /// Context switches because its time was over.
+    /// Involuntary context switches: its time slice ended.
     pub preemptions: u64,
 }
 
-/// What came of it.
+/// The result of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
     /// Bytes sent and received.
     pub bytes: u64,
-    /// How often the file was sent.
+    /// The number of times the file was sent.
     pub times: u64,
-    /// While it was sent; without evicting it.
+    /// The time of sending, without eviction.
     pub time: Duration,
-    /// The method that was really used.
+    /// The method that was used.
     pub method: Method,
-    /// System calls of the transfers: those that moved bytes, or tried to, and those that asked whether the file is still as long.
+    /// System calls of the transfers, with those that check the size of the file.
     pub syscalls: u64,
-    /// Calls that waited for room in the socket, `poll(2)`.
+    /// Calls of `poll(2)` that waited for room in the socket.
     pub polls: u64,
-    /// The sender's thread.
+    /// The sending thread.
     pub sender: Usage,
-    /// The receiver's thread.
+    /// The receiving thread.
     pub receiver: Usage,
-    /// Pages of the file in the page cache before it was sent, on the average.
+    /// Pages of the file in the page cache before it was sent, on average.
     pub resident: f64,
     /// Pages of the file.
     pub pages: u64,
@@ -128,14 +128,14 @@ impl std::ops::AddAssign for Usage {
     }
 }
 
-/// The two cores that sender and receiver get; none where there is only one.
+/// Two cores for sender and receiver; `None` where only one is available.
 fn cores() -> Option<[usize; 2]> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
     let mut all = (0..CpuSet::count()).filter(|core| allowed.is_set(*core) == Ok(true));
     Some([all.next()?, all.next()?])
 }
 
-/// Keeps this thread on a core. It is the thread's last work: nobody undoes it.
+/// Pins this thread to a core until it ends.
 fn pin(core: Option<usize>) {
     let mut set = CpuSet::new();
     if let Some(core) = core
@@ -145,12 +145,14 @@ fn pin(core: Option<usize>) {
     }
 }
 
-/// Runs one case. Takes [`Case::least`] or as long as the file takes once, and starts two threads. [`Code::InvalidArgument`] for an
-/// empty file and for one that cannot be evicted though it is to be cold; [`Code::Aborted`]; the errors of `open(2)`.
+/// Runs a measurement on two new threads, until [`Case::min_time`] has passed and the file was sent at least once.
+///
+/// [`Code::InvalidArgument`]: the file is empty, or `cold` is set and it cannot be evicted. [`Code::Aborted`]; the errors of
+/// `open(2)`.
 pub fn run(path: &Path, case: Case, stop: &AtomicBool) -> Result<Sample> {
     let file = Arc::new(OpenFile::open(path)?);
     if file.meta().size == 0 {
-        return Err(Error::new(Code::InvalidArgument, "the file is empty: there is nothing to send").with_path(path));
+        return Err(Error::new(Code::InvalidArgument, "cannot measure an empty file").with_path(path));
     }
     let failed =
         |error: std::io::Error| Error::system("socket", error.raw_os_error().map_or(Errno::EIO, Errno::from_raw));
@@ -158,12 +160,12 @@ pub fn run(path: &Path, case: Case, stop: &AtomicBool) -> Result<Sample> {
     let cores = cores();
     let received = Arc::new(AtomicU64::new(0));
     let count = received.clone();
-    let (sender, told) = channel();
+    let (notify, notified) = channel();
     let receiving = zerosend_core::thread::spawn("zerosend-bench", move || {
         pin(cores.map(|[_, core]| core));
         let before = usage();
         receive(back, &count, || {
-            let _ = sender.send(());
+            let _ = notify.send(());
         });
         usage() - before
     })
@@ -174,8 +176,11 @@ pub fn run(path: &Path, case: Case, stop: &AtomicBool) -> Result<Sample> {
             pin(cores.map(|[core, _]| core));
             let sent = send(path, file, case, out.as_fd(), stop, &|sum| {
                 while received.load(Ordering::Acquire) < sum {
-                    if told.recv_timeout(Duration::from_millis(u64::from(PATIENCE))).is_err() {
-                        return Err(Error::new(Code::Timeout, "the receiver has not got what was sent"));
+                    if notified.recv_timeout(Duration::from_millis(u64::from(TIMEOUT))).is_err() {
+                        return Err(Error::new(
+                            Code::Timeout,
+                            "the receiver did not receive all bytes within 10 seconds",
+                        ));
                     }
                 }
                 Ok(())
@@ -183,7 +188,7 @@ pub fn run(path: &Path, case: Case, stop: &AtomicBool) -> Result<Sample> {
             drop(out);
             sent
         });
-        sending.join().unwrap_or_else(|_| Err(Error::new(Code::Internal, "the sender has panicked")))
+        sending.join().unwrap_or_else(|_| Err(Error::new(Code::Internal, "the sending thread panicked")))
     });
     let receiver = receiving.join().unwrap_or_default();
     sent.map(|sample| Sample { receiver, ..sample })
@@ -207,23 +212,23 @@ fn pair(socket: Socket) -> std::io::Result<(OwnedFd, OwnedFd)> {
     Ok((out, back))
 }
 
-/// Reads until the end, and every byte that was read.
-fn receive(back: OwnedFd, received: &AtomicU64, tell: impl Fn()) {
+/// Reads until the end of the stream, and adds up all bytes.
+fn receive(back: OwnedFd, received: &AtomicU64, notify: impl Fn()) {
     let mut stream = std::fs::File::from(back);
-    let mut buffer = vec![0; RECEIVED];
+    let mut buffer = vec![0; RECEIVE_SIZE];
     let mut sum = 0_u64;
     loop {
         match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => {
-                // A receiver that does not look at the bytes would flatter methods that leave them cold in its cache.
+                // Without reading the bytes, methods that leave them out of the receiver's CPU cache would look too fast.
                 for word in buffer[..count].chunks(8) {
                     let mut bytes = [0; 8];
                     bytes[..word.len()].copy_from_slice(word);
                     sum = sum.wrapping_add(u64::from_le_bytes(bytes));
                 }
                 received.fetch_add(count as u64, Ordering::Release);
-                tell();
+                notify();
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(_) => break,
@@ -253,14 +258,15 @@ fn send(
         resident: 0.0,
         pages: size.div_ceil(zerosend_sys::page::page_size()),
     };
-    while sample.times == 0 || sample.time < case.least {
+    while sample.times == 0 || sample.time < case.min_time {
         if stop.load(Ordering::Relaxed) {
             return Err(Error::new(Code::Aborted, "The operation was aborted"));
         }
         if case.cold {
             let left = crate::evict(path)?;
             if left.resident > left.pages / 20 {
-                let message = "the file cannot be made cold: it lives in memory, or somebody has it mapped";
+                let message =
+                    "the file cannot be evicted from the page cache: it is in memory (tmpfs) or mapped by a process";
                 return Err(Error::new(Code::InvalidArgument, message).with_path(path));
             }
             sample.resident += left.resident as f64;
@@ -268,10 +274,10 @@ fn send(
             sample.resident = crate::residency(path)?.resident as f64;
         }
         let (before, begun) = (usage(), Instant::now());
-        // Small files in a row, so that the clock and the counters are not what is measured.
-        let row = if case.cold { 1 } else { ((1 << 20) / size).max(1) };
-        for _ in 0..row {
-            one(file, case, out, &mut sample)?;
+        // A small file is sent several times between two readings of the clock and the counters.
+        let repeats = if case.cold { 1 } else { ((1 << 20) / size).max(1) };
+        for _ in 0..repeats {
+            send_once(file, case, out, &mut sample)?;
         }
         arrived(sample.bytes)?;
         sample.time += begun.elapsed();
@@ -283,15 +289,15 @@ fn send(
     Ok(sample)
 }
 
-fn one(file: &Arc<OpenFile>, case: Case, out: std::os::fd::BorrowedFd<'_>, sample: &mut Sample) -> Result<()> {
+fn send_once(file: &Arc<OpenFile>, case: Case, out: std::os::fd::BorrowedFd<'_>, sample: &mut Sample) -> Result<()> {
     let length = file.meta().size;
     let part = Part::File { file: file.clone(), offset: 0, length };
     let mut transfer = Transfer::new([part], case.method, Target::Socket, Disk::MayBlock);
-    if let (Method::ReadWrite, Some(bytes)) = (case.method, case.piece) {
+    if let (Method::ReadWrite, Some(bytes)) = (case.method, case.chunk) {
         transfer.set_buffer(bytes as usize);
     }
     loop {
-        let mut budget = match case.piece {
+        let mut budget = match case.chunk {
             Some(bytes) if case.method != Method::ReadWrite => Budget::new(bytes),
             _ => Budget::unlimited(),
         };
@@ -301,8 +307,8 @@ fn one(file: &Arc<OpenFile>, case: Case, out: std::os::fd::BorrowedFd<'_>, sampl
             Progress::Blocked => {
                 sample.polls += 1;
                 let mut wanted = [PollFd::new(out, PollFlags::POLLOUT)];
-                match poll(&mut wanted, PollTimeout::from(PATIENCE)) {
-                    Ok(0) => return Err(Error::new(Code::Timeout, "the receiver takes nothing")),
+                match poll(&mut wanted, PollTimeout::from(TIMEOUT)) {
+                    Ok(0) => return Err(Error::new(Code::Timeout, "the receiver read nothing for 10 seconds")),
                     Ok(_) | Err(Errno::EINTR) => {}
                     Err(errno) => return Err(Error::system("poll", errno)),
                 }
@@ -322,30 +328,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_method_sends_it_all_and_says_what_it_took() {
+    fn each_method_sends_all_bytes_and_reports_its_cost() {
         let directory = tempfile::TempDir::new().expect("a directory");
         let path = directory.path().join("file");
         std::fs::write(&path, vec![7; 3_000_000]).expect("written");
         for socket in [Socket::Tcp, Socket::Unix] {
             for method in Method::ALL {
-                let case = Case { method, piece: None, socket, cold: false, least: Duration::from_millis(5) };
+                let case = Case { method, chunk: None, socket, cold: false, min_time: Duration::from_millis(5) };
                 let sample = run(&path, case, &AtomicBool::new(false)).expect("sent");
                 assert_eq!(sample.bytes, sample.times * 3_000_000, "{method:?}");
-                assert!(sample.syscalls >= sample.times && sample.time >= case.least, "{sample:?}");
+                assert!(sample.syscalls >= sample.times && sample.time >= case.min_time, "{sample:?}");
                 assert!(sample.receiver.system > Duration::ZERO || sample.times < 20, "{sample:?}");
             }
         }
         let small = Case {
             method: Method::ReadWrite,
-            piece: Some(4096),
+            chunk: Some(4096),
             socket: Socket::Tcp,
             cold: false,
-            least: Duration::ZERO,
+            min_time: Duration::ZERO,
         };
         let sample = run(&path, small, &AtomicBool::new(false)).expect("sent");
         // A read and a send for each 4 KiB, and one more where a send was short.
-        let pieces = 3_000_000_u64.div_ceil(4096);
-        assert!(sample.syscalls >= 2 * pieces && sample.syscalls < 2 * pieces + 2 * sample.polls + 100, "{sample:?}");
+        let chunks = 3_000_000_u64.div_ceil(4096);
+        assert!(sample.syscalls >= 2 * chunks && sample.syscalls < 2 * chunks + 2 * sample.polls + 100, "{sample:?}");
         let error = run(&path, small, &AtomicBool::new(true)).expect_err("stopped");
         assert_eq!(error.code(), Code::Aborted);
         std::fs::write(&path, "").expect("written");

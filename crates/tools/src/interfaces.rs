@@ -1,4 +1,4 @@
-//! What network interfaces do by themselves.
+//! Network interfaces and their offload features.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
@@ -10,22 +10,22 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use zerosend_core::error::{Error, Result};
 use zerosend_sys::features::{Offload, offload};
 
-/// A network interface. `None`: it does not say.
+/// A network interface. `None`: the driver does not report the feature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
-    /// Its name, `eth0`.
+    /// Its name, for example `eth0`.
     pub name: String,
-    /// It is up.
+    /// Whether it is up.
     pub up: bool,
-    /// It is the loopback, where nothing is offloaded to a card because nothing leaves.
+    /// Whether it is the loopback interface, which has no hardware to offload to.
     pub loopback: bool,
-    /// It takes packets from memory in several pieces: without that the kernel copies a file's pages together before they go out.
+    /// Scatter-gather: it sends packets from several pages. Without it the kernel copies the pages of a file into one buffer.
     pub scatter_gather: Option<bool>,
-    /// It makes checksums of what is sent: without that the processor reads every byte after all.
+    /// It computes checksums of sent packets. Without it the CPU reads every byte.
     pub transmit_checksum: Option<bool>,
-    /// It checks checksums of what is received.
+    /// It verifies checksums of received packets.
     pub receive_checksum: Option<bool>,
-    /// It cuts TCP segments from larger packets (TSO).
+    /// It divides larger packets into TCP segments (TSO).
     pub segmentation: Option<bool>,
 }
 
@@ -42,14 +42,14 @@ pub fn interfaces() -> Result<Vec<Interface>> {
         if !seen.insert(name.clone()) {
             continue;
         }
-        let ask = |what| offload(any.as_fd(), &name, what).ok();
+        let feature = |offload_kind| offload(any.as_fd(), &name, offload_kind).ok();
         all.push(Interface {
             up: flags.contains(InterfaceFlags::IFF_UP),
             loopback: flags.contains(InterfaceFlags::IFF_LOOPBACK),
-            scatter_gather: ask(Offload::ScatterGather),
-            transmit_checksum: ask(Offload::TransmitChecksum),
-            receive_checksum: ask(Offload::ReceiveChecksum),
-            segmentation: ask(Offload::Segmentation),
+            scatter_gather: feature(Offload::ScatterGather),
+            transmit_checksum: feature(Offload::TransmitChecksum),
+            receive_checksum: feature(Offload::ReceiveChecksum),
+            segmentation: feature(Offload::Segmentation),
             name,
         });
     }

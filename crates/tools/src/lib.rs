@@ -1,4 +1,4 @@
-//! What the kernel can do here, and what it has in its page cache.
+//! Measuring tools: kernel features, the page cache, and the comparison of methods.
 #![forbid(unsafe_code)]
 
 pub mod bench;
@@ -7,5 +7,5 @@ mod page_cache;
 mod probe;
 
 pub use interfaces::{Interface, interfaces};
-pub use page_cache::{Measurement, Pace, PageResidency, Run, WarmReport, evict, measure, residency, warm};
+pub use page_cache::{Measurement, PageResidency, Run, Throughput, WarmReport, evict, measure, residency, warm};
 pub use probe::{Mechanism, PipeLimits, Probe, Refusal, probe};

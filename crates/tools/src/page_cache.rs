@@ -1,4 +1,4 @@
-//! What of a file is in the page cache, bringing it there, and getting it out.
+//! Shows which pages of a file are in the page cache, reads them into it, and evicts them.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,23 +19,23 @@ use zerosend_sys::memory::{Mapping, Pages};
 use zerosend_sys::page::page_size;
 use zerosend_sys::residency::cached_pages;
 
-/// Bytes that are read, and told of, at once.
-const PIECE: u64 = 8 << 20;
-/// Bytes of the buffer that warming reads into, and throws away.
+/// Bytes between two reports of progress.
+const STEP: u64 = 8 << 20;
+/// Bytes of the buffer for reads whose bytes are discarded.
 const BUFFER: usize = 256 << 10;
-/// Bytes of one read when the speed is measured, and what `O_DIRECT` asks for at once.
-const MEASURED: usize = 1 << 20;
-/// Bytes that are mapped at once to be asked about.
+/// Bytes of one read when the throughput is measured, and of one `O_DIRECT` read.
+const READ_SIZE: usize = 1 << 20;
+/// Bytes of a mapping for `mincore(2)`.
 const WINDOW: u64 = 1 << 30;
-/// Pages that were just read wait in a list of their processor, where the first call does not find them.
-const EVICTIONS: usize = 5;
+/// Pages that were just read are in a list of their CPU, where the first `posix_fadvise(2)` does not find them.
+const EVICT_ATTEMPTS: usize = 5;
 
-/// Pages that are all in the page cache or all not, one after another.
+/// Consecutive pages that are all in the page cache, or all not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// They are.
+    /// Whether they are in the page cache.
     pub resident: bool,
-    /// How many.
+    /// The number of pages.
     pub pages: u64,
 }
 
@@ -48,54 +48,54 @@ pub struct PageResidency {
     pub page_size: u64,
     /// Pages of the file.
     pub pages: u64,
-    /// How many of them are in the page cache.
+    /// Pages in the page cache.
     pub resident: u64,
-    /// Which, from the beginning of the file to its end.
+    /// All pages of the file, in order.
     pub runs: Vec<Run>,
-    /// The call that was asked: `cachestat`, or `mincore` where that is not to be had. `mincore(2)` says of files that the caller
-    /// neither owns nor may write to that all of them is there.
+    /// The system call used: `cachestat`, or `mincore` where that is not available. `mincore(2)` reports all pages as
+    /// resident for files that the caller neither owns nor may write to.
     pub by: &'static str,
 }
 
-/// What [`warm`] has done.
+/// The result of [`warm`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WarmReport {
     /// Pages of the file.
     pub pages: u64,
-    /// How many were there before.
+    /// Pages in the page cache before.
     pub resident_before: u64,
-    /// How many were there afterwards: fewer than all of them when memory is short.
+    /// Pages in the page cache afterwards: fewer than `pages` when memory is short.
     pub resident: u64,
     /// Bytes read.
     pub bytes_read: u64,
 }
 
-/// How fast a file could be read.
+/// The throughput of reading a file once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    /// Bytes.
+pub struct Throughput {
+    /// Bytes read.
     pub bytes: u64,
-    /// In this time.
+    /// The duration.
     pub time: Duration,
-    /// Pages that were in the page cache before.
+    /// Pages in the page cache before.
     pub resident_before: u64,
 }
 
-/// What [`measure`] has found.
+/// The result of [`measure`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Measurement {
     /// Bytes of the file.
     pub size: u64,
     /// Pages of the file.
     pub pages: u64,
-    /// As it was found.
-    pub first: Pace,
-    /// Once more.
-    pub second: Pace,
-    /// After it was evicted.
-    pub evicted: Pace,
-    /// Past the page cache, `O_DIRECT`; the errno where the filesystem refuses that.
-    pub direct: std::result::Result<Pace, Errno>,
+    /// The first time, with the page cache unchanged.
+    pub first: Throughput,
+    /// The second time.
+    pub second: Throughput,
+    /// After eviction.
+    pub evicted: Throughput,
+    /// With `O_DIRECT`, bypassing the page cache; the errno where the file system refuses it.
+    pub direct: std::result::Result<Throughput, Errno>,
 }
 
 fn open(path: &Path) -> Result<(OpenFile, u64)> {
@@ -114,7 +114,7 @@ pub fn residency(path: &Path) -> Result<PageResidency> {
     let (file, size) = open(path)?;
     let pages = size.div_ceil(page_size());
     let mut runs = Vec::new();
-    let by = if has_own_pages(&file) && by_cachestat(&file, 0, pages, &mut runs).is_ok() {
+    let by = if supports_cachestat(&file) && by_cachestat(&file, 0, pages, &mut runs).is_ok() {
         "cachestat"
     } else {
         runs.clear();
@@ -125,9 +125,9 @@ pub fn residency(path: &Path) -> Result<PageResidency> {
     Ok(PageResidency { size, page_size: page_size(), pages, resident, runs, by })
 }
 
-/// Whether `cachestat(2)` can be asked. Files of overlayfs have no pages of their own, and it would say that none is there: those of the
-/// file behind can only be seen through a mapping.
-fn has_own_pages(file: &impl AsFd) -> bool {
+/// Whether `cachestat(2)` reports the pages of a file. On overlayfs they belong to the file of the layer below: `cachestat(2)`
+/// reports none, and only `mincore(2)` of a mapping finds them.
+fn supports_cachestat(file: &impl AsFd) -> bool {
     !fstatfs(file).is_ok_and(|found| found.filesystem_type() == OVERLAYFS_SUPER_MAGIC)
 }
 
@@ -138,7 +138,7 @@ fn push(runs: &mut Vec<Run>, resident: bool, pages: u64) {
     }
 }
 
-/// By halves, until a half is all there or all not.
+/// Divides the range into halves until all pages of a half are in the page cache, or none.
 fn by_cachestat(file: &impl AsFd, first: u64, pages: u64, runs: &mut Vec<Run>) -> std::result::Result<(), Errno> {
     if pages == 0 {
         return Ok(());
@@ -165,13 +165,13 @@ fn by_mincore(file: &impl AsFd, size: u64, runs: &mut Vec<Run>) -> std::result::
     Ok(())
 }
 
-/// How many pages of a stretch are in the page cache.
-fn count(file: &impl AsFd, offset: u64, length: u64, path: &Path) -> Result<u64> {
+/// The number of pages of a range that are in the page cache.
+fn count_range(file: &impl AsFd, offset: u64, length: u64, path: &Path) -> Result<u64> {
     if length == 0 {
         return Ok(0);
     }
     match cached_pages(file.as_fd(), offset, length) {
-        Ok(pages) if has_own_pages(file) => Ok(pages),
+        Ok(pages) if supports_cachestat(file) => Ok(pages),
         _ => {
             let region = Mapping::read_only(file, offset, length as usize);
             let pages = region.and_then(|region| region.resident()).map_err(system("mincore", path))?;
@@ -185,7 +185,7 @@ fn count_all(file: &impl AsFd, size: u64, path: &Path) -> Result<u64> {
     let mut at = 0;
     while at < size {
         let length = WINDOW.min(size - at);
-        pages += count(file, at, length, path)?;
+        pages += count_range(file, at, length, path)?;
         at += length;
     }
     Ok(pages)
@@ -198,7 +198,8 @@ fn cancelled(stop: &AtomicBool, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads what is not in the page cache, so that it is. `progress` hears of the bytes that are done with. Waits for the disk.
+/// Reads the pages that are not in the page cache into it. Calls `progress` with the bytes processed so far. Waits for the
+/// disk.
 pub fn warm(path: &Path, stop: &AtomicBool, mut progress: impl FnMut(u64)) -> Result<WarmReport> {
     let (file, size) = open(path)?;
     let page = page_size();
@@ -206,12 +207,12 @@ pub fn warm(path: &Path, stop: &AtomicBool, mut progress: impl FnMut(u64)) -> Re
     let (mut resident_before, mut bytes_read, mut at) = (0, 0, 0);
     while at < size {
         cancelled(stop, path)?;
-        let length = PIECE.min(size - at);
-        let there = count(&file, at, length, path)?;
-        resident_before += there;
-        if there < length.div_ceil(page) {
-            // The device reads the next piece while this one is copied.
-            let _ = posix_fadvise(&file, at as i64, 2 * PIECE as i64, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+        let length = STEP.min(size - at);
+        let cached = count_range(&file, at, length, path)?;
+        resident_before += cached;
+        if cached < length.div_ceil(page) {
+            // The device reads the next step while this one is copied.
+            let _ = posix_fadvise(&file, at as i64, 2 * STEP as i64, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
             bytes_read += read(&file, at, length, &mut buffer, path)?;
         }
         at += length;
@@ -235,9 +236,8 @@ fn read(file: &impl AsFd, from: u64, length: u64, buffer: &mut [u8], path: &Path
     Ok(done)
 }
 
-/// Writes what is changed to the disk and takes the file out of the page cache; see `posix_fadvise(2)`,
-/// `POSIX_FADV_DONTNEED`. What somebody has mapped or locked stays, and so does all of a file that lives in memory (tmpfs).
-/// Returns what is left.
+/// Writes modified pages to the disk and removes the file from the page cache; see `posix_fadvise(2)`,
+/// `POSIX_FADV_DONTNEED`. Mapped and locked pages stay, and all pages of a file in memory (tmpfs). Returns the pages left.
 pub fn evict(path: &Path) -> Result<PageResidency> {
     let (file, size) = open(path)?;
     drop_pages(&file, size, path)?;
@@ -246,11 +246,11 @@ pub fn evict(path: &Path) -> Result<PageResidency> {
 
 fn drop_pages(file: &impl AsFd, size: u64, path: &Path) -> Result<()> {
     match fdatasync(file.as_fd()) {
-        // A filesystem that is read only has nothing to write.
+        // A read-only file system has nothing to write.
         Ok(()) | Err(Errno::EINVAL | Errno::EROFS) => {}
         Err(errno) => return Err(system("fdatasync", path)(errno)),
     }
-    for _ in 0..EVICTIONS {
+    for _ in 0..EVICT_ATTEMPTS {
         posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).map_err(system("posix_fadvise", path))?;
         if count_all(file, size, path)? == 0 {
             break;
@@ -259,20 +259,20 @@ fn drop_pages(file: &impl AsFd, size: u64, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads the file as it is found, once more, after evicting it, and past the page cache. `progress` hears of the bytes of all
-/// four. Waits for the disk. Afterwards the file is in the page cache.
+/// Measures four reads of a file: with the page cache unchanged, again, after eviction, and with `O_DIRECT`. Calls `progress`
+/// with the bytes of all four so far. Waits for the disk. Afterwards the file is in the page cache.
 pub fn measure(path: &Path, stop: &AtomicBool, mut progress: impl FnMut(u64)) -> Result<Measurement> {
     let (file, size) = open(path)?;
     if size == 0 {
-        let message = "the file is empty: there is nothing to measure";
+        let message = "cannot measure an empty file";
         return Err(Error::new(Code::InvalidArgument, message).with_path(path));
     }
-    let mut buffer = Pages::new(MEASURED).map_err(system("mmap", path))?;
+    let mut buffer = Pages::new(READ_SIZE).map_err(system("mmap", path))?;
     let mut done = 0;
-    let mut pass = |file: &OwnedFd| -> Result<Pace> {
+    let mut pass = |file: &OwnedFd| -> Result<Throughput> {
         let resident_before = count_all(file, size, path)?;
         let begun = Instant::now();
-        let (mut at, mut told) = (0, 0);
+        let (mut at, mut reported) = (0, 0);
         while at < size {
             cancelled(stop, path)?;
             match buffer.read_from(file.as_fd(), at) {
@@ -281,15 +281,15 @@ pub fn measure(path: &Path, stop: &AtomicBool, mut progress: impl FnMut(u64)) ->
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(system("pread", path)(errno)),
             }
-            // Not too often: to tell takes time, too.
-            if at >= told + PIECE {
-                told = at;
+            // A report takes time, so not after each read.
+            if at >= reported + STEP {
+                reported = at;
                 progress(done + at);
             }
         }
         done += size;
         progress(done);
-        Ok(Pace { bytes: at, time: begun.elapsed(), resident_before })
+        Ok(Throughput { bytes: at, time: begun.elapsed(), resident_before })
     };
     let descriptor = file.as_fd().try_clone_to_owned().map_err(|_| system("dup", path)(Errno::EMFILE))?;
     let first = pass(&descriptor)?;
@@ -299,7 +299,7 @@ pub fn measure(path: &Path, stop: &AtomicBool, mut progress: impl FnMut(u64)) ->
     drop_pages(&descriptor, size, path)?;
     let direct = match File::options().read(true).custom_flags(libc::O_DIRECT | libc::O_CLOEXEC).open(path) {
         Ok(file) => match pass(&file.into()) {
-            Ok(pace) => Ok(pace),
+            Ok(throughput) => Ok(throughput),
             Err(error) => match error.errno() {
                 Some(errno @ (Errno::EINVAL | Errno::EOPNOTSUPP)) => Err(errno),
                 _ => return Err(error),

@@ -1,4 +1,4 @@
-//! [`probe`]: what works here, by trying it on a scratch file and on sockets of the loopback.
+//! [`probe`] tests kernel features with a scratch file and loopback sockets.
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
@@ -24,44 +24,44 @@ use zerosend_sys::pipe::{self, SpliceFlags};
 use zerosend_sys::residency::{self, cached_pages};
 use zerosend_sys::{features, open};
 
-/// What the kernel allows pipes to be; bytes and pages of 0 for what `/proc/sys/fs` does not say.
+/// Limits of pipes; see `pipe(7)`. 0 where `/proc/sys/fs` does not have the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PipeLimits {
     /// Bytes of a new pipe.
     pub default_size: u64,
-    /// Bytes of the largest pipe that an unprivileged user may ask for.
+    /// Bytes of the largest pipe for an unprivileged user.
     pub max_size: u64,
-    /// Pages in pipes of one unprivileged user, beyond which new ones are of one page; 0: no limit.
+    /// Pages in all pipes of an unprivileged user beyond which a new pipe has one page; 0: no limit.
     pub user_pages_soft: u64,
-    /// Pages in pipes of one unprivileged user, beyond which there are no new ones; 0: no limit.
+    /// Pages in all pipes of an unprivileged user beyond which no pipe can be made; 0: no limit.
     pub user_pages_hard: u64,
 }
 
-/// The call that was refused, and why.
+/// A system call that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     /// The system call.
     pub syscall: &'static str,
-    /// Why.
+    /// The error.
     pub errno: Errno,
 }
 
-/// One thing that a kernel can do.
+/// A kernel feature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mechanism {
     /// Its name.
     pub name: &'static str,
-    /// What came of trying.
+    /// Why it is not available; `None` when it is.
     pub refusal: Option<Refusal>,
-    /// The kernel that had it first.
+    /// The first kernel version that has it.
     pub since: &'static str,
-    /// What zerosend uses it for, or why it does not.
+    /// What zerosend uses it for, or why it does not use it.
     pub purpose: &'static str,
-    /// What zerosend does without it; `None` when it does not use it.
+    /// What zerosend does instead where it is missing; `None` when it does not use it.
     pub without: Option<&'static str>,
 }
 
-/// What was found.
+/// The result of [`probe`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// `uname -r`.
@@ -70,15 +70,15 @@ pub struct Probe {
     pub machine: String,
     /// Bytes of a page.
     pub page_size: u64,
-    /// Pipes.
+    /// Limits of pipes.
     pub pipes: PipeLimits,
-    /// Each thing by itself.
+    /// The features.
     pub mechanisms: Vec<Mechanism>,
     /// Network interfaces.
     pub interfaces: Vec<Interface>,
 }
 
-type Attempt = std::result::Result<(), Refusal>;
+type Outcome = std::result::Result<(), Refusal>;
 
 const BYTES: usize = 8192;
 
@@ -90,12 +90,12 @@ fn failed(syscall: &'static str) -> impl Fn(std::io::Error) -> Refusal {
     move |error| Refusal { syscall, errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw) }
 }
 
-/// Tries everything. Takes some milliseconds and may wait for a disk; nothing is left behind.
+/// Tests all features. Takes some milliseconds and may wait for a disk. Leaves no files behind.
 pub fn probe() -> Result<Probe> {
     let name = nix::sys::utsname::uname().map_err(|errno| zerosend_core::Error::system("uname", errno))?;
-    let mechanism = |name, since, purpose, without, attempt: Attempt| Mechanism {
+    let mechanism = |name, since, purpose, without, outcome: Outcome| Mechanism {
         name,
-        refusal: attempt.err(),
+        refusal: outcome.err(),
         since,
         purpose,
         without,
@@ -104,15 +104,15 @@ pub fn probe() -> Result<Probe> {
         mechanism(
             "sendfile",
             "2.6.33",
-            "files to sockets, from 64 KiB up",
-            Some("read-write: through a buffer"),
+            "files of 64 KiB and more to sockets",
+            Some("read-write, through a buffer"),
             try_sendfile(),
         ),
         mechanism(
             "splice",
             "2.6.17",
             "relays, uploads into files, and the method 'splice'",
-            Some("read-write: through a buffer"),
+            Some("read-write, through a buffer"),
             try_splice(),
         ),
         mechanism("tee", "2.6.17", "mirrors and splitters", Some("mirrors and splitters fail"), try_tee()),
@@ -120,56 +120,56 @@ pub fn probe() -> Result<Probe> {
             "vmsplice",
             "2.6.17",
             "sendPages and the method 'vmsplice'",
-            Some("read-write: through a buffer"),
+            Some("read-write, through a buffer"),
             try_vmsplice(),
         ),
         mechanism("copy_file_range", "4.5", "not used: files go to sockets, not to files", None, try_copy_file_range()),
         mechanism(
             "openat2",
             "5.6",
-            "files below a root, links and all, in one call",
-            Some("the path is walked one component at a time"),
+            "opening files below a root in one call, with symbolic links",
+            Some("the path is opened one component at a time"),
             try_openat2(),
         ),
         mechanism(
             "statx",
             "4.11",
-            "has a cached file changed? A whole path in one call",
-            Some("cached files are looked up by opening them"),
+            "checking in one call whether a cached file has changed",
+            Some("cached files are opened to check them"),
             try_statx(),
         ),
         mechanism(
             "preadv2(RWF_NOWAIT)",
             "4.14",
             "reading without waiting for a disk",
-            Some("every file is read ahead by a thread first"),
+            Some("a pool thread reads every file ahead"),
             try_nowait(),
         ),
         mechanism(
             "cachestat",
             "6.5",
-            "is a file in the page cache?",
-            Some("one byte in 64 KiB is tried, and mincore(2)"),
+            "checking whether a file is in the page cache",
+            Some("reads one byte of each 64 KiB, and mincore(2)"),
             try_cachestat(),
         ),
         mechanism(
             "process_vm_readv",
             "3.2",
-            "MappedFile: mapped bytes without SIGBUS",
+            "MappedFile: reads mapped bytes without SIGBUS",
             Some("pread(2), and private mappings cannot be read"),
             try_process_vm(),
         ),
         mechanism(
             "memfd",
             "3.17",
-            "SharedBuffer and SharedRing without a name",
-            Some("only those with a name"),
+            "unnamed SharedBuffer and SharedRing",
+            Some("only named ones can be made"),
             try_memfd(),
         ),
         mechanism(
             "open file description locks",
             "3.15",
-            "one writer and one reader of a SharedRing, and their deaths",
+            "one writer and one reader of a SharedRing; noticing that one died",
             Some("SharedRing cannot be used"),
             try_locks(),
         ),
@@ -187,8 +187,8 @@ pub fn probe() -> Result<Probe> {
             None,
             features::io_uring().map_err(refused("io_uring_setup")),
         ),
-        mechanism("MSG_ZEROCOPY", "4.14", "not used: on loopback the kernel copies all the same", None, try_zerocopy()),
-        mechanism("kernel TLS", "4.13", "not used: TLS goes through Node", None, try_kernel_tls()),
+        mechanism("MSG_ZEROCOPY", "4.14", "not used: on loopback the kernel copies anyway", None, try_zerocopy()),
+        mechanism("kernel TLS", "4.13", "not used: Node encrypts TLS", None, try_kernel_tls()),
     ];
     Ok(Probe {
         kernel: name.release().to_string_lossy().into_owned(),
@@ -214,7 +214,7 @@ fn pipe_limits() -> PipeLimits {
     }
 }
 
-/// A file without a name, in the directory for such files; in memory where nothing can be written there.
+/// An unnamed file in the temporary directory, or in memory where that is not writable.
 fn scratch() -> std::result::Result<File, Refusal> {
     let mut options = File::options();
     options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE);
@@ -230,7 +230,7 @@ fn pattern() -> Vec<u8> {
     (0..BYTES).map(|at| (at / 7) as u8).collect()
 }
 
-/// Two connected stream sockets: over loopback, or a Unix pair where that is down, for which no mechanism is to blame.
+/// Two connected stream sockets: over loopback, or a Unix pair where loopback is down.
 fn sockets() -> std::result::Result<(OwnedFd, File), Refusal> {
     if let Ok((out, back)) = loopback() {
         return Ok((out.into(), OwnedFd::from(back).into()));
@@ -252,21 +252,21 @@ fn pipe_pair() -> std::result::Result<(OwnedFd, OwnedFd), Refusal> {
     pipe::new().map_err(refused("pipe2"))
 }
 
-/// Everything that comes must be what was sent.
-fn expect(from: &mut impl Read, count: usize, syscall: &'static str) -> Attempt {
+/// Checks that the next `count` bytes are those of the pattern.
+fn expect(from: &mut impl Read, count: usize, syscall: &'static str) -> Outcome {
     let mut bytes = vec![0; count];
     from.read_exact(&mut bytes).map_err(failed(syscall))?;
     if bytes == pattern()[..count] { Ok(()) } else { Err(Refusal { syscall, errno: Errno::EIO }) }
 }
 
-fn try_sendfile() -> Attempt {
+fn try_sendfile() -> Outcome {
     let (file, (out, mut back)) = (scratch()?, sockets()?);
     let mut offset = 0;
     let sent = nix::sys::sendfile::sendfile64(&out, &file, Some(&mut offset), BYTES).map_err(refused("sendfile"))?;
     expect(&mut back, sent, "sendfile")
 }
 
-fn try_splice() -> Attempt {
+fn try_splice() -> Outcome {
     let (file, (out, mut back), (read, write)) = (scratch()?, sockets()?, pipe_pair()?);
     let flags = SpliceFlags::default();
     let sent = pipe::splice(file.as_fd(), Some(0), write.as_fd(), None, BYTES, flags)
@@ -275,7 +275,7 @@ fn try_splice() -> Attempt {
     expect(&mut back, sent, "splice")
 }
 
-fn try_tee() -> Attempt {
+fn try_tee() -> Outcome {
     let ((read, write), (copy, to)) = (pipe_pair()?, pipe_pair()?);
     nix::unistd::write(&write, &pattern()[..4096]).map_err(refused("write"))?;
     let copied = pipe::tee(read.as_fd(), to.as_fd(), 4096).map_err(refused("tee"))?;
@@ -283,7 +283,7 @@ fn try_tee() -> Attempt {
     expect(&mut File::from(copy), copied, "tee")
 }
 
-fn try_vmsplice() -> Attempt {
+fn try_vmsplice() -> Outcome {
     let (read, write) = pipe_pair()?;
     let mut pages = Pages::new(4096).map_err(refused("mmap"))?;
     pages.copy_in(0, &pattern()[..4096]);
@@ -291,7 +291,7 @@ fn try_vmsplice() -> Attempt {
     expect(&mut File::from(read), count, "vmsplice")
 }
 
-fn try_copy_file_range() -> Attempt {
+fn try_copy_file_range() -> Outcome {
     let (from, to) = (scratch()?, scratch()?);
     to.set_len(0).map_err(failed("ftruncate"))?;
     let (mut at, mut there) = (0, 0);
@@ -302,13 +302,13 @@ fn try_copy_file_range() -> Attempt {
     if bytes == pattern()[..count] { Ok(()) } else { Err(Refusal { syscall: "copy_file_range", errno: Errno::EIO }) }
 }
 
-fn try_openat2() -> Attempt {
+fn try_openat2() -> Outcome {
     let root = File::open("/").map_err(failed("open"))?;
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     open::openat2(&root, c".", flags, ResolveFlag::RESOLVE_BENEATH).map(drop).map_err(refused("openat2"))
 }
 
-fn try_statx() -> Attempt {
+fn try_statx() -> Outcome {
     let file = scratch()?;
     match open::statx(&file, open::Attributes::Fresh).map_err(refused("statx"))?.size {
         size if size == BYTES as u64 => Ok(()),
@@ -316,7 +316,7 @@ fn try_statx() -> Attempt {
     }
 }
 
-fn try_nowait() -> Attempt {
+fn try_nowait() -> Outcome {
     let file = scratch()?;
     match residency::pread_resident(file.as_fd(), &mut [0], 0) {
         Ok(_) | Err(Errno::EAGAIN) => Ok(()),
@@ -324,12 +324,12 @@ fn try_nowait() -> Attempt {
     }
 }
 
-fn try_cachestat() -> Attempt {
+fn try_cachestat() -> Outcome {
     let file = scratch()?;
     cached_pages(file.as_fd(), 0, BYTES as u64).map(drop).map_err(refused("cachestat"))
 }
 
-fn try_process_vm() -> Attempt {
+fn try_process_vm() -> Outcome {
     let (bytes, mut copy) = (pattern(), vec![0; 16]);
     let remote = RemoteIoVec { base: bytes.as_ptr() as usize, len: 16 };
     let into = &mut [std::io::IoSliceMut::new(&mut copy)];
@@ -338,20 +338,20 @@ fn try_process_vm() -> Attempt {
         .map_err(refused("process_vm_readv"))
 }
 
-fn try_memfd() -> Attempt {
+fn try_memfd() -> Outcome {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let memory = memfd_create(c"zerosend-probe", flags).map_err(refused("memfd_create"))?;
     fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).map(drop).map_err(refused("fcntl"))
 }
 
-fn try_locks() -> Attempt {
+fn try_locks() -> Outcome {
     let file = scratch()?;
     let lock =
         libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 1, l_pid: 0 };
     fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).map(drop).map_err(refused("fcntl"))
 }
 
-fn try_reuse_port() -> Attempt {
+fn try_reuse_port() -> Outcome {
     let open = |port| {
         let listener =
             socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(refused("socket"))?;
@@ -365,7 +365,7 @@ fn try_reuse_port() -> Attempt {
     open(address.port()).map(drop)
 }
 
-fn try_zerocopy() -> Attempt {
+fn try_zerocopy() -> Outcome {
     let (out, mut back) = loopback()?;
     features::set_zerocopy(out.as_fd()).map_err(refused("setsockopt"))?;
     let bytes = pattern();
@@ -375,7 +375,7 @@ fn try_zerocopy() -> Attempt {
     expect(&mut back, sent, "sendmsg")
 }
 
-fn try_kernel_tls() -> Attempt {
+fn try_kernel_tls() -> Outcome {
     let (out, _back) = loopback()?;
     features::set_kernel_tls(out.as_fd()).map_err(refused("setsockopt"))
 }

@@ -1,6 +1,6 @@
-//! Under a real sandbox: system calls that a seccomp filter refuses are found to be refused, and done without.
+//! Under a seccomp filter: `probe` finds the refused system calls, and files are sent without them.
 //!
-//! A filter is for ever, so each runs in a process of its own: this program again, with one test.
+//! A filter cannot be removed, so each test runs this program again in a new process.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -17,7 +17,7 @@ use zerosend_tools::{probe, residency};
 
 const SYS_CACHESTAT: i64 = 451;
 
-/// The calls that are refused, by the names of what needs them.
+/// The refused system calls, by the name of the feature.
 const CALLS: [(&str, i64); 11] = [
     ("sendfile", libc::SYS_sendfile),
     ("splice", libc::SYS_splice),
@@ -32,12 +32,12 @@ const CALLS: [(&str, i64); 11] = [
     ("io_uring", libc::SYS_io_uring_setup),
 ];
 
-/// Runs this test alone in a process of its own, where `ZEROSEND_REFUSE` says with which errno.
-fn alone(test: &str, errno: i32) {
+/// Runs one test in a new process, with the errno in `ZEROSEND_REFUSE`.
+fn run_in_new_process(test: &str, errno: i32) {
     let status = Command::new(std::env::current_exe().expect("a program"))
         .args(["--exact", test, "--test-threads=1"])
         .env("ZEROSEND_REFUSE", errno.to_string())
-        // Counted once.
+        // The output of the new process would be counted as another test.
         .stdout(Stdio::null())
         .status()
         .expect("a process");
@@ -57,9 +57,11 @@ fn refuse(errno: i32) {
 }
 
 #[test]
-fn probe_finds_what_is_refused() {
+fn probe_reports_refused_system_calls() {
     let Some(errno) = errno() else {
-        return [libc::ENOSYS, libc::EPERM].into_iter().for_each(|errno| alone("probe_finds_what_is_refused", errno));
+        return [libc::ENOSYS, libc::EPERM]
+            .into_iter()
+            .for_each(|errno| run_in_new_process("probe_reports_refused_system_calls", errno));
     };
     let before = probe().expect("probed");
     refuse(errno);
@@ -77,10 +79,10 @@ fn probe_finds_what_is_refused() {
 }
 
 #[test]
-fn files_are_sent_and_asked_about_all_the_same() {
+fn files_are_sent_and_inspected_without_refused_system_calls() {
     let Some(errno) = errno() else {
-        let test = "files_are_sent_and_asked_about_all_the_same";
-        return [libc::ENOSYS, libc::EPERM].into_iter().for_each(|errno| alone(test, errno));
+        let test = "files_are_sent_and_inspected_without_refused_system_calls";
+        return [libc::ENOSYS, libc::EPERM].into_iter().for_each(|errno| run_in_new_process(test, errno));
     };
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("file");

@@ -63,7 +63,7 @@ pub struct SiteSettings {
     pub multipart: bool,
     pub listing: bool,
     pub fallback: Option<String>,
-    #[napi(ts_type = "'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'")]
+    #[napi(ts_type = "ReturnType<typeof methodNames>[number]")]
     pub method: String,
     /// The token of the cache that files are taken from; absent: none.
     pub cache: Option<f64>,
