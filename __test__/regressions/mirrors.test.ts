@@ -263,7 +263,7 @@ test('names know their connection: {n} and {id} in both directions, {client}, {t
   t.is(statSync(name(up)).mode & 0o777, 0o600);
   await t.throwsAsync(createProxy({ target, mirror: [{ file: name('{pid}') }] }), {
     code: 'ERR_ZEROSEND_INVALID_ARGUMENT',
-    message: /unknown variable \{pid\}; use \{n\}, \{time\}, \{client\} or \{id\}/,
+    message: /unknown variable \{pid\} in file .*: use \{n\}, \{time\}, \{client\} or \{id\}/,
   });
   await t.throwsAsync(createProxy({ target, mirror: [{ file: name('x'), mode: 0o1777 }] }), {
     message: /mirror\[0\]\.mode is 1023/,

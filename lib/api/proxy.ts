@@ -1,4 +1,4 @@
-/** `createProxy` and `createEchoServer`: bytes from socket to socket on native threads; JavaScript starts and watches. */
+/** `createProxy` and `createEchoServer`: relays on native threads, started and observed from JavaScript. */
 import { availableParallelism } from 'node:os';
 import type { AddressSettings, MirrorSettings, RelaySettings, RelayTargetRequest, TargetSettings } from '#native';
 import { ask, engine } from '../runtime/engine.js';
@@ -16,248 +16,252 @@ import { checkInteger, parseEnum } from '../util/options.js';
 
 export interface RelayOptions {
   /**
-   * Where to listen. Default 0: a port of 127.0.0.1 that is free. A Unix socket that is there and that no process listens on is
-   * replaced.
+   * Where to listen. Default 0: a free port of 127.0.0.1. Replaces a Unix socket that no process listens on.
    */
   listen?: SocketAddress | undefined;
   /**
-   * How bytes go: through a pipe of the kernel (`'splice'`), or through a buffer in user space (`'read-write'`). Default `'auto'`:
-   * reads of less than 16 KiB through a buffer, where they cost less, and streams, and all that has mirrors, through a pipe.
+   * How bytes are moved: through a pipe of the kernel (`'splice'`) or through a buffer in user space (`'read-write'`). Default
+   * `'auto'`: reads of less than 16 KiB through a buffer, which costs less; streams, and everything that has mirrors, through a pipe.
    */
   method?: 'auto' | 'splice' | 'read-write' | undefined;
-  /** Bytes of a pipe, a power of two of pages. Default 262,144: less CPU time for each byte than 65,536. */
+  /** Bytes of a pipe, a power of two of pages. Default 262,144: less CPU time per byte than 65,536. */
   pipeSize?: number | undefined;
-  /** Threads, 1 to 1,024. Default: as many as there are cores for this process. */
+  /** Threads, 1 to 1,024. Default: the number of CPUs available to the process. */
   workers?: number | undefined;
-  /** Connections that wait to be accepted, listen(2). Default 4,096. */
+  /** Maximum length of the queue of connections that are not accepted yet, listen(2). Default 4,096. */
   backlog?: number | undefined;
   /**
-   * Permissions of the file of a Unix socket that is listened on, such as `0o660`: clients need the right to write. Default:
-   * what the umask leaves, 0o755 as a rule.
+   * Permissions of a Unix socket that is listened on, such as `0o660`; clients need write permission. Default: 0o777 less the umask,
+   * usually 0o755.
    */
   socketMode?: number | undefined;
-  /** Connections at once; more are closed. Default 65,536. */
+  /** Maximum number of connections; further ones are closed at once. Default 65,536. */
   maxConnections?: number | undefined;
   /**
-   * Milliseconds in which no byte comes from either side and none that was sent is taken: both sides are reset. Default 0: no
-   * bound.
+   * Milliseconds without a byte from either side, and without a sent byte acknowledged, after which both sides are reset. Default 0:
+   * no limit.
    */
   idleTimeout?: number | undefined;
   /**
-   * Milliseconds without a segment from a TCP peer, after which it is probed (`SO_KEEPALIVE`), rounded up to seconds. A peer
-   * that does not answer for the same time again is gone: its connection fails with `ETIMEDOUT`. Default 60,000; 0: not probed.
+   * Milliseconds without a segment from a TCP peer until it is probed (`SO_KEEPALIVE`), rounded up to seconds. If it does not answer
+   * for the same time again, its connection fails with `ETIMEDOUT`. Default 60,000; 0: no probes.
    */
   keepAlive?: number | undefined;
 }
 
-/** Who wants to go somewhere. Addresses are missing for clients that came by a Unix socket. */
+/** A client of a proxy. Clients of Unix sockets have no addresses. */
 export interface ProxyClient {
   remoteAddress?: string | undefined;
   remotePort?: number | undefined;
   /** The address that it has connected to. */
   localAddress?: string | undefined;
   localPort?: number | undefined;
-  /** 0; after that, how many addresses were tried for it and did not answer. */
+  /** Number of addresses that were tried for it before. */
   attempt: number;
 }
 
-/** Says where a client goes to; `undefined`: nowhere, it is reset. */
+/** Returns the address of the target for a client, or `undefined` to reset the client. */
 export type ProxyTarget = (client: ProxyClient) => SocketAddress | undefined | Promise<SocketAddress | undefined>;
 
-/** Who else gets the bytes of a direction. */
+/** A mirror: receives a copy of one direction. */
 export type ProxyMirror = (
   | {
       /**
-       * They are appended to this file, which is made if it is missing, or written to this FIFO or terminal. The streams of
-       * connections that are open at once mix in it, piece by piece, and so do several mirrors with the same file, of one
-       * or several proxies or processes; each piece is written once and whole.
+       * A file to append to, created if missing, or a FIFO or terminal to write to. The streams of simultaneous connections alternate
+       * in it in chunks, as do those of several mirrors, proxies and processes with the same file; each chunk is written once and
+       * whole.
        *
-       * With variables in its name, each connection has a file: `{n}` is the number of the connection, from 1 up or from
-       * the first number that no file has; `{time}` is when it was accepted (`20261126T185441.123Z`, UTC); `{client}` is its
-       * address (`192.0.2.1_40000`, `unix`); `{id}` is an id that no other connection has, whichever proxy or process has
-       * accepted it. A file with `{n}` in its name is always a new one; otherwise bytes are appended to what is there.
+       * With variables in the name, each connection has a file: `{n}` is the number of the connection, counted from 1 or from the
+       * first number that no existing file has; `{time}` is when it was accepted (`20261126T185441.123Z`, UTC); `{client}` is the
+       * address of the client (`192.0.2.1_40000`, `unix`); `{id}` is an id that is unique across proxies and processes. A file with
+       * `{n}` in its name is always a new one; other files are appended to.
        */
       file: string;
-      /** Permission bits of files that are made, less the umask. Default `0o600`. */
+      /** Permission bits of new files, less the umask. Default `0o600`. */
       mode?: number | undefined;
     }
   | {
       /**
-       * They go to a server too, over a connection for each. What it answers is read and forgotten. It is connected to as a
-       * target is: all addresses of a name in turn within `connectTimeout`, a full queue of a Unix socket waited for.
+       * A server, with a connection for each client. Its responses are read and discarded. It is connected to as a target is: all
+       * addresses of its name in turn within `connectTimeout`, with retries while the queue of a Unix socket is full.
        */
       connect: SocketAddress;
     }
 ) & {
-  /** From clients to targets, or back. Default `'up'`. */
+  /** `'up'`, the default, copies what clients send, `'down'` what targets send. */
   direction?: 'up' | 'down' | undefined;
   /**
-   * What becomes of bytes that the mirror does not take in time, beyond the 256 KiB of its pipe (512 KiB for a file).
-   * `'drop'`, the default: it misses them, and they are counted; the connection itself is never harmed, and bytes that the
-   * mirror takes again later are written. `'block'`: the connection waits, and is reset when the mirror fails.
+   * What happens to bytes that the mirror does not accept in time, beyond the 256 KiB of its pipe (512 KiB for a file). `'drop'`, the
+   * default: the mirror misses them, which is counted; the connection is not affected, and later bytes are written again. `'block'`:
+   * the connection waits, and is reset when the mirror fails.
    */
   policy?: 'block' | 'drop' | undefined;
 };
 
 export interface ProxyOptions extends RelayOptions {
   /**
-   * Where connections go to: one address, several to choose from, or a function that is asked for each connection, and
-   * again when its address does not answer. Its answer has `connectTimeout` to come. All addresses of a name are tried in
-   * turn, IPv4 and IPv6, within `connectTimeout`.
+   * Where to connect to: an address, several to choose from, or a function that is called for each connection, and again when its
+   * address cannot be connected to. The function has `connectTimeout` to return. All addresses of a name are tried in turn, IPv4 and
+   * IPv6, within `connectTimeout`.
    */
   target: SocketAddress | readonly SocketAddress[] | ProxyTarget;
-  /** Told when `target` throws or answers with no address; the client is reset. Default: a warning of the process. */
+  /** Called when `target` throws or returns an invalid address; the client is reset. Default: emits a process warning. */
   onError?: ((error: Error, client: ProxyClient) => void) | undefined;
-  /** Who else gets the bytes, 14 at most. Default: nobody. */
+  /** Mirrors, 14 at most. Default: none. */
   mirror?: readonly ProxyMirror[] | undefined;
   /**
-   * Milliseconds after which names of targets and of mirrors are looked up again. Default 30,000; 0: only at the start. When that fails, the
-   * addresses stay as they are.
+   * Milliseconds between lookups of the names of targets and mirrors. If a lookup fails, the addresses stay. Default 30,000; 0: only
+   * at the start.
    */
   resolveInterval?: number | undefined;
-  /** How one of several targets is chosen. Those that did not answer come last for `downTime`. Default `'round-robin'`. */
+  /** How one of several targets is chosen. Targets that are down come last for `downTime`. Default `'round-robin'`. */
   balance?: 'round-robin' | 'least-connections' | undefined;
-  /** Milliseconds for a connection to a target. Default 5,000. */
+  /** Milliseconds to connect to a target. Default 5,000. */
   connectTimeout?: number | undefined;
-  /** Further targets that are tried when one does not answer; the client's bytes wait meanwhile. Default 2. */
+  /** Number of further targets to try after one has failed; the bytes of the client wait meanwhile. Default 2. */
   retries?: number | undefined;
-  /** Milliseconds that a target which did not answer is left alone while there are others. Default 5,000. */
+  /** Milliseconds for which a target that could not be connected to comes last. Default 5,000. */
   downTime?: number | undefined;
-  /** Tell targets the client's address first, by the PROXY protocol of HAProxy. Default: not. */
+  /** Send targets the address of the client first, in a header of the PROXY protocol of HAProxy. Default: no header. */
   proxyProtocol?: 'v1' | 'v2' | undefined;
 }
 
 export interface RelayStatistics {
-  /** Open now. */
+  /** Open connections. */
   connections: number;
+  /** Accepted connections. */
   accepted: number;
-  /** Of these, closed at once: too many, or no descriptors left. */
+  /** Accepted connections that were closed at once, and pauses in accepting for lack of descriptors. */
   refused: number;
-  /** Clients for whom no target answered; their connection was reset. */
+  /** Connections for which no target could be connected to; the client was reset. */
   unreachable: number;
   /** Further targets that were tried. */
   retries: number;
-  /** Targets that did not answer in time. */
+  /** Targets that did not answer within `connectTimeout`. */
   connectTimeouts: number;
+  /** Connections closed by `idleTimeout`. */
   idleTimeouts: number;
-  /** Connections that ended because the client was reset or failed otherwise; so the target was. */
+  /** Connections closed because the client was reset or failed; the target was reset too. */
   clientFailures: number;
-  /** Connections that ended because the target was reset or failed otherwise; so the client was. */
+  /** Connections closed because the target was reset or failed; the client was reset too. */
   targetFailures: number;
-  /** Mirrors of connections that were down or failed. */
+  /** Mirrors of connections that failed. */
   mirrorFailures: number;
-  /** Connections cut by `close`. */
+  /** Connections closed by force at the end of the drain time of `close`. */
   forcedCloses: number;
-  /** Connections whose bytes went through user space for want of pipes. */
+  /** Connections whose bytes went through user space for lack of a pipe. */
   degraded: number;
-  /** Bytes from clients. */
+  /** Bytes from clients to targets. */
   bytesUp: number;
-  /** Bytes to clients. */
+  /** Bytes from targets to clients. */
   bytesDown: number;
-  /** Bytes that mirrors got. */
+  /** Bytes written to mirrors. */
   mirrored: number;
   /** Bytes that mirrors missed. */
   dropped: number;
-  /** Connections ended by an error in this library. */
+  /** Connections closed because of an internal error. */
   panics: number;
 }
 
-/** A proxy or an echo server that listens. It keeps the process alive until it is closed. */
+/** A running proxy or echo server. It keeps the process alive until it is closed. */
 export interface Relay {
-  /** Where it listens. */
+  /** The address it listens at. */
   readonly address: BoundAddress;
-  /** What it has counted; after `close` the last counts. */
+  /** The counters; after `close` their last values. */
   stats(): RelayStatistics;
   /**
-   * Opens the files of mirrors by their names again, after they were renamed or deleted. Rejects with the errno's name when one
-   * cannot be opened, which goes on with the file it has.
+   * Opens the files of mirrors by their paths again, after they were renamed or deleted. Rejects with the name of an errno if a file
+   * cannot be opened; the open file stays in use.
    */
   reopen(): Promise<void>;
-  /** Accepts no more, lets connections end for `drain` milliseconds (default 10,000), and resets what is left. */
+  /** Stops accepting, waits up to `drain` milliseconds (default 10,000) for connections to end, and resets the rest. */
   close(options?: { drain?: number | undefined }): Promise<void>;
 }
 
 /**
- * Joins each connection to `listen` with one to `target`: TCP and Unix sockets on either side, any protocol. A half-close
- * ends one direction, a reset both.
+ * Connects each client of `listen` to `target`: TCP or Unix sockets on either side, any protocol. A half-close ends one direction; a
+ * reset of one side resets the other.
  *
- * Rejects with `ERR_ZEROSEND_INVALID_ARGUMENT` for options that are wrong, `EADDRINUSE`, `EACCES`, `ENOTFOUND`, ... A target
- * that is down is no error here: its clients are reset, and counted as `unreachable`.
+ * Rejects with `ERR_ZEROSEND_INVALID_ARGUMENT` for invalid options, `EADDRINUSE`, `EACCES`, `ENOTFOUND`, ... A target that is down does
+ * not make it reject: its clients are reset and counted as `unreachable`.
  */
 export async function createProxy(options: ProxyOptions): Promise<Relay> {
   const { target, mirror = [], onError } = options ?? {};
   if (onError !== undefined && typeof onError !== 'function') throw invalid('onError', onError, 'a function');
   if (!Array.isArray(mirror)) throw invalid('mirror', mirror, 'an array of { file } and { connect }');
-  if (mirror.length > MOST_MIRRORS) throw invalid('mirror', mirror, `at most ${MOST_MIRRORS} entries`);
+  if (mirror.length > MAX_MIRRORS) throw invalid('mirror', mirror, `at most ${MAX_MIRRORS} entries`);
   const settings = readOptions(options);
   const { resolveInterval = 30_000 } = options;
   checkInteger('resolveInterval', resolveInterval, 0, 2 ** 31 - 1);
-  const wanted = await Promise.all(mirror.map((one: ProxyMirror, at) => readMirror(`mirror[${at}]`, one)));
-  const names = new Names(resolveInterval);
+  const mirrors = await Promise.all(mirror.map((one: ProxyMirror, at) => readMirror(`mirror[${at}]`, one)));
+  const refresher = new NameRefresher(resolveInterval);
   const servers = mirror.map((one: { connect?: SocketAddress }) => one.connect);
-  names.add(servers, (...settings) => engine().setMirrorAddresses(...settings));
+  refresher.add(servers, (...settings) => engine().setMirrorAddresses(...settings));
   if (typeof target === 'function') {
-    return open({ ...settings, targets: [] }, options.listen, wanted, new Asked(target, onError), names);
+    const resolver = new TargetResolver(target, onError);
+    return open({ ...settings, targets: [] }, options.listen, mirrors, resolver, refresher);
   }
   const list = (Array.isArray(target) ? target : [target]) as readonly SocketAddress[];
   if (list.length === 0) throw invalid('target', target, 'at least one address');
-  const targets = await Promise.all(list.map(async (one) => ({ addresses: await resolveTarget('target', one) })));
-  names.add(list, (...settings) => engine().setTargetAddresses(...settings));
-  return open({ ...settings, targets }, options.listen, wanted, undefined, names);
+  const targets = await Promise.all(list.map(async (one) => ({ addresses: await lookUp('target', one) })));
+  refresher.add(list, (...settings) => engine().setTargetAddresses(...settings));
+  return open({ ...settings, targets }, options.listen, mirrors, undefined, refresher);
 }
 
-/** Gives back to each client what it sends: the smallest relay. Rejects as {@link createProxy} does. */
+/** Sends each client back what it sends. Rejects as {@link createProxy} does. */
 export async function createEchoServer(options: RelayOptions = {}): Promise<Relay> {
   return open(readOptions(options), options.listen);
 }
 
 type Settings = Omit<RelaySettings, 'listen' | 'mirrors'>;
 
-/** A mirror whose options are checked; a file is not opened yet. */
-interface Wanted extends Omit<MirrorSettings, 'file'> {
+/** A mirror with checked options, whose file is not open yet. */
+interface MirrorRequest extends Omit<MirrorSettings, 'file'> {
   file?: { name: string; mode: number };
 }
 
-const MOST_MIRRORS = 14;
+const MAX_MIRRORS = 14;
 
-/** The addresses of a target, its name looked up. */
-async function resolveTarget(name: string, address: SocketAddress): Promise<AddressSettings[]> {
+/** Looks up all addresses of a target or mirror. `name`: of the option, for errors. */
+async function lookUp(name: string, address: SocketAddress): Promise<AddressSettings[]> {
   const { path, port } = readAddress(name, address);
   if (path === undefined && port === 0) throw invalid(name, address, 'an address with a port from 1 up');
   return resolveAll(name, address);
 }
 
-/** Who learns of the addresses that a name has now: the native function for targets, or the one for mirrors. */
-type Tell = (token: number, at: number, settings: TargetSettings) => void;
+/** Replaces the addresses of the target or mirror with the index `at`. */
+type SetAddresses = (token: number, at: number, settings: TargetSettings) => void;
 
-/** Looks up the names of targets and mirrors again and again. */
-class Names {
+/** Looks up the names of targets and mirrors periodically. */
+class NameRefresher {
   readonly #interval: number;
-  readonly #named: { address: SocketAddress; at: number; tell: Tell }[] = [];
+  readonly #named: { address: SocketAddress; at: number; setAddresses: SetAddresses }[] = [];
   #timer: NodeJS.Timeout | undefined;
 
   constructor(interval: number) {
     this.#interval = interval;
   }
 
-  /** Adds those of these addresses that are names. The others have their numbers only. */
-  add(addresses: readonly (SocketAddress | undefined)[], tell: Tell): void {
+  /** Adds those of the addresses that are host names; their index is that in `addresses`. */
+  add(addresses: readonly (SocketAddress | undefined)[], setAddresses: SetAddresses): void {
     for (const [at, address] of addresses.entries()) {
-      if (address !== undefined && hasName(readAddress('address', address))) this.#named.push({ address, at, tell });
+      if (address !== undefined && hasName(readAddress('address', address))) {
+        this.#named.push({ address, at, setAddresses });
+      }
     }
   }
 
   start(token: number): void {
     if (this.#interval === 0 || this.#named.length === 0) return;
-    const resolve = async () => {
-      for (const { address, at, tell } of this.#named) {
-        const addresses = await resolveTarget('address', address).catch(() => undefined);
+    const refresh = async () => {
+      for (const { address, at, setAddresses } of this.#named) {
+        const addresses = await lookUp('address', address).catch(() => undefined);
         if (this.#timer === undefined) return;
-        if (addresses !== undefined) tell(token, at, { addresses });
+        if (addresses !== undefined) setAddresses(token, at, { addresses });
       }
       this.#timer?.refresh();
     };
-    this.#timer = setTimeout(() => void resolve(), this.#interval).unref();
+    this.#timer = setTimeout(() => void refresh(), this.#interval).unref();
   }
 
   stop(): void {
@@ -266,22 +270,22 @@ class Names {
   }
 }
 
-async function readMirror(name: string, mirror: ProxyMirror): Promise<Wanted> {
+async function readMirror(name: string, mirror: ProxyMirror): Promise<MirrorRequest> {
   const defaults = { file: undefined, connect: undefined, mode: undefined };
   const { direction = 'up', policy = 'drop', file, connect, mode = 0o600 } = { ...defaults, ...mirror };
   parseEnum(`${name}.direction`, direction, ['up', 'down']);
   parseEnum(`${name}.policy`, policy, ['block', 'drop']);
   if ((file === undefined) === (connect === undefined)) throw invalid(name, mirror, '{ file } or { connect }');
   if (connect !== undefined) {
-    return { direction, policy, connect: { addresses: await resolveTarget(`${name}.connect`, connect) } };
+    return { direction, policy, connect: { addresses: await lookUp(`${name}.connect`, connect) } };
   }
   checkName(`${name}.file`, file);
   checkInteger(`${name}.mode`, mode, 0, 0o777);
   return { direction, policy, file: { name: file as string, mode } };
 }
 
-/** Asks the user's function where connections go to. */
-class Asked {
+/** Calls the target function for the requests of a relay. */
+class TargetResolver {
   readonly #target: ProxyTarget;
   readonly #onError: (error: Error, client: ProxyClient) => void;
 
@@ -290,23 +294,23 @@ class Asked {
     this.#onError = onError ?? ((error) => process.emitWarning(error));
   }
 
-  takeFrom(token: number): void {
-    for (const question of engine().takeTargetRequests(token)) void this.#answer(token, question);
+  resolveAll(token: number): void {
+    for (const request of engine().takeTargetRequests(token)) void this.#resolve(token, request);
   }
 
-  async #answer(token: number, question: RelayTargetRequest): Promise<void> {
-    const { worker, link, ...client } = question;
+  async #resolve(token: number, request: RelayTargetRequest): Promise<void> {
+    const { worker, link, ...client } = request;
     let addresses: AddressSettings[] | undefined;
     try {
       const target = await this.#target(client);
-      if (target !== undefined) addresses = await resolveTarget('result of target()', target);
+      if (target !== undefined) addresses = await lookUp('the result of target', target);
     } catch (error) {
       this.#onError(error as Error, client);
     }
     try {
-      engine().resolveTarget(token, question, addresses && { addresses });
+      engine().resolveTarget(token, request, addresses && { addresses });
     } catch (error) {
-      // Closed meanwhile: the client is told by that.
+      // The relay was closed in the meantime, which has reset the client.
       if ((error as ZerosendError).code !== 'ERR_ZEROSEND_CLOSED') throw error;
     }
   }
@@ -350,39 +354,39 @@ function readOptions(options: Partial<ProxyOptions>): Omit<Settings, 'targets'> 
 async function open(
   settings: Settings,
   listen: SocketAddress = 0,
-  wanted: readonly Wanted[] = [],
-  asked?: Asked,
-  names?: Names,
+  requests: readonly MirrorRequest[] = [],
+  resolver?: TargetResolver,
+  refresher?: NameRefresher,
 ): Promise<Relay> {
-  const place = await resolveAddress('listen', listen);
+  const bindTo = await resolveAddress('listen', listen);
   const files = await openAll(
-    wanted.map(async ({ file }) => {
+    requests.map(async ({ file }) => {
       if (file !== undefined) return openFile((request) => engine().openMirror(request, file.name, file.mode));
     }),
   );
-  const mirrors = wanted.map(({ file: _, ...mirror }, at): MirrorSettings => {
+  const mirrors = requests.map(({ file: _, ...mirror }, at): MirrorSettings => {
     const file = files[at];
     return file === undefined ? mirror : { ...mirror, file };
   });
   let token = 0;
   let address: BoundAddress | undefined;
   let last: RelayStatistics | undefined;
-  const ended = ask(
+  const closed = ask(
     (number) => {
-      const opened = engine().openRelay(number, { ...settings, mirrors, listen: place });
+      const opened = engine().openRelay(number, { ...settings, mirrors, listen: bindTo });
       token = opened.token;
-      address = opened.host === undefined ? { path: place.path as string } : { host: opened.host, port: opened.port };
+      address = opened.host === undefined ? { path: bindTo.path as string } : { host: opened.host, port: opened.port };
     },
-    () => asked?.takeFrom(token),
+    () => resolver?.resolveAll(token),
   );
-  // A refusal is thrown at once; the end comes later and is nobody's failure.
+  // `openRelay` has thrown, so `closed` rejects with its error.
   if (address === undefined) {
     for (const file of files) if (file !== undefined) engine().release(file);
-    await ended;
+    await closed;
     throw new Error('unreachable');
   }
   const bound = address;
-  names?.start(token);
+  refresher?.start(token);
   return {
     address: bound,
     stats: () => last ?? engine().relayCounters(token),
@@ -393,9 +397,9 @@ async function open(
     async close({ drain = 10_000 } = {}) {
       if (typeof drain !== 'number' || !(drain >= 0)) throw invalid('drain', drain, 'milliseconds from 0 up');
       if (last !== undefined) return;
-      names?.stop();
+      refresher?.stop();
       engine().closeRelay(token, Math.min(drain, 2 ** 31));
-      await ended;
+      await closed;
       last ??= engine().relayCounters(token);
       engine().release(token);
     },

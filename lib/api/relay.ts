@@ -1,16 +1,10 @@
-/** `relay`: joins two sockets that exist. */
+/** `relay`: relays between two open sockets. */
 import type { Socket } from 'node:net';
 
 import { within } from '../runtime/bounds.js';
-import {
-  failureOf,
-  NOT_READY,
-  type RelaySessionOptions,
-  readSessionOptions,
-  SessionEndpoint,
-  spliceSockets,
-} from '../runtime/relay-session.js';
+import { type RelaySessionOptions, readSessionOptions, sessionError, spliceSockets } from '../runtime/relay-session.js';
 import { reset } from '../runtime/reset.js';
+import { NOT_READY, SessionEndpoint } from '../runtime/session-endpoint.js';
 import { aborted, invalid } from '../util/errors.js';
 
 /** A plain `net.Socket` (TCP or Unix), or the descriptor of a stream socket. */
@@ -26,19 +20,19 @@ export interface RelayResult {
 }
 
 /**
- * Joins two sockets on a native thread, in both directions, until both have ended: a half-close ends one direction, a
- * reset both. What Node had read of one goes to the other first; what was written to one before goes out first.
+ * Relays between two sockets in both directions, on a native thread, until both have ended. A half-close ends one direction; a
+ * reset of one socket resets the other. Bytes that Node has already read from one socket are written to the other first, and
+ * earlier writes to a socket are flushed first.
  *
- * A `net.Socket` belongs to the relay from the call on, in whatever state it is: no listener gets a byte of it, its timeout is
- * taken away, and it is destroyed at the end, by a reset unless all bytes were passed on. Destroying one ends the relay. A
- * descriptor stays the caller's to close.
+ * From the call on a `net.Socket` belongs to the relay, in any state: it emits no more data, its timeout is removed, and it is
+ * destroyed at the end, with a reset unless all bytes were relayed. Destroying one socket ends the relay. Descriptors stay open.
  *
- * Rejects with the errno's name (`ECONNRESET`, `EPIPE`, `EMFILE`, ...), `ERR_ZEROSEND_TIMEOUT`, `ERR_ZEROSEND_CLOSED` or
- * `ABORT_ERR`; `error.side` is the one that has failed, `error.aToB` and `error.bToA` say how much went before.
+ * Rejects with the name of an errno (`ECONNRESET`, `EPIPE`, `EMFILE`, ...), `ERR_ZEROSEND_TIMEOUT`, `ERR_ZEROSEND_CLOSED` or
+ * `ABORT_ERR`. `error.side` names the socket that has failed; `error.aToB` and `error.bToA` are the bytes relayed before.
  *
- * Sockets that it refuses are left as they were: `ERR_ZEROSEND_INVALID_ARGUMENT` for those of TLS, wrapped ones, those that give
- * text (`setEncoding`) and those of an HTTP request before its `'upgrade'` or `'connect'` (use stream.pipeline there),
- * `ERR_ZEROSEND_CLOSED` for closed and ended ones, `ERR_ZEROSEND_BUSY` for one that is read already.
+ * Leaves sockets unchanged that it refuses: with `ERR_ZEROSEND_INVALID_ARGUMENT` TLS sockets, wrapped ones, those with
+ * `setEncoding`, and those of an HTTP request before its `'upgrade'` or `'connect'` event (use stream.pipeline for them); with
+ * `ERR_ZEROSEND_CLOSED` closed and ended ones; with `ERR_ZEROSEND_BUSY` one that another operation reads.
  */
 export async function relay(a: RelaySocket, b: RelaySocket, options: RelaySessionOptions = {}): Promise<RelayResult> {
   const settings = readSessionOptions(options);
@@ -46,17 +40,17 @@ export async function relay(a: RelaySocket, b: RelaySocket, options: RelaySessio
   if (a === b) throw invalid('b', b, 'another socket than a');
   if (signal?.aborted) throw aborted(signal);
   const started = performance.now();
-  const ends = SessionEndpoint.all([
+  const endpoints = SessionEndpoint.all([
     () => new SessionEndpoint('a', a, true, true),
     () => new SessionEndpoint('b', b, true, true),
   ]);
   let complete = false;
   try {
-    const ready = Promise.all(ends.map((end) => end.ready()));
+    const ready = Promise.all(endpoints.map((endpoint) => endpoint.ready()));
     await within(ready, { signal, timeout: idleTimeout, reason: NOT_READY }, () => {});
-    const gone = ends.find((end) => end.socket?.destroyed);
-    if (gone !== undefined) throw gone.gone();
-    const [client, target] = ends as [SessionEndpoint, SessionEndpoint];
+    const destroyed = endpoints.find((endpoint) => endpoint.socket?.destroyed);
+    if (destroyed !== undefined) throw destroyed.closedError();
+    const [client, target] = endpoints as [SessionEndpoint, SessionEndpoint];
     let onAbort = () => {};
     const report = await spliceSockets(
       settings,
@@ -73,24 +67,24 @@ export async function relay(a: RelaySocket, b: RelaySocket, options: RelaySessio
         };
       },
       (cancel) => {
-        for (const end of ends) end.watch(cancel);
+        for (const endpoint of endpoints) endpoint.onClosed(cancel);
         onAbort = cancel;
         signal?.addEventListener('abort', cancel, { once: true });
       },
     ).finally(() => signal?.removeEventListener('abort', onAbort));
     const result = { aToB: report.up, bToA: report.down, durationMs: performance.now() - started };
-    const closed = ends.find((end) => end.closed);
-    const error = failureOf(report, (endpoint) => (endpoint === -2 ? 'a' : 'b'), options, closed);
+    const closed = endpoints.find((endpoint) => endpoint.closed);
+    const error = sessionError(report, (endpoint) => (endpoint === -2 ? 'a' : 'b'), options, closed);
     if (error !== undefined) throw Object.assign(error, result);
     complete = true;
     return result;
   } catch (error) {
     throw Object.assign(error as Error, { aToB: 0, bToA: 0, ...(error as Partial<RelayResult>) });
   } finally {
-    for (const { socket } of ends) {
+    for (const { socket } of endpoints) {
       if (socket !== undefined && !complete) reset(socket);
       else socket?.destroy();
     }
-    for (const end of ends) end.giveBack();
+    for (const endpoint of endpoints) endpoint.release();
   }
 }

@@ -5,8 +5,8 @@ import { Socket } from 'node:net';
 
 import { within } from '../runtime/bounds.js';
 import { ask, engine } from '../runtime/engine.js';
-import { SessionEndpoint } from '../runtime/relay-session.js';
 import { checkMode, checkName, nameSource, receive, type SegmentSource, send, unlink } from '../runtime/segment.js';
+import { SessionEndpoint } from '../runtime/session-endpoint.js';
 import { aborted, failure, invalid, type ZerosendError } from '../util/errors.js';
 import { checkInteger, parseEnum, unshared } from '../util/options.js';
 
@@ -367,7 +367,7 @@ export class SharedRing {
   }
 
   async #pipeInto(target: Socket | number, signal: AbortSignal | undefined): Promise<number> {
-    const end = new SessionEndpoint('target', target, false, true).hold();
+    const end = new SessionEndpoint('target', target, false, true).suspend();
     let task = 0;
     const cancel = () => engine().cancelPipeRing(task);
     try {
@@ -378,18 +378,18 @@ export class SharedRing {
       signal?.addEventListener('abort', cancel, { once: true });
       // It may have been aborted before there was anything to cancel.
       if (signal?.aborted) cancel();
-      end.watch(cancel);
+      end.onClosed(cancel);
       const { piped: bytes } = (await piped) as unknown as { piped: number };
       this.#over = true;
       return bytes;
     } catch (error) {
       const { bytes } = error as ZerosendError;
       if (signal?.aborted) throw Object.assign(aborted(signal), { bytes });
-      throw end.closed ? Object.assign(end.gone(), { bytes }) : error;
+      throw end.closed ? Object.assign(end.closedError(), { bytes }) : error;
     } finally {
       signal?.removeEventListener('abort', cancel);
       if (task !== 0) engine().release(task);
-      end.giveBack();
+      end.release();
     }
   }
 

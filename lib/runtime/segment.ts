@@ -5,7 +5,7 @@ import { aborted, invalid } from '../util/errors.js';
 import { checkInteger, isDescriptor } from '../util/options.js';
 import { within } from './bounds.js';
 import { ask, engine } from './engine.js';
-import { SessionEndpoint } from './relay-session.js';
+import { SessionEndpoint } from './session-endpoint.js';
 
 /** Which shared memory: its name, or a descriptor of it. */
 export type SegmentSource = string | number;
@@ -38,12 +38,12 @@ export function unlink(name: string): boolean {
 
 /** Sends a duplicate of the descriptor over a Unix socket, after all that was written to it. */
 export async function send(token: number, socket: Socket): Promise<void> {
-  const end = new SessionEndpoint('target', socket, false, true).hold();
+  const end = new SessionEndpoint('target', socket, false, true).suspend();
   try {
     await end.ready();
     engine().sendSegment(token, end.token);
   } finally {
-    end.giveBack();
+    end.release();
   }
 }
 
@@ -51,7 +51,7 @@ export async function send(token: number, socket: Socket): Promise<void> {
 export async function receive(socket: Socket, signal: AbortSignal | undefined): Promise<number> {
   if (!(socket instanceof Socket)) throw invalid('socket', socket, 'a net.Socket');
   if (signal?.aborted) throw aborted(signal);
-  const end = new SessionEndpoint('source', socket, true, false).hold();
+  const end = new SessionEndpoint('source', socket, true, false).suspend();
   try {
     await within(end.ready(), { signal, reason: '' }, () => {});
     if (socket.readableLength > 0) {
@@ -65,17 +65,17 @@ export async function receive(socket: Socket, signal: AbortSignal | undefined): 
     signal?.addEventListener('abort', cancel, { once: true });
     // It may have been aborted before there was anything to cancel.
     if (signal?.aborted) cancel();
-    end.watch(cancel);
+    end.onClosed(cancel);
     try {
       return (await answer).token as number;
     } catch (error) {
       if (signal?.aborted) throw aborted(signal);
-      throw end.closed ? end.gone() : error;
+      throw end.closed ? end.closedError() : error;
     } finally {
       signal?.removeEventListener('abort', cancel);
       cancel();
     }
   } finally {
-    end.giveBack();
+    end.release();
   }
 }
