@@ -39,7 +39,7 @@ const LATER_WORDS = {
 export function readSettings(settings: SiteSettings): { roots: Root[]; options: SiteOptions } {
   checkWords(settings, WORDS);
   const caching = new CachePolicy(settings, (pattern) =>
-    wrong(`cacheControl has the key '${pattern}', but must have a pattern of names, *, ?, ** and {a,b}`),
+    wrong(`invalid cacheControl pattern '${pattern}': use names, *, ?, ** and {a,b}`),
   );
   checkWords(settings, LATER_WORDS);
   const { roots, index, fallback, extensions, preCompressed, symlinks } = settings;
@@ -58,7 +58,7 @@ export function readSettings(settings: SiteSettings): { roots: Root[]; options: 
     }
   }
   const twice = preCompressed.find((coding, at) => preCompressed.includes(coding, at + 1));
-  if (twice !== undefined) throw wrong(`duplicate preCompressed "${twice}": list each coding once`);
+  if (twice !== undefined) throw wrong(`duplicate preCompressed '${twice}': list each coding once`);
   return {
     roots: opened,
     options: { ...settings, caching } as SiteOptions,
@@ -69,7 +69,7 @@ function checkWords(settings: SiteSettings, allowed: Partial<Record<keyof SiteSe
   for (const [name, words] of Object.entries(allowed)) {
     for (const value of [settings[name as keyof SiteSettings]].flat()) {
       if (!words.includes(value as string)) {
-        throw wrong(`${name} is '${String(value)}', but must be one of ${words.join(', ')}`);
+        throw wrong(`invalid ${name} '${String(value)}': use one of ${words.join(', ')}`);
       }
     }
   }
@@ -81,7 +81,7 @@ function isFileName(name: string): boolean {
 }
 
 function refuse(option: string, value: string, remedy: string): Error {
-  return wrong(`invalid ${option} ${JSON.stringify(value)}: use ${remedy}`);
+  return wrong(`invalid ${option} '${value}': use ${remedy}`);
 }
 
 function wrong(message: string): Error {

@@ -295,12 +295,12 @@ fn what_cannot_be_opened_is_an_error_or_a_refusal() {
 fn invalid_options_are_named() {
     let default = options;
     for (options, message) in [
-        (SiteOptions { index: strings(&["../x"]), ..default() }, "invalid index \"../x\": use a file name"),
-        (SiteOptions { index: strings(&[""]), ..default() }, "invalid index \"\": use"),
-        (SiteOptions { fallback: Some("a/".to_owned()), ..default() }, "invalid fallback \"a/\": use a file"),
-        (SiteOptions { extensions: strings(&["a/b"]), ..default() }, "invalid extensions \"a/b\": use extensions"),
-        (SiteOptions { extensions: strings(&[""]), ..default() }, "invalid extensions \"\": use"),
-        (SiteOptions { pre_compressed: vec![Br, Gzip, Br], ..default() }, "duplicate preCompressed \"br\": list"),
+        (SiteOptions { index: strings(&["../x"]), ..default() }, "invalid index '../x': use a file name"),
+        (SiteOptions { index: strings(&[""]), ..default() }, "invalid index '': use"),
+        (SiteOptions { fallback: Some("a/".to_owned()), ..default() }, "invalid fallback 'a/': use a file"),
+        (SiteOptions { extensions: strings(&["a/b"]), ..default() }, "invalid extensions 'a/b': use extensions"),
+        (SiteOptions { extensions: strings(&[""]), ..default() }, "invalid extensions '': use"),
+        (SiteOptions { pre_compressed: vec![Br, Gzip, Br], ..default() }, "duplicate preCompressed 'br': list"),
     ] {
         let error = options.check().expect_err("an invalid option");
         assert!(error.starts_with(message), "{error}");

@@ -89,7 +89,7 @@ impl SiteOptions {
     /// Checks all values. The error is a message for the user.
     pub fn check(&self) -> Result<(), String> {
         let invalid =
-            |option: &str, value: &str, remedy: &str| Err(format!("invalid {option} {value:?}: use {remedy}"));
+            |option: &str, value: &str, remedy: &str| Err(format!("invalid {option} '{value}': use {remedy}"));
         if let Some(name) = self.index.iter().find(|name| !is_file_name(name)) {
             return invalid("index", name, "a file name below its directory, such as index.html");
         }
@@ -101,7 +101,7 @@ impl SiteOptions {
         }
         for (at, encoding) in self.pre_compressed.iter().enumerate() {
             if self.pre_compressed[..at].contains(encoding) {
-                return Err(format!("duplicate preCompressed {:?}: list each coding once", encoding.as_str()));
+                return Err(format!("duplicate preCompressed '{}': list each coding once", encoding.as_str()));
             }
         }
         Ok(())

@@ -423,11 +423,9 @@ impl Asked {
 
 fn cache_rule(rule: CacheRuleSetting) -> Result<CacheRule> {
     let pattern = Glob::new(&rule.pattern).ok_or_else(|| {
-        let allowed = "a pattern of names, *, ?, ** and {a,b}";
-        Error::new(
-            Code::InvalidArgument,
-            format!("cacheControl has the key '{}', but must have {allowed}", rule.pattern),
-        )
+        let pattern = &rule.pattern;
+        let message = format!("invalid cacheControl pattern '{pattern}': use names, *, ?, ** and {{a,b}}");
+        Error::new(Code::InvalidArgument, message)
     })?;
     Ok(CacheRule { pattern, value: rule.value })
 }
@@ -437,7 +435,7 @@ pub fn one_of<T: Copy>(option: &str, value: &str, words: &[(&str, T)]) -> Result
     words.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning).ok_or_else(|| {
         let allowed: Vec<_> = words.iter().map(|(word, _)| *word).collect();
         let allowed = allowed.join(", ");
-        Error::new(Code::InvalidArgument, format!("{option} is '{value}', but must be one of {allowed}"))
+        Error::new(Code::InvalidArgument, format!("invalid {option} '{value}': use one of {allowed}"))
     })
 }
 
