@@ -22,8 +22,8 @@ const HELP = `usage: zerosend proxy --listen <address> --to <address>[,<address>
       --mirror <destination>  send a copy of the client's data to a file, a FIFO or
                               tcp:<address>; a file name with {n}, {time}, {client} or {id}
                               makes one file for each connection; may be repeated
-      --mirror-policy <p>     if a mirror is slow: block the connection, or drop the mirror
-                              (default drop)
+      --mirror-policy <p>     if a mirror is slow: block the connection, or drop data of the
+                              mirror (default drop)
       --mirror-mode <octal>   permissions of new mirror files (default 600)
       --method <name>         auto, splice or read-write (default auto)
       --pipe-size <bytes>     capacity of each pipe (default 262144)

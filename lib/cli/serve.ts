@@ -32,8 +32,8 @@ const HELP = `usage: zerosend serve [directory] [options]
       --compressed           serve precompressed files (name.br, name.gz)
       --dotfiles <policy>    allow, deny or ignore names that begin with a dot
                              (default ignore)
-      --links <policy>       follow symbolic links, only beneath the directory, or deny
-                             them: follow, beneath or deny (default beneath)
+      --links <policy>       symbolic links: follow all, only those that stay beneath the
+                             directory, or deny (default beneath)
       --log <format>         log requests to standard output: common, combined or json
       --log-file <path>      log to this file or FIFO instead (default format combined);
                              reopened on SIGHUP, for log rotation

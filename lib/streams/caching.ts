@@ -1,24 +1,24 @@
 /**
- * `Cache-Control` by the name of a file: rules for patterns, and names that carry a hash of their content. The counterpart
- * of `crates/http/src/caching.rs`; the comparison test holds the two together.
+ * `Cache-Control` by file name: rules for glob patterns, and names that contain a content hash. The counterpart
+ * of `crates/http/src/caching.rs`; a test compares the two.
  */
 import type { SiteSettings } from '#native';
 import { Glob } from './glob.js';
 import { afterLast } from './text.js';
 
-/** For a name that changes with its content: a year, and no question asked, RFC 8246. */
+/** For names that contain a content hash: one year, without revalidation, RFC 8246. */
 const HASHED = 'public, max-age=31536000, immutable';
 
-/** What `Cache-Control` says of each file of a site. */
+/** The `Cache-Control` policy of a site. */
 export class CachePolicy {
-  /** The first that matches decides; without a value there is no header. */
+  /** The first matching rule applies; a rule without a value means no header. */
   readonly #rules: { pattern: Glob; value: string | undefined }[];
   readonly #hashed: boolean;
-  /** Seconds, for all others; `undefined`: no header. */
+  /** `max-age` in seconds for files without a rule; `undefined` for no header. */
   readonly #maxAge: number | undefined;
   readonly #immutable: boolean;
 
-  /** @param wrong makes the error for a pattern that is none. */
+  /** @param wrong Makes the error for an invalid pattern. */
   constructor(
     settings: Pick<SiteSettings, 'cacheRules' | 'immutableHashed' | 'immutable' | 'maxAge'>,
     wrong: (pattern: string) => Error,
@@ -34,7 +34,7 @@ export class CachePolicy {
     this.#immutable = immutable;
   }
 
-  /** The value for the file at `path` (relative, without the suffix of a coding). `maxAge`: in place of the site's. */
+  /** The header for the file at `path` (relative, without coding suffix). `maxAge` replaces that of the site. */
   value(path: string, maxAge: number | undefined): string | undefined {
     const rule = this.#rules.find(({ pattern }) => pattern.matches(path));
     if (rule !== undefined) return rule.value;
@@ -45,26 +45,27 @@ export class CachePolicy {
 }
 
 /**
- * True for a file name with a content hash before its extension, as bundlers make them: `index-BH3kT9aZ.js`,
- * `main.8f3a0c1d.css`. Better to miss a hash than to see one in a word or a date, since the answer is kept for a year.
+ * Whether a file name contains a content hash before its extension, as bundlers add it: `index-BH3kT9aZ.js`,
+ * `main.8f3a0c1d.css`. Prefers false negatives: words and dates must not be taken for a hash, because clients cache the file for
+ * a year.
  */
 export function hasContentHash(path: string): boolean {
   const name = afterLast(path, '/');
-  // The first piece is the name itself, the last one its extension: a name without either has no hash.
+  // The first part is the name, the last part the extension.
   const pieces = name.split(/[.-]/).slice(1);
   const last = pieces.pop();
   return last !== undefined && name.endsWith(`.${last}`) && pieces.some(isHash);
 }
 
 /**
- * At least eight letters and digits that are hexadecimal and have both kinds, or that have capitals, small letters and
- * digits; or exactly eight with capitals and small letters in an order no words have (`BHkTLaZq`).
+ * Eight or more letters and digits that are hexadecimal with letters and digits, or contain upper case, lower case and digits; or
+ * exactly eight letters with upper and lower case in an order that is not that of words (`BHkTLaZq`).
  */
 function isHash(piece: string): boolean {
   if (!/^[A-Za-z0-9_]{8,}$/.test(piece)) return false;
   const lower = /[a-z]/.test(piece);
   if (/[0-9]/.test(piece)) return lower && (/[A-Z]/.test(piece) || /^[0-9a-f]+$/.test(piece));
-  // `MyWidget` and `README` are words: a capital after a capital and, elsewhere, after a small letter are none.
+  // Words (`MyWidget`, `README`) do not have both a capital after a capital and a capital after a small letter.
   const pairs = (pair: RegExp) => piece.match(pair)?.length ?? 0;
   return piece.length === 8 && pairs(/[a-z](?=[A-Z])/g) >= 2 && pairs(/[A-Z](?=[A-Z])/g) >= 1;
 }

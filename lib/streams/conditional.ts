@@ -1,6 +1,6 @@
 /**
- * Conditional requests, RFC 9110 section 13: is the client's copy still good, and does its range still apply? The
- * counterpart of `crates/http/src/conditional.rs`; the comparison test holds the two together.
+ * Evaluates conditional requests, RFC 9110 section 13. The
+ * counterpart of `crates/http/src/conditional.rs`; a test compares the two.
  *
  * The order of {@link evaluate} is the list of section 13.2.2.
  */
@@ -10,7 +10,7 @@ import * as date from './date.js';
 import * as etag from './etag.js';
 import { trim } from './text.js';
 
-/** What is known of the representation. A validator that is switched off is `undefined`. */
+/** The validators of a representation; `undefined` for those that are disabled. */
 export interface Validators {
   /** The entity tag with its quotes. */
   etag: string | undefined;
@@ -18,7 +18,7 @@ export interface Validators {
   lastModified: number | undefined;
 }
 
-/** What the preconditions ask for: go on to the range, 304, or 412. */
+/** The result of the preconditions: continue, 304, or 412. */
 export type Verdict = 'proceed' | 'not-modified' | 'precondition-failed';
 
 /** Evaluates the preconditions for GET and HEAD of a representation that exists. */
@@ -46,8 +46,8 @@ function evaluateRfc(conditions: RequestConditions, validators: Validators): Ver
 }
 
 /**
- * `@fastify/send` differs: it compares `If-Match` weakly, heeds `If-Unmodified-Since` beside `If-Match` and fails it when
- * there is no `Last-Modified`, and never answers 304 to `Cache-Control: no-cache`.
+ * `@fastify/send` differs: it compares `If-Match` weakly, evaluates `If-Unmodified-Since` also with `If-Match`, fails it without
+ * `Last-Modified`, and never answers 304 to `Cache-Control: no-cache`.
  */
 function evaluateFastify(conditions: RequestConditions, validators: Validators): Verdict {
   const { ifMatch, ifUnmodifiedSince, ifNoneMatch, ifModifiedSince, cacheControl } = conditions;
@@ -74,10 +74,10 @@ function notModifiedSince({ ifModifiedSince }: RequestConditions, { lastModified
 }
 
 /**
- * Step 5: may `Range` be heeded, given `If-Range`?
+ * Step 5: whether `Range` applies, given `If-Range`.
  *
- * RFC 9110 section 13.1.5 asks for a strong tag or the exact date; `@fastify/send` is content with its own weak tag
- * anywhere in the header and with any later date.
+ * RFC 9110 section 13.1.5 requires a strong tag or the exact date; `@fastify/send` accepts its weak tag anywhere in the header, and
+ * any later date.
  */
 export function rangeApplies(ifRange: string | undefined, validators: Validators, conformance: Conformance): boolean {
   if (ifRange === undefined) return true;

@@ -1,24 +1,24 @@
 /**
- * Strong entity tags: a hash of a file's bytes, worked out once for each version of it. The counterpart of
- * `crates/core/src/fs/content_tag.rs`; the comparison test holds the two together.
+ * Strong entity tags: a hash of the content, computed once for each version of a file. The counterpart of
+ * `crates/core/src/fs/content_tag.rs`; a test compares the two.
  *
- * The hash is SHA-256, which Node has, where Linux has BLAKE3: a tag is good for the server that gave it.
+ * Uses SHA-256 of Node instead of BLAKE3: the tags differ from those on Linux.
  */
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 
 import { isSettled, type OpenFile, statOf } from './open-file.js';
 
-/** Tags kept at most; beyond it all are forgotten at once. */
-const MOST = 65_536;
+/** Maximum number of stored tags; all are removed when it is reached. */
+const MAX_TAGS = 65_536;
 const READ_SIZE = 256 * 1024;
 
 export class ContentTags {
   readonly #known = new Map<string, string>();
-  /** The same version is never read twice at once. */
+  /** Reads in progress, so that concurrent requests hash a version once. */
   readonly #reading = new Map<string, Promise<string | undefined>>();
 
-  /** The tag of a file; `undefined` while it is being written, when no promise about its bytes can be made. */
+  /** The tag of a file; `undefined` if the file is being written. */
   async of(file: OpenFile): Promise<string | undefined> {
     const { version } = file.meta;
     const known = this.#known.get(version);
@@ -35,13 +35,13 @@ export class ContentTags {
     if (!isSettled(meta)) return undefined;
     const tag = await hash(handle);
     if ((await statOf(handle)).version !== meta.version) return undefined;
-    if (this.#known.size >= MOST) this.#known.clear();
+    if (this.#known.size >= MAX_TAGS) this.#known.clear();
     this.#known.set(meta.version, tag);
     return tag;
   }
 }
 
-/** 128 bits of it, in hexadecimal and quotes. */
+/** The first 128 bits of the hash, hexadecimal, in quotes. */
 async function hash(handle: FileHandle): Promise<string> {
   const hasher = createHash('sha256');
   const buffer = Buffer.allocUnsafe(READ_SIZE);

@@ -1,33 +1,33 @@
 /**
- * HTTP dates, RFC 9110 section 5.6.7, as seconds since 1970. The counterpart of `crates/http/src/date.rs`; the
- * comparison test holds the two together.
+ * HTTP dates, RFC 9110 section 5.6.7, as seconds since 1970. The counterpart of `crates/http/src/date.rs`; a
+ * test compares the two.
  *
- * The three forms of the RFC are read, one is written. `Date.parse` takes much else, which is no HTTP date.
+ * Parses the three formats of the RFC and writes the first one. `Date.parse` accepts many other formats.
  */
 import { trim } from './text.js';
 
-/** The last second a four-digit year can name: 9999-12-31T23:59:59Z. */
+/** The last second with a four-digit year: 9999-12-31T23:59:59Z. */
 const LAST_SECOND = 253_402_300_799;
 
 const DAYS = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat'];
 const LONG_DAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday'];
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 
-/** `Sun, 06 Nov 1994 08:49:37 GMT`, the only form that is written today. */
+/** `Sun, 06 Nov 1994 08:49:37 GMT`: IMF-fixdate, the only format that is sent. */
 const FIXDATE = /^(\w{3}), (\d\d) (\w{3}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT$/;
 /** `Sunday, 06-Nov-94 08:49:37 GMT`, RFC 850. */
 const RFC850 = /^(\w{6,9}), (\d\d)-(\w{3})-(\d\d) (\d\d):(\d\d):(\d\d) GMT$/;
 /** `Sun Nov  6 08:49:37 1994`, asctime(3). */
 const ASCTIME = /^(\w{3}) (\w{3}) ([ \d]\d) (\d\d):(\d\d):(\d\d) (\d{4})$/;
 
-/** Writes the IMF-fixdate form. A time before 1970 or after 9999 is written as that bound, since the form has no words for it. */
+/** Formats a time as IMF-fixdate. Times before 1970 and after 9999 are limited to these bounds. */
 export function format(seconds: number): string {
   return new Date(Math.min(Math.max(0, seconds), LAST_SECOND) * 1000).toUTCString();
 }
 
 /**
- * Reads any of the three forms; `undefined` for everything else. A day of the week that the date does not have is overlooked,
- * as nginx and browsers do: it adds nothing to the date. A leap second reads as the second after the one before.
+ * Parses a date in one of the three formats; `undefined` for everything else. The day of the week is not compared with the date, as
+ * in nginx and browsers. A leap second is parsed as the following second.
  */
 export function parse(text: string): number | undefined {
   const date = trim(text);
@@ -43,7 +43,7 @@ export function parse(text: string): number | undefined {
   return asc === '' ? undefined : seconds(DAYS, asc, ascYear, ascMonth, ascDay, [hour, minute, second]);
 }
 
-/** `undefined` for a date that does not exist, such as the 31st of November, and for a day of the week that no language has. */
+/** `undefined` for invalid dates, such as November 31, and invalid days of the week. */
 function seconds(
   weekdays: string[],
   weekday: string,

@@ -1,8 +1,8 @@
 /**
- * Static serving without a binding, for where there is none: the part of it that sites and bodies need, in TypeScript. The
+ * The engine for other platforms than Linux: the functions of the binding that static serving needs, in TypeScript. The
  * counterpart of `crates/node/src/site`.
  *
- * Every answer asks the disk, so `respond` always sends to `respondLater`, and every byte goes through a Node stream.
+ * Every request reads the disk, so `respond` always defers to `respondLater`, and all bytes pass through a Node stream.
  */
 import type { RequestConditions, SiteAnswer, SiteSettings } from '#native';
 import type { NativeEvent, StaticEngine } from '../types/binding.js';

@@ -1,11 +1,11 @@
 /**
- * Entity tags, RFC 9110 section 8.8.3: made from a file's size and time, compared, found in a list. The counterpart of
- * `crates/http/src/etag.rs`; the comparison test holds the two together.
+ * Entity tags, RFC 9110 section 8.8.3: computing, comparing and parsing them. The counterpart of
+ * `crates/http/src/etag.rs`; a test compares the two.
  */
 import type { Conformance } from './conformance.js';
 import { splitOnce, trimOf, trimStartOf } from './text.js';
 
-/** Milliseconds since 1970 as `stat.mtime.getTime()` has them: rounded to the nearest, in double arithmetic. */
+/** Milliseconds since 1970 as returned by `stat.mtime.getTime()`: rounded to the nearest, in double arithmetic. */
 export function nodeMtimeMs(mtimeNs: bigint): number {
   const nanos = ((mtimeNs % BILLION) + BILLION) % BILLION;
   const seconds = (mtimeNs - nanos) / BILLION;
@@ -14,7 +14,7 @@ export function nodeMtimeMs(mtimeNs: bigint): number {
 
 const BILLION = 1_000_000_000n;
 
-/** `W/"<size>-<mtime in ms>"`, both in lower-case hexadecimal: the tag of `@fastify/send`. */
+/** `W/"<size>-<mtime in ms>"`, both in lower-case hexadecimal: the same tag as `@fastify/send`. */
 export function weak(size: number, mtimeMs: number): string {
   return `W/"${size.toString(16)}-${mtimeMs.toString(16)}"`;
 }
@@ -30,19 +30,19 @@ export function weakEqual(a: string, b: string): boolean {
   return opaque(a) === opaque(b);
 }
 
-/** Strong comparison: equal, and neither is weak. */
+/** Strong comparison: both are equal and strong. RFC 9110 section 8.8.3.2. */
 export function strongEqual(a: string, b: string): boolean {
   return a === b && !a.startsWith('W/');
 }
 
-/** The tag without what says that it is weak. */
+/** The tag without `W/`. */
 export function opaque(tag: string): string {
   return tag.startsWith('W/') ? tag.slice(2) : tag;
 }
 
 /**
- * The tags of an `If-Match` or `If-None-Match` list. Under `rfc9110` a comma inside the quotes belongs to the tag and
- * anything that is not a tag is skipped; `@fastify/send` splits at every comma and trims blanks.
+ * The tags of an `If-Match` or `If-None-Match` list. With `rfc9110`, commas inside quotes belong to the tag and
+ * anything else is skipped; `@fastify/send` splits at every comma and trims spaces.
  */
 export function* list(header: string, conformance: Conformance): Generator<string> {
   if (conformance === 'fastify-static') {

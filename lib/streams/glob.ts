@@ -1,17 +1,17 @@
 /**
- * Glob patterns for paths below a root: `*`, `?`, `**` and `{a,b}`; everything else is itself. The counterpart of
- * `crates/http/src/glob.rs`; the comparison test holds the two together.
+ * Glob patterns for paths below a root: `*`, `?`, `**` and `{a,b}`; everything else is literal. The counterpart of
+ * `crates/http/src/glob.rs`; a test compares the two.
  *
- * Matched by hand and not by a `RegExp`, so that matching costs at most the product of the two lengths.
+ * Not implemented with `RegExp`: the cost of matching is at most the product of the two lengths.
  */
 import { afterLast, splitOnce } from './text.js';
 
-/** What braces may expand to at most. */
+/** Maximum number of patterns that braces expand to. */
 const MOST = 256;
 
-/** A pattern, ready to be matched. */
+/** A parsed pattern. */
 export class Glob {
-  /** One for each way to choose from the braces. */
+  /** One pattern for each combination of the braces. */
   readonly #alternatives: string[][];
   readonly #byName: boolean;
 
@@ -21,8 +21,8 @@ export class Glob {
   }
 
   /**
-   * Reads a pattern. `undefined` for one that is empty, has a brace without its other half, braces in braces, or braces
-   * that expand to more than 256 patterns.
+   * Parses a pattern. `undefined` for an empty pattern, unbalanced or nested braces, and braces that expand to more than 256
+   * patterns.
    */
   static read(given: string): Glob | undefined {
     const pattern = given.startsWith('/') ? given.slice(1) : given;
@@ -36,7 +36,7 @@ export class Glob {
     );
   }
 
-  /** Whether the pattern means `path` (relative, no slash at either end). */
+  /** Whether the pattern matches `path` (relative, without leading and trailing slash). */
   matches(path: string): boolean {
     const names = (this.#byName ? afterLast(path, '/') : path).split('/');
     return this.#alternatives.some((pattern) =>
@@ -56,7 +56,7 @@ export class Glob {
   }
 }
 
-/** All choices from the braces. */
+/** Expands the braces. */
 function expand(pattern: string): string[] | undefined {
   let results = [''];
   let rest = pattern;
@@ -73,8 +73,8 @@ function expand(pattern: string): string[] | undefined {
 }
 
 /**
- * Matches with wild members that stand for any number of items. To go back to the last of them is enough: whatever an
- * earlier one could take up, the last one can too.
+ * Matches items against a pattern with wildcards for any number of items. Backtracking to the last wildcard is sufficient: it
+ * can match whatever an earlier one could.
  */
 function wild(
   pattern: string[],

@@ -1,17 +1,17 @@
 /**
- * Which content coding a client takes, RFC 9110 section 12.5.3, and `Vary`. The counterpart of
- * `crates/http/src/negotiation.rs`; the comparison test holds the two together.
+ * Negotiation of content codings, RFC 9110 section 12.5.3, and `Vary`. The counterpart of
+ * `crates/http/src/negotiation.rs`; a test compares the two.
  */
 import type { Conformance } from './conformance.js';
 import { lowerCase, sameWord, splitOnce, trim, trimOf } from './text.js';
 
-/** A content coding that a file may be stored in beside the plain one. */
+/** The content coding of a precompressed file. */
 export type Encoding = 'zstd' | 'br' | 'gzip' | 'deflate';
 
-/** What is appended to the plain file's name. */
+/** The suffix of the precompressed file. */
 export const SUFFIXES: Record<Encoding, string> = { zstd: '.zst', br: '.br', gzip: '.gz', deflate: '.deflate' };
 
-/** Every coding of `supported` (in the server's order) for an `Accept-Encoding` header, best first. */
+/** The codings among `supported` (in the server's order) that an `Accept-Encoding` header accepts, best first. */
 export function* preferences(
   header: string,
   supported: readonly Encoding[],
@@ -26,7 +26,7 @@ export function* preferences(
   }
 }
 
-/** What to set `Vary` to so that it names `accept-encoding`; `null` when it already does. */
+/** The value of `Vary` with `accept-encoding` added; `null` if it is included already. */
 export function mergeVary(existing: string | undefined | null): string | null {
   if (existing === undefined || existing === null) return 'accept-encoding';
   const tokens = existing.split(',').map(trim);
@@ -35,7 +35,7 @@ export function mergeVary(existing: string | undefined | null): string | null {
     : `${existing}, accept-encoding`;
 }
 
-/** Highest weight wins, the server's order breaks ties, a coding below `identity` loses to it. */
+/** Sorted by weight, then by the server's order; codings with a lower weight than `identity` are left out. */
 function negotiateRfc(header: string, supported: readonly Encoding[]): Encoding | undefined {
   const weights = new Map<string, number>();
   for (const member of header.split(',')) {
@@ -57,8 +57,8 @@ function negotiateRfc(header: string, supported: readonly Encoding[]): Encoding 
 }
 
 /**
- * The weight among a member's parameters, as thousandths since it has three decimals, RFC 9110 section 12.4.2; `undefined`
- * when one breaks the grammar.
+ * The weight in the parameters of a member, in thousandths (RFC 9110 section 12.4.2: three decimals); `undefined` for a syntax
+ * error.
  */
 function weightOf(parameters: string[]): number | undefined {
   let weight = 1000;
@@ -73,8 +73,8 @@ function weightOf(parameters: string[]): number | undefined {
 }
 
 /**
- * The observable rules of `@fastify/static` with `@fastify/accept-negotiator`: every `*` reads as `gzip`, `identity` is not a
- * candidate, a weight is whatever digits follow the semicolon, and blanks end nothing.
+ * The behaviour of `@fastify/static` with `@fastify/accept-negotiator`: `*` means `gzip`, `identity` is not a candidate, the weight is
+ * formed by the digits after the semicolon, and spaces do not separate members.
  */
 function negotiateFastify(header: string, supported: readonly Encoding[]): Encoding | undefined {
   const choice = new Choice(supported);
@@ -82,7 +82,7 @@ function negotiateFastify(header: string, supported: readonly Encoding[]): Encod
   let token = '';
   let weight = new Weight();
   let afterBlank = false;
-  // Byte by byte: a character of two bytes is two that are no blank and no digit.
+  // Processed as bytes: a non-ASCII character is neither a space nor a digit.
   const bytes = Buffer.from(header).toString('latin1');
   for (const character of lowerCase(bytes).replaceAll('*', 'gzip')) {
     const blankBefore = afterBlank;
@@ -92,13 +92,13 @@ function negotiateFastify(header: string, supported: readonly Encoding[]): Encod
       state = 'weight';
       weight = new Weight();
     } else if (character === ';' || (character === ',' && state === 'begin')) {
-      // Nothing that it could separate.
+      // An empty member.
     } else if (character === ',') {
       choice.offer(token, state === 'token' ? 1 : weight.value);
       state = 'begin';
       token = '';
     } else if (state === 'weight' && (character === 'q' || character === '=')) {
-      // Of `q=0.5` only the number counts.
+      // `q=` is ignored.
     } else if (state === 'weight' && /[\d.]/.test(character)) {
       weight.push(character);
     } else if (state === 'weight') {
@@ -137,7 +137,7 @@ class Weight {
 
 class Choice {
   best: Encoding | undefined;
-  /** The server's first choice at full weight ends the search: a later `q=2` is not seen. */
+  /** The search ends at the server's preferred coding with full weight: a later `q=2` has no effect. */
   done = false;
   readonly #supported: readonly Encoding[];
   #weight = 0;

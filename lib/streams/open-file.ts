@@ -1,50 +1,52 @@
 /**
- * A regular file, open for reading, with its metadata as of the opening. The counterpart of
- * `crates/core/src/fs/open_file.rs`; the comparison test holds the two together.
+ * A regular file, open for reading, with its metadata. The counterpart of
+ * `crates/core/src/fs/open_file.rs`; a test compares the two.
  */
 import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { getSystemErrorMap } from 'node:util';
 
-/** Without these flags, which Windows does not have, opening a FIFO would wait for a writer and a terminal become ours. */
+/**
+ * O_NONBLOCK: opening a FIFO must not block. O_NOCTTY: a terminal must not become the controlling terminal. Windows has neither.
+ */
 const OPEN_FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOCTTY ?? 0);
 
-/** Refuses a symbolic link as the last name. Windows has no such flag. */
+/** Refuses a symbolic link as the last segment. Not available on Windows. */
 export const NO_FOLLOW = constants.O_NOFOLLOW ?? 0;
 
-/** Nanoseconds that fit into 64 bits: the years 1677 to 2262, as on Linux. */
+/** Times are limited to 64 bits: the years 1677 to 2262, as on Linux. */
 const LAST_NS = 2n ** 63n - 1n;
 
 export const SECOND_NS = 1_000_000_000n;
-/** Longer than one tick of the clock that file times come from. */
+/** Longer than a tick of the clock for file times. */
 const TICK_NS = 50_000_000n;
-/** The coarsest times in use: FAT has the modification time in units of two seconds. */
+/** The coarsest resolution: FAT stores modification times in units of two seconds. */
 const COARSE_NS = 2n * SECOND_NS;
-/** FAT's unit of the creation time, which Linux before 6.0 gives as the change time. */
+/** The unit of creation times on FAT, which Linux before 6.0 reports as change times. */
 const FAT_UNIT_NS = 10_000_000n;
 
 /** The metadata of a file, and the identity of its version. */
 export interface FileMeta {
-  /** Bytes. */
+  /** Size in bytes. */
   size: number;
-  /** Last modification in nanoseconds since 1970. */
+  /** Time of the last modification in nanoseconds since 1970. */
   mtimeNs: bigint;
-  /** Last change of content or inode in nanoseconds since 1970. */
+  /** Time of the last change of content or inode in nanoseconds since 1970. */
   ctimeNs: bigint;
   /**
-   * Two that are equal are the same version of the same file, provided that the first was settled when it was read. The
-   * change time is a part of it because programs cannot set it: `tar` and `cp -p` put an old modification time on new bytes.
+   * Equal for the same version of the same file, if the metadata was settled when it was read ({@link isSettled}). Includes the
+   * change time, which programs cannot set: `tar` and `cp -p` set old modification times on new content.
    */
   version: string;
 }
 
-/** A regular file, open for reading; whoever has it closes it. */
+/** A regular file, open for reading. Must be closed. */
 export interface OpenFile {
   handle: FileHandle;
   meta: FileMeta;
 }
 
-/** What an open handle can lead to. */
+/** Opens a regular file. */
 export async function openRegular(path: string, flags: number): Promise<OpenFile | 'directory' | 'not regular'> {
   const handle = await open(path, OPEN_FLAGS | flags);
   let opened: OpenFile | 'directory' | 'not regular' = 'not regular';
@@ -58,42 +60,42 @@ export async function openRegular(path: string, flags: number): Promise<OpenFile
   return opened;
 }
 
-/** The metadata of an open file now. */
+/** The current metadata of an open file. */
 export async function statOf(handle: FileHandle): Promise<FileMeta> {
   return metaOf(await handle.stat({ bigint: true }));
 }
 
-/** Closes a handle that was only read from: there is nothing to lose, so nobody waits for it. */
+/** Closes a handle in the background. Errors are ignored: nothing was written. */
 export function close(handle: FileHandle): void {
   handle.close().catch(() => {});
 }
 
 /**
- * Whether a later write is certain to change this metadata. False while the file is so new that the clock of its file system
- * (Windows: ticks of 16 ms) may not have advanced since the last write. Call it right after the metadata was read.
+ * Whether a later write certainly changes this metadata. False for a file so new that the clock of its file system (ticks of 16 ms
+ * on Windows) may not have advanced since the last write. Must be called directly after the metadata was read.
  */
 export function isSettled(meta: FileMeta): boolean {
   return isOlderThan(meta, TICK_NS, nowNs());
 }
 
-/** Whether the file was last changed more than `ns` before `now`, by the clock and to the resolution of its file system. */
+/** Whether the file was last changed more than `ns` before `now`, with regard to the resolution of its file system. */
 export function isOlderThan({ mtimeNs, ctimeNs }: FileMeta, ns: bigint, now: bigint): boolean {
-  // The file system has no times, so a write would show in nothing but the size.
+  // A file system without times: a write may change the size only.
   if (mtimeNs === 0n && ctimeNs === 0n) return false;
   const isCoarse = mtimeNs % SECOND_NS === 0n && ctimeNs % FAT_UNIT_NS === 0n;
-  const least = isCoarse && ns < COARSE_NS + TICK_NS ? COARSE_NS + TICK_NS : ns;
-  // A change time in the future is that of a server whose clock is ahead of ours: its age is unknown. A modification time in
-  // the future was set by a program.
+  const min = isCoarse && ns < COARSE_NS + TICK_NS ? COARSE_NS + TICK_NS : ns;
+  // A change time in the future comes from a file server whose clock is ahead: the age is unknown. A modification time in the
+  // future was set by a program.
   const sinceModified = now - mtimeNs;
-  return now - ctimeNs >= least && !(sinceModified >= 0n && sinceModified < least);
+  return now - ctimeNs >= min && !(sinceModified >= 0n && sinceModified < min);
 }
 
-/** The time of day in nanoseconds since 1970. */
+/** The current time in nanoseconds since 1970. */
 export function nowNs(): bigint {
   return BigInt(Date.now()) * 1_000_000n;
 }
 
-/** A failure of opening, as the engine tells of it: whatever syscall it came from, it is that of `open`. */
+/** The error of a failed open, in the form of the native engine: `syscall` is always `open`. */
 export function openError(error: unknown, path: string): NodeJS.ErrnoException {
   const { code, errno, syscall } = error as NodeJS.ErrnoException;
   if (code === undefined || errno === undefined || syscall === undefined) return error as Error;

@@ -1,24 +1,24 @@
 /**
- * A request path, decoded once and checked, as the relative path it names below a root. The counterpart of
- * `crates/http/src/path.rs`; the comparison test holds the two together.
+ * Decodes and checks the path of a request, and returns the path relative to a root. The counterpart of
+ * `crates/http/src/path.rs`; a test compares the two.
  *
- * The check is lexical and comes before any file is opened: a path that has a second spelling is refused, never
- * normalised, because a router matched the first spelling and its guards with it.
+ * The check is lexical and happens before any file is opened. Paths that are not in normal form are refused, not normalized: routes
+ * and access checks were matched against the path as it was sent.
  */
 import { isUtf8 } from 'node:buffer';
 
-/** Longest name of one segment in bytes: `NAME_MAX`, limits.h(0p). */
+/** Maximum length of a segment in bytes: `NAME_MAX`, limits.h(0p). */
 export const MAX_SEGMENT = 255;
-/** Longest decoded path in bytes: `PATH_MAX`, limits.h(0p). */
+/** Maximum length of a decoded path in bytes: `PATH_MAX`, limits.h(0p). */
 export const MAX_PATH = 4096;
 
 /**
- * Which percent escapes are decoded: as ECMAScript's `decodeURI` (escapes of `; / : @ & = + $ ,` stay as written, but `%23`
- * and `%3F` are decoded, as find-my-way does before it matches a route), or all but `%2F`.
+ * Which percent escapes are decoded. `'decode-uri'`: as `decodeURI` of ECMAScript (escapes of `; / : @ & = + $ ,` are kept), and `%23`
+ * and `%3F`, as find-my-way does before it matches a route. `'full'`: all but `%2F`.
  */
 export type PathRules = 'decode-uri' | 'full';
 
-/** Why a path names nothing, in words. */
+/** The reason why a path is refused. */
 export type PathError =
   | 'dot segment in path'
   | 'empty segment in path'
@@ -27,11 +27,11 @@ export type PathError =
   | 'malformed percent escape in path'
   | 'path too long';
 
-/** A decoded and checked path below a root. */
+/** A decoded and checked path relative to a root. */
 export class RequestPath {
-  /** No slash at either end, empty for the root itself. */
+  /** Without leading and trailing slash; empty for the root itself. */
   readonly relative: string;
-  /** It ended in a slash: only a directory will do. */
+  /** The path ends with a slash: it can only be a directory. */
   readonly wantsDirectory: boolean;
 
   private constructor(relative: string, wantsDirectory: boolean) {
@@ -39,30 +39,30 @@ export class RequestPath {
     this.wantsDirectory = wantsDirectory;
   }
 
-  /** Checks a name that is already decoded, such as the argument of `sendFile(name)`. A `%` in it is a plain `%`. */
+  /** Checks a decoded name, such as the argument of `sendFile(name)`. `%` has no special meaning. */
   static from(decoded: string): RequestPath | PathError {
-    // Half of a character is no character: what a file system is asked for is U+FFFD.
+    // Lone surrogates become U+FFFD.
     const name = decoded.replace(/\p{Surrogate}/gu, '\ufffd');
     let body = name.startsWith('/') ? name.slice(1) : name;
     if (body.endsWith('/')) body = body.slice(0, -1);
-    // A lone slash left over means that the path was `//`.
+    // A single slash remains of the path `//`.
     if (name.length > 1 && body === '') return 'empty segment in path';
     return checkSegments(body) ?? new RequestPath(body, name.endsWith('/'));
   }
 
-  /** A segment begins with a dot. */
+  /** Whether a segment begins with a dot. */
   get hasDotfile(): boolean {
     return this.relative.startsWith('.') || this.relative.includes('/.');
   }
 
-  /** The last segment has an extension in the sense of Node's `path.extname`: `a.` has one, `.a` has none. */
+  /** Whether the last segment has an extension according to `path.extname` of Node: `a.` has one, `.a` has none. */
   get hasExtension(): boolean {
     const name = this.relative.slice(this.relative.lastIndexOf('/') + 1);
     return name.lastIndexOf('.') > 0;
   }
 }
 
-/** Decodes the path of a request target (no query) and checks it. It may or may not begin with its slash. */
+/** Decodes and checks the path of a request target, without the query. The leading slash is optional. */
 export function decode(raw: string, rules: PathRules): RequestPath | PathError {
   if (!raw.includes('%')) return RequestPath.from(raw);
   const bytes = Buffer.from(raw);
@@ -73,7 +73,7 @@ export function decode(raw: string, rules: PathRules): RequestPath | PathError {
       const value = escaped(bytes, at);
       if (value === undefined) return 'malformed percent escape in path';
       if (!staysEncoded(value, rules)) {
-        // In place: what is written is never longer than what was read.
+        // In place: the output is never longer than the input.
         bytes[length] = value;
         length += 1;
         at += 2;

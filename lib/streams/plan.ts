@@ -1,13 +1,13 @@
 /**
- * Status, headers and body for a file that was found: the second half of a request. The counterpart of
- * `crates/http/src/site/plan.rs`; the comparison test holds the two together.
+ * Plans the response for a file: status, headers and body. The counterpart of
+ * `crates/http/src/site/plan.rs`; a test compares the two.
  *
  * 1. validators and fixed headers
  * 2. preconditions
  * 3. range
  * 4. body
  *
- * The order of the headers is `@fastify/send`'s.
+ * The order of the headers is that of `@fastify/send`.
  */
 import { randomBytes } from 'node:crypto';
 
@@ -21,25 +21,25 @@ import { type ByteRange, decide, type RangeDecision } from './range.js';
 import type { Encoding, SiteOptions } from './settings.js';
 import { validatorsOf } from './validators.js';
 
-/** A file that was found. */
+/** The file for a request. */
 export interface Found {
   file: OpenFile;
-  /** Relative to its root: with index, extension and coding suffix. */
+  /** The path relative to the root, including index, extension and coding suffix. */
   path: string;
   encoding: Encoding | undefined;
 }
 
-/** What to send. */
+/** The response to send. */
 export interface Response {
   /** 200, 206, 304, 412 or 416. */
   status: number;
   /** Name, value, name, value, ... */
   headers: string[];
-  /** Bytes, and stretches of the file, in order. Nothing: HEAD, 304 and errors. */
+  /** Bytes and ranges of the file, in order; empty for HEAD, 304 and errors. */
   body: (Buffer | ByteRange)[];
 }
 
-/** Plans the response with the file `found`. `contentTag`: the hash of its bytes as an entity tag. */
+/** Plans the response. `contentTag` is the entity tag made from the content, if known. */
 export function plan(
   { file, path, encoding }: Found,
   contentTag: string | undefined,
@@ -75,19 +75,19 @@ export function plan(
   if (verdict === 'not-modified') return { status: 304, headers, body: [] };
 
   if (encoding !== undefined) headers.push('content-encoding', encoding);
-  // `@fastify/static` types a compressed variant even with the option off.
+  // `@fastify/static` sends the type of a precompressed file even if the option is off.
   const typed = options.contentType || (encoding !== undefined && options.conformance === 'fastify-static');
   const body = withBody(decision, start, length, typed ? contentType(plainPath) : undefined, headers);
   headers.push('content-length', String(lengthOf(body)));
   return { status: decision === 'whole' ? 200 : 206, headers, body: headOnly ? [] : body };
 }
 
-/** Bytes to send. */
+/** The length of a body in bytes. */
 export function lengthOf(body: Response['body']): number {
   return body.reduce((sum, part) => sum + (Buffer.isBuffer(part) ? part.length : part.end - part.start), 0);
 }
 
-/** How much of a file of `size` bytes is treated as if it were the whole. */
+/** The length of the slice of a file of `size` bytes that `start` and `last` select. */
 function sliceLength(start: number, last: number | undefined, size: number): number {
   const rest = Math.max(0, size - start);
   return last === undefined ? rest : Math.min(rest, Math.max(0, last + 1 - start));
@@ -102,15 +102,15 @@ function decideRange(
 ): RangeDecision {
   const { range, ifRange, maxRangeLength = Number.POSITIVE_INFINITY } = conditions;
   const { conformance } = options;
-  // RFC 9110 section 14.2: a range is defined for GET only. `@fastify/send` heeds it on HEAD too.
-  const heeded = options.acceptRanges && (!headOnly || conformance === 'fastify-static');
-  if (range === undefined || !heeded || !rangeApplies(ifRange, validators, conformance)) return 'whole';
+  // RFC 9110 section 14.2: a range is defined for GET only. `@fastify/send` also applies it to HEAD.
+  const applies = options.acceptRanges && (!headOnly || conformance === 'fastify-static');
+  if (range === undefined || !applies || !rangeApplies(ifRange, validators, conformance)) return 'whole';
   const decision = decide(range, size, options);
   if (typeof decision === 'string' || decision.length > 1) return decision;
   return decision.map(({ start, end }) => ({ start, end: Math.min(end, start + maxRangeLength) }));
 }
 
-/** Adds type and range headers; gives the body. */
+/** Adds the headers for type and range; returns the body. */
 function withBody(
   decision: ByteRange[] | 'whole',
   first: number,
@@ -122,7 +122,7 @@ function withBody(
   // RFC 9110 section 14.4.
   const contentRange = ({ start, end }: ByteRange) => `bytes ${start}-${end - 1}/${size}`;
   if (decision !== 'whole' && decision.length > 1) {
-    // `multipart/byteranges`, RFC 9110 section 14.6, with a boundary nobody can put into a file beforehand.
+    // `multipart/byteranges`, RFC 9110 section 14.6, with a random boundary, which no file can contain.
     const boundary = `zerosend-${randomBytes(16).toString('hex')}`;
     headers.push('content-type', `multipart/byteranges; boundary=${boundary}`);
     const typeLine = type === undefined ? '' : `content-type: ${type}\r\n`;

@@ -1,34 +1,33 @@
 /**
- * The `Range` header for a file of known size: all of it, some ranges, or none. The counterpart of
- * `crates/http/src/range.rs`; the comparison test holds the two together.
+ * Evaluates the `Range` header for a file of known size. The counterpart of
+ * `crates/http/src/range.rs`; a test compares the two.
  *
- * Work is linear in the header (plus one sort of at most `maxRanges` entries) and every number saturates, so a hostile
- * header costs no more than its length.
+ * The cost is linear in the length of the header, plus one sort of at most `maxRanges` entries; numbers saturate.
  */
 import type { Conformance } from './conformance.js';
 import { sameWord, splitOnce, trim, trimOf, trimStartOf } from './text.js';
 
-/** Bytes `start` up to and without `end` of a file; never empty. */
+/** The bytes from `start` up to, not including, `end` of a file; never empty. */
 export interface ByteRange {
   start: number;
   end: number;
 }
 
-/** The whole file (200), some ranges (206; of several none overlaps or touches another), or 416. */
+/** The whole file (200), ranges that neither overlap nor touch (206), or 416. */
 export type RangeDecision = 'whole' | 'unsatisfiable' | ByteRange[];
 
-/** How far to go along with a client. */
+/** Limits and rules. */
 export interface RangePolicy {
-  /** A header with more satisfiable ranges than this gets the whole file, RFC 9110 section 14.2. */
+  /** Maximum number of satisfiable ranges; for more the whole file is sent, RFC 9110 section 14.2. */
   maxRanges: number;
-  /** Answer several ranges with `multipart/byteranges`; otherwise with the whole file, as `@fastify/static` does. */
+  /** Answer several ranges with `multipart/byteranges`; otherwise with the whole file, as in `@fastify/static`. */
   multipart: boolean;
   conformance: Conformance;
 }
 
 /**
- * Decides on a `Range` header for a file of `size` bytes. An empty file is answered whole: no range of it can be satisfied, and a
- * proxy that asks for every file in ranges (nginx's `slice`) would turn a 416 into an error for a plain GET.
+ * Evaluates a `Range` header for a file of `size` bytes. An empty file is sent as a whole: a proxy that requests every file in ranges
+ * (`slice` of nginx) would turn the 416 into an error for a plain GET.
  */
 export function decide(header: string, size: number, policy: RangePolicy): RangeDecision {
   if (size === 0) return 'whole';
@@ -40,7 +39,7 @@ export function decide(header: string, size: number, policy: RangePolicy): Range
   return ranges.length === 1 || policy.multipart ? ranges : 'whole';
 }
 
-/** Joins ranges that overlap or touch (RFC 9110 section 15.3.7.2). Each result stands where its earliest member stood. */
+/** Merges ranges that overlap or touch, RFC 9110 section 15.3.7.2. The order is that of the first members. */
 function merge(ranges: ByteRange[]): ByteRange[] {
   if (ranges.length < 2) return ranges;
   const merged: { index: number; range: ByteRange }[] = [];
@@ -59,8 +58,7 @@ function merge(ranges: ByteRange[]): ByteRange[] {
 }
 
 /**
- * RFC 9110 section 14.1.2 and 14.2: an unknown unit or a header that breaks the grammar is ignored as a whole, which
- * `undefined` stands for.
+ * Parses a header by RFC 9110 sections 14.1.2 and 14.2. `undefined` for an unknown unit or a syntax error: the header is ignored.
  */
 function parseRfc(header: string, size: number, maxRanges: number): ByteRange[] | undefined {
   const [unit, set] = splitOnce(trim(header), '=') ?? [];
@@ -82,7 +80,7 @@ function parseRfc(header: string, size: number, maxRanges: number): ByteRange[] 
     } else if (from !== undefined && last === '') {
       range = { start: Number(from), end: size };
     } else if (to !== undefined && first === '') {
-      // A suffix of an empty file is satisfiable, but no 206 can say so.
+      // A suffix of an empty file is satisfiable, but `Content-Range` cannot express it.
       emptyButSatisfiable ||= to > 0n && size === 0;
       range = { start: Math.max(0, size - Number(to)), end: size };
     } else {
@@ -98,7 +96,7 @@ function parseRfc(header: string, size: number, maxRanges: number): ByteRange[] 
 
 const LARGEST = 2n ** 64n - 1n;
 
-/** `1*DIGIT`, saturating. Exact beyond what a double holds, for two such numbers are compared with each other. */
+/** Parses `1*DIGIT`, saturating. Numbers beyond the precision of a double compare correctly. */
 function digits(text: string): bigint | undefined {
   if (text === '' || /[^0-9]/.test(text)) return undefined;
   const significant = trimStartOf(text, '0');
@@ -108,16 +106,15 @@ function digits(text: string): bigint | undefined {
 }
 
 /**
- * The observable rules of `@fastify/send` 4.2.1, which takes whatever `parseInt` takes: between two commas, what stands
- * before the next dash is the start and what stands after it the end, and a dash may be missing. A missing number means
- * "from the end" or "to the end", what makes no range is left out.
+ * The behaviour of `@fastify/send` 4.2.1, which uses `parseInt`: between two commas, the text before the next dash is the start and the
+ * text after it the end; the dash is optional. A missing number means "from the end" or "to the end"; invalid ranges are left out.
  */
 function parseFastify(header: string, size: number, maxRanges: number): ByteRange[] | undefined {
   const given = trimStartOf(header, ' ');
   if (!given.startsWith('bytes=')) return undefined;
   const set = given.slice('bytes='.length);
-  // Without a dash the end is parsed from the very beginning of the set, as `slice(-1 + 1, comma)` does. parseInt stops
-  // at the first comma at the latest, so this is the same number for every piece.
+  // Without a dash the end is parsed from the start of the set, as in `slice(-1 + 1, comma)`. parseInt stops at the first comma, so
+  // this is the same number for every member.
   const head = parseInteger(set, 0, set.length);
 
   const ranges: ByteRange[] = [];
@@ -126,7 +123,7 @@ function parseFastify(header: string, size: number, maxRanges: number): ByteRang
   for (;;) {
     const comma = set.indexOf(',', piece);
     const pieceEnd = comma < 0 ? set.length : comma;
-    // Without a dash, `slice(piece, -1)`: to the end of the header less one character.
+    // Without a dash, as `slice(start, -1)`: up to the last but one character of the header.
     const first = parseInteger(set, piece, dash < 0 ? set.length - 1 : dash);
     const last = dash < 0 ? head : parseInteger(set, dash + 1, pieceEnd);
     const start = first ?? (last === undefined ? undefined : size - last);
@@ -141,7 +138,7 @@ function parseFastify(header: string, size: number, maxRanges: number): ByteRang
   }
 }
 
-/** ECMAScript `parseInt(text.slice(from, to), 10)`: blanks of ASCII, a sign, digits, then anything. `undefined` is NaN. */
+/** As `parseInt(text.slice(from, to), 10)`: ASCII spaces, a sign, digits, then anything. `undefined` for NaN. */
 function parseInteger(text: string, from: number, to: number): number | undefined {
   let at = from;
   while (at < to && ' \t\n\f\r'.includes(text[at] as string)) at += 1;

@@ -1,6 +1,6 @@
 /**
- * The settings of a site, checked. The counterpart of `crates/node/src/site/mod.rs` and `crates/http/src/site/options.rs`, with the
- * same error messages; the comparison test keeps them equal.
+ * Checks the settings of a site. The counterpart of `crates/node/src/site/mod.rs` and `crates/http/src/site/options.rs`, with the
+ * same error messages; a test compares the two.
  */
 import type { SiteSettings } from '#native';
 import { METHODS } from '../types/method.js';
@@ -13,7 +13,7 @@ import { Root, type Symlinks } from './root.js';
 
 export type { Encoding };
 
-/** How a site answers. `method` and `cache` are checked, but bytes have only one way here. */
+/** The options of a site. `method` and `cache` are checked and not used. */
 export interface SiteOptions extends Omit<SiteSettings, 'roots'> {
   symlinks: Symlinks;
   preCompressed: Encoding[];
@@ -22,26 +22,26 @@ export interface SiteOptions extends Omit<SiteSettings, 'roots'> {
   caching: CachePolicy;
 }
 
-/** In the order in which they are looked at. */
-const WORDS = {
+/** The enums that are checked first; the order decides which error is thrown. */
+const ENUMS = {
   method: METHODS,
   dotfiles: ['allow', 'deny', 'ignore'],
   symlinks: ['follow', 'beneath', 'deny'],
   preCompressed: ['zstd', 'br', 'gzip', 'deflate'],
 } as const;
-/** After the rules of caching. */
-const LATER_WORDS = {
+/** The enums that are checked after the cache rules. */
+const LATER_ENUMS = {
   conformance: ['fastify-static', 'rfc9110'],
   pathRules: ['decode-uri', 'full'],
 } as const;
 
 /** Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. */
 export function readSettings(settings: SiteSettings): { roots: Root[]; options: SiteOptions } {
-  checkWords(settings, WORDS);
+  checkEnums(settings, ENUMS);
   const caching = new CachePolicy(settings, (pattern) =>
     wrong(`invalid cacheControl pattern '${pattern}': use names, *, ?, ** and {a,b}`),
   );
-  checkWords(settings, LATER_WORDS);
+  checkEnums(settings, LATER_ENUMS);
   const { roots, index, fallback, extensions, preCompressed, symlinks } = settings;
   const opened = roots.map((path) => new Root(path, symlinks as Symlinks));
   if (roots.length === 0) throw wrong('roots is empty: give one directory or more');
@@ -65,7 +65,7 @@ export function readSettings(settings: SiteSettings): { roots: Root[]; options: 
   };
 }
 
-function checkWords(settings: SiteSettings, allowed: Partial<Record<keyof SiteSettings, readonly string[]>>): void {
+function checkEnums(settings: SiteSettings, allowed: Partial<Record<keyof SiteSettings, readonly string[]>>): void {
   for (const [name, words] of Object.entries(allowed)) {
     for (const value of [settings[name as keyof SiteSettings]].flat()) {
       if (!words.includes(value as string)) {

@@ -1,13 +1,13 @@
 /**
- * Roots and options: which file answers a request. The counterpart of `crates/http/src/site/resolver.rs` and
- * `crates/core/src/static_site/site.rs`; the comparison test holds them together.
+ * Resolves a request to a file and a response. The counterpart of `crates/http/src/site/resolver.rs` and
+ * `crates/core/src/static_site/site.rs`; a test compares the two.
  *
  * 1. check the path
  * 2. dot files
- * 3. in each root: coding variants, the file itself, extensions or index
+ * 3. in each root: precompressed variants, the file, extensions or index
  * 4. plan the response
  *
- * A root is not held open, so there is no looking whether it was replaced.
+ * Unlike in Rust, the root directory is not held open.
  */
 import type { RequestConditions, SiteSettings } from '#native';
 import { ContentTags } from './content-tag.js';
@@ -19,28 +19,28 @@ import type { Root } from './root.js';
 import { readSettings, type SiteOptions } from './settings.js';
 import { refusedOnWindows } from './windows.js';
 
-/** One request. */
+/** A request. */
 export interface Request {
-  /** The path below the roots. */
+  /** The path relative to the roots. */
   path: string;
-  /** It comes from a request target: percent-encoded, without the query. Otherwise from code: `sendFile(name)`. */
+  /** The path is percent-encoded, from a request target without the query. Otherwise it comes from code: `sendFile(name)`. */
   encoded: boolean;
-  /** HEAD: the same headers, no body. */
+  /** The request method is HEAD. */
   headOnly: boolean;
-  /** The root to begin with. */
+  /** The first root to search. */
   rootIndex: number;
   conditions: RequestConditions;
 }
 
-/** The answer to a request. Of a response the file is open, and whoever has the answer closes it. */
+/** The result for a request. The file of a response is open; the caller must close it. */
 export type Outcome =
   | ({ kind: 'response'; found: Found; rootIndex: number } & Response)
   | { kind: 'redirect' | 'not-found' | 'bad-path' }
   | { kind: 'forbidden'; reason: string }
-  /** A directory without an index. The status is that without a listing. */
+  /** A directory without an index. `status` is the status if it is not listed. */
   | { kind: 'directory'; path: string; rootIndex: number; status: number };
 
-/** What one root has. */
+/** The result of the search in one root. */
 type Step = { kind: 'found'; found: Found } | { kind: 'directory' | 'missing' } | { kind: 'stop'; outcome: Outcome };
 
 const MISSING: Step = { kind: 'missing' };
@@ -50,14 +50,14 @@ export class Site {
   readonly #options: SiteOptions;
   readonly #tags = new ContentTags();
 
-  /** Checks the settings. A root need not exist yet. */
+  /** Checks the settings. The roots need not exist yet. */
   constructor(settings: SiteSettings) {
     const { roots, options } = readSettings(settings);
     this.#roots = roots;
     this.#options = options;
   }
 
-  /** Answers a request. An error is the server's own trouble (`EMFILE`, `EIO`, an unreadable file): a 500. */
+  /** Resolves a request. Throws errors of the server (`EMFILE`, `EIO`, an unreadable file), which become 500. */
   async respond(request: Request): Promise<Outcome> {
     const { dotfiles, pathRules, fallback, listing } = this.#options;
     const path = request.encoded ? decode(request.path, pathRules) : RequestPath.from(request.path);
@@ -70,8 +70,8 @@ export class Site {
     const outcome = await this.#find(path, request);
     const missing = outcome.kind === 'not-found' || (outcome.kind === 'directory' && !listing);
     if (!missing || fallback === undefined || path.hasExtension) return outcome;
-    const instead = await this.#find(RequestPath.from(fallback) as RequestPath, request);
-    return instead.kind === 'directory' || instead.kind === 'not-found' ? outcome : instead;
+    const replacement = await this.#find(RequestPath.from(fallback) as RequestPath, request);
+    return replacement.kind === 'directory' || replacement.kind === 'not-found' ? outcome : replacement;
   }
 
   async #find(path: RequestPath, request: Request): Promise<Outcome> {
@@ -107,14 +107,14 @@ export class Site {
   }
 }
 
-/** `@fastify/static` cannot verify the spelling of a name that is too long, hence 403; `send` alone says 404. */
+/** 403 as in `@fastify/static` for requests, 404 as in `@fastify/send` for `sendFile`. */
 function tooLong({ conformance }: SiteOptions, { encoded }: Request): Outcome {
   return conformance === 'fastify-static' && encoded
     ? { kind: 'forbidden', reason: 'path too long' }
     : { kind: 'not-found' };
 }
 
-/** The search for one request in one root. */
+/** Searches one root for one request. */
 class Search {
   readonly #options: SiteOptions;
   readonly #root: Root;
@@ -158,7 +158,7 @@ class Search {
     return MISSING;
   }
 
-  /** A path with its slash names a directory or nothing. */
+  /** A path with a trailing slash can only be a directory. */
   async #directory(relative: string): Promise<Step> {
     const step = await this.#plain(relative);
     if (step.kind !== 'found') return step;
@@ -166,7 +166,7 @@ class Search {
     return MISSING;
   }
 
-  /** The file in a coding the client takes, else the plain file. */
+  /** The precompressed file in a coding that the client accepts, or the file itself. */
   async #name(path: string): Promise<Step> {
     const { preCompressed, conformance } = this.#options;
     const { acceptEncoding } = this.#request.conditions;
@@ -174,7 +174,7 @@ class Search {
       for (const encoding of preferences(acceptEncoding, preCompressed, conformance)) {
         const variant = path + SUFFIXES[encoding];
         const lookup = await this.#root.open(variant);
-        // A variant that cannot be read is no reason to withhold the plain file.
+        // A variant that cannot be opened is skipped.
         if (lookup.kind === 'file') {
           return { kind: 'found', found: { file: lookup.file, path: variant, encoding } };
         }
@@ -198,7 +198,7 @@ class Search {
       case 'refused':
         return stop('symbolic link refused');
       case 'denied': {
-        // An unreadable file is an error of the server for `@fastify/static`, an unreadable directory "unverifiable".
+        // `@fastify/static` answers 500 for an unreadable file, and 403 for a file in an unreadable directory.
         const forbidden = this.#options.conformance === 'rfc9110' || (!lookup.fileExists && this.#request.encoded);
         if (!forbidden) throw lookup.error;
         return stop('permission denied');

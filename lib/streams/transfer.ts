@@ -1,6 +1,6 @@
 /**
- * The bytes of a response, read piece by piece for a stream. The counterpart of what `crates/core/src/transfer` does for
- * the stream road: `take`, `warm` and `remaining`.
+ * Reads the bytes of a response in chunks, for a stream. The counterpart of the functions of `crates/core/src/transfer` for
+ * streams: `take`, `warm` and `remaining`.
  */
 import type { FileHandle } from 'node:fs/promises';
 
@@ -8,25 +8,25 @@ import { failure } from '../util/errors.js';
 import { close } from './open-file.js';
 import { lengthOf, type Response } from './plan.js';
 
-/** What is read before anybody has asked. */
+/** Size of the first read in bytes. */
 const READ_SIZE = 64 * 1024;
 
 export class Transfer {
-  /** Bytes that have not been taken. */
+  /** Bytes not yet returned by `take`. */
   remaining: number;
   readonly #handle: FileHandle;
   readonly #parts: Response['body'];
   #size = READ_SIZE;
   #failure: unknown;
 
-  /** Takes over the handle. */
+  /** @param handle Closed by `close`. */
   constructor(handle: FileHandle, body: Response['body']) {
     this.#handle = handle;
     this.#parts = body;
     this.remaining = lengthOf(body);
   }
 
-  /** The next bytes, at most `max`. `null`: they have not been read; call `warm`. Empty: nothing is left. */
+  /** The next bytes, at most `max`. `null` if they were not read yet: see `warm`. Empty at the end. */
   take(max: number): Buffer | null {
     if (this.#failure !== undefined) throw this.#failure;
     this.#size = max;
@@ -40,7 +40,7 @@ export class Transfer {
     return taken;
   }
 
-  /** Reads what is to be taken next. Never rejects: `take` tells of what went wrong. */
+  /** Reads the bytes for the next `take`, which throws if this fails. */
   async warm(): Promise<void> {
     const [part] = this.#parts;
     if (part === undefined || Buffer.isBuffer(part)) return;
@@ -55,7 +55,7 @@ export class Transfer {
     }
   }
 
-  /** Lets go of the file, after a read that is under way. */
+  /** Closes the file, after a pending read. */
   close(): void {
     close(this.#handle);
   }
