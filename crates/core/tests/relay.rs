@@ -1,4 +1,4 @@
-//! Relays over real sockets.
+//! Relays of TCP and Unix sockets.
 
 mod relay_support;
 
@@ -9,7 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use relay_support::{anywhere, bytes, closed_port, connect, descriptors, receive, relay_to, send, settled, target};
+use relay_support::{
+    any_port, bytes, closed_port, connect, descriptors, receive, relay_to, send, target, wait_for_stats,
+};
 use zerosend_core::net::Address;
 use zerosend_core::relay::{Destination, ProxyProtocol, Relay, RelayMethod, RelayOptions};
 
@@ -19,10 +21,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn what_is_sent_arrives_in_both_directions_whoever_ends_first(
+    fn both_directions_deliver_all_bytes_whichever_ends_first(
         up in 0..600_000_usize,
         down in 0..600_000_usize,
-        pieces in prop::collection::vec(1..70_000_usize, 1..8),
+        chunk_sizes in prop::collection::vec(1..70_000_usize, 1..8),
         splices: bool,
         pipe_size in prop::sample::select(vec![4096_usize, 65_536, 1 << 20]),
     ) {
@@ -38,25 +40,25 @@ proptest! {
                 let (stream, _) = listener.accept().expect("a connection");
                 stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
                 let sending = stream.try_clone().expect("a clone");
-                scope.spawn(|| send(sending, &down, &pieces));
+                scope.spawn(|| send(sending, &down, &chunk_sizes));
                 receive(stream)
             });
             let client = connect(&relay);
             let sending = client.try_clone().expect("a clone");
-            scope.spawn(|| send(sending, &up, &pieces));
+            scope.spawn(|| send(sending, &up, &chunk_sizes));
             assert!(receive(client) == down, "to the client");
             assert!(server.join().expect("the server") == up, "to the target");
         });
-        let stats = settled(&relay, |stats| stats.connections == 0);
+        let stats = wait_for_stats(&relay, |stats| stats.connections == 0);
         prop_assert_eq!((stats.bytes_up, stats.bytes_down), (up.len() as u64, down.len() as u64));
         prop_assert_eq!((stats.client_failures, stats.target_failures, stats.degraded), (0, 0, 0));
     }
 }
 
 #[test]
-fn an_echo_gives_back_all_of_it() {
+fn an_echo_returns_all_bytes() {
     for method in METHODS {
-        let mut options = RelayOptions::new(anywhere(), Destination::Echo);
+        let mut options = RelayOptions::new(any_port(), Destination::Echo);
         options.method = method;
         options.workers = 2;
         let relay = Relay::start(options).expect("a relay");
@@ -71,12 +73,12 @@ fn an_echo_gives_back_all_of_it() {
                 });
             }
         });
-        settled(&relay, |stats| stats.connections == 0 && stats.client_failures == 0);
+        wait_for_stats(&relay, |stats| stats.connections == 0 && stats.client_failures == 0);
     }
 }
 
 #[test]
-fn a_reset_of_either_side_is_a_reset_of_the_other() {
+fn a_reset_of_one_side_resets_the_other() {
     for client_resets in [true, false] {
         let (listener, address) = target();
         let relay = relay_to(vec![address], |_| {});
@@ -92,12 +94,12 @@ fn a_reset_of_either_side_is_a_reset_of_the_other() {
         drop(resetting);
         let error = other.read(&mut five).expect_err("a reset");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "client resets: {client_resets}");
-        settled(&relay, |stats| stats.connections == 0 && stats.client_failures + stats.target_failures == 1);
+        wait_for_stats(&relay, |stats| stats.connections == 0 && stats.client_failures + stats.target_failures == 1);
     }
 }
 
 #[test]
-fn a_target_that_is_down_is_passed_over_and_tried_again_later() {
+fn a_target_that_is_down_is_skipped_and_tried_again_later() {
     let (listener, address) = target();
     let relay = relay_to(vec![closed_port(), address], |options| options.down_time = Duration::from_millis(300));
     thread::spawn(move || {
@@ -108,7 +110,7 @@ fn a_target_that_is_down_is_passed_over_and_tried_again_later() {
     for _ in 0..4 {
         assert_eq!(receive(connect(&relay)), b"here");
     }
-    assert_eq!(relay.stats().retries, 1, "only the first went to the wrong one");
+    assert_eq!(relay.stats().retries, 1, "only the first connection tried the closed port");
     thread::sleep(Duration::from_millis(350));
     for _ in 0..2 {
         assert_eq!(receive(connect(&relay)), b"here");
@@ -117,17 +119,17 @@ fn a_target_that_is_down_is_passed_over_and_tried_again_later() {
 }
 
 #[test]
-fn without_any_target_the_client_is_reset() {
+fn a_client_is_reset_when_no_target_can_be_connected_to() {
     let relay = relay_to(vec![closed_port(), Address::Unix("/nowhere/at/all".into())], |_| {});
     let error = connect(&relay).read(&mut [0]).expect_err("a reset");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-    let stats = settled(&relay, |stats| stats.unreachable == 1);
+    let stats = wait_for_stats(&relay, |stats| stats.unreachable == 1);
     assert_eq!((stats.retries, stats.connections), (1, 0));
 }
 
 #[test]
-fn a_target_that_does_not_answer_is_given_up() {
-    // A queue of one that is full: the kernel drops what comes after.
+fn a_target_that_does_not_answer_times_out() {
+    // A full backlog: the kernel drops further SYN segments.
     let (listener, address) = target();
     nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).expect("a length")).expect("listening");
     let Address::Tcp(full) = address.clone() else { unreachable!() };
@@ -135,11 +137,11 @@ fn a_target_that_does_not_answer_is_given_up() {
         (0..3).filter_map(|_| TcpStream::connect_timeout(&full, Duration::from_millis(200)).ok()).collect();
     let relay = relay_to(vec![address], |options| options.connect_timeout = Duration::from_millis(150));
     assert!(connect(&relay).read(&mut [0]).is_err());
-    settled(&relay, |stats| stats.connect_timeouts == 1 && stats.unreachable == 1 && stats.connections == 0);
+    wait_for_stats(&relay, |stats| stats.connect_timeouts == 1 && stats.unreachable == 1 && stats.connections == 0);
 }
 
 #[test]
-fn idle_connections_hold_no_pipes_and_end_after_their_time() {
+fn idle_connections_hold_no_pipes_and_time_out() {
     let (listener, address) = target();
     let relay = relay_to(vec![address], |options| options.idle_timeout = Duration::from_millis(400));
     let before = descriptors();
@@ -151,22 +153,22 @@ fn idle_connections_hold_no_pipes_and_end_after_their_time() {
         server.read_exact(&mut [0]).expect("received");
         pairs.push((client, server));
     }
-    // Two sockets here and two there for each, and one pipe that all have used in turn.
-    assert!(descriptors() <= before + 50 * 4 + 2, "{} descriptors", descriptors() - before);
+    // Four sockets for each connection; other tests of this process open descriptors too, but not fifty pipes.
+    assert!(descriptors() <= before + 50 * 4 + 90, "{} descriptors", descriptors() - before);
     for (client, server) in &mut pairs {
         for side in [client, server] {
-            let error = side.read(&mut [0]).expect_err("neither stream has ended");
+            let error = side.read(&mut [0]).expect_err("a reset, not the end of the stream");
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
         }
     }
-    settled(&relay, |stats| stats.idle_timeouts == 50 && stats.connections == 0);
+    wait_for_stats(&relay, |stats| stats.idle_timeouts == 50 && stats.connections == 0);
 }
 
 #[test]
-fn without_pipes_bytes_go_through_user_space() {
+fn bytes_go_through_user_space_without_pipes() {
     let (listener, address) = target();
     let relay = relay_to(vec![address], |options| options.pipes = 0);
-    // More than the sockets hold: the relay's writes end in the middle of its buffer.
+    // More than the sockets hold, so that writes of the relay are partial.
     let data = bytes(16 << 20, 3);
     let client = connect(&relay);
     let (server, _) = listener.accept().expect("a connection");
@@ -176,32 +178,32 @@ fn without_pipes_bytes_go_through_user_space() {
         assert!(receive(server.try_clone().expect("a clone")) == data);
     });
     drop((client, server));
-    settled(&relay, |stats| stats.degraded == 1 && stats.bytes_up == 16 << 20);
+    wait_for_stats(&relay, |stats| stats.degraded == 1 && stats.bytes_up == 16 << 20);
 }
 
 #[test]
-fn unix_sockets_and_the_proxy_protocol() {
+fn a_unix_target_receives_the_proxy_header_first() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("target.sock");
     let listener = UnixListener::bind(&path).expect("a listener");
     for (protocol, length) in [(ProxyProtocol::V1, None), (ProxyProtocol::V2, Some(28))] {
         let relay = relay_to(vec![Address::Unix(path.clone())], |options| options.proxy_protocol = Some(protocol));
         let mut client = connect(&relay);
-        let own: SocketAddr = client.local_addr().expect("an address");
+        let local: SocketAddr = client.local_addr().expect("an address");
         client.write_all(b"body").expect("sent");
-        client.shutdown(Shutdown::Write).expect("half-closed");
+        client.shutdown(Shutdown::Write).expect("shut down");
         let (mut server, _) = listener.accept().expect("a connection");
         let mut all = Vec::new();
         server.read_to_end(&mut all).expect("received");
         match length {
             None => {
                 let Some(Address::Tcp(bound)) = relay.address() else { unreachable!() };
-                let header = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\nbody", own.port(), bound.port());
+                let header = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\nbody", local.port(), bound.port());
                 assert_eq!(String::from_utf8_lossy(&all), header);
             }
             Some(length) => {
                 assert_eq!(&all[length..], b"body");
-                assert_eq!(all[24..26], own.port().to_be_bytes());
+                assert_eq!(all[24..26], local.port().to_be_bytes());
             }
         }
     }
@@ -214,28 +216,28 @@ fn a_slow_reader_holds_back_its_sender() {
     let mut client = connect(&relay);
     let (server, _) = listener.accept().expect("a connection");
     client.set_nonblocking(true).expect("a mode");
-    let piece = vec![1; 1 << 20];
+    let chunk = vec![1; 1 << 20];
     let mut sent = 0_usize;
-    let mut stuck = 0;
-    while stuck < 20 {
-        match client.write(&piece) {
+    let mut blocked = 0;
+    while blocked < 20 {
+        match client.write(&chunk) {
             Ok(count) => {
                 sent += count;
-                stuck = 0;
+                blocked = 0;
             }
             Err(_) => {
-                stuck += 1;
+                blocked += 1;
                 thread::sleep(Duration::from_millis(10));
             }
         }
-        assert!(sent < 64 << 20, "nobody reads, and still it takes all");
+        assert!(sent < 64 << 20, "the relay accepts bytes without limit although the target does not read");
     }
     drop(client);
     assert_eq!(receive(server).len(), sent);
 }
 
 #[test]
-fn close_lets_connections_end_and_then_cuts() {
+fn close_waits_for_connections_and_then_resets_them() {
     let (listener, address) = target();
     let relay = relay_to(vec![address], |_| {});
     let (mut one, mut two) = (connect(&relay), connect(&relay));
@@ -251,15 +253,15 @@ fn close_lets_connections_end_and_then_cuts() {
     drop(first);
     assert_eq!(receive(one.try_clone().expect("a clone")), b"still here");
     drop(one);
-    let (told, hears) = std::sync::mpsc::channel();
-    relay.on_exit(move || told.send(()).expect("somebody who hears"));
-    hears.recv_timeout(Duration::from_secs(5)).expect("the end");
+    let (sender, exited) = std::sync::mpsc::channel();
+    relay.on_exit(move || sender.send(()).expect("a receiver"));
+    exited.recv_timeout(Duration::from_secs(5)).expect("the end");
     assert!(two.read(&mut [0]).is_err(), "a reset");
     assert_eq!(relay.stats().forced_closes, 1);
 }
 
 #[test]
-fn thousands_of_connections_leave_nothing_behind() {
+fn thousands_of_connections_leave_no_descriptors_open() {
     let (listener, address) = target();
     let relay = relay_to(vec![address], |_| {});
     thread::spawn(move || {
@@ -275,34 +277,34 @@ fn thousands_of_connections_leave_nothing_behind() {
         assert_eq!(receive(client), b"x");
     };
     once();
-    settled(&relay, |stats| stats.connections == 0);
+    wait_for_stats(&relay, |stats| stats.connections == 0);
     let before = descriptors();
     let count = std::env::var("ZEROSEND_CONNECTIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(2000);
     for _ in 0..count {
         once();
     }
-    settled(&relay, |stats| stats.connections == 0);
-    // Other tests of this process open descriptors as well.
+    wait_for_stats(&relay, |stats| stats.connections == 0);
+    // Other tests of this process open descriptors too.
     assert!(descriptors() < before + 500, "{} before, {} after", before, descriptors());
 }
 
 #[test]
-fn somebody_is_asked_where_connections_go_to() {
+fn a_resolver_chooses_the_target_of_each_connection() {
     let (listener, address) = target();
-    let (sender, questions) = std::sync::mpsc::channel();
+    let (sender, requests) = std::sync::mpsc::channel();
     let sender = std::sync::Mutex::new(sender);
-    let asked = move |question| sender.lock().expect("a lock").send(question).expect("somebody who answers");
-    let mut options = RelayOptions::new(anywhere(), Destination::Resolver(std::sync::Arc::new(asked)));
+    let resolver = move |request| sender.lock().expect("a lock").send(request).expect("a receiver");
+    let mut options = RelayOptions::new(any_port(), Destination::Resolver(std::sync::Arc::new(resolver)));
     options.workers = 1;
     options.connect_timeout = Duration::from_millis(400);
     let relay = Relay::start(options).expect("a relay");
 
-    // The first address does not answer: there is another question.
+    // The first address refuses the connection, so there is another request.
     let client = connect(&relay);
-    let first = questions.recv().expect("a question");
+    let first = requests.recv().expect("a request");
     assert_eq!(first.client, client.local_addr().ok());
     relay.resolve_target(first.id, Some(closed_port()));
-    let second = questions.recv().expect("a question");
+    let second = requests.recv().expect("a request");
     assert_eq!((first.id.numbers().2, second.id.numbers().2), (0, 1));
     relay.resolve_target(first.id, None);
     relay.resolve_target(second.id, Some(address));
@@ -311,12 +313,12 @@ fn somebody_is_asked_where_connections_go_to() {
     drop(server);
     assert_eq!(receive(client), b"here");
 
-    // Nowhere, and no answer at all.
+    // No address, and no answer.
     let mut refused = connect(&relay);
-    relay.resolve_target(questions.recv().expect("a question").id, None);
+    relay.resolve_target(requests.recv().expect("a request").id, None);
     assert!(refused.read(&mut [0]).is_err(), "a reset");
     let mut unanswered = connect(&relay);
     assert!(unanswered.read(&mut [0]).is_err(), "a reset");
-    let stats = settled(&relay, |stats| stats.connections == 0 && stats.unreachable == 2);
+    let stats = wait_for_stats(&relay, |stats| stats.connections == 0 && stats.unreachable == 2);
     assert_eq!((stats.connect_timeouts, stats.target_failures), (3, 0));
 }

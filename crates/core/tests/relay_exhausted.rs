@@ -1,4 +1,4 @@
-//! A relay without descriptors. In a process of its own, because it takes all of them.
+//! A relay without descriptors. A separate test binary, because it uses up the descriptors of its process.
 
 mod relay_support;
 
@@ -8,38 +8,38 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use relay_support::{bytes, connect, receive, relay_to, send, settled, target};
+use relay_support::{bytes, connect, receive, relay_to, send, target, wait_for_stats};
 
-/// Takes every descriptor that is left.
-fn take_all() -> Vec<OwnedFd> {
+/// Opens descriptors until none are left.
+fn open_all() -> Vec<OwnedFd> {
     let standard = std::io::stdin();
-    let mut taken = Vec::new();
+    let mut opened = Vec::new();
     while let Ok(fd) = nix::unistd::dup(&standard) {
-        taken.push(fd);
+        opened.push(fd);
     }
-    taken
+    opened
 }
 
 #[test]
-fn without_descriptors_bytes_go_through_user_space_and_clients_wait() {
+fn without_descriptors_bytes_go_through_user_space_and_clients_stay_in_the_backlog() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, 100, hard).expect("a limit");
     let (listener, address) = target();
     let relay = relay_to(vec![address], |_| {});
 
-    // Connections that are there go on. One may find a pipe in the pool, so there are two, both with bytes in flight.
+    // Open connections continue. One of them may find an idle pipe, so there are two.
     let clients = [connect(&relay), connect(&relay)];
     let servers = [(); 2].map(|()| listener.accept().expect("a connection").0);
-    settled(&relay, |stats| stats.connections == 2);
+    wait_for_stats(&relay, |stats| stats.connections == 2);
     let sending = clients.each_ref().map(|client| client.try_clone().expect("a clone"));
-    let mut all = take_all();
+    let mut all = open_all();
     let data = bytes(32 << 20, 8);
     thread::scope(|scope| {
         for sending in sending {
             scope.spawn(|| send(sending, &data, &[100_000]));
         }
         let mut before = 0;
-        settled(&relay, |stats| {
+        wait_for_stats(&relay, |stats| {
             thread::sleep(Duration::from_millis(50));
             let steady = stats.bytes_up > 0 && stats.bytes_up == before;
             before = stats.bytes_up;
@@ -50,19 +50,19 @@ fn without_descriptors_bytes_go_through_user_space_and_clients_wait() {
         }
     });
     drop(clients);
-    let stats = settled(&relay, |stats| stats.connections == 0);
+    let stats = wait_for_stats(&relay, |stats| stats.connections == 0);
     assert!(stats.degraded > 0, "{stats:?}");
     assert_eq!((stats.client_failures, stats.target_failures, stats.bytes_up), (0, 0, 64 << 20));
 
-    // A new one waits until there is a descriptor for it. The first is for the client's own end.
-    all.extend(take_all());
+    // A new client waits until there are descriptors for it. The first descriptor is for the socket of the client itself.
+    all.extend(open_all());
     all.pop();
     let mut client = connect(&relay);
     client.write_all(b"hello").expect("sent");
-    settled(&relay, |stats| stats.refused > 0);
+    wait_for_stats(&relay, |stats| stats.refused > 0);
     let accepted = relay.stats().accepted;
     thread::sleep(Duration::from_millis(200));
-    assert_eq!(relay.stats().accepted, accepted, "there is none");
+    assert_eq!(relay.stats().accepted, accepted, "no descriptor is free");
     all.clear();
     let (mut server, _) = listener.accept().expect("a connection");
     let mut five = [0; 5];

@@ -1,4 +1,4 @@
-//! What is joined, mirrored and split.
+//! Sessions of relays, and mirrors.
 
 mod relay_support;
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use proptest::prelude::*;
-use relay_support::{bytes, closed_port, connect, descriptors, receive, relay_to, send, settled, target};
+use relay_support::{bytes, closed_port, connect, descriptors, receive, relay_to, send, target, wait_for_stats};
 use zerosend_core::io::NonBlocking;
 use zerosend_core::net::Address;
 use zerosend_core::output::{self, FileWriter};
@@ -23,7 +23,7 @@ use zerosend_core::relay::{
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-fn joining(change: impl FnOnce(&mut RelayOptions)) -> Relay {
+fn session_relay(change: impl FnOnce(&mut RelayOptions)) -> Relay {
     let mut options = RelayOptions::for_sessions();
     change(&mut options);
     Relay::start(options).expect("a relay")
@@ -33,7 +33,7 @@ fn socket(stream: impl Into<OwnedFd>) -> NonBlocking {
     NonBlocking::new(stream.into()).expect("a descriptor")
 }
 
-/// Two ends of a connection.
+/// Both ends of a TCP connection.
 fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let one = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
@@ -44,9 +44,9 @@ fn pair() -> (TcpStream, TcpStream) {
     (one, two)
 }
 
-fn join_of(client: NonBlocking, target: Option<NonBlocking>) -> (Session, Receiver<LinkReport>) {
-    let (tell, hears) = channel();
-    let on_finished = Box::new(move |report| drop(tell.send(report)));
+fn new_session(client: NonBlocking, target: Option<NonBlocking>) -> (Session, Receiver<LinkReport>) {
+    let (sender, reports) = channel();
+    let on_finished = Box::new(move |report| drop(sender.send(report)));
     let initial_bytes = [Vec::new(), Vec::new()];
     (
         Session {
@@ -58,18 +58,18 @@ fn join_of(client: NonBlocking, target: Option<NonBlocking>) -> (Session, Receiv
             policy: Policy::Block,
             on_finished,
         },
-        hears,
+        reports,
     )
 }
 
 #[test]
-fn two_sockets_are_joined_with_what_was_read_before() {
+fn a_session_relays_both_directions_after_the_initial_bytes() {
     for method in [RelayMethod::Auto, RelayMethod::Splice, RelayMethod::ReadWrite] {
-        let relay = joining(|options| options.method = method);
+        let relay = session_relay(|options| options.method = method);
         let ((a, a_inside), (b, b_inside)) = (pair(), pair());
-        let (mut join, ended) = join_of(socket(a_inside), Some(socket(b_inside)));
-        join.initial_bytes = [b"before ".to_vec(), Vec::new()];
-        relay.start_session(join).expect("joined");
+        let (mut session, finished) = new_session(socket(a_inside), Some(socket(b_inside)));
+        session.initial_bytes = [b"before ".to_vec(), Vec::new()];
+        relay.start_session(session).expect("started");
         let (up, down) = (bytes(3_000_000, 5), bytes(2_000_000, 6));
         thread::scope(|scope| {
             scope.spawn(|| send(a.try_clone().expect("a clone"), &up, &[9000]));
@@ -79,43 +79,43 @@ fn two_sockets_are_joined_with_what_was_read_before() {
             assert!(all[..7] == *b"before " && all[7..] == up);
             assert!(got.join().expect("a thread") == down);
         });
-        let report = ended.recv_timeout(TIMEOUT).expect("a report");
+        let report = finished.recv_timeout(TIMEOUT).expect("a report");
         assert_eq!((report.up, report.down, report.outcome), (3_000_007, 2_000_000, Outcome::Complete));
     }
 }
 
 #[test]
-fn a_join_says_which_side_has_failed_and_can_be_cancelled() {
-    let relay = joining(|options| options.idle_timeout = Duration::from_millis(300));
+fn a_session_reports_the_failed_endpoint_and_can_be_cancelled() {
+    let relay = session_relay(|options| options.idle_timeout = Duration::from_millis(300));
     for (resets, endpoint) in [(0, Endpoint::Client), (1, Endpoint::Target)] {
         let ((a, a_inside), (b, b_inside)) = (pair(), pair());
-        let (join, ended) = join_of(socket(a_inside), Some(socket(b_inside)));
-        relay.start_session(join).expect("joined");
+        let (session, finished) = new_session(socket(a_inside), Some(socket(b_inside)));
+        relay.start_session(session).expect("started");
         let (resetting, mut other) = if resets == 0 { (a, b) } else { (b, a) };
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
         nix::sys::socket::setsockopt(&resetting, nix::sys::socket::sockopt::Linger, &linger).expect("an option");
         drop(resetting);
-        let report = ended.recv_timeout(TIMEOUT).expect("a report");
+        let report = finished.recv_timeout(TIMEOUT).expect("a report");
         assert_eq!(report.outcome, Outcome::Failed(endpoint, Errno::ECONNRESET));
         assert!(other.read(&mut [0]).is_err(), "reset too");
     }
     let ((mut a, a_inside), (_b, b_inside)) = (pair(), pair());
-    let (join, ended) = join_of(socket(a_inside), Some(socket(b_inside)));
-    let name = relay.start_session(join).expect("joined");
-    relay.cancel_session(name);
-    assert_eq!(ended.recv_timeout(TIMEOUT).expect("a report").outcome, Outcome::Aborted);
+    let (session, finished) = new_session(socket(a_inside), Some(socket(b_inside)));
+    let id = relay.start_session(session).expect("started");
+    relay.cancel_session(id);
+    assert_eq!(finished.recv_timeout(TIMEOUT).expect("a report").outcome, Outcome::Aborted);
     assert!(a.read(&mut [0]).is_err(), "a reset");
 
     let ((_a, a_inside), (_b, b_inside)) = (pair(), pair());
-    let (join, ended) = join_of(socket(a_inside), Some(socket(b_inside)));
-    relay.start_session(join).expect("joined");
-    assert_eq!(ended.recv_timeout(TIMEOUT).expect("a report").outcome, Outcome::Idle);
+    let (session, finished) = new_session(socket(a_inside), Some(socket(b_inside)));
+    relay.start_session(session).expect("started");
+    assert_eq!(finished.recv_timeout(TIMEOUT).expect("a report").outcome, Outcome::Idle);
 }
 
-/// Reads all, so many bytes at a time, with pauses.
-fn receive_slowly(mut from: impl Read, piece: usize, pause: Duration) -> Vec<u8> {
+/// Reads to the end in chunks of `size` bytes, with pauses.
+fn receive_slowly(mut from: impl Read, size: usize, pause: Duration) -> Vec<u8> {
     let mut all = Vec::new();
-    let mut buffer = vec![0; piece];
+    let mut buffer = vec![0; size];
     loop {
         match from.read(&mut buffer).expect("received") {
             0 => return all,
@@ -129,17 +129,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
-    fn five_sinks_of_any_speed_get_the_same_bytes(
+    fn five_mirrors_of_any_speed_receive_the_same_bytes(
         length in 0..900_000_usize,
-        pieces in prop::collection::vec(1..70_000_usize, 1..6),
+        chunk_sizes in prop::collection::vec(1..70_000_usize, 1..6),
         speeds in prop::collection::vec((1_000..200_000_usize, 0..400_u64), 4),
         splices: bool,
         has_target: bool,
         no_pipes: bool,
     ) {
-        let relay = joining(|options| {
+        let relay = session_relay(|options| {
             options.method = if splices { RelayMethod::Splice } else { RelayMethod::ReadWrite };
-            // Pages of loopback are large: of a pipe of one page there is one.
+            // A pipe of 4096 bytes has one buffer, which holds one page fragment of any size.
             options.pipe_size = if no_pipes { 4096 } else { 65_536 };
         });
         let directory = tempfile::tempdir().expect("a directory");
@@ -149,7 +149,7 @@ proptest! {
         let mut readers: Vec<Box<dyn Read + Send>> = Vec::new();
         let mut sinks = Vec::new();
         for at in 0..4 {
-            // TCP, Unix and pipes in turn.
+            // A TCP socket, a Unix socket and a pipe in turn.
             let (reader, sink): (Box<dyn Read + Send>, _) = match at % 3 {
                 0 => {
                     let (reader, sink) = pair();
@@ -167,28 +167,28 @@ proptest! {
             readers.push(reader);
             sinks.push(sink);
         }
-        let (mut join, ended) = join_of(socket(source_inside), None);
-        join.one_way = true;
+        let (mut session, finished) = new_session(socket(source_inside), None);
+        session.one_way = true;
         if has_target {
-            join.target = sinks.pop();
+            session.target = sinks.pop();
         }
-        join.mirrors = sinks.into_iter().map(SessionMirror::Stream).collect();
-        join.mirrors.push(SessionMirror::File(FileWriter::shared(output::open(&path, 0o600).expect("opened"))));
-        relay.start_session(join).expect("joined");
+        session.mirrors = sinks.into_iter().map(SessionMirror::Stream).collect();
+        session.mirrors.push(SessionMirror::File(FileWriter::shared(output::open(&path, 0o600).expect("opened"))));
+        relay.start_session(session).expect("started");
         thread::scope(|scope| {
             let threads: Vec<_> = readers
                 .into_iter()
                 .zip(&speeds)
-                .map(|(reader, (piece, pause))| {
-                    scope.spawn(move || receive_slowly(reader, *piece, Duration::from_micros(*pause)))
+                .map(|(reader, (size, pause))| {
+                    scope.spawn(move || receive_slowly(reader, *size, Duration::from_micros(*pause)))
                 })
                 .collect();
-            send(source, &data, &pieces);
+            send(source, &data, &chunk_sizes);
             for thread in threads {
                 assert!(thread.join().expect("a reader") == data);
             }
         });
-        let report = ended.recv_timeout(TIMEOUT).expect("a report");
+        let report = finished.recv_timeout(TIMEOUT).expect("a report");
         prop_assert_eq!((report.outcome, report.up), (Outcome::Complete, length as u64));
         prop_assert!(report.mirrors.iter().all(|mirror| mirror.bytes == length as u64 && mirror.dropped == 0));
         prop_assert!(std::fs::read(&path).unwrap_or_default() == data);
@@ -196,30 +196,30 @@ proptest! {
 }
 
 #[test]
-fn one_that_does_not_read_misses_bytes_or_holds_all_others() {
+fn a_slow_mirror_misses_bytes_under_drop_and_blocks_the_session_under_block() {
     let data = bytes(8 << 20, 4);
     for policy in [Policy::Drop, Policy::Block] {
-        let relay = joining(|_| {});
+        let relay = session_relay(|_| {});
         let ((source, source_inside), (good, good_inside), (bad, bad_inside)) = (pair(), pair(), pair());
-        let (mut join, ended) = join_of(socket(source_inside), None);
-        join.one_way = true;
-        join.policy = policy;
-        join.mirrors = vec![SessionMirror::Stream(socket(good_inside)), SessionMirror::Stream(socket(bad_inside))];
-        relay.start_session(join).expect("joined");
+        let (mut session, finished) = new_session(socket(source_inside), None);
+        session.one_way = true;
+        session.policy = policy;
+        session.mirrors = vec![SessionMirror::Stream(socket(good_inside)), SessionMirror::Stream(socket(bad_inside))];
+        relay.start_session(session).expect("started");
         thread::scope(|scope| {
             scope.spawn(|| send(source.try_clone().expect("a clone"), &data, &[100_000]));
             let got = scope.spawn(|| receive(good));
             if policy == Policy::Block {
                 thread::sleep(Duration::from_millis(300));
-                assert!(!got.is_finished(), "held");
+                assert!(!got.is_finished(), "blocked by the other mirror");
                 assert!(receive(bad) == data);
                 assert!(got.join().expect("a reader") == data);
-                let report = ended.recv_timeout(TIMEOUT).expect("a report");
+                let report = finished.recv_timeout(TIMEOUT).expect("a report");
                 assert!(report.mirrors.iter().all(|mirror| mirror.dropped == 0), "{report:?}");
             } else {
                 let got = got.join().expect("a reader");
                 drop(bad);
-                let report = ended.recv_timeout(TIMEOUT).expect("a report");
+                let report = finished.recv_timeout(TIMEOUT).expect("a report");
                 assert_eq!(report.mirrors[0].bytes, got.len() as u64);
                 assert!(report.mirrors[1].dropped > 1 << 20, "{report:?}");
                 assert!(report.mirrors[0].dropped < report.mirrors[1].dropped, "{report:?}");
@@ -232,20 +232,20 @@ fn one_that_does_not_read_misses_bytes_or_holds_all_others() {
 }
 
 #[test]
-fn a_sink_that_fails_ends_it_or_is_left_behind() {
+fn a_failed_mirror_ends_the_session_under_block_only() {
     for policy in [Policy::Drop, Policy::Block] {
-        let relay = joining(|_| {});
+        let relay = session_relay(|_| {});
         let ((mut source, source_inside), (mut good, good_inside)) = (pair(), pair());
         let (reader, writer) = nix::unistd::pipe().expect("a pipe");
         drop(reader);
-        let (mut join, ended) = join_of(socket(source_inside), Some(socket(good_inside)));
-        join.one_way = true;
-        join.policy = policy;
-        join.mirrors = vec![SessionMirror::Stream(socket(writer))];
-        relay.start_session(join).expect("joined");
+        let (mut session, finished) = new_session(socket(source_inside), Some(socket(good_inside)));
+        session.one_way = true;
+        session.policy = policy;
+        session.mirrors = vec![SessionMirror::Stream(socket(writer))];
+        relay.start_session(session).expect("started");
         source.write_all(b"hello").expect("sent");
         source.shutdown(Shutdown::Write).expect("half-closed");
-        let report = ended.recv_timeout(TIMEOUT).expect("a report");
+        let report = finished.recv_timeout(TIMEOUT).expect("a report");
         assert_eq!(report.mirrors[0].failure, Some(Errno::EPIPE));
         if policy == Policy::Drop {
             assert_eq!((report.outcome, report.up, report.mirrors[0].dropped), (Outcome::Complete, 5, 5));
@@ -257,12 +257,12 @@ fn a_sink_that_fails_ends_it_or_is_left_behind() {
     }
 }
 
-fn mirrored(mirrors: Vec<MirrorOptions>) -> (Relay, TcpListener) {
+fn relay_with(mirrors: Vec<MirrorOptions>) -> (Relay, TcpListener) {
     let (listener, address) = target();
     (relay_to(vec![address], |options| options.mirrors = mirrors), listener)
 }
 
-/// Sends through the relay, answers, and compares.
+/// Relays `up` and `down` over one connection and compares.
 fn exchange(relay: &Relay, listener: &TcpListener, up: &[u8], down: &[u8]) {
     let client = connect(relay);
     let (server, _) = listener.accept().expect("a connection");
@@ -276,12 +276,12 @@ fn exchange(relay: &Relay, listener: &TcpListener, up: &[u8], down: &[u8]) {
 }
 
 #[test]
-fn mirrors_of_both_directions_in_files_and_on_a_server() {
+fn mirrors_copy_both_directions_to_files_and_a_server() {
     let directory = tempfile::tempdir().expect("a directory");
     let audit = directory.path().join("audit");
     std::fs::write(&audit, "earlier ").expect("a file");
     let (mirror, mirror_address) = target();
-    let (relay, listener) = mirrored(vec![
+    let (relay, listener) = relay_with(vec![
         MirrorOptions {
             to: MirrorDestination::file(directory.path().join("down-{n}").to_str().expect("text"), 0o600)
                 .expect("a name"),
@@ -301,7 +301,7 @@ fn mirrors_of_both_directions_in_files_and_on_a_server() {
     ]);
     let (up, down) = (bytes(700_000, 1), bytes(900_000, 2));
     thread::scope(|scope| {
-        // It answers as much as it gets, which nobody may have to read.
+        // The mirror sends back everything, which the relay has to discard.
         let copied = scope.spawn(|| {
             let (mut stream, _) = mirror.accept().expect("a connection");
             let mut all = Vec::new();
@@ -319,7 +319,7 @@ fn mirrors_of_both_directions_in_files_and_on_a_server() {
         exchange(&relay, &listener, &up, &down);
         assert!(copied.join().expect("a mirror") == up);
     });
-    let stats = settled(&relay, |stats| stats.connections == 0);
+    let stats = wait_for_stats(&relay, |stats| stats.connections == 0);
     assert_eq!((stats.mirrored, stats.dropped, stats.mirror_failures), (2 * 700_000 + 900_000, 0, 0));
     let written = std::fs::read(&audit).expect("a file");
     assert!(written[..8] == *b"earlier " && written[8..] == up);
@@ -328,7 +328,7 @@ fn mirrors_of_both_directions_in_files_and_on_a_server() {
 }
 
 #[test]
-fn a_mirror_that_is_down_or_hangs_harms_nobody_under_drop() {
+fn a_mirror_that_is_down_or_hangs_does_not_affect_connections_under_drop() {
     let (hanging, hanging_address) = target();
     nix::sys::socket::listen(&hanging, nix::sys::socket::Backlog::new(0).expect("a length")).expect("listening");
     let Address::Tcp(full) = hanging_address.clone() else { unreachable!() };
@@ -339,7 +339,7 @@ fn a_mirror_that_is_down_or_hangs_harms_nobody_under_drop() {
         direction: Direction::Up,
         policy: Policy::Drop,
     };
-    let (relay, listener) = mirrored(vec![
+    let (relay, listener) = relay_with(vec![
         drop_to(closed_port()),
         drop_to(hanging_address),
         drop_to(Address::Unix("/nowhere/at/all".into())),
@@ -351,14 +351,14 @@ fn a_mirror_that_is_down_or_hangs_harms_nobody_under_drop() {
     ]);
     let (up, down) = (bytes(2_000_000, 1), bytes(1_000_000, 2));
     exchange(&relay, &listener, &up, &down);
-    let stats = settled(&relay, |stats| stats.connections == 0);
+    let stats = wait_for_stats(&relay, |stats| stats.connections == 0);
     assert_eq!((stats.dropped, stats.mirrored), (3 * 2_000_000 + 1_000_000, 0));
     assert_eq!((stats.client_failures, stats.target_failures), (0, 0));
 }
 
 #[test]
-fn a_mirror_that_is_down_ends_the_connection_under_block() {
-    let (relay, listener) = mirrored(vec![MirrorOptions {
+fn a_refused_mirror_resets_the_connection_under_block() {
+    let (relay, listener) = relay_with(vec![MirrorOptions {
         to: MirrorDestination::server(&[closed_port()]),
         direction: Direction::Up,
         policy: Policy::Block,
@@ -367,16 +367,16 @@ fn a_mirror_that_is_down_ends_the_connection_under_block() {
     // The mirror may be refused, and the connection reset, before this is sent.
     let _ = client.write_all(b"hello");
     let (mut server, _) = listener.accept().expect("a connection");
-    // What its pipe took may have gone on before it was known to be down.
+    // Bytes in the pipe of the mirror may be relayed before its connection is refused.
     assert!(server.read_to_end(&mut Vec::new()).is_err(), "a reset");
     assert!(client.read(&mut [0]).is_err(), "a reset");
-    settled(&relay, |stats| stats.mirror_failures == 1 && stats.connections == 0 && stats.mirrored == 0);
+    wait_for_stats(&relay, |stats| stats.mirror_failures == 1 && stats.connections == 0 && stats.mirrored == 0);
 }
 
 #[test]
 fn idle_mirrors_hold_no_pipes() {
     let directory = tempfile::tempdir().expect("a directory");
-    let (relay, listener) = mirrored(vec![MirrorOptions {
+    let (relay, listener) = relay_with(vec![MirrorOptions {
         to: MirrorDestination::file(directory.path().join("audit").to_str().expect("text"), 0o600).expect("opened"),
         direction: Direction::Up,
         policy: Policy::Block,
@@ -390,8 +390,8 @@ fn idle_mirrors_hold_no_pipes() {
         server.read_exact(&mut [0]).expect("received");
         pairs.push((client, server));
     }
-    settled(&relay, |stats| stats.mirrored == 50);
+    wait_for_stats(&relay, |stats| stats.mirrored == 50);
     thread::sleep(Duration::from_millis(20));
-    // Other tests of this process open descriptors as well, but none a hundred pipes.
+    // Other tests of this process open descriptors too, but not a hundred pipes.
     assert!(descriptors() <= before + 50 * 4 + 90, "{} descriptors", descriptors() - before);
 }

@@ -1,4 +1,4 @@
-//! Mirrors of relays: files that several writers append to.
+//! Regressions of mirrors.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use crate::relay_support::{closed_port, connect, receive, relay_to, send, settled, target};
+use crate::relay_support::{closed_port, connect, receive, relay_to, send, target, wait_for_stats};
 use nix::sys::socket::{setsockopt, sockopt};
 use zerosend_core::io::NonBlocking;
 use zerosend_core::net::Address;
@@ -19,8 +19,8 @@ use zerosend_core::relay::{
     Direction, MirrorDestination, MirrorOptions, Outcome, Policy, Relay, RelayOptions, Session, SessionMirror,
 };
 
-/// Bytes that say of which stream they are (the upper half, 1 to 15) and follow from their offset (the lower half).
-fn mixable(stream: u8, length: usize) -> Vec<u8> {
+/// Bytes whose upper half is the number of their stream, 1 to 15, and whose lower half depends on their offset.
+fn tagged(stream: u8, length: usize) -> Vec<u8> {
     let mut state = u32::from(stream).wrapping_mul(2_654_435_761);
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -29,7 +29,7 @@ fn mixable(stream: u8, length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-/// Records of 16 bytes: the stream and the offset.
+/// Records of 16 bytes with the number of the stream and the offset.
 fn records(stream: usize, length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length + 16);
     while bytes.len() < length {
@@ -52,11 +52,11 @@ fn mirror(path: &Path, direction: Direction, policy: Policy) -> MirrorOptions {
     }
 }
 
-/// A target that reads all of each connection.
-fn swallow(listener: &TcpListener, over: &AtomicBool) {
+/// A target that reads and discards the bytes of each connection.
+fn discard(listener: &TcpListener, done: &AtomicBool) {
     listener.set_nonblocking(true).expect("non-blocking");
     thread::scope(|scope| {
-        while !over.load(Ordering::Relaxed) {
+        while !done.load(Ordering::Relaxed) {
             match listener.accept() {
                 Ok((mut stream, _)) => {
                     stream.set_nonblocking(false).expect("blocking");
@@ -71,7 +71,7 @@ fn swallow(listener: &TcpListener, over: &AtomicBool) {
 }
 
 #[test]
-fn every_byte_of_two_directions_and_two_relays_is_once_in_their_file() {
+fn each_byte_of_two_directions_and_two_relays_is_in_their_file_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("all");
     let relays: Vec<_> = (0..2)
@@ -90,12 +90,12 @@ fn every_byte_of_two_directions_and_two_relays_is_once_in_their_file() {
                 let (server, _) = listener.accept().expect("a connection");
                 for (socket, stream) in [(&client, up), (&server, down)] {
                     let (to, from) = (socket.try_clone().expect("a clone"), socket.try_clone().expect("a clone"));
-                    scope.spawn(move || send(to, &mixable(stream, length(stream)), &[7_000, 90_000]));
+                    scope.spawn(move || send(to, &tagged(stream, length(stream)), &[7_000, 90_000]));
                     scope.spawn(move || receive(from));
                 }
             }
         }
-        // Another writer, as another process would be.
+        // A separate writer, as in another process.
         scope.spawn(|| {
             let mut file = std::fs::File::options().append(true).open(&path).expect("there");
             for _ in 0..1000 {
@@ -104,20 +104,20 @@ fn every_byte_of_two_directions_and_two_relays_is_once_in_their_file() {
         });
     });
     for (relay, _) in &relays {
-        let stats = settled(relay, |stats| stats.connections == 0);
+        let stats = wait_for_stats(relay, |stats| stats.connections == 0);
         assert_eq!((stats.dropped, stats.mirror_failures), (0, 0));
     }
     let written = std::fs::read(&path).expect("a file");
     for stream in 1..=8 {
         let bytes: Vec<_> = written.iter().copied().filter(|byte| byte >> 4 == stream).collect();
-        assert!(bytes == mixable(stream, length(stream)), "stream {stream}");
+        assert!(bytes == tagged(stream, length(stream)), "stream {stream}");
     }
     assert_eq!(written.iter().filter(|byte| **byte == 0xf0).count(), 100_000);
     assert_eq!(written.len(), (1..=8).map(length).sum::<usize>() + 100_000);
 }
 
 #[test]
-fn a_stream_that_is_reset_leaves_a_prefix_and_true_counts() {
+fn a_reset_stream_leaves_a_prefix_and_correct_counts() {
     const STREAMS: usize = 300;
     let directory = tempfile::tempdir().expect("a directory");
     let (listener, address) = target();
@@ -125,10 +125,10 @@ fn a_stream_that_is_reset_leaves_a_prefix_and_true_counts() {
         options.workers = 4;
         options.mirrors = vec![mirror(&directory.path().join("m-{n}"), Direction::Up, Policy::Drop)];
     });
-    let over = AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        scope.spawn(|| swallow(&listener, &over));
+        scope.spawn(|| discard(&listener, &done));
         let clients: Vec<_> = (0..8)
             .map(|_| {
                 scope.spawn(|| {
@@ -139,8 +139,8 @@ fn a_stream_that_is_reset_leaves_a_prefix_and_true_counts() {
                         }
                         let mut client = connect(&relay);
                         let bytes = records(stream, 20_000 + stream % 7 * 40_000);
-                        for piece in bytes.chunks(30_000) {
-                            let _ = client.write_all(piece);
+                        for chunk in bytes.chunks(30_000) {
+                            let _ = client.write_all(chunk);
                         }
                         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
                         setsockopt(&client, sockopt::Linger, &linger).expect("an option");
@@ -151,16 +151,16 @@ fn a_stream_that_is_reset_leaves_a_prefix_and_true_counts() {
         for client in clients {
             client.join().expect("a client");
         }
-        over.store(true, Ordering::Relaxed);
+        done.store(true, Ordering::Relaxed);
     });
-    settled(&relay, |stats| stats.connections == 0);
-    // What was handed to the files is written before the relay has ended.
-    let (tell, ended) = channel();
+    wait_for_stats(&relay, |stats| stats.connections == 0);
+    // All appends finish before the relay exits.
+    let (sender, exited) = channel();
     relay.on_exit(move || {
-        let _ = tell.send(());
+        let _ = sender.send(());
     });
     relay.close(Duration::ZERO);
-    ended.recv_timeout(Duration::from_secs(30)).expect("the end");
+    exited.recv_timeout(Duration::from_secs(30)).expect("the end");
     let mut streams = HashSet::new();
     let mut sum = 0;
     for entry in std::fs::read_dir(directory.path()).expect("a directory") {
@@ -176,7 +176,7 @@ fn a_stream_that_is_reset_leaves_a_prefix_and_true_counts() {
 }
 
 #[test]
-fn numbers_are_taken_once_by_many_workers_and_at_each_start() {
+fn file_numbers_are_unique_across_workers_and_restarts() {
     const CONNECTIONS: usize = 400;
     let directory = tempfile::tempdir().expect("a directory");
     let (listener, address) = target();
@@ -186,10 +186,10 @@ fn numbers_are_taken_once_by_many_workers_and_at_each_start() {
             options.mirrors = vec![mirror(&directory.path().join("m-{n}"), Direction::Up, Policy::Block)];
         })
     };
-    let over = AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        scope.spawn(|| swallow(&listener, &over));
+        scope.spawn(|| discard(&listener, &done));
         for round in 1..=2 {
             let relay = start();
             thread::scope(|clients| {
@@ -202,16 +202,16 @@ fn numbers_are_taken_once_by_many_workers_and_at_each_start() {
                             }
                             let mut client = connect(&relay);
                             client.write_all(&records(stream, 64)).expect("sent");
-                            client.shutdown(Shutdown::Write).expect("half-closed");
+                            client.shutdown(Shutdown::Write).expect("shut down");
                             let _ = client.read(&mut [0]);
                         }
                     });
                 }
             });
             next.store(CONNECTIONS * round, Ordering::Relaxed);
-            settled(&relay, |stats| stats.connections == 0);
+            wait_for_stats(&relay, |stats| stats.connections == 0);
         }
-        over.store(true, Ordering::Relaxed);
+        done.store(true, Ordering::Relaxed);
     });
     let mut streams = HashSet::new();
     for number in 1..=2 * CONNECTIONS {
@@ -223,7 +223,7 @@ fn numbers_are_taken_once_by_many_workers_and_at_each_start() {
 }
 
 #[test]
-fn a_source_that_is_reset_leaves_its_bytes_in_the_files_of_a_join() {
+fn bytes_before_a_reset_are_in_the_files_of_a_session() {
     let mut options = RelayOptions::for_sessions();
     options.pipe_size = 65_536;
     let relay = Relay::start(options).expect("a relay");
@@ -233,23 +233,23 @@ fn a_source_that_is_reset_leaves_its_bytes_in_the_files_of_a_join() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let mut outside = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
         let (inside, _) = listener.accept().expect("a connection");
-        let (tell, ended) = channel();
+        let (sender, finished) = channel();
         let writer = FileWriter::shared(output::open(&path, 0o600).expect("opened"));
-        let join = Session {
+        let session = Session {
             client: NonBlocking::new(inside.into()).expect("a socket"),
             target: None,
             initial_bytes: [Vec::new(), Vec::new()],
             one_way: true,
             mirrors: vec![SessionMirror::File(writer.clone()), SessionMirror::File(writer)],
             policy,
-            on_finished: Box::new(move |report| drop(tell.send(report))),
+            on_finished: Box::new(move |report| drop(sender.send(report))),
         };
-        relay.start_session(join).expect("joined");
-        let bytes = mixable(3, 200_000);
+        relay.start_session(session).expect("started");
+        let bytes = tagged(3, 200_000);
         outside.write_all(&bytes).expect("sent");
         setsockopt(&outside, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 }).expect("an option");
         drop(outside);
-        let report = ended.recv_timeout(Duration::from_secs(30)).expect("a report");
+        let report = finished.recv_timeout(Duration::from_secs(30)).expect("a report");
         assert!(matches!(report.outcome, Outcome::Failed(..)), "{report:?}");
         let written = std::fs::read(&path).expect("a file").len() as u64;
         assert_eq!(report.mirrors.iter().map(|mirror| mirror.bytes).sum::<u64>(), written, "{report:?}");
@@ -257,15 +257,15 @@ fn a_source_that_is_reset_leaves_its_bytes_in_the_files_of_a_join() {
     }
 }
 
-/// A server that keeps all of each connection.
-fn keeper(listener: TcpListener) -> std::sync::mpsc::Receiver<Vec<u8>> {
-    let (tell, kept) = channel();
+/// A server that collects the bytes of each connection.
+fn collector(listener: TcpListener) -> std::sync::mpsc::Receiver<Vec<u8>> {
+    let (sender, collected) = channel();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let _ = tell.send(receive(stream.expect("a connection")));
+            let _ = sender.send(receive(stream.expect("a connection")));
         }
     });
-    kept
+    collected
 }
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -274,22 +274,23 @@ fn to_server(addresses: &[Address], policy: Policy) -> Vec<MirrorOptions> {
     vec![MirrorOptions { to: MirrorDestination::server(addresses), direction: Direction::Up, policy }]
 }
 
-fn say(relay: &Relay, listener: &TcpListener, bytes: &[u8]) {
+/// Relays `bytes` over one connection.
+fn exchange(relay: &Relay, listener: &TcpListener, bytes: &[u8]) {
     let mut client = connect(relay);
     client.write_all(bytes).expect("sent");
     let (server, _) = listener.accept().expect("a connection");
-    client.shutdown(Shutdown::Write).expect("half-closed");
+    client.shutdown(Shutdown::Write).expect("shut down");
     assert!(receive(server.try_clone().expect("a clone")) == bytes);
-    server.shutdown(Shutdown::Write).expect("half-closed");
+    server.shutdown(Shutdown::Write).expect("shut down");
     assert!(receive(client).is_empty());
 }
 
 #[test]
-fn the_addresses_of_a_server_that_is_a_mirror_are_tried_in_turn() {
+fn the_addresses_of_a_mirror_server_are_tried_in_turn() {
     for policy in [Policy::Block, Policy::Drop] {
         let (mirror, address) = target();
-        let kept = keeper(mirror);
-        // A queue of one that is full: the kernel drops what comes after.
+        let collected = collector(mirror);
+        // A full backlog: the kernel drops further SYN segments.
         let (full, full_address) = target();
         nix::sys::socket::listen(&full, nix::sys::socket::Backlog::new(0).expect("a length")).expect("listening");
         let Address::Tcp(name) = full_address.clone() else { unreachable!() };
@@ -302,23 +303,23 @@ fn the_addresses_of_a_server_that_is_a_mirror_are_tried_in_turn() {
             options.mirrors = to_server(&list, policy);
         });
         for _ in 0..3 {
-            say(&relay, &listener, b"hello");
-            assert_eq!(kept.recv_timeout(TIMEOUT).expect("a copy"), b"hello", "{policy:?}");
+            exchange(&relay, &listener, b"hello");
+            assert_eq!(collected.recv_timeout(TIMEOUT).expect("a copy"), b"hello", "{policy:?}");
         }
-        // Its name has another address now.
+        // Its name resolves to another address.
         let (other, address) = target();
-        let kept = keeper(other);
+        let collected = collector(other);
         relay.set_mirror_addresses(0, vec![address]);
         relay.set_mirror_addresses(1, vec![closed_port()]);
-        say(&relay, &listener, b"again");
-        assert_eq!(kept.recv_timeout(TIMEOUT).expect("a copy"), b"again", "{policy:?}");
-        let stats = settled(&relay, |stats| stats.connections == 0);
+        exchange(&relay, &listener, b"again");
+        assert_eq!(collected.recv_timeout(TIMEOUT).expect("a copy"), b"again", "{policy:?}");
+        let stats = wait_for_stats(&relay, |stats| stats.connections == 0);
         assert_eq!((stats.mirror_failures, stats.dropped), (0, 0), "{policy:?}");
     }
 }
 
 #[test]
-fn a_unix_mirror_with_a_full_backlog_is_waited_for() {
+fn a_mirror_waits_for_a_unix_server_with_a_full_backlog() {
     const CLIENTS: usize = 20;
     for policy in [Policy::Block, Policy::Drop] {
         let directory = tempfile::tempdir().expect("a directory");
@@ -337,8 +338,8 @@ fn a_unix_mirror_with_a_full_backlog_is_waited_for() {
                 (listener.accept().expect("a connection").0, client)
             })
             .collect();
-        settled(&relay, |stats| stats.connections == CLIENTS as u64);
-        // They are there; all but two of their mirrors are refused with EAGAIN until the mirror accepts.
+        wait_for_stats(&relay, |stats| stats.connections == CLIENTS as u64);
+        // All but two of the mirrors fail with EAGAIN until the server accepts.
         for _ in 0..CLIENTS {
             let (mut stream, _) = mirror.accept().expect("a connection");
             stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
@@ -350,47 +351,47 @@ fn a_unix_mirror_with_a_full_backlog_is_waited_for() {
             server.read_exact(&mut [0; 5]).expect("received");
             drop((server, client));
         }
-        let stats = settled(&relay, |stats| stats.connections == 0);
+        let stats = wait_for_stats(&relay, |stats| stats.connections == 0);
         assert_eq!(stats.dropped, 0, "{policy:?}");
     }
 }
 
 #[test]
-fn a_mirror_that_is_a_server_is_never_a_connection_to_itself() {
+fn a_mirror_never_connects_to_itself() {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("procfs");
     let range: Vec<u32> = range.split_whitespace().map(|port| port.parse().expect("a port")).collect();
-    // connect(2) takes ports of the first one's parity, so each comes up in about half as many tries as there are ports: in six
-    // times as many, nearly surely.
+    // connect(2) uses the ports with the parity of the first one: each of them within about half as many tries as there are ports,
+    // and almost certainly within six times as many.
     let mut ports = (range[0]..range[1]).filter(|port| port % 2 == range[0] % 2);
     let port = ports.find(|port| TcpListener::bind(("127.0.0.1", *port as u16)).is_ok()).expect("a free port") as u16;
     let address = Address::Tcp(([127, 0, 0, 1], port).into());
     let tries = 3 * (range[1] - range[0]) / 200;
     let (listener, target) = target();
     let relay = relay_to(vec![target], |options| options.mirrors = to_server(&vec![address; 200], Policy::Drop));
-    let over = AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| swallow(&listener, &over));
+        scope.spawn(|| discard(&listener, &done));
         for _ in 0..tries {
             let mut client = connect(&relay);
             client.write_all(b"hello").expect("sent");
-            client.shutdown(Shutdown::Write).expect("half-closed");
+            client.shutdown(Shutdown::Write).expect("shut down");
             assert!(receive(client).is_empty());
         }
-        over.store(true, Ordering::Relaxed);
+        done.store(true, Ordering::Relaxed);
     });
-    let stats = settled(&relay, |stats| stats.connections == 0);
+    let stats = wait_for_stats(&relay, |stats| stats.connections == 0);
     assert_eq!((stats.mirrored, stats.dropped), (0, 5 * u64::from(tries)));
 }
 
 #[test]
-fn a_mirror_under_block_without_a_pipe_waits_for_one() {
+fn a_blocking_mirror_without_a_pipe_waits_for_one() {
     const CLIENTS: usize = 4;
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("m-{n}");
     let (mirror_listener, address) = target();
     let (listener, target) = target();
     let relay = relay_to(vec![target], |options| {
-        // One for all copies.
+        // One pipe for all mirrors.
         options.pipes = 1;
         options.mirrors = to_server(&[address], Policy::Block);
         options.mirrors.push(mirror(&path, Direction::Down, Policy::Block));
@@ -414,7 +415,7 @@ fn a_mirror_under_block_without_a_pipe_waits_for_one() {
             assert!(copy.join().expect("a mirror") == up);
         }
     });
-    let stats = settled(&relay, |stats| stats.connections == 0);
+    let stats = wait_for_stats(&relay, |stats| stats.connections == 0);
     assert_eq!((stats.mirror_failures, stats.dropped), (0, 0));
     assert_eq!(stats.mirrored, 2 * (CLIENTS * up.len()) as u64);
     for entry in std::fs::read_dir(directory.path()).expect("a directory").flatten() {

@@ -1,4 +1,4 @@
-//! Relays.
+//! Regressions of relays.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::relay_support::{anywhere, bytes, closed_port, connect, receive, relay_to, settled, target};
+use crate::relay_support::{any_port, bytes, closed_port, connect, receive, relay_to, target, wait_for_stats};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
 use zerosend_core::io::NonBlocking;
 use zerosend_core::net::Address;
@@ -18,7 +18,7 @@ use zerosend_core::relay::{
 };
 
 const METHODS: [RelayMethod; 3] = [RelayMethod::Auto, RelayMethod::Splice, RelayMethod::ReadWrite];
-/// Runs a test with each method, side by side.
+/// Runs a test with each method, in parallel.
 fn with_each_method(test: impl Fn(RelayMethod) + Sync) {
     thread::scope(|scope| {
         for method in METHODS {
@@ -30,13 +30,13 @@ fn with_each_method(test: impl Fn(RelayMethod) + Sync) {
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Makes the close of a socket a reset.
+/// Makes close(2) send a reset.
 fn reset_on_close(socket: &TcpStream) {
     setsockopt(socket, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 }).expect("an option");
 }
 
-/// Reads to the end or to an error: the bytes, and whether the end was clean.
-fn read_out(mut stream: impl Read) -> (Vec<u8>, bool) {
+/// Reads to the end or to an error: the bytes, and whether the stream ended without an error.
+fn read_until_closed(mut stream: impl Read) -> (Vec<u8>, bool) {
     let mut all = Vec::new();
     let mut buffer = [0; 65_536];
     loop {
@@ -62,40 +62,40 @@ fn nonblocking(fd: impl Into<std::os::fd::OwnedFd>) -> NonBlocking {
     NonBlocking::new(fd.into()).expect("a descriptor")
 }
 
-fn join(
+fn start_session(
     relay: &Relay,
     client: TcpStream,
     target: Option<NonBlocking>,
     mirrors: Vec<SessionMirror>,
 ) -> std::sync::mpsc::Receiver<LinkReport> {
-    let (tell, hears) = channel();
-    let join = Session {
+    let (sender, reports) = channel();
+    let session = Session {
         client: nonblocking(client),
         one_way: !mirrors.is_empty() || target.is_none(),
         target,
         initial_bytes: [Vec::new(), Vec::new()],
         mirrors,
         policy: Policy::Block,
-        on_finished: Box::new(move |report| drop(tell.send(report))),
+        on_finished: Box::new(move |report| drop(sender.send(report))),
     };
-    relay.start_session(join).expect("joined");
-    hears
+    relay.start_session(session).expect("started");
+    reports
 }
 
-fn joining(method: RelayMethod) -> Relay {
+fn session_relay(method: RelayMethod) -> Relay {
     let mut options = RelayOptions::for_sessions();
     options.method = method;
     Relay::start(options).expect("a relay")
 }
 
-/// Reads 100 bytes, answers, and closes with the rest unread, which is a reset.
+/// Reads 100 bytes, answers, and closes with unread bytes, which causes a reset.
 fn answer_and_reset(mut server: TcpStream, answer: &[u8]) {
     server.read_exact(&mut [0; 100]).expect("received");
     server.write_all(answer).expect("sent");
 }
 
 #[test]
-fn an_answer_before_a_reset_is_delivered() {
+fn a_response_before_a_reset_is_delivered() {
     with_each_method(|method| {
         let (listener, address) = target();
         let relay = relay_to(vec![address], |options| options.method = method);
@@ -104,17 +104,17 @@ fn an_answer_before_a_reset_is_delivered() {
             for attempt in 0..150 {
                 let mut client = connect(&relay);
                 client.write_all(&[1; 3000]).expect("sent");
-                let (got, clean) = read_out(&client);
+                let (got, clean) = read_until_closed(&client);
                 assert_eq!(got, b"answer", "{method:?}, {attempt}");
                 assert!(!clean, "{method:?}: a reset follows");
             }
         });
-        settled(&relay, |stats| stats.connections == 0);
+        wait_for_stats(&relay, |stats| stats.connections == 0);
     });
 }
 
 #[test]
-fn a_long_answer_before_a_reset_reaches_a_slow_reader_whole() {
+fn a_long_response_before_a_reset_reaches_a_slow_reader_completely() {
     let answer = bytes(600_000, 9);
     with_each_method(|method| {
         let (listener, address) = target();
@@ -124,7 +124,7 @@ fn a_long_answer_before_a_reset_reaches_a_slow_reader_whole() {
                 let (mut server, _) = listener.accept().expect("one");
                 server.read_exact(&mut [0; 100]).expect("received");
                 server.write_all(&answer).expect("sent");
-                // All of it is with the relay's kernel before the reset, which would take back the rest.
+                // A reset discards unacknowledged bytes.
                 while unacknowledged(&server) > 0 {
                     thread::sleep(Duration::from_millis(1));
                 }
@@ -133,12 +133,12 @@ fn a_long_answer_before_a_reset_reaches_a_slow_reader_whole() {
             setsockopt(&client, sockopt::RcvBuf, &65_536).expect("an option");
             client.write_all(&[1; 3000]).expect("sent");
             let mut got = Vec::new();
-            let mut piece = vec![0; 4096];
+            let mut chunk = vec![0; 4096];
             let clean = loop {
                 thread::sleep(Duration::from_millis(1));
-                match client.read(&mut piece) {
+                match client.read(&mut chunk) {
                     Ok(0) => break true,
-                    Ok(count) => got.extend_from_slice(&piece[..count]),
+                    Ok(count) => got.extend_from_slice(&chunk[..count]),
                     Err(_) => break false,
                 }
             };
@@ -153,7 +153,7 @@ fn unacknowledged(socket: &TcpStream) -> u64 {
 }
 
 #[test]
-fn what_a_client_sends_before_its_reset_reaches_the_target() {
+fn bytes_that_a_client_sends_before_its_reset_reach_the_target() {
     let data = bytes(200_000, 3);
     with_each_method(|method| {
         let (listener, address) = target();
@@ -161,7 +161,7 @@ fn what_a_client_sends_before_its_reset_reaches_the_target() {
         for _ in 0..20 {
             let mut client = connect(&relay);
             client.write_all(&data).expect("sent");
-            // With the relay's kernel, for a reset discards what is not.
+            // A reset discards unacknowledged bytes.
             while unacknowledged(&client) > 0 {
                 thread::yield_now();
             }
@@ -169,25 +169,25 @@ fn what_a_client_sends_before_its_reset_reaches_the_target() {
             drop(client);
             let (server, _) = listener.accept().expect("a connection");
             server.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
-            let (got, clean) = read_out(server);
+            let (got, clean) = read_until_closed(server);
             assert!(got == data, "{method:?}: {} bytes", got.len());
             assert!(!clean, "{method:?}: a reset follows");
         }
-        settled(&relay, |stats| stats.connections == 0 && stats.client_failures == 20);
+        wait_for_stats(&relay, |stats| stats.connections == 0 && stats.client_failures == 20);
     });
 }
 
 #[test]
-fn an_answer_before_a_reset_passes_joined_sockets_and_unix_sockets() {
+fn a_response_before_a_reset_is_delivered_by_sessions_and_unix_sockets() {
     with_each_method(|method| {
-        let relay = joining(method);
+        let relay = session_relay(method);
         for _ in 0..20 {
             let ((mut a, a_inside), (b, b_inside)) = (pair(), pair());
-            let ended = join(&relay, a_inside, Some(nonblocking(b_inside)), Vec::new());
+            let finished = start_session(&relay, a_inside, Some(nonblocking(b_inside)), Vec::new());
             a.write_all(&[1; 3000]).expect("sent");
             answer_and_reset(b, b"answer");
-            assert_eq!(read_out(&a), (b"answer".to_vec(), false), "{method:?}");
-            let report = ended.recv_timeout(TIMEOUT).expect("a report");
+            assert_eq!(read_until_closed(&a), (b"answer".to_vec(), false), "{method:?}");
+            let report = finished.recv_timeout(TIMEOUT).expect("a report");
             assert!(matches!(report.outcome, Outcome::Failed(Endpoint::Target, _)), "{report:?}");
             assert_eq!(report.down, 6);
         }
@@ -202,23 +202,23 @@ fn an_answer_before_a_reset_passes_joined_sockets_and_unix_sockets() {
             server.read_exact(&mut [0; 100]).expect("received");
             server.write_all(b"answer").expect("sent");
             drop(server);
-            assert_eq!(read_out(&client).0, b"answer", "{method:?}");
+            assert_eq!(read_until_closed(&client).0, b"answer", "{method:?}");
         }
     });
 }
 
 #[test]
-fn sinks_get_what_came_before_the_reset_of_their_source() {
+fn mirrors_receive_all_bytes_before_the_reset_of_their_source() {
     let data = bytes(300_000, 5);
     with_each_method(|method| {
-        let relay = joining(method);
+        let relay = session_relay(method);
         for _ in 0..10 {
             let ((mut source, inside), (one, one_inside), (two, two_inside)) = (pair(), pair(), pair());
-            let sinks = vec![SessionMirror::Stream(nonblocking(two_inside))];
-            let ended = join(&relay, inside, Some(nonblocking(one_inside)), sinks);
+            let mirrors = vec![SessionMirror::Stream(nonblocking(two_inside))];
+            let finished = start_session(&relay, inside, Some(nonblocking(one_inside)), mirrors);
             thread::scope(|scope| {
-                let got = scope.spawn(|| read_out(one).0);
-                let copy = scope.spawn(|| read_out(two).0);
+                let got = scope.spawn(|| read_until_closed(one).0);
+                let copy = scope.spawn(|| read_until_closed(two).0);
                 source.write_all(&data).expect("sent");
                 while unacknowledged(&source) > 0 {
                     thread::yield_now();
@@ -229,7 +229,7 @@ fn sinks_get_what_came_before_the_reset_of_their_source() {
                 let copy = copy.join().expect("a reader");
                 assert!(copy == data, "{method:?}: {} bytes", copy.len());
             });
-            let report = ended.recv_timeout(TIMEOUT).expect("a report");
+            let report = finished.recv_timeout(TIMEOUT).expect("a report");
             assert!(matches!(report.outcome, Outcome::Failed(Endpoint::Client, _)), "{report:?}");
             assert_eq!((report.up, report.mirrors[0].bytes), (300_000, 300_000));
         }
@@ -237,7 +237,7 @@ fn sinks_get_what_came_before_the_reset_of_their_source() {
 }
 
 #[test]
-fn an_idle_timeout_spares_a_slow_reader_and_ends_in_a_reset() {
+fn an_idle_timeout_ignores_slow_readers_and_resets_the_connection() {
     let data = bytes(2 << 20, 4);
     with_each_method(|method| {
         let (listener, address) = target();
@@ -249,36 +249,36 @@ fn an_idle_timeout_spares_a_slow_reader_and_ends_in_a_reset() {
             scope.spawn(|| {
                 let (mut server, _) = listener.accept().expect("one");
                 server.write_all(&data).expect("sent");
-                // Neither an end nor more.
-                let (_, clean) = read_out(server);
-                assert!(!clean, "{method:?}: the target takes the end for an end");
+                // The stream is neither ended nor continued.
+                let (_, clean) = read_until_closed(server);
+                assert!(!clean, "{method:?}: the target sees the end of the stream");
             });
             let mut client = connect(&relay);
             setsockopt(&client, sockopt::RcvBuf, &65_536).expect("an option");
             let mut got = Vec::new();
-            let mut piece = vec![0; 32 * 1024];
-            let begun = Instant::now();
+            let mut chunk = vec![0; 32 * 1024];
+            let start = Instant::now();
             let clean = loop {
-                // The relay has written its last long before the client has read it.
+                // The last write of the relay comes long before the client has read everything.
                 thread::sleep(Duration::from_millis(50));
-                match client.read(&mut piece) {
+                match client.read(&mut chunk) {
                     Ok(0) => break true,
-                    Ok(count) => got.extend_from_slice(&piece[..count]),
+                    Ok(count) => got.extend_from_slice(&chunk[..count]),
                     Err(_) => break false,
                 }
             };
-            assert!(got == data, "{method:?}: {} bytes after {:?}", got.len(), begun.elapsed());
-            assert!(!clean, "{method:?}: a clean end of a stream that was cut");
+            assert!(got == data, "{method:?}: {} bytes after {:?}", got.len(), start.elapsed());
+            assert!(!clean, "{method:?}: the client sees the end of the stream");
         });
-        settled(&relay, |stats| stats.idle_timeouts == 1);
+        wait_for_stats(&relay, |stats| stats.idle_timeouts == 1);
     });
 }
 
 #[test]
-fn short_reads_are_not_taken_for_an_empty_socket() {
+fn a_short_read_does_not_mean_that_the_socket_is_empty() {
     let directory = tempfile::tempdir().expect("a directory");
     with_each_method(|method| {
-        // Descriptors end a read of a Unix socket.
+        // A read of a Unix socket stops at descriptors.
         let (listener, address) = target();
         let path = directory.path().join(format!("{method:?}"));
         let mut options = RelayOptions::new(
@@ -298,12 +298,12 @@ fn short_reads_are_not_taken_for_an_empty_socket() {
             let slices = [std::io::IoSlice::new(b"abc")];
             sendmsg::<()>(client.as_raw_fd(), &slices, &rights, MsgFlags::empty(), None).expect("sent");
             client.write_all(b"def").expect("sent");
-            server.read_exact(&mut six).expect("all at once");
+            server.read_exact(&mut six).expect("without another event");
             assert_eq!(&six, b"abcdef", "{method:?}");
         }
         drop(relay);
 
-        // Urgent data ends one of a TCP socket, and stops splice(2).
+        // A read of a TCP socket stops at urgent data, and so does splice(2).
         let (listener, address) = target();
         let relay = relay_to(vec![address], |options| options.method = method);
         let client = connect(&relay);
@@ -314,34 +314,34 @@ fn short_reads_are_not_taken_for_an_empty_socket() {
             (&client).write_all(b"abc").expect("sent");
             nix::sys::socket::send(client.as_raw_fd(), b"!", MsgFlags::MSG_OOB).expect("sent");
             (&client).write_all(b"def").expect("sent");
-            server.read_exact(&mut seven).expect("all at once");
+            server.read_exact(&mut seven).expect("without another event");
             assert_eq!(&seven, b"abc!def", "{method:?}");
         }
-        // The end comes with it.
+        // The end of the stream arrives together with it.
         (&client).write_all(b"abc").expect("sent");
         nix::sys::socket::send(client.as_raw_fd(), b"!", MsgFlags::MSG_OOB).expect("sent");
         (&client).write_all(b"def").expect("sent");
-        client.shutdown(Shutdown::Write).expect("half-closed");
+        client.shutdown(Shutdown::Write).expect("shut down");
         assert_eq!(receive(server), b"abc!def", "{method:?}");
     });
 }
 
 #[test]
-fn an_echo_loses_nothing_to_urgent_data() {
+fn an_echo_returns_urgent_data_at_its_place() {
     with_each_method(|method| {
-        let mut options = RelayOptions::new(anywhere(), Destination::Echo);
+        let mut options = RelayOptions::new(any_port(), Destination::Echo);
         options.method = method;
         let relay = Relay::start(options).expect("a relay");
         let client = connect(&relay);
         (&client).write_all(b"abc").expect("sent");
         nix::sys::socket::send(client.as_raw_fd(), b"!", MsgFlags::MSG_OOB).expect("sent");
         (&client).write_all(b"def").expect("sent");
-        client.shutdown(Shutdown::Write).expect("half-closed");
+        client.shutdown(Shutdown::Write).expect("shut down");
         assert_eq!(receive(client), b"abc!def", "{method:?}");
     });
 }
 
-/// A target that names itself to each connection, after it has read a byte.
+/// A target that reads a byte of each connection and sends its name.
 fn named_target(name: u8) -> Address {
     let (listener, address) = target();
     thread::spawn(move || {
@@ -357,10 +357,10 @@ fn named_target(name: u8) -> Address {
 }
 
 #[test]
-fn a_connection_to_itself_is_refused() {
+fn a_self_connect_counts_as_refused() {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("procfs");
     let range: Vec<u32> = range.split_whitespace().map(|port| port.parse().expect("a port")).collect();
-    // connect(2) takes the ports of the first one's parity in turn, so each comes up in half as many tries as there are ports.
+    // connect(2) uses the ports with the parity of the first one in turn: each of them within half as many tries as there are ports.
     let mut ports = (range[0]..range[1]).rev().filter(|port| port % 2 == range[0] % 2);
     let port = ports.find(|port| TcpListener::bind(("127.0.0.1", *port as u16)).is_ok()).expect("a free port") as u16;
     // Many tries for each client.
@@ -372,14 +372,14 @@ fn a_connection_to_itself_is_refused() {
     let tries = (range[1] - range[0]) / 200;
     for attempt in 0..tries {
         let mut client = connect(&relay);
-        // It may be reset already.
+        // The connection may already be reset.
         let _ = client.write_all(b"hello");
         let mut five = [0; 5];
         assert!(!client.read(&mut five).is_ok_and(|count| count > 0), "attempt {attempt}: {five:?} came back");
-        // The port of the client would be used up for a minute otherwise.
+        // Otherwise the port stays in TIME_WAIT for a minute.
         reset_on_close(&client);
     }
-    settled(&relay, |stats| stats.connections == 0 && stats.unreachable == u64::from(tries));
+    wait_for_stats(&relay, |stats| stats.connections == 0 && stats.unreachable == u64::from(tries));
 }
 
 #[test]
@@ -387,45 +387,45 @@ fn the_addresses_of_a_target_are_tried_in_turn() {
     let alive = named_target(b'a');
     let loopback6 = Address::Tcp("[::1]:1".parse().expect("an address"));
     let list = vec![loopback6, closed_port(), alive];
-    let mut options = RelayOptions::new(anywhere(), Destination::Targets(vec![list.clone()], Balance::RoundRobin));
+    let mut options = RelayOptions::new(any_port(), Destination::Targets(vec![list.clone()], Balance::RoundRobin));
     options.workers = 1;
     options.retries = 0;
     let relay = Relay::start(options).expect("a relay");
-    let ask = |relay: &Relay| {
+    let name_of_target = |relay: &Relay| {
         let mut client = connect(relay);
         client.write_all(b"?").expect("sent");
         receive(client)
     };
     for _ in 0..3 {
-        assert_eq!(ask(&relay), b"a");
+        assert_eq!(name_of_target(&relay), b"a");
     }
     assert_eq!((relay.stats().unreachable, relay.stats().retries), (0, 0));
-    // Its name has another address now.
+    // Its name resolves to another address.
     relay.set_addresses(0, vec![named_target(b'b')]);
-    assert_eq!(ask(&relay), b"b");
+    assert_eq!(name_of_target(&relay), b"b");
 
-    // The same for a target that is asked for.
-    let (sender, questions) = channel();
+    // The same with a resolver.
+    let (sender, requests) = channel();
     let sender = std::sync::Mutex::new(sender);
-    let asked = move |question| sender.lock().expect("a lock").send(question).expect("a reader");
-    let options = RelayOptions::new(anywhere(), Destination::Resolver(std::sync::Arc::new(asked)));
+    let resolver = move |request| sender.lock().expect("a lock").send(request).expect("a receiver");
+    let options = RelayOptions::new(any_port(), Destination::Resolver(std::sync::Arc::new(resolver)));
     let relay = Relay::start(options).expect("a relay");
     let mut client = connect(&relay);
     client.write_all(b"?").expect("sent");
-    relay.resolve_target(questions.recv().expect("a question").id, list);
+    relay.resolve_target(requests.recv().expect("a request").id, list);
     assert_eq!(receive(client), b"a");
 }
 
 #[test]
 fn an_address_that_does_not_answer_leaves_time_for_the_next() {
-    // A queue of one that is full: the kernel drops what comes after.
+    // A full backlog: the kernel drops further SYN segments.
     let (full, full_address) = target();
     nix::sys::socket::listen(&full, nix::sys::socket::Backlog::new(0).expect("a length")).expect("listening");
     let Address::Tcp(name) = full_address.clone() else { unreachable!() };
     let _fill: Vec<_> =
         (0..3).filter_map(|_| TcpStream::connect_timeout(&name, Duration::from_millis(200)).ok()).collect();
     let list = vec![full_address, named_target(b'a')];
-    let mut options = RelayOptions::new(anywhere(), Destination::Targets(vec![list], Balance::RoundRobin));
+    let mut options = RelayOptions::new(any_port(), Destination::Targets(vec![list], Balance::RoundRobin));
     options.connect_timeout = Duration::from_secs(2);
     let relay = Relay::start(options).expect("a relay");
     let mut client = connect(&relay);
@@ -434,11 +434,11 @@ fn an_address_that_does_not_answer_leaves_time_for_the_next() {
 }
 
 #[test]
-fn the_share_of_a_dead_target_is_spread_evenly() {
+fn the_share_of_a_target_that_is_down_is_spread_evenly() {
     for balance in [Balance::RoundRobin, Balance::LeastConnections] {
         let targets =
             vec![vec![named_target(b'a')], vec![closed_port()], vec![named_target(b'c')], vec![named_target(b'd')]];
-        let mut options = RelayOptions::new(anywhere(), Destination::Targets(targets, balance));
+        let mut options = RelayOptions::new(any_port(), Destination::Targets(targets, balance));
         options.workers = 1;
         options.down_time = Duration::from_secs(60);
         let relay = Relay::start(options).expect("a relay");
@@ -447,7 +447,7 @@ fn the_share_of_a_dead_target_is_spread_evenly() {
             let mut client = connect(&relay);
             client.write_all(b"?").expect("sent");
             served[usize::from(receive(client)[0])] += 1;
-            settled(&relay, |stats| stats.connections == 0);
+            wait_for_stats(&relay, |stats| stats.connections == 0);
         }
         let counts = [b'a', b'c', b'd'].map(|name| served[usize::from(name)]);
         assert_eq!(counts, [20, 20, 20], "{balance:?}");
@@ -455,7 +455,7 @@ fn the_share_of_a_dead_target_is_spread_evenly() {
 }
 
 #[test]
-fn a_unix_target_with_a_full_backlog_is_waited_for() {
+fn a_connection_waits_for_a_unix_target_with_a_full_backlog() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("s");
     let listener = UnixListener::bind(&path).expect("a listener");
@@ -465,7 +465,7 @@ fn a_unix_target_with_a_full_backlog_is_waited_for() {
         options.connect_timeout = Duration::from_secs(30);
     });
     let clients: Vec<_> = (0..50).map(|_| connect(&relay)).collect();
-    settled(&relay, |stats| stats.connections == 50);
+    wait_for_stats(&relay, |stats| stats.connections == 50);
     thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 0..50 {
@@ -480,9 +480,9 @@ fn a_unix_target_with_a_full_backlog_is_waited_for() {
 }
 
 #[test]
-fn all_that_is_in_the_backlog_at_close_is_served() {
+fn connections_in_the_backlog_at_close_are_served() {
     let directory = tempfile::tempdir().expect("a directory");
-    let addresses = [anywhere(), Address::Unix(directory.path().join("s"))];
+    let addresses = [any_port(), Address::Unix(directory.path().join("s"))];
     for (workers, address) in [(1, &addresses[0]), (2, &addresses[0]), (4, &addresses[1])] {
         let target = named_target(b'a');
         let mut options =
@@ -500,11 +500,11 @@ fn all_that_is_in_the_backlog_at_close_is_served() {
         relay.close(Duration::from_secs(60));
         for (number, mut client) in clients.into_iter().enumerate() {
             client.write_all(b"?").unwrap_or_else(|error| panic!("client {number} of {workers} workers: {error}"));
-            assert_eq!(read_out(client).0, b"a", "client {number} of {workers} workers");
+            assert_eq!(read_until_closed(client).0, b"a", "client {number} of {workers} workers");
         }
-        let (tell, hears) = channel();
-        relay.on_exit(move || tell.send(()).expect("a reader"));
-        hears.recv_timeout(TIMEOUT).expect("the end");
+        let (sender, exited) = channel();
+        relay.on_exit(move || sender.send(()).expect("a receiver"));
+        exited.recv_timeout(TIMEOUT).expect("the end");
     }
 }
 
@@ -513,14 +513,14 @@ impl Stream for TcpStream {}
 impl Stream for UnixStream {}
 
 #[test]
-fn workers_that_share_a_socket_do_not_all_wake_for_a_connection() {
+fn a_connection_wakes_one_of_the_workers_that_share_a_socket() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("s");
     let mut options = RelayOptions::new(Address::Unix(path.clone()), Destination::Echo);
     options.workers = 16;
     let relay = Relay::start(options).expect("a relay");
     let wakeups = || -> u64 {
-        // Each wake-up of a thread that was in epoll_wait(2) is a voluntary switch.
+        // Each wake-up of a thread in epoll_wait(2) follows a voluntary context switch.
         let tasks = std::fs::read_dir("/proc/self/task").expect("procfs").flatten();
         let of = |task: std::fs::DirEntry| {
             let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
@@ -535,22 +535,22 @@ fn workers_that_share_a_socket_do_not_all_wake_for_a_connection() {
     for _ in 0..500 {
         let mut client = UnixStream::connect(&path).expect("connected");
         client.write_all(b"x").expect("sent");
-        client.shutdown(Shutdown::Write).expect("half-closed");
-        assert_eq!(read_out(client).0, b"x");
+        client.shutdown(Shutdown::Write).expect("shut down");
+        assert_eq!(read_until_closed(client).0, b"x");
     }
-    settled(&relay, |stats| stats.accepted == 500 && stats.connections == 0);
-    // One to accept, a few for the connection: 16 and more where all wake.
+    wait_for_stats(&relay, |stats| stats.accepted == 500 && stats.connections == 0);
+    // One to accept and a few for the connection; 16 and more if all workers wake.
     let count = wakeups() - before;
     assert!(count < 500 * 8, "{count} wake-ups for 500 connections");
 }
 
 #[test]
-fn names_of_unix_sockets_that_cannot_be_are_refused_at_start() {
+fn invalid_unix_socket_names_are_refused_at_start() {
     let long = format!("/tmp/{}", "x".repeat(110));
     for (path, reason) in [(long.as_str(), "115 bytes is too long; use at most 107"), ("/tmp/a\0b", "NUL byte")] {
         let name = Address::Unix(path.into());
         let target = Destination::Targets(vec![vec![name.clone()]], Balance::RoundRobin);
-        for options in [RelayOptions::new(anywhere(), target), RelayOptions::new(name, Destination::Echo)] {
+        for options in [RelayOptions::new(any_port(), target), RelayOptions::new(name, Destination::Echo)] {
             let error = Relay::start(options).map(drop).expect_err("refused").to_string();
             assert!(error.contains(reason), "{error}");
         }
@@ -558,24 +558,24 @@ fn names_of_unix_sockets_that_cannot_be_are_refused_at_start() {
 }
 
 #[test]
-fn abstract_unix_sockets_are_listened_on_and_connected_to() {
+fn a_relay_listens_on_and_connects_to_abstract_unix_sockets() {
     let name = |what: &str| Address::Unix(format!("\0zerosend-{}-{what}", std::process::id()).into());
     let echo = Relay::start(RelayOptions::new(name("echo"), Destination::Echo)).expect("a relay");
     let relay = relay_to(vec![echo.address().expect("an address").clone()], |_| {});
     let mut client = connect(&relay);
     client.write_all(b"hello").expect("sent");
-    client.shutdown(Shutdown::Write).expect("half-closed");
+    client.shutdown(Shutdown::Write).expect("shut down");
     assert_eq!(receive(client), b"hello");
 }
 
 #[test]
-fn peers_are_probed_on_both_sides() {
+fn keep_alive_is_set_on_both_sides() {
     let (listener, address) = target();
     let relay = relay_to(vec![address], |_| {});
     let client = connect(&relay);
     let (server, _) = listener.accept().expect("a connection");
-    settled(&relay, |stats| stats.connections == 1);
-    // The relay's own ends are descriptors of this process.
+    wait_for_stats(&relay, |stats| stats.connections == 1);
+    // The sockets of the relay are descriptors of this process too.
     let peers = [client.local_addr(), server.local_addr()].map(|address| address.expect("an address"));
     let mut probed = 0;
     for entry in std::fs::read_dir("/proc/self/fd").expect("procfs").flatten() {
@@ -585,8 +585,8 @@ fn peers_are_probed_on_both_sides() {
             continue;
         };
         let fd = zerosend_sys::fd::duplicate(number).expect("a duplicate");
-        let own = nix::sys::socket::getsockname::<nix::sys::socket::SockaddrIn>(number).expect("a name");
-        if own.to_string() == client.local_addr().expect("an address").to_string() {
+        let local = nix::sys::socket::getsockname::<nix::sys::socket::SockaddrIn>(number).expect("a name");
+        if local.to_string() == client.local_addr().expect("an address").to_string() {
             continue;
         }
         assert!(nix::sys::socket::getsockopt(&fd, sockopt::KeepAlive).expect("an option"), "{peer}");
