@@ -1,4 +1,4 @@
-/** `createFileServer`: the native server of files. JavaScript starts it and reads its counters; requests never come here. */
+/** `createFileServer`: the native file server. JavaScript starts it and reads its counters; requests do not reach JavaScript. */
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
@@ -16,106 +16,113 @@ import { checkPath } from '../util/address.js';
 import { failure, invalid } from '../util/errors.js';
 import { checkInteger } from '../util/options.js';
 
-/** What a server puts up with. 0 means no bound, except for `headBytes` and `headers`. Each is counted when it is met. */
+/** Limits of a server. 0 means no limit, except for `headBytes` and `headers`. `stats().limits` counts how often each was reached. */
 export interface FileServerLimits {
-  /** Connections at once; 503 beyond. Default 16,384. */
+  /** Maximum number of open connections; more get 503. Default 16,384. */
   connections?: number | undefined;
-  /** Connections at once from one IP address; 503 beyond. Default 0. */
+  /** Maximum number of open connections from one IP address; more get 503. Default 0. */
   connectionsPerAddress?: number | undefined;
-  /** Bytes of a request's head: 431, or 414 when the request line alone is longer. 256 to 1,048,576. Default 16,384. */
+  /**
+   * Maximum size of a request head in bytes, 256 to 1,048,576: longer ones get 431, or 414 if the request line alone is longer. Default
+   * 16,384.
+   */
   headBytes?: number | undefined;
-  /** Fields of a head: 431 beyond. 1 to 256. Default 100. */
+  /** Maximum number of header fields of a request, 1 to 256; more get 431. Default 100. */
   headers?: number | undefined;
-  /** Requests on one connection, after which it is closed. Default 0. */
+  /** Maximum number of requests on a connection, after which it is closed. Default 0. */
   requestsPerConnection?: number | undefined;
-  /** Bytes of a request's body, which are read and discarded: 413 beyond. Default 65,536. */
+  /** Maximum size of a request body in bytes, which is read and discarded; longer ones get 413. Default 65,536. */
   bodyBytes?: number | undefined;
-  /** Milliseconds from the first byte of a head to its last, and for a body: 408. Default 15,000. */
+  /** Timeout in milliseconds for receiving a request head, and for a body: then 408. Default 15,000. */
   headTimeout?: number | undefined;
-  /** Milliseconds without a request: closed. Default 60,000. */
+  /** Milliseconds after which a connection without a request is closed. Default 60,000. */
   idleTimeout?: number | undefined;
-  /** Milliseconds without a byte that the client acknowledges while a response is sent: cut. Default 30,000. */
+  /** Milliseconds without an acknowledged byte of a response, after which the connection is reset. Default 30,000. */
   sendTimeout?: number | undefined;
-  /** Bytes per second that a client must take, on average, after the first five seconds of a response: cut. Default 240. */
+  /** Minimum average rate in bytes per second at which a client must receive a response, after the first five seconds. Default 240. */
   minRate?: number | undefined;
   /**
-   * Milliseconds for opening a file, and for each stretch of it that is read ahead, the wait for a thread included: 503, or a
-   * reset once a part of the response has been sent. Default 30,000.
+   * Timeout in milliseconds for opening a file, and for each read-ahead of it, including the wait for a thread: then 503, or a
+   * reset if a part of the response has been sent. Default 30,000.
    */
   diskTimeout?: number | undefined;
 }
 
 export interface FileServerOptions extends Omit<SiteOptions, 'conformance' | 'index'> {
-  /** The directory: a path (relative to the working directory) or a `file:` URL; of several, the first that has the file. */
+  /** The directory: a path (relative to the working directory) or a `file:` URL; of several, the first that contains the file is used. */
   root: Roots;
-  /** Where the files appear. Default `'/'`. */
+  /** The URL path of the files. Default `'/'`. */
   prefix?: string | undefined;
-  /** A host name or IP address to listen on. Default `'127.0.0.1'`; `'::'` is all addresses of this machine. */
+  /** The host name or IP address to listen on. Default `'127.0.0.1'`; `'::'` means all addresses. */
   host?: string | undefined;
-  /** Default 0: the kernel chooses. */
+  /** The port to listen on. Default 0: any free port. */
   port?: number | undefined;
   /**
-   * The path of a Unix socket to listen on, instead of `host` and `port`. A socket that is there and that no process listens on
-   * is replaced; `EADDRINUSE` for everything else.
+   * The path of a Unix socket to listen on, instead of `host` and `port`. An existing socket on which no process listens is
+   * replaced; for any other existing file, `listen` rejects with `EADDRINUSE`.
    */
   path?: string | undefined;
   /**
-   * The mode of the file of the Unix socket, such as `0o660`: clients need the right to write. Default: what the umask leaves,
-   * 0o755 as a rule.
+   * The permissions of the Unix socket, such as `0o660`: clients need write permission. Default: set by the umask, usually
+   * 0o755.
    */
   socketMode?: number | undefined;
-  /** Threads, 1 to 1,024. Default: as many as there are cores for this process. */
+  /** Number of threads, 1 to 1,024. Default: the number of cores available to this process. */
   workers?: number | undefined;
-  /** Let other processes listen on the same port, such as the workers of `node:cluster`. Default false. */
+  /** Allow other processes to listen on the same port (SO_REUSEPORT), such as workers of `node:cluster`. Default false. */
   reusePort?: boolean | undefined;
-  /** Connections that wait to be accepted, listen(2). Default 4,096; the kernel's `somaxconn` bounds it. */
+  /** Maximum number of connections that wait to be accepted, listen(2); limited by `somaxconn`. Default 4,096. */
   backlog?: number | undefined;
-  /** Files that answer for a directory. Default `'index.html'`; false: none. */
+  /** Names of the files that are served for a directory; false for none. Default `'index.html'`. */
   index?: string | string[] | false | undefined;
-  /** List directories without an index: as a page (true, `'html'`), which is JSON for who accepts only that, or `'json'`. Default false. */
+  /**
+   * List directories without an index: as HTML (true, `'html'`), or as JSON for clients that accept only JSON; or always as JSON
+   * (`'json'`). Default false.
+   */
   list?: boolean | 'html' | 'json' | undefined;
-  /** Fields that every response has. Default none. */
+  /** Header fields added to every response. Default none. */
   headers?: Readonly<Record<string, string>> | undefined;
-  /** `Access-Control-Allow-Origin: *` in every response, and an answer to preflight requests. Default false. */
+  /** Send `Access-Control-Allow-Origin: *` and answer preflight requests. Default false. */
   cors?: boolean | undefined;
   /**
-   * Write down each request: the form of a line, or form and file, which is appended to. Default false; without a file it is the
-   * standard output. `path` may name a FIFO that has a reader. `mode` is the permission bits of a file that is made, less the
-   * umask, by default `0o644`. Lines that cannot be written in time are lost and counted as `logLost`.
+   * Log each request: the format, or format and file. Lines are appended to the file at `path`, which may be a FIFO with a reader;
+   * without `path` they are written to standard output. `mode` is the permissions of a new file before the umask is applied, by
+   * default `0o644`. Lines that cannot be written fast enough are dropped and counted as `logLost`. Default false.
    */
   log?: false | LogFormat | { format: LogFormat; path?: string | undefined; mode?: number | undefined } | undefined;
-  /** The path of the counters in Prometheus' text form, such as `'/metrics'`. Default false: none. */
+  /** The URL path of the metrics in the text format of Prometheus, such as `'/metrics'`. Default false: none. */
   metrics?: false | string | undefined;
-  /** The most bytes that one connection may send before others have their turn. Default 1 MiB. */
+  /** Maximum number of bytes sent on one connection before others are served. Default 1 MiB. */
   chunkSize?: number | undefined;
   limits?: FileServerLimits | undefined;
 }
 
-/** The form of a line of the access log: those of Apache, or a JSON object. */
+/** The format of the access log: one of the formats of Apache, or JSON. */
 export type LogFormat = 'common' | 'combined' | 'json';
 
-/** Where a server listens. */
+/** The address of a listening server. */
 export type FileServerAddress = { host: string; port: number; url: string } | { path: string };
 
 export interface FileServer {
   /**
-   * Listens and serves. Rejects with `EADDRINUSE`, `EACCES`, ..., and with `ERR_ZEROSEND_INVALID_ARGUMENT` for options that
-   * cannot be meant. While it listens it keeps the process alive.
+   * Starts the server. Rejects with `EADDRINUSE`, `EACCES`, ..., and with `ERR_ZEROSEND_INVALID_ARGUMENT`. A listening server keeps
+   * the process alive.
    */
   listen(): Promise<FileServerAddress>;
-  /** Where it listens; `undefined` before `listen` and after `close`. */
+  /** The address; `undefined` before `listen` and after `close`. */
   readonly address: FileServerAddress | undefined;
-  /** What it has counted; after `close` the last counts. */
+  /** A copy of the counters; after `close`, the final values. */
   stats(): FileServerStatistics;
   /**
-   * Opens the log by its name again, after it was renamed or deleted. Rejects with the errno's name when it cannot be opened, and goes
-   * on with the file it has.
+   * Reopens the log file at its path, after it was renamed or deleted. If it cannot be opened, rejects with the name of the errno, and
+   * the open file stays in use.
    */
   reopen(): Promise<void>;
   /**
-   * Accepts the connections that are in the backlog and no more, closes idle ones, lets responses end for `drain` milliseconds
-   * (default 10,000), and resets what is left. Settles when all is closed and the log is written; lines that cannot be written
-   * within `drain` (at least 500 ms) are counted in `logLost`. Called again with a shorter `drain` it hurries.
+   * Graceful shutdown: accepts the connections in the backlog and no more, closes idle connections, waits for responses for at most
+   * `drain` milliseconds (default 10,000), and resets the remaining connections. Resolves when everything is closed and the log is
+   * written; lines that cannot be written within `drain` (500 ms or more) are counted in `logLost`. A second call can shorten
+   * `drain`.
    */
   close(options?: { drain?: number | undefined }): Promise<void>;
 }
@@ -123,10 +130,10 @@ export interface FileServer {
 const FORMATS = ['common', 'combined', 'json'];
 
 /**
- * A server of static files, HTTP/1.1, on native threads. It follows RFC 9110 and RFC 9112, and answers files by the same
- * code as the plugin and the handler.
+ * An HTTP/1.1 server for static files on native threads. Conforms to RFC 9110 and RFC 9112; responses are made by the same code
+ * as those of the plugin and the handler.
  *
- * @throws `ERR_ZEROSEND_INVALID_ARGUMENT`, naming the option, its value and what is allowed.
+ * @throws `ERR_ZEROSEND_INVALID_ARGUMENT` with the name of the option.
  */
 export function createFileServer(options: FileServerOptions): FileServer {
   const cache = cacheOption(options?.cache, DEFAULT_CACHE);
@@ -141,11 +148,12 @@ export function createFileServer(options: FileServerOptions): FileServer {
   const read = (): FileServerStatistics => (token === 0 ? (last ?? noStatistics(cache)) : readStatistics(token, cache));
   return {
     async listen() {
-      if (state !== 'new') throw failure('ERR_ZEROSEND_CLOSED', 'a file server listens once; create another');
+      if (state !== 'new')
+        throw failure('ERR_ZEROSEND_CLOSED', 'a file server can listen only once; create another one');
       state = 'opening';
       try {
         if (settings.path === undefined) settings.host = await resolveHost(options.host ?? '127.0.0.1');
-        // It may have been closed while the name was looked up.
+        // `close` may have been called while the host name was looked up.
         if ((state as string) === 'closed') throw failure('ERR_ZEROSEND_CLOSED', 'the file server was closed');
         const log = await openLog(logging);
         if ((state as string) === 'closed') {
@@ -157,7 +165,7 @@ export function createFileServer(options: FileServerOptions): FileServer {
           token = opened.token;
           address = addressOf(settings, opened);
         });
-        // A refusal is thrown at once; the end comes later and is nobody's failure.
+        // If the server was not opened, `ended` has rejected.
         if (token === 0) {
           if (log !== undefined) engine().release(log);
           await ended;
@@ -174,7 +182,7 @@ export function createFileServer(options: FileServerOptions): FileServer {
     },
     stats: read,
     async reopen() {
-      if (token === 0) throw failure('ERR_ZEROSEND_CLOSED', 'the file server does not listen');
+      if (token === 0) throw failure('ERR_ZEROSEND_CLOSED', 'the file server is not listening');
       await ask((number) => engine().reopenLog(token, number));
     },
     async close({ drain = 10_000 } = {}) {
@@ -204,7 +212,7 @@ function readOptions(options: FileServerOptions, cache: FileCache | undefined): 
   if (list !== true && list !== false && list !== 'html' && list !== 'json') {
     throw invalid('list', list, "true, false, 'html' or 'json'");
   }
-  if (metrics !== false && typeof metrics !== 'string') throw invalid('metrics', metrics, 'a path, or false');
+  if (metrics !== false && typeof metrics !== 'string') throw invalid('metrics', metrics, 'a URL path, or false');
   const mount: MountSettings = {
     prefix: checkPrefix(prefix),
     private: false,

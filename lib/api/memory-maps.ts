@@ -1,14 +1,14 @@
-/** `memoryMaps`: what a process has mapped, from `/proc/[pid]/smaps` and `/proc/[pid]/maps`. */
+/** `memoryMaps`: the memory mappings of a process, from `/proc/[pid]/smaps` and `/proc/[pid]/maps`. */
 import { readFile, stat } from 'node:fs/promises';
 
 import { requireLinux } from '../runtime/platform.js';
 import { invalid } from '../util/errors.js';
 
-/** How much of a mapping is in memory, in bytes. */
+/** The memory usage of a mapping in bytes. */
 export interface MemoryUse {
-  /** In memory. */
+  /** Resident set size. */
   rss: number;
-  /** The same, with what is shared divided by those who share it. */
+  /** Proportional set size: shared pages are divided by the number of processes that map them. */
   pss: number;
   sharedClean: number;
   sharedDirty: number;
@@ -18,36 +18,36 @@ export interface MemoryUse {
   swap: number;
 }
 
-/** One mapping of a process. */
+/** A mapping of a process. */
 export interface MemoryMap {
-  /** First address, as `0x...`: it does not fit a number. */
+  /** First address, as `0x...`: it may exceed the range of a number. */
   start: string;
-  /** The address behind the last. */
+  /** The address after the last byte. */
   end: string;
-  /** Bytes. */
+  /** Size in bytes. */
   size: number;
   read: boolean;
   write: boolean;
   execute: boolean;
-  /** `MAP_SHARED`: what is written goes to the file, and to all who have it mapped. */
+  /** `MAP_SHARED`: writes change the file and are visible to all processes that map it. */
   shared: boolean;
-  /** The byte of the file at which it begins. */
+  /** The offset in the file in bytes. */
   offset: number;
-  /** `major:minor`, in hexadecimal digits. */
+  /** The device of the file: `major:minor` in hexadecimal. */
   device: string;
   inode: number;
-  /** Its file, or `[heap]`, `[stack]`, ...; `undefined` for anonymous memory. */
+  /** The path of the file, or `[heap]`, `[stack]`, ...; `undefined` for anonymous memory. */
   path: string | undefined;
   /** The file has been deleted. */
   deleted: boolean;
-  /** `undefined` where the kernel does not say (`smaps` cannot be read). */
+  /** `undefined` if `smaps` is not readable. */
   use: MemoryUse | undefined;
 }
 
 export interface MemoryMapOptions {
-  /** The process. Default: this one. */
+  /** The process id. Default: this process. */
   pid?: number | undefined;
-  /** Only those whose path contains this, or for which this is true. Default: all. */
+  /** Return only mappings whose path contains this string or matches this expression, or for which this function returns true. */
   filter?: string | RegExp | ((map: MemoryMap) => boolean) | undefined;
 }
 
@@ -65,12 +65,13 @@ const FIELDS: Record<string, keyof MemoryUse> = {
 };
 
 /**
- * The mappings of a process, by address; see proc_pid_maps(5), proc_pid_smaps(5). Rejects with `ENOENT` for a process that is
- * not there, `EACCES` for one that is not yours, `ERR_ZEROSEND_INVALID_ARGUMENT`.
+ * The mappings of a process, in order of their addresses; see proc_pid_maps(5), proc_pid_smaps(5). Rejects with `ENOENT` if the
+ * process does not exist, `EACCES` if permission is denied, and `ERR_ZEROSEND_INVALID_ARGUMENT`.
  */
 export async function memoryMaps(options: MemoryMapOptions = {}): Promise<MemoryMap[]> {
   const { pid = 'self', filter } = options;
-  if (pid !== 'self' && !(Number.isSafeInteger(pid) && pid > 0)) throw invalid('pid', pid, 'a process, 1 or more');
+  if (pid !== 'self' && !(Number.isSafeInteger(pid) && pid > 0))
+    throw invalid('pid', pid, 'a process id, an integer from 1 up');
   const matches = matcher(filter);
   requireLinux();
   const text = await readFile(`/proc/${pid}/smaps`, 'utf8').catch(() => readFile(`/proc/${pid}/maps`, 'utf8'));
@@ -80,18 +81,18 @@ export async function memoryMaps(options: MemoryMapOptions = {}): Promise<Memory
 }
 
 /**
- * The kernel appends ` (deleted)` to the path of a file that was unlinked, and a name may end so itself: then there is a file of
- * that name with the inode that is mapped.
+ * The kernel appends ` (deleted)` to the path of a file that was unlinked, but a file name can have this suffix, too: then a file
+ * with this name and the same inode exists.
  */
 async function recognizeSuffix(map: MemoryMap, root: string): Promise<void> {
-  const whole = `${map.path}${DELETED}`;
-  const file = await stat(`${root}${whole}`).catch(() => undefined);
+  const fullPath = `${map.path}${DELETED}`;
+  const file = await stat(`${root}${fullPath}`).catch(() => undefined);
   if (file?.ino !== map.inode) return;
-  map.path = whole;
+  map.path = fullPath;
   map.deleted = false;
 }
 
-/** The text of either file. */
+/** Parses the content of `maps` or `smaps`. */
 export function parseMaps(text: string): MemoryMap[] {
   const maps: MemoryMap[] = [];
   let current: MemoryMap | undefined;
@@ -129,7 +130,7 @@ export function parseMaps(text: string): MemoryMap[] {
   return maps;
 }
 
-/** A newline in a path is written as `\012`. */
+/** The kernel writes a newline in a path as `\012`. */
 function unescaped(path: string): string {
   return path.replaceAll('\\012', '\n');
 }

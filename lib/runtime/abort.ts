@@ -1,6 +1,6 @@
 /**
- * Ends a response that is not whole, so that no receiver takes it for one that is: by a reset of the connection, or of the
- * stream of HTTP/2. TLS has no close_notify then.
+ * Aborts an incomplete response so that no client mistakes it for a complete one: resets the connection, or the HTTP/2 stream.
+ * A TLS connection is closed without close_notify.
  */
 import type { ServerResponse } from 'node:http';
 import { constants, type Http2ServerResponse } from 'node:http2';
@@ -12,62 +12,62 @@ import { IS_LINUX } from './platform.js';
 import { reset } from './reset.js';
 import { onceClosed } from './socket-close.js';
 
-/** Milliseconds between two looks at what the client has received: at first, doubled up to the second. */
-const FIRST_TICK = 5;
-const LAST_TICK = 1000;
-/** Milliseconds in which the client receives nothing: it is reset all the same. */
+/** Milliseconds between two checks of the acknowledged bytes: doubled from the first value up to the second. */
+const MIN_INTERVAL = 5;
+const MAX_INTERVAL = 1000;
+/** Milliseconds without an acknowledgement after which the connection is reset anyway. */
 const MAX_STALL = 30_000;
 
-/** Ends `response`, of which a part may have been sent. `ended` is called just before. */
-export function abortResponse(response: ServerResponse | Http2ServerResponse, ended: () => void = () => {}): void {
+/** Aborts a response of which a part may have been sent. Calls `onAbort` immediately before. */
+export function abortResponse(response: ServerResponse | Http2ServerResponse, onAbort: () => void = () => {}): void {
   const { socket, stream } = response as ServerResponse & Partial<Pick<Http2ServerResponse, 'stream'>>;
   if (stream !== undefined) {
-    ended();
+    onAbort();
     stream.close(constants.NGHTTP2_INTERNAL_ERROR);
   } else if (isPlainSocket(socket)) {
-    resetSocket(socket, ended);
+    resetSocket(socket, onAbort);
   } else {
-    ended();
+    onAbort();
     response.destroy();
   }
 }
 
 /**
- * Resets a connection once its client has what was sent, for a reset discards the rest, and there may be whole responses
- * among it. Unix sockets have no reset and are closed. `ended` is called just before.
+ * Resets a connection after the client has acknowledged what was sent: a reset discards the rest, which may include complete
+ * responses. Unix sockets are closed. Calls `onReset` immediately before.
  */
-export function resetSocket(socket: Socket, ended: () => void = () => {}): void {
-  let left = Number.POSITIVE_INFINITY;
-  let stalled = performance.now();
-  let tick = FIRST_TICK;
+export function resetSocket(socket: Socket, onReset: () => void = () => {}): void {
+  let remaining = Number.POSITIVE_INFINITY;
+  let lastProgress = performance.now();
+  let interval = MIN_INTERVAL;
   let timer: NodeJS.Timeout | undefined;
   const unwatch = onceClosed(socket, () => {
     clearTimeout(timer);
-    ended();
+    onReset();
   });
-  const look = () => {
+  const poll = () => {
     const now = performance.now();
-    const unsent = bytesOnTheirWay(socket);
-    if (unsent < left) {
-      left = unsent;
-      stalled = now;
+    const unacknowledged = unacknowledgedBytes(socket);
+    if (unacknowledged < remaining) {
+      remaining = unacknowledged;
+      lastProgress = now;
     }
-    if (unsent > 0 && now - stalled < MAX_STALL) {
-      timer = setTimeout(look, tick);
-      tick = Math.min(tick * 2, LAST_TICK);
+    if (unacknowledged > 0 && now - lastProgress < MAX_STALL) {
+      timer = setTimeout(poll, interval);
+      interval = Math.min(interval * 2, MAX_INTERVAL);
       return;
     }
     unwatch();
-    ended();
+    onReset();
     if (IS_LINUX) reset(socket);
     else if (canBeReset(socket)) socket.resetAndDestroy();
     else socket.destroy();
   };
-  look();
+  poll();
 }
 
-/** Bytes that Node or the kernel has and the client has not. */
-function bytesOnTheirWay(socket: Socket): number {
+/** Bytes that are queued in Node, or not yet acknowledged by the client. */
+function unacknowledgedBytes(socket: Socket): number {
   if (socket.destroyed) return 0;
   const queued = hasQueuedBytes(socket) ? Math.max(socket.writableLength, 1) : 0;
   return queued + (IS_LINUX ? engine().unacknowledged(descriptor(socket)) : 0);

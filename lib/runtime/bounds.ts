@@ -1,27 +1,27 @@
-/** Bounds of the phases in which an operation waits: for a file to be opened, for its turn. */
+/** Timeout, signal and closing of the socket while an operation waits: for a file to be opened, for an earlier operation. */
 import type { Socket } from 'node:net';
 
 import { aborted, failure, type ZerosendError } from '../util/errors.js';
 import { onceClosed } from './socket-close.js';
 
-/** What ends a wait before its time. */
+/** Conditions that end a wait early. */
 export interface Bounds {
   signal?: AbortSignal | undefined;
-  /** Milliseconds without progress; 0 or absent: no limit. */
+  /** Maximum milliseconds without progress; 0 or absent for no limit. */
   timeout?: number | undefined;
-  /** A socket whose closing ends the wait, and its name. */
+  /** A socket whose closing ends the wait, and its name for the error. */
   socket?: { name: string; socket: Socket } | undefined;
-  /** The time (`performance.now()`) of the last progress of what is waited for. Default: the begin of the wait. */
+  /** Returns the time (`performance.now()`) of the last progress. Default: the start of the wait. */
   lastProgress?: (() => number) | undefined;
-  /** What a timeout says about what was waited for. */
+  /** The cause in the message of a timeout. */
   reason: string;
 }
 
 const abortCallbacks = new WeakMap<AbortSignal, Set<() => void>>();
 
 /**
- * Calls `callback` once when `signal` aborts, unless the returned function is called before. However many wait for one signal, it
- * has one listener: Node warns about more than ten.
+ * Calls `callback` once when `signal` aborts, unless the returned function is called before. Adds one listener for all callbacks of a
+ * signal: Node warns about more than ten.
  */
 export function onceAborted(signal: AbortSignal, callback: () => void): () => void {
   let set = abortCallbacks.get(signal);
@@ -44,7 +44,7 @@ function abortAll(this: AbortSignal): void {
   }
 }
 
-/** The error of an operation that did not move a byte in time. */
+/** The error of an operation that transferred no byte within the timeout. */
 export function timedOut(timeout: number, reason: string): ZerosendError {
   return failure(
     'ERR_ZEROSEND_TIMEOUT',
@@ -52,20 +52,20 @@ export function timedOut(timeout: number, reason: string): ZerosendError {
   );
 }
 
-/** Settles like `work`, unless a bound is reached first: then it rejects at once, after `giveUp` was called. */
+/** Settles like `work`, unless a bound is reached first: then calls `giveUp` and rejects. */
 export function within<T>(work: Promise<T>, bounds: Bounds, giveUp: () => void): Promise<T> {
   const { signal, timeout, socket, lastProgress, reason } = bounds;
   if (signal === undefined && !timeout && socket === undefined) return work;
   return new Promise((resolve, reject) => {
-    const begin = performance.now();
+    const start = performance.now();
     let timer: NodeJS.Timeout | undefined;
-    const end = () => {
+    const cleanUp = () => {
       clearTimeout(timer);
       offAbort?.();
       offClose?.();
     };
     const stop = (error: ZerosendError) => {
-      end();
+      cleanUp();
       giveUp();
       reject(error);
     };
@@ -73,7 +73,7 @@ export function within<T>(work: Promise<T>, bounds: Bounds, giveUp: () => void):
     const onClose = () =>
       stop(failure('ERR_ZEROSEND_CLOSED', `the ${socket?.name} socket was closed while the transfer waited`));
     const onTime = (limit: number) => {
-      const left = limit - (performance.now() - Math.max(begin, lastProgress?.() ?? 0));
+      const left = limit - (performance.now() - Math.max(start, lastProgress?.() ?? 0));
       if (left > 0) timer = setTimeout(onTime, Math.ceil(left), limit);
       else stop(timedOut(limit, reason));
     };
@@ -82,11 +82,11 @@ export function within<T>(work: Promise<T>, bounds: Bounds, giveUp: () => void):
     if (timeout) timer = setTimeout(onTime, timeout, timeout);
     work.then(
       (value) => {
-        end();
+        cleanUp();
         resolve(value);
       },
       (error) => {
-        end();
+        cleanUp();
         reject(error);
       },
     );
@@ -94,7 +94,7 @@ export function within<T>(work: Promise<T>, bounds: Bounds, giveUp: () => void):
   });
 }
 
-/** Resolves when a socket is connected; rejects when that fails or the socket is closed before. */
+/** Resolves when a socket is connected; rejects if connecting fails or the socket is closed. */
 export function connected(socket: Socket, closed: () => ZerosendError): Promise<void> {
   if (!socket.connecting) return Promise.resolve();
   return new Promise((resolve, reject) => {

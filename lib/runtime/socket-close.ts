@@ -1,4 +1,4 @@
-/** Calls many callbacks when a socket closes, with a single listener on it. */
+/** Callbacks for the closing of a socket, with one listener for all of them. */
 import type { Socket } from 'node:net';
 
 const callbacks = new WeakMap<Socket, Set<() => void>>();

@@ -1,4 +1,4 @@
-/** What native servers are told in common: roots, headers, bounds. */
+/** Options of the file server and the front door: roots, prefix, headers, limits. */
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { LimitSettings } from '#native';
@@ -6,10 +6,10 @@ import { engine } from '../runtime/engine.js';
 import { failure, invalid } from '../util/errors.js';
 import { checkInteger } from '../util/options.js';
 
-/** A directory, or several: a path (relative to the working directory) or a `file:` URL. */
+/** One or more directories: paths (relative to the working directory) or `file:` URLs. */
 export type Roots = string | URL | readonly (string | URL)[];
 
-/** Absolute paths of `root`. */
+/** The absolute paths of a `root` option. */
 export function rootPaths(root: Roots): string[] {
   const list = Array.isArray(root) ? (root as readonly (string | URL)[]) : [root as string | URL];
   if (list.length === 0) throw invalid('root', root, 'at least one directory');
@@ -20,7 +20,7 @@ export function rootPaths(root: Roots): string[] {
   });
 }
 
-/** A prefix with its slash at the end. */
+/** Adds the trailing slash to a prefix. */
 export function checkPrefix(prefix: string): string {
   if (typeof prefix !== 'string' || !prefix.startsWith('/')) {
     throw invalid('prefix', prefix, 'a path that begins with a slash');
@@ -28,7 +28,7 @@ export function checkPrefix(prefix: string): string {
   return prefix.endsWith('/') ? prefix : `${prefix}/`;
 }
 
-/** Name, value, name, value, ... */
+/** Checks headers; returns name, value, name, value, ... */
 export function headerPairs(headers: Readonly<Record<string, string>>): string[] {
   return Object.entries(headers).flatMap(([name, value]) => {
     if (typeof value !== 'string') throw invalid(`headers['${name}']`, value, 'a string');
@@ -36,7 +36,7 @@ export function headerPairs(headers: Readonly<Record<string, string>>): string[]
   });
 }
 
-/** The limits with their defaults; `allowed`: the names that may be given. */
+/** Checks limits and adds the defaults. `allowed` are the accepted names, by default all. */
 export function readLimits(
   given: Partial<Record<keyof LimitSettings, number | undefined>>,
   allowed?: readonly (keyof LimitSettings)[],

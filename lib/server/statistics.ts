@@ -1,10 +1,9 @@
-/** What native servers count. */
-
+/** Counters of native servers. */
 import type { FileCache, FileCacheStatistics } from '../cache/file-cache.js';
 import { engine } from '../runtime/engine.js';
 import type { Method } from '../types/method.js';
 
-/** Names of limits in {@link FileServerStatistics}. */
+/** The names of limits in {@link FileServerStatistics}. */
 export type FileServerLimit =
   | 'connections'
   | 'connectionsPerAddress'
@@ -19,41 +18,43 @@ export type FileServerLimit =
   | 'descriptors'
   | 'handoffQueue';
 
+/** Counters since the server started. */
 export interface FileServerStatistics {
-  /** Open now. */
+  /** Open connections. */
   connections: number;
+  /** Accepted connections. */
   accepted: number;
-  /** Connections given to Node by a front door; 0 for others. */
+  /** Connections that a front door handed off to Node; 0 for a file server. */
   handedOff: number;
   requests: number;
-  /** Bytes of bodies that were handed to the kernel. */
+  /** Bytes of response bodies written to sockets. */
   bytes: number;
-  /** Bytes of heads that were handed to the kernel. */
+  /** Bytes of response heads written to sockets. */
   headBytes: number;
-  /** Responses whose connection ended before they did. */
+  /** Responses that were not sent completely, because the connection ended. */
   aborted: number;
-  /** Errors of the server itself: files that cannot be read, or became shorter while they were sent, and contained panics. */
+  /** Internal errors: files that could not be read or were truncated while they were sent, and panics. */
   failures: number;
-  /** Lines of the log that were lost because it could not be written fast enough. */
+  /** Log lines that were dropped because they could not be written fast enough. */
   logLost: number;
-  /** Responses by class. */
+  /** Responses by class of their status. */
   statuses: Record<'1xx' | '2xx' | '3xx' | '4xx' | '5xx', number>;
-  /** Bodies of files by the method that sent them. */
+  /** File bodies by the method that sent them. */
   methods: Partial<Record<Exclude<Method, 'auto'>, number>>;
-  /** How often each limit was met. */
+  /** How often each limit was reached. */
   limits: Record<FileServerLimit, number>;
-  /** What the cache has counted, for all who use it; `null` without one. */
+  /** The counters of the cache, including other users of the same cache; `null` without a cache. */
   cache: FileCacheStatistics | null;
-  /** All of it but the cache in Prometheus' text form, version 0.0.4. */
+  /** The counters except those of the cache in the text format of Prometheus, version 0.0.4. */
   prometheus: string;
 }
 
-/** What a front door has counted since it listens. `connections` are those not handed over. */
+/** Counters of a front door since it started. `connections` does not include those handed off to Node. */
 export type FrontDoorStatistics = FileServerStatistics;
 
 const CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx'] as const;
 
-/** The counters of the server `token` now. */
+/** The current counters of a server. */
 export function readStatistics(token: number, cache: FileCache | undefined): FileServerStatistics {
   const { statuses, methods, limits, text, ...counts } = engine().serverCounters(token);
   const names = engine().methodNames();
@@ -67,9 +68,9 @@ export function readStatistics(token: number, cache: FileCache | undefined): Fil
   };
 }
 
-/** The counters of a server that has not listened yet. */
+/** The counters of a server that has not started. */
 export function noStatistics(cache: FileCache | undefined): FileServerStatistics {
-  const none = {
+  const zero = {
     connections: 0,
     accepted: 0,
     handedOff: 0,
@@ -81,7 +82,7 @@ export function noStatistics(cache: FileCache | undefined): FileServerStatistics
     logLost: 0,
   };
   return {
-    ...none,
+    ...zero,
     statuses: zip(CLASSES, []) as FileServerStatistics['statuses'],
     methods: {},
     limits: zip(engine().limitNames(), []) as FileServerStatistics['limits'],
