@@ -1,4 +1,4 @@
-/** relay, createSplitter, pipeToFile, fileToPipe, and proxies with mirrors and with a function for a target. */
+/** relay, createSplitter, pipeToFile, fileToPipe, and proxies with mirrors and target functions. */
 import { once } from 'node:events';
 import { open, readFile, writeFile } from 'node:fs/promises';
 import http from 'node:http';
@@ -22,7 +22,7 @@ import {
 import { openDescriptors, pattern, scratch, settled, sha256, until } from './support/files.js';
 import { portOf, readAll } from './support/wire.js';
 
-/** Both ends of a connection, in this process. */
+/** Both ends of a connection. */
 async function pair(t: ExecutionContext): Promise<[net.Socket, net.Socket]> {
   const server = net.createServer({ allowHalfOpen: true }).listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -36,40 +36,38 @@ async function pair(t: ExecutionContext): Promise<[net.Socket, net.Socket]> {
   return [outside, inside];
 }
 
-async function failing<T>(promise: Promise<T>): Promise<ZerosendError & { aToB: number; bToA: number }> {
+/** The error of a promise that must reject. */
+async function errorOf<T>(promise: Promise<T>): Promise<ZerosendError & { aToB: number; bToA: number }> {
   return promise.then(
-    () => Promise.reject(new Error('it did not fail')),
+    () => Promise.reject(new Error('the promise resolved')),
     (error) => error,
   );
 }
 
-test.serial(
-  'relay joins two sockets, with what was read and what was written before; nothing stays open',
-  async (t) => {
-    const before = openDescriptors();
-    for (const method of ['splice', 'read-write'] as const) {
-      const [a, aInside] = await pair(t);
-      const [b, bInside] = await pair(t);
-      // Node reads these bytes, of which nobody has taken any, and those of 'hello' are under way.
-      a.write('early ');
-      aInside.once('readable', () => {});
-      await until(() => aInside.readableLength === 6);
-      bInside.write('welcome ');
-      const joined = relay(aInside, bInside, { method });
-      const [up, down] = [pattern(3_000_000), pattern(2_000_000)];
-      a.end(up);
-      b.end(down);
-      const [atB, atA] = await Promise.all([readAll(b), readAll(a)]);
-      t.is(sha256(atB), sha256(Buffer.concat([Buffer.from('welcome early '), up])));
-      t.is(sha256(atA), sha256(down));
-      t.like(await joined, { aToB: 3_000_006, bToA: 2_000_000 });
-      t.true(aInside.destroyed && bInside.destroyed);
-    }
-    await settled(t, before);
-  },
-);
+test.serial('relay moves buffered and later bytes in both directions and leaves no descriptor open', async (t) => {
+  const before = openDescriptors();
+  for (const method of ['splice', 'read-write'] as const) {
+    const [a, aInside] = await pair(t);
+    const [b, bInside] = await pair(t);
+    // Node has read these bytes, and no listener has taken them.
+    a.write('early ');
+    aInside.once('readable', () => {});
+    await until(() => aInside.readableLength === 6);
+    bInside.write('welcome ');
+    const finished = relay(aInside, bInside, { method });
+    const [up, down] = [pattern(3_000_000), pattern(2_000_000)];
+    a.end(up);
+    b.end(down);
+    const [atB, atA] = await Promise.all([readAll(b), readAll(a)]);
+    t.is(sha256(atB), sha256(Buffer.concat([Buffer.from('welcome early '), up])));
+    t.is(sha256(atA), sha256(down));
+    t.like(await finished, { aToB: 3_000_006, bToA: 2_000_000 });
+    t.true(aInside.destroyed && bInside.destroyed);
+  }
+  await settled(t, before);
+});
 
-test('relay after CONNECT and after an upgrade: a tunnel', async (t) => {
+test('relay after CONNECT is a tunnel', async (t) => {
   const target = net.createServer((socket) => socket.pipe(socket)).listen(0, '127.0.0.1');
   await once(target, 'listening');
   t.teardown(() => target.close());
@@ -85,57 +83,57 @@ test('relay after CONNECT and after an upgrade: a tunnel', async (t) => {
   await once(proxy, 'listening');
   t.teardown(() => proxy.close());
   const client = net.connect({ port: portOf(proxy), host: '127.0.0.1', allowHalfOpen: true });
-  client.end('CONNECT echo:7 HTTP/1.1\r\nHost: echo:7\r\n\r\nsaid at once');
-  t.is((await readAll(client)).toString(), 'HTTP/1.1 200 Connection established\r\n\r\nsaid at once');
+  client.end('CONNECT echo:7 HTTP/1.1\r\nHost: echo:7\r\n\r\nsent at once');
+  t.is((await readAll(client)).toString(), 'HTTP/1.1 200 Connection established\r\n\r\nsent at once');
   await Promise.all(ends);
 });
 
-test('relay says who has failed; it is cancelled by a signal and by destroying a socket', async (t) => {
+test('relay names the socket that failed, and ends when a signal aborts or a socket is destroyed', async (t) => {
   {
     const [a, aInside] = await pair(t);
     const [b, bInside] = await pair(t);
-    const joined = failing(relay(aInside, bInside));
+    const finished = errorOf(relay(aInside, bInside));
     a.write('12345');
     await once(b, 'readable');
     b.resetAndDestroy();
-    t.like(await joined, { code: 'ECONNRESET', side: 'b', aToB: 5, bToA: 0 });
+    t.like(await finished, { code: 'ECONNRESET', side: 'b', aToB: 5, bToA: 0 });
     await until(() => a.destroyed);
   }
   {
     const [, aInside] = await pair(t);
     const [, bInside] = await pair(t);
     const controller = new AbortController();
-    const joined = failing(relay(aInside, bInside, { signal: controller.signal }));
+    const finished = errorOf(relay(aInside, bInside, { signal: controller.signal }));
     setTimeout(() => controller.abort(), 20);
-    t.like(await joined, { code: 'ABORT_ERR' });
+    t.like(await finished, { code: 'ABORT_ERR' });
   }
   {
     const [, aInside] = await pair(t);
     const [, bInside] = await pair(t);
-    const joined = failing(relay(aInside, bInside));
+    const finished = errorOf(relay(aInside, bInside));
     setTimeout(() => bInside.destroy(), 20);
-    t.like(await joined, { code: 'ERR_ZEROSEND_CLOSED', side: 'b' });
+    t.like(await finished, { code: 'ERR_ZEROSEND_CLOSED', side: 'b' });
   }
   {
     const [, aInside] = await pair(t);
     const [, bInside] = await pair(t);
-    t.like(await failing(relay(aInside, bInside, { idleTimeout: 50 })), { code: 'ERR_ZEROSEND_TIMEOUT' });
+    t.like(await errorOf(relay(aInside, bInside, { idleTimeout: 50 })), { code: 'ERR_ZEROSEND_TIMEOUT' });
   }
 });
 
-test('relay refuses what cannot be joined', async (t) => {
+test('relay refuses TLS sockets, invalid descriptors and ended sockets', async (t) => {
   const [, socket] = await pair(t);
   const code = 'ERR_ZEROSEND_INVALID_ARGUMENT';
   const wrapped = new tls.TLSSocket(new net.Socket());
-  await t.throwsAsync(relay(socket, wrapped), { code, message: /b is .* plain net.Socket.*pipeline/ });
-  await t.throwsAsync(relay(-1, socket), { code, message: /a is -1/ });
+  await t.throwsAsync(relay(socket, wrapped), { code, message: /invalid b .* plain net.Socket.*pipeline/ });
+  await t.throwsAsync(relay(-1, socket), { code, message: /invalid a -1/ });
   await t.throwsAsync(relay(socket, 1 as never, { method: 'x' as never }), { code, message: /method( is)? 'x'/ });
   const [, ended] = await pair(t);
   ended.end();
   await t.throwsAsync(relay(ended, 0), { code: 'ERR_ZEROSEND_CLOSED', message: /the a socket was ended/ });
 });
 
-test('createSplitter: sockets, pipes and files get the same bytes', async (t) => {
+test('createSplitter: sockets, pipes and files receive the same bytes', async (t) => {
   const directory = scratch(t);
   const bytes = pattern(2_500_000);
   const from = join(directory, 'from');
@@ -173,7 +171,7 @@ test('createSplitter: sockets, pipes and files get the same bytes', async (t) =>
   }
 });
 
-test('createSplitter: a sink that fails, one that is slow, and the end from outside', async (t) => {
+test('createSplitter: a failed sink, a slow sink, close() and invalid arguments', async (t) => {
   {
     const [source, inside] = await pair(t);
     const [good, goodInside] = await pair(t);
@@ -181,7 +179,7 @@ test('createSplitter: a sink that fails, one that is slow, and the end from outs
     const splitter = await createSplitter(inside, [goodInside, badInside]);
     bad.resetAndDestroy();
     source.end('hello');
-    const error = await failing(splitter.finished);
+    const error = await errorOf(splitter.finished);
     t.is(error.side, 'sinks[1]');
     t.regex(error.code, /^(EPIPE|ECONNRESET)$/);
     good.destroy();
@@ -206,35 +204,35 @@ test('createSplitter: a sink that fails, one that is slow, and the end from outs
     const [, sink] = await pair(t);
     const splitter = await createSplitter(inside, [sink]);
     splitter.close();
-    t.is((await failing(splitter.finished)).code, 'ERR_ZEROSEND_CLOSED');
+    t.is((await errorOf(splitter.finished)).code, 'ERR_ZEROSEND_CLOSED');
   }
   const [, socket] = await pair(t);
   await t.throwsAsync(createSplitter(socket, []), { message: /sinks .* at least one sink/ });
-  await t.throwsAsync(createSplitter(socket, [1], { policy: 'x' as never }), { message: /policy is 'x'/ });
+  await t.throwsAsync(createSplitter(socket, [1], { policy: 'x' as never }), { message: /invalid policy 'x'/ });
   await t.throwsAsync(createSplitter(socket, Array(15).fill(1)), { code: 'ERR_ZEROSEND_LIMIT' });
   await t.throwsAsync(createSplitter(socket, [{ file: '/nowhere/at/all' }]), { code: 'ENOENT' });
   const missing = await createSplitter({ file: '/nowhere/at/all' }, [socket]);
-  t.like(await failing(missing.finished), { code: 'ENOENT', side: 'source' });
+  t.like(await errorOf(missing.finished), { code: 'ENOENT', side: 'source' });
 });
 
-test('createProxy asks a function for each connection', async (t) => {
+test('createProxy calls the target function for each connection', async (t) => {
   const target = net.createServer((socket) => socket.on('error', () => {}).end('here')).listen(0, '127.0.0.1');
   await once(target, 'listening');
   t.teardown(() => target.close());
-  const asked: ProxyClient[] = [];
+  const clients: ProxyClient[] = [];
   const errors: string[] = [];
-  const answers: Array<() => unknown> = [
+  const results: Array<() => unknown> = [
     () => 1,
     async () => `127.0.0.1:${portOf(target)}`,
     () => undefined,
-    () => Promise.reject(new Error('no idea')),
+    () => Promise.reject(new Error('no target')),
     () => 'nonsense',
   ];
   const proxy = await createProxy({
     workers: 1,
     target: (client) => {
-      asked.push(client);
-      return answers[asked.length - 1]?.() as string;
+      clients.push(client);
+      return results[clients.length - 1]?.() as string;
     },
     onError: (error) => errors.push(error.message),
   });
@@ -244,16 +242,16 @@ test('createProxy asks a function for each connection', async (t) => {
   await once(client, 'connect');
   const { localPort } = client;
   t.is((await readAll(client)).toString(), 'here');
-  t.like(asked[0], { remoteAddress: '127.0.0.1', remotePort: localPort, localPort: port, attempt: 0 });
-  t.like(asked[1], { attempt: 1 });
+  t.like(clients[0], { remoteAddress: '127.0.0.1', remotePort: localPort, localPort: port, attempt: 0 });
+  t.like(clients[1], { attempt: 1 });
   for (let count = 0; count < 3; count++) await t.throwsAsync(readAll(net.connect(port, '127.0.0.1')));
   t.is(errors.length, 2);
-  t.is(errors[0], 'no idea');
+  t.is(errors[0], 'no target');
   t.regex(errors[1] ?? '', /invalid result of target\(\) 'nonsense'/);
   t.like(proxy.stats(), { unreachable: 3, retries: 1 });
 });
 
-test('createProxy with mirrors: files, one for each connection, and a server', async (t) => {
+test('createProxy with mirrors: one file, a file for each connection, and a server', async (t) => {
   const directory = scratch(t);
   const target = net.createServer((socket) => socket.on('error', () => {}).pipe(socket)).listen(0, '127.0.0.1');
   const copies: Array<Promise<Buffer>> = [];
@@ -287,7 +285,7 @@ test('createProxy with mirrors: files, one for each connection, and a server', a
   }
   t.like(proxy.stats(), { mirrored: 3 * 1_600_000, dropped: 0, mirrorFailures: 0 });
 
-  const wrong: Array<[object, RegExp]> = [
+  const invalid: Array<[object, RegExp]> = [
     [{}, /mirror\[0\]( is)? .* \{ file \} or \{ connect \}/],
     [{ file: 'a', connect: 1 }, /mirror\[0\]/],
     [{ file: '' }, /mirror\[0\].file( is)? ''/],
@@ -295,7 +293,7 @@ test('createProxy with mirrors: files, one for each connection, and a server', a
     [{ file: 'a', policy: 'x' }, /mirror\[0\].policy( is)? 'x'/],
     [{ file: 'a', direction: 'x' }, /mirror\[0\].direction( is)? 'x'/],
   ];
-  for (const [one, message] of wrong)
+  for (const [one, message] of invalid)
     await t.throwsAsync(createProxy({ target: 1, mirror: [one as never] }), { message });
   await t.throwsAsync(createProxy({ target: 1, mirror: [{ file: '/nowhere/at/all' }] }), { code: 'ENOENT' });
 });

@@ -1,4 +1,4 @@
-/** createProxy, createEchoServer and `zerosend proxy`; how relays behave is tested with the engine, in Rust. */
+/** createProxy, createEchoServer and `zerosend proxy`. The behaviour of relays is tested in Rust. */
 import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chownSync, readFileSync, writeFileSync } from 'node:fs';
@@ -43,7 +43,7 @@ async function listening<S extends net.Server>(
   return server;
 }
 
-test.serial('an echo server: a half-close ends one direction; counts and descriptors afterwards', async (t) => {
+test.serial('an echo server returns all bytes after a half-close and leaves no descriptor open', async (t) => {
   const before = openDescriptors();
   for (const method of ['splice', 'read-write'] as const) {
     const relay = await createEchoServer({ method, workers: 2 });
@@ -54,7 +54,7 @@ test.serial('an echo server: a half-close ends one direction; counts and descrip
     await until(() => relay.stats().connections === 0);
     t.like(relay.stats(), { accepted: 1, bytesUp: 5_000_000, clientFailures: 0 });
     await relay.close();
-    t.is(relay.stats().accepted, 1, 'the last counts stay');
+    t.is(relay.stats().accepted, 1, 'the last counts remain');
     await relay.close();
   }
   await settled(t, before);
@@ -95,7 +95,7 @@ test('HTTP, TLS and WebSocket pass through, over TCP and Unix sockets', async (t
   await once(socket, 'close');
 });
 
-test('several targets in turn, and the PROXY protocol', async (t) => {
+test('several targets are used in turn, and the PROXY header is sent', async (t) => {
   const named = (name: string) =>
     listening(
       t,
@@ -110,22 +110,22 @@ test('several targets in turn, and the PROXY protocol', async (t) => {
   t.deepEqual(names.sort(), ['one', 'one', 'two', 'two']);
 
   const lines: string[] = [];
-  const told = await listening(
+  const target = await listening(
     t,
     net.createServer((socket) =>
       createInterface({ input: ignoreErrors(socket) }).on('line', (line) => lines.push(line)),
     ),
   );
-  const telling = await proxyTo(t, portOf(told), { proxyProtocol: 'v1' });
-  const client = net.connect(portOfRelay(telling), '127.0.0.1');
+  const proxy = await proxyTo(t, portOf(target), { proxyProtocol: 'v1' });
+  const client = net.connect(portOfRelay(proxy), '127.0.0.1');
   await once(client, 'connect');
   const { localPort } = client;
   client.end('hello\n');
   await readAll(client);
-  t.deepEqual(lines, [`PROXY TCP4 127.0.0.1 127.0.0.1 ${localPort} ${portOfRelay(telling)}`, 'hello']);
+  t.deepEqual(lines, [`PROXY TCP4 127.0.0.1 127.0.0.1 ${localPort} ${portOfRelay(proxy)}`, 'hello']);
 });
 
-test('what is wrong is said: addresses, options, a port in use, a name that is none', async (t) => {
+test('createProxy rejects invalid options, a port in use and unknown names', async (t) => {
   const code = 'ERR_ZEROSEND_INVALID_ARGUMENT';
   const cases: [object, RegExp][] = [
     [{}, /missing target: use a port/],
@@ -150,7 +150,7 @@ test('what is wrong is said: addresses, options, a port in use, a name that is n
   t.regex((error as NodeJS.ErrnoException).code ?? '', /^E(NOTFOUND|AI_AGAIN)$/);
 });
 
-test('a target that is down: the client is reset, and it is counted', async (t) => {
+test('a client is reset and counted when the target is down', async (t) => {
   const closed = await listening(t, net.createServer());
   const port = portOf(closed);
   closed.close();
@@ -161,7 +161,7 @@ test('a target that is down: the client is reset, and it is counted', async (t) 
   t.like(relay.stats(), { accepted: 1, unreachable: 1, connections: 0 });
 });
 
-testWith('strace')('strace: the payload goes by splice, and by no read or write', async (t) => {
+testWith('strace')('strace: the payload is moved by splice only', async (t) => {
   const target = await listening(
     t,
     net.createServer((socket) => ignoreErrors(socket).end(pattern(16 * 1024 * 1024))),
@@ -192,7 +192,7 @@ testWith('strace')('strace: the payload goes by splice, and by no read or write'
   t.true(moved.other < 4096, `${moved.other}`);
 });
 
-test('zerosend proxy: from here to there, and what is asked wrongly', async (t) => {
+test('zerosend proxy relays, and rejects invalid options', async (t) => {
   const target = await listening(
     t,
     net.createServer((socket) => ignoreErrors(socket).end('there')),
@@ -254,18 +254,18 @@ testWith('pgbench')('pgbench through the proxy, to PostgreSQL on a Unix socket',
   const { stdout } = await bench('-p', port, '-c', '8', '-t', '200', '-n');
   t.regex(stdout, /processed: 1600\/1600/);
   // A connection for each transaction.
-  const anew = await bench('-p', port, '-c', '2', '-t', '20', '-n', '-C', '-S');
-  t.regex(anew.stdout, /processed: 40\/40/);
+  const reconnecting = await bench('-p', port, '-c', '2', '-t', '20', '-n', '-C', '-S');
+  t.regex(reconnecting.stdout, /processed: 40\/40/);
   await until(() => relay.stats().connections === 0);
   t.like(relay.stats(), { degraded: 0, clientFailures: 0, targetFailures: 0 });
 });
 
-/** Whose end is nobody's failure. */
+/** Ignores the errors of a socket. */
 function ignoreErrors(socket: net.Socket): net.Socket {
   return socket.on('error', () => {});
 }
 
-/** A command that listens; its port. */
+/** Runs a command that listens, and returns its port. */
 async function command(t: ExecutionContext, args: string[]): Promise<{ child: ChildProcess; port: number }> {
   const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   t.teardown(() => child.kill('SIGKILL'));

@@ -1,4 +1,4 @@
-/** Proxies and joined sockets: faults that were found in use, through the public API and the command line. */
+/** Regressions of proxies and of relay(). */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, statSync } from 'node:fs';
@@ -47,26 +47,26 @@ async function listening(
   return server;
 }
 
-/** Answers the first bytes and resets the connection. */
+/** Responds to the first bytes and resets the connection. */
 function answerAndReset(socket: net.Socket): void {
   socket.once('data', () => socket.write('answer', () => socket.resetAndDestroy()));
 }
 
-test('an answer before a reset is delivered, with every method', async (t) => {
+test('a response before a reset is delivered, with each method', async (t) => {
   const target = await listening(t, answerAndReset);
   for (const method of METHODS) {
     const proxy = await proxyTo(t, portOf(target), { method });
     for (let count = 0; count < 50; count++) {
       const client = net.connect(portOfRelay(proxy), '127.0.0.1');
       client.write(Buffer.alloc(3000));
-      // libuv reports an end when bytes and a reset come together, so the reset itself is tested with the engine, in Rust.
+      // libuv reports the end of the stream when bytes and a reset arrive together, so the reset is tested in Rust.
       const { bytes } = await readToClose(client);
       t.is(bytes.toString(), 'answer', `${method}, ${count}`);
     }
   }
 });
 
-test('relay: an answer before a reset is delivered', async (t) => {
+test('relay: a response before a reset is delivered', async (t) => {
   for (const method of METHODS) {
     const [left, right] = [await pair(t), await pair(t)];
     const joined = relay(left.server, right.client, { method });
@@ -79,7 +79,7 @@ test('relay: an answer before a reset is delivered', async (t) => {
   }
 });
 
-test('a splitter passes on what came before the reset of its source, and ends no sink as if it were whole', async (t) => {
+test('a splitter relays all bytes before the reset of its source, and resets its sinks', async (t) => {
   const [source, sink] = [await pair(t), await pair(t)];
   const splitter = await createSplitter(source.server, [sink.server]);
   const received = readToClose(sink.client);
@@ -90,10 +90,10 @@ test('a splitter passes on what came before the reset of its source, and ends no
   await failed;
   const { bytes, reset } = await received;
   t.is(bytes.toString(), 'part');
-  t.true(reset, 'the sink learns that something is missing');
+  t.true(reset, 'the sink is reset');
 });
 
-test('an idle timeout ends streams by a reset', async (t) => {
+test('an idle timeout resets the connection', async (t) => {
   const target = await listening(t, (socket) => socket.write('part'));
   const proxy = await proxyTo(t, portOf(target), { idleTimeout: 1000 });
   const { bytes, reset } = await readToClose(net.connect(portOfRelay(proxy), '127.0.0.1'));
@@ -102,8 +102,8 @@ test('an idle timeout ends streams by a reset', async (t) => {
   t.is(proxy.stats().idleTimeouts, 1);
 });
 
-test('a name with several addresses: each is tried, and the name is looked up again', async (t) => {
-  // Whatever 'localhost' is here, the server has one of its families only.
+test('all addresses of a name are tried, and the name is looked up again', async (t) => {
+  // The server has one address family only, whichever 'localhost' resolves to.
   for (const host of ['127.0.0.1', '::1']) {
     const target = await listening(t, (socket) => socket.end('here'), { host }).catch(() => undefined);
     if (target === undefined) continue;
@@ -114,9 +114,9 @@ test('a name with several addresses: each is tried, and the name is looked up ag
       t.is((await readAll(net.connect(portOfRelay(proxy), '127.0.0.1'))).toString(), 'here', host);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
-    const asked = await proxyTo(t, () => `localhost:${portOf(target)}`, { retries: 0 });
-    t.is((await readAll(net.connect(portOfRelay(asked), '127.0.0.1'))).toString(), 'here', host);
-    // The same for mirrors, with a target that has no name.
+    const resolving = await proxyTo(t, () => `localhost:${portOf(target)}`, { retries: 0 });
+    t.is((await readAll(net.connect(portOfRelay(resolving), '127.0.0.1'))).toString(), 'here', host);
+    // The same for mirrors, with an IP address as target.
     const copies: Promise<Buffer>[] = [];
     const copying = await listening(t, (socket) => copies.push(readAll(socket)), { host });
     const mirror = [{ connect: `localhost:${portOf(copying)}`, direction: 'down', policy: 'block' }] as const;
@@ -131,7 +131,7 @@ test('a name with several addresses: each is tried, and the name is looked up ag
   }
 });
 
-test('the share of a dead target is spread evenly', async (t) => {
+test('the share of a target that is down is spread evenly', async (t) => {
   const dead = await listening(t, () => {});
   const deadPort = portOf(dead);
   await new Promise((resolve) => dead.close(resolve));
@@ -149,7 +149,7 @@ test('the share of a dead target is spread evenly', async (t) => {
   }
 });
 
-test('Unix sockets: paths that cannot be are refused, abstract names work, a stale file is replaced', async (t) => {
+test('Unix sockets: invalid paths are refused, abstract names work, a stale socket is replaced', async (t) => {
   const code = 'ERR_ZEROSEND_INVALID_ARGUMENT';
   const long = join(scratch(t), 'x'.repeat(120));
   for (const path of [long, '/tmp/a\0b', '\0']) {
@@ -160,8 +160,8 @@ test('Unix sockets: paths that cannot be are refused, abstract names work, a sta
     t.throws(() => createFileServer({ root: scratch(t), path }), { code, message: /path/ });
   }
   const errors: Error[] = [];
-  const asked = await proxyTo(t, () => ({ path: long }), { onError: (error) => errors.push(error) });
-  t.true((await readToClose(net.connect(portOfRelay(asked), '127.0.0.1'))).reset);
+  const resolving = await proxyTo(t, () => ({ path: long }), { onError: (error) => errors.push(error) });
+  t.true((await readToClose(net.connect(portOfRelay(resolving), '127.0.0.1'))).reset);
   t.regex(errors[0]?.message ?? '', /107/);
 
   const name = `zerosend-test-${process.pid}`;
@@ -188,7 +188,7 @@ test('Unix sockets: paths that cannot be are refused, abstract names work, a sta
   await t.throwsAsync(createEchoServer({ socketMode: 0o600 }), { code, message: /socketMode/ });
 });
 
-test('PROXY v2 for clients of a Unix socket is LOCAL', async (t) => {
+test('the PROXY v2 command for clients of a Unix socket is LOCAL', async (t) => {
   const target = await listening(t, (socket) => socket.pipe(socket));
   const path = join(scratch(t), 'proxy.sock');
   await proxyTo(t, portOf(target), { listen: { path }, proxyProtocol: 'v2' });
@@ -197,7 +197,7 @@ test('PROXY v2 for clients of a Unix socket is LOCAL', async (t) => {
   t.deepEqual([...(await readAll(client))].slice(12), [0x20, 0, 0, 0]);
 });
 
-test('keep-alive probes of both sides, unless they are switched off', async (t) => {
+test('keep-alive probes are on for both sides unless disabled', async (t) => {
   const target = await listening(t, (socket) =>
     socket
       .on('end', () => socket.end())
@@ -219,13 +219,13 @@ test('keep-alive probes of both sides, unless they are switched off', async (t) 
   const [left, right] = [await pair(t), await pair(t)];
   const joined = relay(left.server, right.client);
   await until(() => left.server.listenerCount('close') > 0);
-  await keepAliveTimersAre(t, [left.server.localPort as number, right.server.localPort as number], 2);
+  await waitForKeepAliveTimers(t, [left.server.localPort as number, right.server.localPort as number], 2);
   left.client.end();
   right.server.end();
   await joined;
 });
 
-/** Sockets of this host with one of these ports that have a keep-alive timer, of a relay's side: column `tr` of proc(5). */
+/** Number of established sockets with one of these ports that have a keep-alive timer: column `tr` in proc(5). */
 async function keepAliveTimers(ports: number[]): Promise<number> {
   const { readFile } = await import('node:fs/promises');
   const lines = (await readFile('/proc/self/net/tcp', 'utf8')).trim().split('\n').slice(1);
@@ -238,7 +238,7 @@ async function keepAliveTimers(ports: number[]): Promise<number> {
   }).length;
 }
 
-async function keepAliveTimersAre(t: ExecutionContext, ports: number[], count: number): Promise<void> {
+async function waitForKeepAliveTimers(t: ExecutionContext, ports: number[], count: number): Promise<void> {
   let seen = -1;
   for (let tries = 0; tries < 100 && seen !== count; tries++) {
     seen = await keepAliveTimers(ports);
@@ -247,7 +247,7 @@ async function keepAliveTimersAre(t: ExecutionContext, ports: number[], count: n
   t.is(seen, count);
 }
 
-test('without descriptors for a pair, clients wait in the backlog', async (t) => {
+test('clients wait in the backlog while descriptors are missing', async (t) => {
   const target = await listening(t, (socket) => socket.on('data', (data) => socket.end(data)));
   for (const workers of [1, 3]) {
     const args = ['proxy', '-l', '0', '-t', String(portOf(target)), '--workers', String(workers)];
@@ -258,7 +258,7 @@ test('without descriptors for a pair, clients wait in the backlog', async (t) =>
       client.on('error', (error: NodeJS.ErrnoException) => failures.push(String(error.code)));
     }
     await Promise.all(clients.map((client) => once(client, 'connect')));
-    // As many as there is room for let go of their pairs, and those that wait get them.
+    // Connections that end free the descriptors for those in the backlog.
     for (const client of clients) client.end('x');
     const answers = await Promise.all(clients.map((client) => readAll(client).catch(() => Buffer.of())));
     t.is(answers.filter((answer) => answer.toString() === 'x').length, 150, `${workers}: ${failures.join()}`);
@@ -266,7 +266,7 @@ test('without descriptors for a pair, clients wait in the backlog', async (t) =>
   }
 });
 
-test('all that is in the backlog when a stopped process is told to close is served', async (t) => {
+test('connections in the backlog of a stopped process are served when it closes', async (t) => {
   const target = await listening(t, (socket) => socket.on('data', (data) => socket.end(data)));
   const { child, port } = await limited(t, 4096, ['proxy', '-l', '0', '-t', String(portOf(target)), '--workers', '2']);
   child.kill('SIGSTOP');
@@ -282,7 +282,7 @@ test('all that is in the backlog when a stopped process is told to close is serv
   t.deepEqual(await once(child, 'close'), [0, null]);
 });
 
-/** The command with so many descriptors; its port. */
+/** Runs the command with a limit of descriptors, and returns its port. */
 async function limited(
   t: ExecutionContext,
   descriptors: number,

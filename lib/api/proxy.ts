@@ -303,7 +303,7 @@ class TargetResolver {
     let addresses: AddressSettings[] | undefined;
     try {
       const target = await this.#target(client);
-      if (target !== undefined) addresses = await lookUp('the result of target', target);
+      if (target !== undefined) addresses = await lookUp('result of target()', target);
     } catch (error) {
       this.#onError(error as Error, client);
     }
