@@ -1,7 +1,8 @@
-//! The smallest server of files: `cargo run --release --example file_server -- DIRECTORY [PORT] [WORKERS]`.
+//! A minimal file server with a cache: `cargo run --release --example file_server -- DIRECTORY [PORT] [WORKERS]`.
 
 use std::sync::Arc;
 
+use zerosend_core::cache::{CacheOptions, FileCache};
 use zerosend_core::net::Address;
 use zerosend_core::server::{Mount, Server, ServerOptions};
 use zerosend_core::static_site::{Site, SiteOptions};
@@ -19,7 +20,8 @@ fn main() -> zerosend_core::Result<()> {
         multipart: true,
         ..SiteOptions::default()
     };
-    let site = Arc::new(Site::new(vec![root], options)?);
+    let cache = Arc::new(FileCache::new(CacheOptions::default())?);
+    let site = Arc::new(Site::new(vec![root], options)?.with_cache(cache));
     let mount = Mount::new("/", site);
     let mut options = ServerOptions::new(Address::Tcp(([127, 0, 0, 1], port).into()), vec![mount]);
     if let Some(workers) = arguments.next().and_then(|workers| workers.parse().ok()) {
