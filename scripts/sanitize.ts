@@ -16,7 +16,7 @@ const CORE_TESTS = [
   'relay',
   'relay_sessions',
   'ring',
-  'server_http',
+  'server',
   'transfer_table',
 ];
 

@@ -1,5 +1,5 @@
-//! A home for each fault that was found in use: one test for one fault and its kin, in the file of its subject. Each of
-//! them failed before the fault was repaired. Their counterparts through the public API are in `__test__/regressions/`.
+//! Regression tests: one test per fault, in the file of its subject. Each failed before the fix. Their counterparts through the public
+//! API are in `__test__/regressions/`.
 
 mod files;
 mod mirrors;
@@ -9,5 +9,7 @@ mod relay;
 #[path = "../relay_support/mod.rs"]
 mod relay_support;
 mod server;
+#[path = "../server_support/mod.rs"]
+mod server_support;
 mod shm;
 mod transfer;

@@ -4,4 +4,3 @@ mod budgets;
 mod closing;
 mod requests;
 mod sockets;
-mod support;

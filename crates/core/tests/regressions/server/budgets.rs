@@ -1,4 +1,4 @@
-//! Work per turn and in total is bounded, whatever a client sends.
+//! Bounds on the work per turn and in total.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::support::{Running, read_response, request};
+use crate::server_support::{Running, read_response, request};
 
-/// A client that sends as fast as the server takes it, for as long as that is: its first bytes, then the same again and again.
+/// A client that sends `first`, then `again` repeatedly, as fast as the server reads it.
 fn flood(running: &Running, first: &[u8], again: Vec<u8>, stop: &Arc<AtomicBool>, sent: &Arc<AtomicU64>) {
     let mut stream = running.connect();
     stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a timeout");
@@ -27,7 +27,7 @@ fn flood(running: &Running, first: &[u8], again: Vec<u8>, stop: &Arc<AtomicBool>
 }
 
 #[test]
-fn floods_do_not_hold_up_others_and_are_bounded() {
+fn flooding_clients_do_not_delay_others_and_are_bounded() {
     let running = Running::new(|options, _| {
         options.limits.body_bytes = 1 << 40;
         options.limits.head_timeout = Duration::from_secs(5);
@@ -59,7 +59,7 @@ fn floods_do_not_hold_up_others_and_are_bounded() {
         assert!(times[10] < Duration::from_millis(250), "{first:?}: median {:?}, last {:?}", times[10], times[19]);
         if !first.contains("1000000000000") && !first.contains("chunked") {
             let sent = sent.load(Ordering::Relaxed) / 4;
-            assert!(sent < 64 << 20, "{first:?}: {sent} bytes were taken of each");
+            assert!(sent < 64 << 20, "{first:?}: {sent} bytes were read from each");
         }
     }
 }

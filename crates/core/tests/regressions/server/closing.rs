@@ -1,5 +1,5 @@
-//! Lingering close, RFC 9112 section 9.6: a whole response survives bytes that nobody reads, and one that is not whole
-//! ends in a reset.
+//! Lingering close, RFC 9112 section 9.6: unread bytes from the client do not destroy a complete response, and an incomplete one ends
+//! in a reset.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -7,13 +7,13 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
-use super::support::{MIB, Running, pattern, read_response, read_to_end, request, wait_for};
+use crate::server_support::{MIB, Running, pattern, read_response, read_to_end, request, wait_for};
 
-/// Long enough for the server to have closed a connection that it does not linger on.
+/// Longer than the server takes to close a connection without lingering.
 const PAUSE: Duration = Duration::from_millis(150);
 
 #[test]
-fn requests_behind_the_last_one_do_not_cut_its_response() {
+fn requests_after_the_last_one_do_not_destroy_its_response() {
     let running = Running::new(|options, _| options.limits.requests_per_connection = 2);
     for round in 0..10 {
         let mut stream = running.connect();
@@ -23,20 +23,19 @@ fn requests_behind_the_last_one_do_not_cut_its_response() {
         }
         stream.write_all(request("/mib.bin", "").as_bytes()).expect("sent");
         if round % 2 == 1 {
-            // With its end announced the connection is shut down on both sides, which is no reason to close it either.
+            // EPOLLHUP: the connection is shut down on both sides. The server still has bytes to discard.
             stream.shutdown(Shutdown::Write).expect("half-closed");
         }
         thread::sleep(PAUSE / 5);
         assert_eq!(read_response(&mut stream).1, b"0123456789");
-        assert!(read_response(&mut stream).1 == pattern(MIB), "the second response is whole");
-        assert_eq!(read_to_end(&mut stream), b"", "and the end is clean");
+        assert!(read_response(&mut stream).1 == pattern(MIB), "the second response is complete");
+        assert_eq!(read_to_end(&mut stream), b"", "the stream ends without a reset");
     }
 }
 
-/// What a client may send around the last response, and when.
 #[test]
-fn bytes_after_connection_close_do_not_cut_the_response() {
-    let running = Running::new(|_, _| {});
+fn bytes_after_connection_close_do_not_destroy_the_response() {
+    let running = Running::start();
     for (when, fields) in [("at once", "Connection: close\r\n"), ("later", "Connection: close\r\n"), ("later", "")] {
         let version = if fields.is_empty() { "1.0" } else { "1.1" };
         let mut stream = running.connect();
@@ -56,8 +55,8 @@ fn bytes_after_connection_close_do_not_cut_the_response() {
 }
 
 #[test]
-fn error_answers_survive_what_the_client_still_sends() {
-    let running = Running::new(|_, _| {});
+fn error_responses_reach_a_client_that_still_sends() {
+    let running = Running::start();
     let long = "a".repeat(20_000);
     for (head, expected) in [
         ("BAD\r\n\r\n".to_owned(), 400),
@@ -77,13 +76,13 @@ fn error_answers_survive_what_the_client_still_sends() {
             thread::sleep(Duration::from_millis(1));
         }
         let response = String::from_utf8_lossy(&read_to_end(&mut stream)).into_owned();
-        assert_eq!(super::support::status(&response), expected, "{response}");
+        assert_eq!(crate::server_support::status(&response), expected, "{response}");
     }
 }
 
 #[test]
-fn a_body_that_breaks_the_rules_does_not_cut_the_response_before_it() {
-    let running = Running::new(|_, _| {});
+fn an_invalid_body_does_not_destroy_the_response() {
+    let running = Running::start();
     let chunk = format!("1000\r\n{}\r\n", "x".repeat(4096));
     for body in [chunk.repeat(40), format!("zz\r\n{chunk}{chunk}")] {
         let mut stream = running.connect();
@@ -97,9 +96,9 @@ fn a_body_that_breaks_the_rules_does_not_cut_the_response_before_it() {
 }
 
 #[test]
-fn a_refused_connection_gets_its_whole_answer() {
+fn a_refused_connection_gets_a_complete_response() {
     let running = Running::new(|options, _| options.limits.connections = 1);
-    let held = running.connect();
+    let open = running.connect();
     wait_for("the connection", || running.server.stats().connections == 1);
     let mut stream = running.connect();
     for _ in 0..5 {
@@ -109,12 +108,12 @@ fn a_refused_connection_gets_its_whole_answer() {
     let (status, _) = read_response(&mut stream);
     assert_eq!(status, 503);
     assert_eq!(read_to_end(&mut stream), b"");
-    drop((held, stream));
+    drop((open, stream));
     wait_for("the end of both", || running.server.stats().connections == 0);
 }
 
 #[test]
-fn an_idle_timeout_does_not_cut_what_the_client_has_not_yet_read() {
+fn an_idle_timeout_does_not_destroy_an_unread_response() {
     let running = Running::new(|options, _| options.limits.idle_timeout = Duration::from_millis(100));
     let mut stream = running.connect();
     stream.write_all(request("/mib.bin", "").as_bytes()).expect("sent");
@@ -127,8 +126,8 @@ fn an_idle_timeout_does_not_cut_what_the_client_has_not_yet_read() {
 }
 
 #[test]
-fn draining_does_not_cut_a_response_either() {
-    let running = Running::new(|_, _| {});
+fn draining_does_not_destroy_an_unread_response() {
+    let running = Running::start();
     let mut stream = running.connect();
     let three = [request("/mib.bin", ""), request("/mib.bin", ""), request("/mib.bin", "")].concat();
     stream.write_all(three.as_bytes()).expect("sent");
@@ -136,31 +135,31 @@ fn draining_does_not_cut_a_response_either() {
     running.server.close(Duration::from_secs(20));
     thread::sleep(PAUSE);
     stream.write_all(request("/a.txt", "").as_bytes()).expect("sent");
-    let mut whole = 0;
+    let mut complete = 0;
     let mut all = read_to_end(&mut stream);
     while let Some(end) = all.windows(4).position(|four| four == b"\r\n\r\n") {
         let rest = all.split_off(end + 4);
-        assert!(&rest[..MIB] == pattern(MIB), "response {whole} is whole");
+        assert!(&rest[..MIB] == pattern(MIB), "response {complete} is complete");
         all = rest[MIB..].to_vec();
-        whole += 1;
+        complete += 1;
     }
-    assert!(whole >= 1);
+    assert!(complete >= 1);
 }
 
-/// A file that becomes shorter, the end of the drain, a connection closed by force: never a clean end.
+/// Causes: a truncated file, the end of the drain, a forced close.
 #[test]
-fn a_response_that_is_not_whole_ends_in_a_reset() {
+fn an_incomplete_response_ends_in_a_reset() {
     for cause in ["truncated", "drain", "close all"] {
-        let running = Running::new(|_, _| {});
+        let running = Running::start();
         let mut stream = running.connect();
         let both = [request("/mib.bin", ""), request("/big.bin", "")].concat();
         stream.write_all(both.as_bytes()).expect("sent");
         wait_for("both requests", || running.server.stats().requests == 2);
         match cause {
             "truncated" => {
-                let file = fs::File::options().write(true).open(running.root.path().join("big.bin")).expect("there");
-                file.set_len(10 * MIB as u64).expect("shorter");
-                assert!(read_response(&mut stream).1 == pattern(MIB), "the whole response before it arrives");
+                let file = fs::File::options().write(true).open(running.root.path().join("big.bin")).expect("big.bin");
+                file.set_len(10 * MIB as u64).expect("truncated");
+                assert!(read_response(&mut stream).1 == pattern(MIB), "the response before it arrives completely");
             }
             "drain" => running.server.close(Duration::from_millis(50)),
             _ => running.server.close_all(),
@@ -172,29 +171,29 @@ fn a_response_that_is_not_whole_ends_in_a_reset() {
         let error = stream.read_to_end(&mut rest).expect_err(cause);
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{cause}");
         if cause == "truncated" {
-            assert!(rest.len() > 10 * MIB, "what there was arrives first: {}", rest.len());
+            assert!(rest.len() > 10 * MIB, "the bytes before the truncation arrive: {}", rest.len());
         }
     }
 }
 
 #[test]
-fn a_client_that_still_takes_an_earlier_response_is_not_too_slow_for_the_next() {
+fn an_earlier_response_still_in_flight_does_not_count_as_a_stall() {
     let running = Running::new(|options, _| options.limits.send_timeout = Duration::from_millis(700));
     let mut stream = running.connect();
-    // So that bytes count as taken when they are read.
+    // With a small receive buffer, the server sees bytes acknowledged as the client reads them.
     nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::RcvBuf, &(16 * 1024)).expect("a small buffer");
     stream.write_all([request("/mib.bin", ""), request("/big.bin", "")].concat().as_bytes()).expect("sent");
-    let (mut received, mut piece) = (Vec::new(), vec![0; 16 * 1024]);
-    // Steadily, for longer than the timeout and than the server waits between its checks.
+    let (mut received, mut buffer) = (Vec::new(), vec![0; 16 * 1024]);
+    // A steady rate, for longer than the timeout and the interval of the checks.
     for _ in 0..60 {
-        let count = stream.read(&mut piece).expect("more");
-        received.extend_from_slice(&piece[..count]);
+        let count = stream.read(&mut buffer).expect("more");
+        received.extend_from_slice(&buffer[..count]);
         thread::sleep(Duration::from_millis(40));
     }
     let total = MIB + 12 * MIB;
     while received.len() < total {
-        match stream.read(&mut piece) {
-            Ok(count @ 1..) => received.extend_from_slice(&piece[..count]),
+        match stream.read(&mut buffer) {
+            Ok(count @ 1..) => received.extend_from_slice(&buffer[..count]),
             other => panic!("{other:?} after {} bytes", received.len()),
         }
     }

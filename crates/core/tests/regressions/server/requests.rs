@@ -1,4 +1,4 @@
-//! Heads of requests that clients really send, and those that are wrong in a way that must be said.
+//! Valid request heads of real clients, and invalid ones that must be refused.
 
 use std::fs;
 use std::io::{IoSlice, Read, Write};
@@ -9,11 +9,11 @@ use std::os::unix::net::UnixStream;
 use nix::sys::socket::{ControlMessage, MsgFlags, send, sendmsg};
 use zerosend_core::net::Address;
 
-use super::support::{Running, field, read_response, read_to_end, request, status, wait_for};
+use crate::server_support::{Running, field, read_response, read_to_end, request, status, wait_for};
 
 #[test]
-fn hosts_that_name_none_are_refused() {
-    let running = Running::new(|_, _| {});
+fn invalid_hosts_are_refused() {
+    let running = Running::start();
     let ask = |host: &str| {
         status(
             &running.exchange(format!("GET /a.txt HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()),
@@ -88,7 +88,7 @@ fn hosts_that_name_none_are_refused() {
     {
         assert_eq!(status(&running.exchange(request(target, "Connection: close\r\n").as_bytes())), 400, "{target}");
     }
-    // The target wins over a Host that names another.
+    // The authority of the target takes precedence over Host.
     assert_eq!(status(&running.exchange(request("http://other:81/a.txt", "Connection: close\r\n").as_bytes())), 200);
     for target in ["a", "a:", ":1", "a:1:2", "a:99999"] {
         let connect = format!("CONNECT {target} HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -97,19 +97,19 @@ fn hosts_that_name_none_are_refused() {
 }
 
 #[test]
-fn a_later_minor_version_is_read_as_the_latest_known() {
-    let running = Running::new(|_, _| {});
+fn a_later_minor_version_is_treated_as_1_1() {
+    let running = Running::start();
     for version in ["1.2", "1.9"] {
         let ask = |rest: &str| running.exchange(format!("GET /a.txt HTTP/{version}\r\n{rest}\r\n").as_bytes());
         let response = ask("Host: x\r\nConnection: close\r\nRange: bytes=2-3\r\n");
         assert!(response.starts_with("HTTP/1.1 206 ") && response.ends_with("\r\n\r\n23"), "{response}");
-        assert_eq!(status(&ask("")), 400, "with the rules of HTTP/1.1: no Host");
+        assert_eq!(status(&ask("")), 400, "HTTP/1.1 requires Host");
         assert_eq!(status(&ask("Host: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n")), 400);
         assert_eq!(status(&ask("Host: x\r\nX : y\r\n")), 400);
         assert_eq!(status(&ask(&"X: y\r\n".repeat(200))), 431);
     }
     let two = format!("GET /a.txt HTTP/1.3\r\nHost: x\r\n\r\n{}", request("/a.txt", "Connection: close\r\n"));
-    assert_eq!(running.exchange(two.as_bytes()).matches("HTTP/1.1 200").count(), 2, "the connection stays");
+    assert_eq!(running.exchange(two.as_bytes()).matches("HTTP/1.1 200").count(), 2, "the connection persists");
     for (line, expected) in [
         ("GET /a.txt HTTP/2.0", 505),
         ("GET /a.txt HTTP/0.9", 505),
@@ -128,8 +128,8 @@ fn a_later_minor_version_is_read_as_the_latest_known() {
 }
 
 #[test]
-fn a_head_that_a_half_close_cuts_off_is_answered() {
-    let running = Running::new(|_, _| {});
+fn a_head_truncated_by_a_half_close_gets_400() {
+    let running = Running::start();
     for (sent, expected) in
         [("G", 400), ("GET /a.txt HTTP/1.1\r\n", 400), ("GET /a.txt HTTP/1.1\r\nHost: x\r\n", 400), ("\r\n", 0)]
     {
@@ -138,19 +138,19 @@ fn a_head_that_a_half_close_cuts_off_is_answered() {
         stream.write_all(sent.as_bytes()).expect("sent");
         stream.shutdown(Shutdown::Write).expect("half-closed");
         let all = String::from_utf8_lossy(&read_to_end(&mut stream)).into_owned();
-        let (first, rest) = all.split_at(all.find("0123456789").expect("the whole response before") + 10);
+        let (first, rest) = all.split_at(all.find("0123456789").expect("the response before") + 10);
         assert_eq!((status(first), status(rest)), (200, expected), "{sent:?}");
     }
 }
 
 #[test]
 fn expectations_of_http_1_0_are_ignored() {
-    let running = Running::new(|_, _| {});
+    let running = Running::start();
     assert_eq!(status(&running.exchange(b"GET /a.txt HTTP/1.0\r\nExpect: the-moon\r\n\r\n")), 200);
 }
 
 #[test]
-fn empty_and_dot_segments_are_merged() {
+fn empty_and_dot_segments_are_removed() {
     let running = Running::new(|options, _| options.metrics_path = Some("/-/metrics".into()));
     fs::create_dir_all(running.root.path().join("evil.example/deep")).expect("a directory");
     fs::write(running.root.path().join("evil.example/deep/.dot"), b"dot").expect("a file");
@@ -168,28 +168,28 @@ fn empty_and_dot_segments_are_merged() {
         let response = ask(target);
         assert!(status(&response) == 200 && response.ends_with("0123456789"), "{target}: {response}");
     }
-    assert!(ask("/evil.example//deep/./.dot").ends_with("dot"), "a name that begins with a dot is none");
+    assert!(ask("/evil.example//deep/./.dot").ends_with("dot"), "a name that starts with a dot is not a dot segment");
     for target in ["/../a.txt", "//../a.txt", "/./../a.txt", "/a/../a.txt", "/%2e%2e/a.txt", "/.%2e/a.txt", "//\\a.txt"]
     {
         assert_eq!(status(&ask(target)), 403, "{target}");
     }
-    assert_eq!(status(&ask("/%2F/a.txt")), 404, "an escaped slash is no separator");
+    assert_eq!(status(&ask("/%2F/a.txt")), 404, "an escaped slash does not separate segments");
     assert_eq!(status(&ask("//-/metrics")), 200);
-    // Where to is never another host: a location that begins with two slashes would be one.
+    // A location that starts with two slashes would name another host.
     for target in ["//evil.example", "/.//evil.example", "///evil.example/."] {
         let response = ask(target);
         match status(&response) {
             301 => assert_eq!(field(&response, "location"), Some("/evil.example/"), "{target}"),
-            other => assert_eq!(other, 404, "{target}: with its slash"),
+            other => assert_eq!(other, 404, "{target}"),
         }
     }
 }
 
 #[test]
-fn a_date_with_a_wrong_weekday_is_a_date() {
-    let running = Running::new(|_, _| {});
+fn the_weekday_of_a_date_is_ignored() {
+    let running = Running::start();
     let when = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777);
-    let file = fs::File::options().write(true).open(running.root.path().join("a.txt")).expect("there");
+    let file = fs::File::options().write(true).open(running.root.path().join("a.txt")).expect("a.txt");
     file.set_modified(when).expect("set");
     let ask = |date: &str| {
         status(
@@ -221,9 +221,8 @@ fn a_date_with_a_wrong_weekday_is_a_date() {
 }
 
 #[test]
-fn pages_that_are_negotiated_vary() {
+fn negotiated_error_pages_have_vary() {
     let running = Running::new(|options, _| options.limits.body_bytes = 10);
-    fs::create_dir(running.root.path().join("dir")).expect("a directory");
     for (target, fields, expected) in [
         ("/nothing", "", 404),
         ("/../x", "", 403),
@@ -245,15 +244,15 @@ fn pages_that_are_negotiated_vary() {
     assert_eq!(field(&running.exchange(request("/a.txt", "Connection: close\r\n").as_bytes()), "vary"), None);
 }
 
-/// A read stops at urgent data, and behind bytes that came with a descriptor: less than was asked for is not all that there is.
+/// recv(2) stops at urgent data, so a short read does not mean that the socket is empty.
 #[test]
-fn a_read_that_stops_early_is_not_the_end() {
-    let running = Running::new(|_, _| {});
+fn bytes_after_urgent_data_are_read() {
+    let running = Running::start();
     let head = request("/a.txt", "X: 1234567890\r\n");
     let last = request("/a.txt", "Connection: close\r\n");
     for at in [5, head.len()] {
         let mut stream = running.connect();
-        // One segment each, in one wake-up of the server: it is busy with a large response, which this client reads later.
+        // Two segments arrive before the next wake-up of the server, which is blocked on a large response.
         stream.write_all(request("/big.bin", "").as_bytes()).expect("sent");
         wait_for("the first request", || running.server.stats().requests >= 1);
         let both = [&head[..], &last].concat();
@@ -266,8 +265,9 @@ fn a_read_that_stops_early_is_not_the_end() {
     }
 }
 
+/// recv(2) on a Unix socket stops after bytes that were sent with descriptors.
 #[test]
-fn bytes_behind_a_descriptor_are_read_too() {
+fn bytes_after_a_passed_descriptor_are_read() {
     let directory = tempfile::TempDir::new().expect("a directory");
     let path = directory.path().join("socket");
     let running = Running::new(|options, _| options.address = Address::Unix(path.clone()));

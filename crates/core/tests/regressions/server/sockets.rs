@@ -16,7 +16,7 @@ fn start(path: &std::path::Path) -> Result<Server, String> {
 }
 
 #[test]
-fn live_sockets_of_every_kind_stay() {
+fn a_live_socket_is_not_replaced() {
     let directory = TempDir::new().expect("a directory");
     let datagram = directory.path().join("datagram");
     let _owner = UnixDatagram::bind(&datagram).expect("bound");
@@ -24,16 +24,19 @@ fn live_sockets_of_every_kind_stay() {
     let full = directory.path().join("full");
     let owner = UnixListener::bind(&full).expect("bound");
     nix::sys::socket::listen(&owner, nix::sys::socket::Backlog::new(1).expect("a backlog")).expect("listens");
-    let waiting: Vec<_> = (0..2).map(|_| UnixStream::connect(&full).expect("connected")).collect();
-    assert!(start(&full).is_err_and(|error| error.starts_with("EADDRINUSE")), "with a full backlog too");
-    drop(waiting);
+    let queued: Vec<_> = (0..2).map(|_| UnixStream::connect(&full).expect("connected")).collect();
+    assert!(
+        start(&full).is_err_and(|error| error.starts_with("EADDRINUSE")),
+        "a full backlog also means a live socket"
+    );
+    drop(queued);
     drop(owner);
-    assert!(start(&full).is_ok(), "and without its owner it is replaced");
+    assert!(start(&full).is_ok(), "a stale socket is replaced");
 }
 
-/// Of many that find the same stale file at once, one has it: none replaces what another has just bound.
+/// Of several servers that find the same stale file, one replaces it, and no other removes the new one.
 #[test]
-fn a_stale_socket_has_one_successor() {
+fn one_server_replaces_a_stale_socket() {
     for _ in 0..20 {
         let directory = TempDir::new().expect("a directory");
         let path = directory.path().join("s");
