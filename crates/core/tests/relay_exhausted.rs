@@ -3,12 +3,15 @@
 mod relay_support;
 
 use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener};
 use std::os::fd::OwnedFd;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use relay_support::{bytes, connect, receive, relay_to, send, target, wait_for_stats};
+use zerosend_core::relay::RelayMethod;
 
 /// Opens descriptors until none are left.
 fn open_all() -> Vec<OwnedFd> {
@@ -25,7 +28,7 @@ fn without_descriptors_bytes_go_through_user_space_and_clients_stay_in_the_backl
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, 100, hard).expect("a limit");
     let (listener, address) = target();
-    let relay = relay_to(vec![address], |_| {});
+    let relay = relay_to(vec![address.clone()], |_| {});
 
     // Open connections continue. One of them may find an idle pipe, so there are two.
     let clients = [connect(&relay), connect(&relay)];
@@ -54,18 +57,40 @@ fn without_descriptors_bytes_go_through_user_space_and_clients_stay_in_the_backl
     assert!(stats.degraded > 0, "{stats:?}");
     assert_eq!((stats.client_failures, stats.target_failures, stats.bytes_up), (0, 0, 64 << 20));
 
-    // A new client waits until there are descriptors for it. The first descriptor is for the socket of the client itself.
+    // Without idle pipes a new connection waits for a descriptor.
+    all.clear();
+    let (exited, exit) = mpsc::channel();
+    relay.on_exit(move || exited.send(()).expect("received"));
+    drop(relay);
+    exit.recv_timeout(Duration::from_secs(20)).expect("the relay exits");
+    let relay = relay_to(vec![address], |options| options.method = RelayMethod::Splice);
     all.extend(open_all());
+    // For the socket of the client.
     all.pop();
     let mut client = connect(&relay);
     client.write_all(b"hello").expect("sent");
     wait_for_stats(&relay, |stats| stats.refused > 0);
-    let accepted = relay.stats().accepted;
     thread::sleep(Duration::from_millis(200));
-    assert_eq!(relay.stats().accepted, accepted, "no descriptor is free");
+    assert_eq!(relay.stats().accepted, 0, "no descriptor is free");
     all.clear();
+    receive_hello(&listener);
+
+    // Idle pipes are closed for it.
+    client.shutdown(Shutdown::Both).expect("connected");
+    wait_for_stats(&relay, |stats| stats.connections == 0);
+    drop(client);
+    all.extend(open_all());
+    all.pop();
+    let mut client = connect(&relay);
+    client.write_all(b"hello").expect("sent");
+    wait_for_stats(&relay, |stats| stats.accepted == 2);
+    all.clear();
+    receive_hello(&listener);
+}
+
+fn receive_hello(listener: &TcpListener) {
     let (mut server, _) = listener.accept().expect("a connection");
-    let mut five = [0; 5];
-    server.read_exact(&mut five).expect("received");
-    assert_eq!(&five, b"hello");
+    let mut bytes = [0; 5];
+    server.read_exact(&mut bytes).expect("received");
+    assert_eq!(&bytes, b"hello");
 }

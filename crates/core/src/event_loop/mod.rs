@@ -15,7 +15,6 @@ pub mod slab;
 #[cfg(test)]
 mod tests;
 pub mod thread_group;
-pub mod timers;
 pub mod waker;
 
 pub(crate) use run::{EventLoop, Handler, LISTENER, contain, run};

@@ -102,9 +102,11 @@ impl PipePool {
         self.in_use -= 1;
     }
 
-    /// Closes the idle pipes, for their descriptors.
-    pub fn close_idle(&mut self) {
+    /// Closes the idle pipes, for their descriptors. Returns false if there were none.
+    pub fn close_idle(&mut self) -> bool {
+        let had_idle = !self.idle.is_empty();
         self.idle.clear();
+        had_idle
     }
 }
 

@@ -50,7 +50,6 @@ pub(crate) struct Accepted<R> {
     /// The address of the client, on TCP.
     pub client: Option<SocketAddr>,
     /// See [`Accept::reserve`].
-    #[allow(dead_code)]
     pub reserve: R,
 }
 
@@ -100,7 +99,6 @@ impl<M> Acceptor<M> {
     }
 
     /// Ends a pause in this round.
-    #[allow(dead_code)]
     pub fn end_pause(&mut self, now: Instant) {
         self.paused_until = self.paused_until.map(|until| until.min(now));
     }
@@ -126,7 +124,7 @@ pub(crate) trait Accept: Handler {
     /// Reserves what the next connection needs. `None`: not available, so the acceptor pauses.
     fn reserve(&mut self) -> Option<Self::Reserve>;
 
-    /// Takes back what was reserved, because there was no connection.
+    /// Takes back a reserve that was not used.
     fn unreserve(&mut self, reserve: Self::Reserve);
 
     /// Serves a connection on this worker.

@@ -33,7 +33,7 @@ pub(crate) fn unix_name(path: &Path) -> Result<UnixAddr> {
         .map_err(|errno| Error::system("bind", errno).with_path(path))
 }
 
-/// Whether the name is abstract, so that there is no file.
+/// Whether the name is abstract. An abstract socket has no file.
 pub(crate) fn is_abstract(path: &Path) -> bool {
     path.as_os_str().as_bytes().first() == Some(&0)
 }

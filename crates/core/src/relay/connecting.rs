@@ -1,4 +1,4 @@
-//! Connecting links to their targets, and mirrors to their servers.
+//! Connecting links to their targets.
 
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -34,7 +34,7 @@ impl Worker {
                 let id = TargetRequestId { worker: self.number, link: token, attempt };
                 request_target(TargetRequest { id, client: link.client_address, local: link.client.local_address() });
                 self.counters.retries.add(u64::from(attempt > 0));
-                return self.arm(token);
+                return self.update_deadline(token);
             }
             (_, Some(targets)) => targets.pick(&connecting.tried).map(|index| (targets, index)),
             _ => None,
@@ -74,7 +74,7 @@ impl Worker {
         });
         match step {
             Step::Connecting(socket) => self.wait_for_connect(token, socket),
-            Step::Wait => self.arm(token),
+            Step::Wait => self.update_deadline(token),
             Step::Failed(_) => self.target_failed(token, true),
         }
     }
@@ -83,10 +83,10 @@ impl Worker {
         let Some(link) = self.links.get_mut(token) else { return };
         link.reserve = None;
         let side = link.target.insert(Side::socket(socket));
-        if let Err(errno) = watch(&self.epoll, side, token, Endpoint::Target) {
+        if let Err(errno) = watch(self.event_loop.epoll(), side, token, Endpoint::Target) {
             return self.close(token, Outcome::Failed(Endpoint::Target, errno), true);
         }
-        self.arm(token);
+        self.update_deadline(token);
     }
 
     /// Handles an event of the socket that is connecting to the target.
@@ -117,8 +117,7 @@ impl Worker {
             link.write_proxy_header(protocol);
         }
         link.progressed = Instant::now();
-        link.deadline = None;
-        self.arm(token);
+        self.update_deadline(token);
         self.drive(token);
     }
 
@@ -128,7 +127,7 @@ impl Worker {
         let Some(link) = self.links.get_mut(token) else { return };
         let LinkState::Connecting(connecting) = &mut link.state else { return };
         match connecting.dial.as_mut().map(|dial| (dial.expire(limit, now), dial.has_shortage())) {
-            Some((Expired::None, _)) => {}
+            Some((Expired::None, _)) => self.update_deadline(token),
             Some((Expired::Step, _)) => self.dial(token),
             Some((Expired::All, has_shortage)) => {
                 self.counters.connect_timeouts.add(1);
@@ -157,34 +156,5 @@ impl Worker {
     fn unreachable(&mut self, token: Token) {
         self.counters.unreachable.add(1);
         self.close(token, Outcome::Failed(Endpoint::Target, Errno::ECONNREFUSED), true);
-    }
-
-    /// Connects a mirror to the next address of its server, if necessary.
-    pub(super) fn dial_mirror(&mut self, token: Token, index: usize) {
-        let Some(link) = self.links.get_mut(token) else { return };
-        let Some(mirror) = link.flows.iter_mut().flat_map(|flow| &mut flow.mirrors).nth(index) else { return };
-        let side = mirror.dial(&mut ConnectContext {
-            keep_alive: self.shared.options.keep_alive,
-            reserve: &mut link.reserve,
-            pools: [&mut self.pipes, &mut self.mirror_pipes],
-            waiting: &self.shared.waiting,
-        });
-        if let Some(side) = side
-            && let Err(errno) = watch(&self.epoll, side, token, Endpoint::Mirror(index))
-        {
-            mirror.fail(errno);
-        }
-    }
-
-    /// Handles the deadlines of mirrors: to connect, and to try to get a pipe again. Returns whether one had passed.
-    pub(super) fn check_mirrors(&mut self, token: Token, now: Instant) -> bool {
-        let limit = self.shared.options.connect_timeout;
-        let Some(link) = self.links.get_mut(token) else { return false };
-        let expired = link.mirrors_mut().enumerate().filter_map(|(at, mirror)| mirror.expire(limit, now).then_some(at));
-        let expired: Vec<_> = expired.collect();
-        for index in &expired {
-            self.dial_mirror(token, *index);
-        }
-        !expired.is_empty()
     }
 }

@@ -182,7 +182,9 @@ impl Dial {
                         self.shortage = Some(errno);
                     }
                     if is_out_of_descriptors(errno) {
-                        context.pools.iter_mut().for_each(|pool| pool.close_idle());
+                        for pool in &mut context.pools {
+                            pool.close_idle();
+                        }
                     }
                     self.skip_address(errno);
                 }

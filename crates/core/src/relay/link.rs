@@ -34,15 +34,10 @@ pub(super) struct Link {
     failure: Option<(Endpoint, Errno)>,
     /// Whether the end of one side is passed on to the other.
     passes_end: bool,
-    /// It is in the queue of links with a turn.
-    pub queued: bool,
     /// When bytes were last moved.
     pub progressed: Instant,
     /// Unacknowledged bytes at the last check of the idle timeout.
     unacknowledged: Option<u64>,
-    pub deadline: Option<Instant>,
-    /// When its timer is due.
-    pub timer: Option<Instant>,
     /// What is already in the counters of the worker: see `RelayCounters::add_progress`.
     pub counted: [u64; 5],
     pub on_finished: Option<OnFinished>,
@@ -64,11 +59,8 @@ impl Link {
             echo,
             failure: None,
             passes_end: true,
-            queued: false,
             progressed: now,
             unacknowledged: None,
-            deadline: None,
-            timer: None,
             counted: [0; 5],
             on_finished: None,
             session: None,

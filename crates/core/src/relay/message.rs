@@ -1,7 +1,5 @@
 //! Messages to the workers of a relay.
 
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -12,14 +10,15 @@ use super::session::Session;
 use crate::event_loop::slab::Token;
 use crate::io::pipe::Pipe;
 use crate::net::Address;
+use crate::net::acceptor::Accepted;
 
 pub(super) enum Message {
     /// Stop accepting, and close what is still open at this time.
     Drain(Instant),
     /// Descriptors may be free: accept again.
     Resume,
-    /// A connection that another worker has accepted, its client's address, and its descriptors.
-    Accepted(OwnedFd, Option<SocketAddr>, DescriptorReserve),
+    /// A connection that another worker accepted from a shared socket.
+    Accepted(Accepted<DescriptorReserve>),
     /// Start a session with this id.
     StartSession(u64, Box<Session>),
     /// Close the session with this id.

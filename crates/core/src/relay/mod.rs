@@ -15,14 +15,17 @@
 //! | `mirror`, `mirror_sink` | a copy of a flow by `tee(2)`; what it is written to |
 //! | `append`, `append_backlog`, `mirror_file`, `template` | appending to files of mirrors; the files and their names |
 //! | `link`, `link_state` | a client, its target, their flows and mirrors |
-//! | `worker`, `accepting`, `connecting` | a thread with its links; accepting connections; connecting links |
+//! | `worker` | a thread with its event loop and links |
+//! | `admission`, `connecting`, `mirroring`, `deadlines`, `closing` | what a worker does with a link, from its start to its end |
 
-mod accepting;
 mod addresses;
+mod admission;
 mod append;
 mod append_backlog;
 mod buffer;
+mod closing;
 mod connecting;
+mod deadlines;
 mod descriptors;
 mod dial;
 mod endpoint;
@@ -33,6 +36,7 @@ mod message;
 mod mirror;
 mod mirror_file;
 mod mirror_sink;
+mod mirroring;
 pub mod options;
 mod proxy_protocol;
 mod pump;
@@ -68,7 +72,8 @@ use crate::event_loop::mailbox::Mailbox;
 use crate::event_loop::thread_group::ThreadGroup;
 use crate::io::NonBlocking;
 use crate::net::Address;
-use crate::net::listener::{self, Listen, Listener};
+use crate::net::acceptor::Acceptor;
+use crate::net::listener::{self, Listen};
 use message::Message;
 use shared::Shared;
 use worker::Worker;
@@ -81,8 +86,6 @@ pub struct Relay {
     address: Option<Address>,
     shared: Arc<Shared>,
     mailboxes: Vec<Arc<Mailbox<Message>>>,
-    /// The first worker accepts for all workers.
-    one_accepts: bool,
     next_session: AtomicU64,
     threads: ThreadGroup,
 }
@@ -104,26 +107,23 @@ impl Relay {
                 for listener in &listeners {
                     socket_options::set(listener, options.keep_alive);
                 }
-                (listeners.into_iter().map(Some).collect(), Some(address))
+                (listeners, Some(address))
             }
-            None => ((0..workers).map(|_| None).collect::<Vec<_>>(), None),
+            None => (Vec::new(), None),
         };
-        let one_accepts = listeners.len() > 1 && listeners.iter().flatten().any(Listener::is_shared);
         let shared = Arc::new(Shared::new(options));
         let mut mailboxes = Vec::new();
-        for _ in &listeners {
+        for _ in 0..workers {
             mailboxes.push(Arc::new(Mailbox::new().map_err(|errno| Error::system("eventfd", errno))?));
         }
         let _ = shared.mailboxes.set(mailboxes.clone());
+        let acceptors = Acceptor::for_workers(listeners, &mailboxes, shared.options.backlog);
         let mut started = Vec::new();
-        for (number, listener) in listeners.into_iter().enumerate() {
-            // A socket that all workers share is watched by the first, which distributes its connections.
-            let listener = listener.filter(|_| !one_accepts || number == 0);
-            let peers = if one_accepts && number == 0 { mailboxes[1..].to_vec() } else { Vec::new() };
-            started.push(Worker::new(number, shared.clone(), listener, mailboxes[number].clone(), peers)?);
+        for (number, (acceptor, mailbox)) in acceptors.into_iter().zip(&mailboxes).enumerate() {
+            started.push(Worker::new(number, shared.clone(), acceptor, mailbox.clone())?);
         }
         let next_session = AtomicU64::new(0);
-        let relay = Self { address, shared, mailboxes, one_accepts, next_session, threads: ThreadGroup::default() };
+        let relay = Self { address, shared, mailboxes, next_session, threads: ThreadGroup::default() };
         for worker in started {
             let running = relay.threads.guard();
             crate::thread::spawn("zerosend-relay", move || {
@@ -209,9 +209,7 @@ impl Relay {
     pub fn close(&self, drain: Duration) {
         let now = Instant::now();
         let end = now.checked_add(drain).unwrap_or(now + MAX_DRAIN);
-        // The worker that accepts for all passes it on, after the connections that it has distributed.
-        let count = if self.one_accepts { 1 } else { self.mailboxes.len() };
-        for mailbox in &self.mailboxes[..count] {
+        for mailbox in &self.mailboxes {
             mailbox.send(Message::Drain(end));
         }
     }
