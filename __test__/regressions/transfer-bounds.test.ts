@@ -84,7 +84,7 @@ for (const operation of ['lookup', 'open'] as const) {
         const { server } = await pair(t);
         const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
         await fs.set(operation, { hang: true }, '/file');
-        const phase = to === 'file' ? /target file is not opened/ : /source file is not opened/;
+        const phase = to === 'file' ? /target file cannot be opened/ : /source file cannot be opened/;
         await ends(
           t,
           cause,
@@ -130,7 +130,7 @@ test.serial('a slow receiver is called one; a transfer that waits for its turn h
       const stop = new AbortController();
       const first = sendFile(target, file, { signal: stop.signal });
       first.catch(() => {});
-      const phase = /the transfer before it on the same target does not move/;
+      const phase = /an earlier transfer to the same target makes no progress/;
       await ends(
         t,
         cause,

@@ -1,14 +1,10 @@
 /** Memory whose pages the kernel takes as they are: `allocPages` and `sendPages`. */
 import { constants } from 'node:buffer';
 import type { SendingOptions } from '#native';
-import {
-  checkDelivery,
-  type DeliveryOptions,
-  deliver,
-  type SendTarget,
-  type TransferResult,
-} from '../runtime/deliver.js';
+import { deliver } from '../runtime/deliver.js';
+import type { DeliveryOptions, TransferResult } from '../runtime/delivery-options.js';
 import { engine } from '../runtime/engine.js';
+import { checkDelivery, type SendTarget } from '../runtime/peer.js';
 import { failure, invalid } from '../util/errors.js';
 import { unshared } from '../util/options.js';
 

@@ -1,11 +1,11 @@
-/** Between files and pipes: the transfer engine, with the end of a `Pipe` that fits. */
-import type { TransferResult } from '../runtime/deliver.js';
+/** `pipeToFile` and `fileToPipe`: {@link receiveFile} and {@link sendFile} with the read or write end of a `Pipe`. */
+import type { TransferResult } from '../runtime/delivery-options.js';
 import type { FileSource } from '../util/options.js';
 import { Pipe } from './pipe.js';
 import { type ReceiveFileOptions, type ReceiveSource, receiveFile } from './receive-file.js';
 import { type SendFileOptions, type SendFileResult, sendFile } from './send-file.js';
 
-/** {@link receiveFile}, also from a {@link Pipe}: what comes from a socket or pipe, into a file, by splice(2). */
+/** Receives from a socket or {@link Pipe} into a file, by splice(2). Otherwise as {@link receiveFile}. */
 export function pipeToFile(
   source: ReceiveSource | Pipe,
   target: FileSource,
@@ -14,7 +14,7 @@ export function pipeToFile(
   return receiveFile(source instanceof Pipe ? source.readFd : source, target, options);
 }
 
-/** {@link sendFile} into a pipe: its pages, by splice(2). The pipe stays open. */
+/** Sends a file into a pipe. Otherwise as {@link sendFile}. The pipe stays open. */
 export function fileToPipe(
   source: FileSource,
   target: Pipe | number,

@@ -1,4 +1,4 @@
-/** `Pipe`: the kernel's own buffer, through which splice(2), tee(2) and vmsplice(2) move pages. */
+/** `Pipe`: a buffer of the kernel, through which splice(2), tee(2) and vmsplice(2) move pages. */
 import { engine } from '../runtime/engine.js';
 import { failure, invalid } from '../util/errors.js';
 
@@ -7,33 +7,33 @@ const MAX_SIZE = 2 ** 31 - 1;
 const collected = new FinalizationRegistry<number>((token) => engine().release(token));
 
 export interface PipeOptions {
-  /** Bytes of room, 1 to 2^31 - 1, rounded up by the kernel to a power of two of pages. Default 65536. */
+  /** Capacity in bytes, 1 to 2^31 - 1. The kernel rounds it up to a power of two of pages. Default 65536. */
   size?: number | undefined;
 }
 
-/** What has become of requests for pipes in this process, by transfers and by {@link Pipe}. */
+/** Counters of requests for pipes in this process, by transfers and by {@link Pipe}. */
 export interface PipeStatistics {
   /** Pipes made. */
   made: number;
-  /** Transfers served with a pipe of the pool. */
+  /** Requests served from the pool. */
   reused: number;
-  /** Pipes smaller than was asked for, because of `/proc/sys/fs/pipe-max-size` or the user's quota of pipe pages; see pipe(7). */
+  /** Pipes smaller than requested, because of `/proc/sys/fs/pipe-max-size` or the user's quota of pipe pages; see pipe(7). */
   small: number;
-  /** Transfers that got none (256 in use, or no descriptors left) and fell back to `read-write`. */
+  /** Refused requests (256 in use, or no descriptors left). The transfers fell back to `read-write`. */
   refused: number;
 }
 
-/** The counters. */
+/** Returns the counters of this process. */
 export function pipeStatistics(): PipeStatistics {
   return engine().pipeStatistics();
 }
 
 /**
- * A pipe, both ends non-blocking and closed on exec; see pipe2(2). It is closed by {@link Pipe.close}, or when it is
- * collected.
+ * A pipe whose ends are non-blocking and close-on-exec; see pipe2(2). It is closed by {@link Pipe.close}, or when it is
+ * garbage collected.
  *
- * Where `/proc/sys/fs/pipe-max-size` or the user's quota (`/proc/sys/fs/pipe-user-pages-soft`) does not allow the size, it
- * is smaller and counted in {@link pipeStatistics}: see `size`. Throws `EMFILE` and `ENFILE`.
+ * Where `/proc/sys/fs/pipe-max-size` or the user's quota (`/proc/sys/fs/pipe-user-pages-soft`) does not allow the size, the
+ * pipe is smaller, and counted in {@link pipeStatistics}; see `size`. Throws `EMFILE` and `ENFILE`.
  */
 export class Pipe {
   readonly #token: number;
@@ -50,22 +50,22 @@ export class Pipe {
     collected.register(this, token, this);
   }
 
-  /** Bytes of room when every page in it is full; see fcntl(2), `F_GETPIPE_SZ`. */
+  /** Capacity in bytes; see fcntl(2), `F_GETPIPE_SZ`. */
   get size(): number {
     return engine().pipeSize(this.#token);
   }
 
-  /** Bytes in it. */
+  /** Bytes in the pipe. */
   get available(): number {
     return engine().pipeAvailable(this.#token);
   }
 
-  /** The descriptor to read from; -1 when it is closed. It is the pipe's: do not close it by its number. */
+  /** The descriptor of the read end; -1 when it is closed. The pipe owns it: do not close it by number. */
   get readFd(): number {
     return this.#readFd;
   }
 
-  /** The descriptor to write to; -1 when it is closed. It is the pipe's: do not close it by its number. */
+  /** The descriptor of the write end; -1 when it is closed. The pipe owns it: do not close it by number. */
   get writeFd(): number {
     return this.#writeFd;
   }
@@ -76,8 +76,8 @@ export class Pipe {
   }
 
   /**
-   * Asks for room for `size` bytes (fcntl(2), `F_SETPIPE_SZ`) and returns what it is then: a power of two of pages.
-   * Throws `EPERM` over `/proc/sys/fs/pipe-max-size` or over the user's quota, `EBUSY` when it holds more than that.
+   * Changes the capacity (fcntl(2), `F_SETPIPE_SZ`) and returns the new one in bytes: a power of two of pages. Throws `EPERM`
+   * above `/proc/sys/fs/pipe-max-size` or the user's quota, and `EBUSY` when the pipe holds more than `size` bytes.
    */
   resize(size: number): number {
     checkSize(size);
@@ -85,8 +85,8 @@ export class Pipe {
   }
 
   /**
-   * Closes an end, or both. Closing the end to write to lets who reads see the end of the bytes. Closing what is closed
-   * does nothing.
+   * Closes one end, or both by default. After the write end is closed, readers get the remaining bytes and then the end.
+   * Closing a closed end does nothing.
    */
   close(end?: 'read' | 'write'): void {
     if (end !== undefined && end !== 'read' && end !== 'write') throw invalid('end', end, "'read' or 'write'");

@@ -1,11 +1,11 @@
 /**
- * Single system calls, for those who build their own. Each makes one call that does not wait, and returns its count.
+ * Single system calls. Each function makes one call that does not wait, and returns the number of bytes.
  *
- * `null` is `EAGAIN`: the source has nothing now, the target takes nothing now, or the bytes of a file are not in the page
- * cache, in which case reading them has begun. Try again later: when the socket is writable or readable, or after a while.
+ * `null` is `EAGAIN`: the source is empty, the target is full, or the bytes of a file are not in the page cache. In the last
+ * case read-ahead was started. Try again when the socket is writable or readable, or later.
  *
- * Every other errno is thrown, with `code`, `errno` and `syscall`; combinations that the kernel would answer with a bare
- * `EINVAL` are refused before the call, with `ERR_ZEROSEND_INVALID_ARGUMENT` and the rule.
+ * Other errnos are thrown, with `code`, `errno` and `syscall`. Combinations for which the kernel fails with a bare `EINVAL` are
+ * checked before the call: `ERR_ZEROSEND_INVALID_ARGUMENT`, and the message names the rule.
  */
 import type { FileHandle } from 'node:fs/promises';
 import { Socket } from 'node:net';
@@ -18,8 +18,8 @@ import { giftable } from './allocated-pages.js';
 import { Pipe } from './pipe.js';
 
 /**
- * An end of a raw call: a descriptor, a `FileHandle`, a {@link Pipe} (the end that fits is taken), or a `net.Socket`, with
- * whose own reading and writing nothing is coordinated here: pause it, and write nothing to it meanwhile.
+ * A source or target of a single call: a descriptor, a `FileHandle`, a {@link Pipe} (its read or write end is used), or a
+ * `net.Socket`. The call is not coordinated with the socket's own reads and writes: pause it and do not write to it meanwhile.
  */
 export type RawEnd = number | FileHandle | Pipe | Socket;
 
@@ -27,9 +27,9 @@ export type RawEnd = number | FileHandle | Pipe | Socket;
 export type Moved = number | null;
 
 export interface SpliceOptions {
-  /** Where to read in a file. Default: its own position, which moves on. */
+  /** Offset to read at, for a file. Default: its position, which moves. */
   fromOffset?: number | undefined;
-  /** Where to write in a file. Default: its own position, which moves on. */
+  /** Offset to write at, for a file. Default: its position, which moves. */
   toOffset?: number | undefined;
   /** `SPLICE_F_MORE`: more bytes follow at once. Default false. */
   more?: boolean | undefined;
@@ -37,9 +37,7 @@ export interface SpliceOptions {
   move?: boolean | undefined;
 }
 
-/**
- * One splice(2): up to `length` bytes from one end to the other, one of which must be a pipe. 0: the source has ended.
- */
+/** One splice(2) of up to `length` bytes. `from` or `to` must be a pipe. 0: the source ended. */
 export function splice(from: RawEnd, to: RawEnd, length: number, options: SpliceOptions = {}): Moved {
   const { fromOffset, toOffset, more = false, move = false } = options;
   checkLength(length);
@@ -55,7 +53,7 @@ export function splice(from: RawEnd, to: RawEnd, length: number, options: Splice
   });
 }
 
-/** One tee(2): up to `length` bytes of one pipe are in the other too, and stay in the first. 0: the source has ended. */
+/** One tee(2): copies up to `length` bytes from a pipe into another without consuming them. 0: the source ended. */
 export function tee(from: RawEnd, to: RawEnd, length: number): Moved {
   checkLength(length);
   return engine().tee(readable('from', from), writable('to', to), length);
@@ -63,14 +61,14 @@ export function tee(from: RawEnd, to: RawEnd, length: number): Moved {
 
 export interface VmspliceOptions {
   /**
-   * `true`: the pages are given away, and their memory is gone from JavaScript at the call, as with `sendPages`. Each
-   * buffer must be of `allocPages`, each of another. All or nothing: `null` when the pipe is not empty, an error when it
-   * has not enough room. `false`, the default: a copy of the bytes goes, as many as fit.
+   * `true`: the pages are passed to the kernel, and the buffers are detached, as with `sendPages`. Each buffer must come from
+   * another call of `allocPages`. All bytes or none: `null` when the pipe is not empty, an error when its capacity is too
+   * small. `false`, the default: a copy of the bytes is put into the pipe, as many as fit.
    */
   gift?: boolean | undefined;
 }
 
-/** One vmsplice(2): the bytes of up to 16 buffers into a pipe, by reference to pages that nobody else can change. */
+/** One vmsplice(2): puts references to the pages of up to 16 buffers, or to a copy of them, into a pipe. */
 export function vmsplice(
   pipe: RawEnd,
   buffers: Uint8Array | readonly Uint8Array[],
@@ -91,7 +89,7 @@ export function vmsplice(
   return engine().vmspliceGift(fd, gifts);
 }
 
-/** One sendfile(2): up to `length` bytes of a file, from `offset` on, to `out`. 0: the file has no byte there. */
+/** One sendfile(2): sends up to `length` bytes of a file from `offset` on to `out`. 0: `offset` is at the end of the file. */
 export function sendfile(out: RawEnd, file: RawEnd, offset: number, length: number): Moved {
   checkBytes('offset', offset);
   if (offset === undefined) throw invalid('offset', offset, 'an integer number of bytes');
@@ -99,12 +97,12 @@ export function sendfile(out: RawEnd, file: RawEnd, offset: number, length: numb
   return engine().sendfile(writable('out', out), readable('in', file), offset, length);
 }
 
-const readable = (name: string, end: RawEnd): number => number(name, end, 'readFd');
-const writable = (name: string, end: RawEnd): number => number(name, end, 'writeFd');
+const readable = (name: string, end: RawEnd): number => descriptorOf(name, end, 'readFd');
+const writable = (name: string, end: RawEnd): number => descriptorOf(name, end, 'writeFd');
 
-/** The number of an end, good for the call it is used in. */
-function number(name: string, end: RawEnd, side: 'readFd' | 'writeFd'): number {
-  const fd = end instanceof Pipe ? end[side] : end instanceof Socket ? descriptor(end) : rawNumber(end);
+/** The descriptor of a source or target. Valid only during the call. */
+function descriptorOf(name: string, end: RawEnd, side: 'readFd' | 'writeFd'): number {
+  const fd = end instanceof Pipe ? end[side] : end instanceof Socket ? descriptor(end) : plainDescriptor(end);
   if (fd === -1 && typeof end === 'object' && end !== null) {
     throw failure('ERR_ZEROSEND_CLOSED', `\`${name}\` is closed`);
   }
@@ -112,7 +110,7 @@ function number(name: string, end: RawEnd, side: 'readFd' | 'writeFd'): number {
   return fd;
 }
 
-function rawNumber(end: number | FileHandle): unknown {
+function plainDescriptor(end: number | FileHandle): unknown {
   return typeof end === 'number' ? end : end?.fd;
 }
 

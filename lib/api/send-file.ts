@@ -3,19 +3,15 @@
 import type { PartOptions, SendingOptions } from '#native';
 import { CachedFile } from '../cache/cached-file.js';
 import { tokenOf } from '../cache/tokens.js';
-import {
-  checkDelivery,
-  type DeliveryOptions,
-  deliver,
-  type SendTarget,
-  type TransferResult,
-} from '../runtime/deliver.js';
+import { deliver } from '../runtime/deliver.js';
+import type { DeliveryOptions, TransferResult } from '../runtime/delivery-options.js';
 import { engine, type Opening, openToken } from '../runtime/engine.js';
+import { checkDelivery, type SendTarget } from '../runtime/peer.js';
 import { METHODS, type Method } from '../types/method.js';
 import { failure, invalid } from '../util/errors.js';
 import { checkBytes, type FileSource, nameFile, unshared } from '../util/options.js';
 
-export type { SendTarget } from '../runtime/deliver.js';
+export type { SendTarget } from '../runtime/peer.js';
 export type { FileSource } from '../util/options.js';
 
 export interface SendFilesOptions extends DeliveryOptions {

@@ -1,8 +1,8 @@
 /**
- * The pump: brings a transfer to its end on a Node socket, on the JavaScript thread, without a watcher of its own.
+ * Runs a transfer to a Node socket on the JavaScript thread, without a watcher for the descriptor.
  *
- * It sends until the kernel takes no more, then gives Node's own write queue one small piece; the callback of that write
- * says that the socket takes more. So Node's timeouts, its errors and its order of bytes stay true.
+ * It sends until the socket would block, then writes one small chunk through Node's write queue. The callback of that write
+ * signals that the socket is writable. So Node's timeouts, errors and order of bytes stay correct.
  */
 import { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
@@ -12,21 +12,21 @@ import { descriptor, hasQueuedBytes } from '../node/node-internals.js';
 import { failure, type ZerosendError } from '../util/errors.js';
 import { engine, forget, request } from './engine.js';
 import { requireNative } from './native.js';
-import { later, schedule, spend } from './send-budget.js';
+import { runLater, schedule, spend } from './send-budget.js';
 
-/** What goes through Node's queue to learn when the socket takes more: some 1 % of what it took before. */
-const PIECE = 16 * 1024;
+/** Bytes of the chunk written through Node's queue: some 1 % of the bytes that the socket accepts before it would block. */
+const CHUNK_SIZE = 16 * 1024;
 
 export interface PumpOptions {
-  /** Bytes a turn sends at most. */
+  /** Maximum of bytes sent in one turn. */
   chunk: number;
-  /** Told after each turn that sent something. */
+  /** Called after each turn that sent bytes. */
   onProgress?: ((sent: number) => void) | undefined;
-  /** Told once. On error the transfer has been released; nothing more will be sent. */
+  /** Called once, after the transfer was released. */
   done: (error: ZerosendError | undefined, report: TransferReport) => void;
 }
 
-/** A transfer on its way to a socket that the caller holds. It is released at the end, whatever that is. */
+/** A transfer to a socket whose writes are deferred (`interceptWrites`). The transfer is released at the end, also after an error. */
 export class Pump {
   readonly #socket: Socket;
   readonly #token: number;
@@ -40,7 +40,7 @@ export class Pump {
     this.#socket = socket;
     this.#token = token;
     const { chunk, onProgress, done } = options;
-    // Turns run in the context of other transfers: AsyncLocalStorage must see that of the caller.
+    // Turns run in the async context of other transfers. The callbacks must run in that of the caller (AsyncLocalStorage).
     this.#options = {
       chunk,
       onProgress: onProgress && AsyncResource.bind(onProgress),
@@ -50,29 +50,29 @@ export class Pump {
     socket.once('close', this.#onClose);
   }
 
-  /** Starts, after what Node still has queued for the socket. */
+  /** Starts after the bytes that Node has queued for the socket. */
   start(): void {
     if (this.#socket.connecting) {
       this.#socket.once('connect', this.#turn);
     } else if (hasQueuedBytes(this.#socket)) {
-      // The callback of an empty write comes after all writes before it.
+      // The callback of an empty write is called after all earlier writes.
       writeThrough(this.#socket, '', this.#written);
     } else {
       schedule(this.#turn);
     }
   }
 
-  /** Goes on after a turn that somebody else made. */
+  /** Continues after a turn that the caller has run. */
   resume(turn: number): void {
     this.#after(turn);
   }
 
-  /** True while the next bytes are read from a file. */
+  /** True while the next bytes are read from the disk. */
   get waitsForFile(): boolean {
     return this.#reading !== 0;
   }
 
-  /** Ends it at once. */
+  /** Ends the transfer at once. */
   stop(error: ZerosendError): void {
     this.#end(error);
   }
@@ -103,22 +103,22 @@ export class Pump {
       if (this.#ended) return;
     }
     if (turn === Turn.Done) this.#end(undefined);
-    else if (turn === Turn.Yield) later(this.#turn);
-    else if (turn === Turn.Cold) this.#warm(this.#turn);
-    else this.#piece();
+    else if (turn === Turn.Yield) runLater(this.#turn);
+    else if (turn === Turn.Cold) this.#prefetch(this.#turn);
+    else this.#sendChunk();
   }
 
-  readonly #piece = (): void => {
+  readonly #sendChunk = (): void => {
     if (this.#ended) return;
-    let piece: Uint8Array | null;
+    let chunk: Uint8Array | null;
     try {
-      piece = engine().take(this.#token, PIECE);
+      chunk = engine().take(this.#token, CHUNK_SIZE);
     } catch (error) {
       this.#end(error as ZerosendError);
       return;
     }
-    if (piece === null) this.#warm(this.#piece);
-    else writeThrough(this.#socket, piece, this.#written);
+    if (chunk === null) this.#prefetch(this.#sendChunk);
+    else writeThrough(this.#socket, chunk, this.#written);
   };
 
   readonly #written = (error?: Error | null): void => {
@@ -128,7 +128,7 @@ export class Pump {
     else schedule(this.#turn);
   };
 
-  #warm(next: () => void): void {
+  #prefetch(next: () => void): void {
     this.#reading = request((event) => {
       this.#reading = 0;
       if (event.error !== undefined) this.#end(event.error as ZerosendError);
@@ -156,11 +156,11 @@ export class Pump {
   }
 }
 
-/** How the socket's being closed shows in a write: the stream says so, or from Node 22 on libuv, which had the write already. */
+/** Whether a write failed because the socket was closed: an error of the stream, or from Node 22 on an error of libuv. */
 function wasClosed({ code }: ZerosendError): boolean {
   return code === 'ERR_STREAM_DESTROYED' || code === 'ECANCELED';
 }
 
 function closed(): ZerosendError {
-  return failure('ERR_ZEROSEND_CLOSED', 'the socket was closed before all was sent');
+  return failure('ERR_ZEROSEND_CLOSED', 'the socket was closed before all bytes were sent');
 }

@@ -1,55 +1,52 @@
-/**
- * Who may send when: a bound on the bytes that all pumps together send in one round of the event loop, so that
- * downloads, however many, leave the loop to everybody else in between.
- */
+/** Limits the bytes that all pumps send in one iteration of the event loop, so that many downloads do not block it. */
 
-/** Bytes all pumps together may send in a round of the event loop: from 1 to 8 MiB the throughput was the same, the delay was not. */
-const ROUND = 1024 * 1024;
+/** Maximum of bytes of all pumps in one iteration. With 8 MiB the throughput was the same, but the delay of the loop higher. */
+const BUDGET = 1024 * 1024;
 
 type Turn = () => void;
 
-let left = ROUND;
-let armed = false;
+let left = BUDGET;
+let isScheduled = false;
 let waiting: Turn[] = [];
 
-/** Runs `turn` now if the round still has bytes, else in a later round, after those that wait already. */
+/** Runs `turn` now if the budget is not spent, otherwise in a later iteration, after the turns that are waiting. */
 export function schedule(turn: Turn): void {
   if (left > 0 && waiting.length === 0) {
     turn();
   } else {
     waiting.push(turn);
-    arm();
+    scheduleNext();
   }
 }
 
-/** Runs `turn` in a later round. */
-export function later(turn: Turn): void {
+/** Runs `turn` in a later iteration. */
+export function runLater(turn: Turn): void {
   waiting.push(turn);
-  arm();
+  scheduleNext();
 }
 
-/** Takes note of bytes that were sent. */
+/** Subtracts bytes that were sent. */
 export function spend(bytes: number): void {
   left -= bytes;
-  arm();
+  scheduleNext();
 }
 
-function arm(): void {
-  if (armed) return;
-  armed = true;
-  setImmediate(nextRound);
+function scheduleNext(): void {
+  if (isScheduled) return;
+  isScheduled = true;
+  setImmediate(nextIteration);
 }
 
-function nextRound(): void {
-  armed = false;
-  left = ROUND;
+function nextIteration(): void {
+  isScheduled = false;
+  left = BUDGET;
   const turns = waiting;
   waiting = [];
   let next = 0;
-  // A turn that asks for another goes to the end of `waiting`, into the next round.
+  // A turn that schedules another adds it to `waiting`, for the next iteration.
   while (next < turns.length && left > 0) (turns[next++] as Turn)();
   if (next < turns.length) {
     waiting = turns.slice(next).concat(waiting);
-    arm();
+    scheduleNext();
   }
 }

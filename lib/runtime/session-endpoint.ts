@@ -6,8 +6,8 @@ import { descriptor, hasQueuedBytes } from '../node/node-internals.js';
 import { StoppedReading } from '../node/socket-reading.js';
 import { failure, type ZerosendError } from '../util/errors.js';
 import { connected } from './bounds.js';
-import { checkPeer, checkSource } from './deliver.js';
 import { engine } from './engine.js';
+import { checkPeer, checkSource } from './peer.js';
 
 /** The timeout error's reason while the sockets of a session are not ready. */
 export const NOT_READY = 'a socket is not connected, or its peer does not accept earlier writes';
