@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use super::descriptors::DescriptorReserve;
 use super::link::Link;
+use super::link_file::LinkName;
 use super::message::Message;
 use super::mirror::Mirror;
-use super::mirror_file::LinkName;
 use super::mirror_sink::MirrorSink;
 use super::options::{Destination, Direction, MirrorDestination, RelayOptions};
 use super::side::Side;

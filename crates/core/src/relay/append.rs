@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::errno::Errno;
 
 use super::append_backlog::AppendBacklog;
+use super::link_file::LinkFile;
 use super::message::{AppendResult, Message};
-use super::mirror_file::{LinkFile, MirrorFile};
+use super::mirror_file::MirrorFile;
 use crate::event_loop::mailbox::Mailbox;
 use crate::event_loop::slab::Token;
 use crate::io::pipe::Pipe;

@@ -9,7 +9,7 @@ use nix::sys::epoll::EpollFlags;
 use super::addresses::Addresses;
 use super::append::AppendTarget;
 use super::dial::{ConnectContext, ConnectStatus, Dial, Expired, Step};
-use super::mirror_file::{LinkFile, LinkName};
+use super::link_file::{LinkFile, LinkName};
 use super::options::MirrorDestination;
 use super::session::SessionMirror;
 use super::side::Side;

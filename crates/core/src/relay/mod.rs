@@ -13,7 +13,8 @@
 //! | `proxy_protocol` | the header of the PROXY protocol |
 //! | `buffer`, `flow`, `pump` | the bytes of one direction; moving them; what a turn may use |
 //! | `mirror`, `mirror_sink` | a copy of a flow by `tee(2)`; what it is written to |
-//! | `append`, `append_backlog`, `mirror_file`, `template` | appending to files of mirrors; the files and their names |
+//! | `append`, `append_backlog` | appending to files of mirrors |
+//! | `mirror_file`, `link_file`, `template` | a file for all connections; a file for each; its name |
 //! | `link`, `link_state` | a client, its target, their flows and mirrors |
 //! | `worker` | a thread with its event loop and links |
 //! | `admission`, `connecting`, `mirroring`, `deadlines`, `closing` | what a worker does with a link, from its start to its end |
@@ -31,6 +32,7 @@ mod dial;
 mod endpoint;
 mod flow;
 mod link;
+mod link_file;
 mod link_state;
 mod message;
 mod mirror;
@@ -57,7 +59,8 @@ use nix::errno::Errno;
 
 pub use addresses::Addresses;
 pub use endpoint::{Endpoint, MAX_MIRRORS};
-pub use mirror_file::{MirrorFile, MirrorFiles};
+pub use link_file::MirrorFiles;
+pub use mirror_file::MirrorFile;
 pub use options::{
     Balance, Destination, Direction, MirrorDestination, MirrorOptions, Policy, ProxyProtocol, RelayMethod,
     RelayOptions, TargetRequest, TargetRequestId,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::addresses::Addresses;
 use super::endpoint::MAX_MIRRORS;
-use super::mirror_file::{MirrorFile, MirrorFiles};
+use super::link_file::MirrorFiles;
+use super::mirror_file::MirrorFile;
 use super::template::Template;
 use crate::error::{Code, Error, Result};
 use crate::event_loop::slab::Token;

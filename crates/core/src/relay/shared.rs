@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use super::descriptors::DescriptorQueue;
+use super::link_file::{ConnectionNumbers, MirrorFiles};
 use super::message::Message;
-use super::mirror_file::{ConnectionNumbers, MirrorFiles};
 use super::options::{Destination, MirrorDestination, RelayOptions};
 use super::stats::RelayCounters;
 use super::targets::Targets;

@@ -65,8 +65,8 @@ pub fn open_session_relay(env: &Env, request: f64, settings: SessionRelaySetting
 #[napi]
 pub fn start_session(env: &Env, token: f64, request: f64, settings: SessionSettings) -> napi::Result<f64> {
     with(env, |engine| {
-        let client = engine.taken(settings.client)?;
-        let target = settings.target.map(|target| engine.taken(target)).transpose()?;
+        let client = engine.take_descriptor(settings.client)?;
+        let target = settings.target.map(|target| engine.take_descriptor(target)).transpose()?;
         let mirrors =
             settings.mirrors.into_iter().map(|mirror| engine.session_mirror(mirror)).collect::<Result<_>>()?;
         let bytes = |bytes: Option<Uint8Array>| bytes.map(|bytes| bytes.to_vec()).unwrap_or_default();
@@ -108,7 +108,7 @@ pub fn close_session_relay(env: &Env, token: f64) -> napi::Result<()> {
 }
 
 impl Engine {
-    fn taken(&mut self, token: f64) -> Result<NonBlocking> {
+    fn take_descriptor(&mut self, token: f64) -> Result<NonBlocking> {
         match self.held.remove(token as Token) {
             Some(Held::Target(fd)) => NonBlocking::new(fd),
             _ => Err(closed()),
