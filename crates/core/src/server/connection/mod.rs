@@ -29,6 +29,8 @@ mod response;
 mod send_rate;
 mod sending;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::time::Instant;
 
