@@ -1,5 +1,5 @@
-//! One panic at each place of the server: it ends one connection, with an answer where nothing of a response has been sent, is
-//! counted, and nothing else happens.
+//! A panic at each fail point of the server ends one connection and is counted. The client gets a 500 response if no part of another
+//! response has been sent.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -20,7 +20,7 @@ struct Running {
 }
 
 impl Running {
-    /// One worker, a file of 10 bytes, a large one, and a directory whose listing is made by the pool.
+    /// One worker, a small file, a large one, and a directory that is listed on the pool.
     fn new() -> Self {
         let root = TempDir::new().expect("a directory");
         std::fs::write(root.path().join("a.txt"), b"0123456789").expect("a file");
@@ -66,7 +66,7 @@ fn panic_once(place: &str) {
 }
 
 #[test]
-fn a_panic_ends_one_connection_with_an_answer() {
+fn a_panic_ends_one_connection_with_a_500_response() {
     super::silence_injected_panics();
     let _scenario = fail::FailScenario::setup();
     for (place, target) in
@@ -79,35 +79,34 @@ fn a_panic_ends_one_connection_with_an_answer() {
         panic_once(place);
         let response = running.get(target);
         if place == "server::message" && target == "/a.txt" {
-            // No message comes by: the place is not reached yet.
+            // A file in the page cache needs no message, so the fail point is not reached yet.
             assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
         } else {
             assert!(response.starts_with("HTTP/1.1 500 "), "{place}: {response}");
-            assert_eq!(running.server.stats().failures, 1, "{place}: counted");
-            assert!(running.get(target).starts_with("HTTP/1.1 200 "), "{place}: the next is served");
+            assert_eq!(running.server.stats().failures, 1, "{place}");
+            assert!(running.get(target).starts_with("HTTP/1.1 200 "), "{place}: the next request is served");
         }
         let mut all = Vec::new();
-        // In the last case it is the drain that meets the panic, and is obeyed all the same.
         running.server.close(Duration::from_secs(20));
-        other.read_to_end(&mut all).expect("another connection is not disturbed");
+        other.read_to_end(&mut all).expect("the other response");
         assert!(all.len() > BIG);
-        let (ended, end) = mpsc::channel();
-        running.server.on_exit(move || ended.send(()).expect("somebody waits"));
-        end.recv_timeout(Duration::from_secs(20)).expect("it ends");
+        let (sender, exited) = mpsc::channel();
+        running.server.on_exit(move || sender.send(()).expect("a receiver"));
+        exited.recv_timeout(Duration::from_secs(20)).expect("exited");
         fail::cfg(place, "off").expect("a fail point");
     }
 }
 
 #[test]
-fn a_panic_in_the_middle_of_a_response_is_a_reset() {
+fn a_panic_during_a_response_resets_the_connection() {
     super::silence_injected_panics();
     let _scenario = fail::FailScenario::setup();
     let running = Running::new();
     let mut stream = running.connect();
     send(&mut stream, "/big.bin", "");
-    stream.read_exact(&mut [0; 1000]).expect("it began");
+    stream.read_exact(&mut [0; 1000]).expect("a response");
     panic_once("server::turn");
-    let error = stream.read_to_end(&mut Vec::new()).expect_err("not whole");
+    let error = stream.read_to_end(&mut Vec::new()).expect_err("a reset");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     running.wait_for(|server| server.stats().connections == 0);
     assert_eq!((running.server.stats().failures, running.server.stats().aborted), (1, 1));

@@ -58,15 +58,11 @@ impl Connection {
     }
 
     fn begin_lingering(&mut self, reset: bool, tick: Duration, cx: &mut Context) -> Step {
+        let now = cx.event_loop.now();
         let queued = if reset { self.unacknowledged() } else { 0 };
-        self.state = State::Lingering(Box::new(Lingering {
-            rate: SendRate::new(cx.event_loop.now()),
-            queued,
-            discarded: 0,
-            reset,
-            tick,
-        }));
-        self.arm(tick, cx.event_loop.now());
+        let lingering = Lingering { rate: SendRate::new(now), queued, discarded: 0, reset, tick };
+        self.state = State::Lingering(Box::new(lingering));
+        self.arm(tick, now);
         CONTINUE
     }
 
@@ -96,6 +92,8 @@ impl Connection {
 
     /// Checks whether the client has acknowledged everything, and how fast it does.
     pub(super) fn check_lingering(&mut self, cx: &mut Context) -> Next {
+        let now = cx.event_loop.now();
+        let limits = &cx.shared.options.limits;
         let left = self.unacknowledged();
         let State::Lingering(lingering) = &mut self.state else { return Next::Wait };
         if left == 0 && (lingering.reset || lingering.queued == 0) {
@@ -104,22 +102,22 @@ impl Connection {
         if left == 0 {
             // Everything has been acknowledged since the last check. Now the client has time to close.
             lingering.queued = 0;
-            self.arm(LINGER, cx.event_loop.now());
+            self.arm(LINGER, now);
             return Next::Wait;
         }
         lingering.queued = lingering.queued.max(left);
         let acknowledged = lingering.queued - left;
-        if let Some(limit) = lingering.rate.check(acknowledged, cx.event_loop.now(), &cx.shared.options.limits) {
+        if let Some(limit) = lingering.rate.check(acknowledged, now, limits) {
             cx.stats.limit(limit);
             lingering.reset = true;
             return Next::Close;
         }
-        if lingering.rate.stalled(cx.event_loop.now()) >= MAX_STALL.max(cx.shared.options.limits.send_timeout) {
+        if lingering.rate.stalled(now) >= MAX_STALL.max(limits.send_timeout) {
             return Next::Close;
         }
         lingering.tick = (lingering.tick * 2).min(TICK);
         let tick = lingering.tick;
-        self.arm(tick, cx.event_loop.now());
+        self.arm(tick, now);
         Next::Wait
     }
 
@@ -147,9 +145,10 @@ impl Connection {
 
     /// Closes an idle connection while the server drains, unless it is new and its first request may be in flight.
     pub(super) fn close_drained(&mut self, cx: &mut Context) -> Step {
-        let age = cx.event_loop.now().duration_since(self.idle_since);
+        let now = cx.event_loop.now();
+        let age = now.duration_since(self.idle_since);
         if self.requests == 0 && age < FIRST_REQUEST {
-            self.arm(FIRST_REQUEST - age, cx.event_loop.now());
+            self.arm(FIRST_REQUEST - age, now);
             return Step::Break(Next::Wait);
         }
         self.close_idle(cx)
