@@ -15,7 +15,7 @@ import type { SiteOptions } from '../dist/lib/static/site-options.js';
 import { siteSettings } from '../dist/lib/static/site-settings.js';
 import { type Encoding, preferences } from '../dist/lib/streams/negotiation.js';
 import { decide } from '../dist/lib/streams/range.js';
-import { Both, heldCount, type Question, refusals, type Said } from './support/both-engines.js';
+import { Both, liveHandles, type Question, refusals, type Said } from './support/both-engines.js';
 import { openDescriptors, pattern, scratch, settle, settled } from './support/files.js';
 
 const serial = test.serial;
@@ -449,7 +449,7 @@ serial('every site, every path', async (t) => {
   );
   t.true(count > 10_000, `${count} requests`);
   for (const [, both] of all) both.close();
-  t.is(heldCount(), 0);
+  t.is(liveHandles(), 0);
   await settled(t, before);
 });
 
@@ -586,7 +586,7 @@ serial('20,000 requests at random', async (t) => {
   );
   t.is(count, 20_000);
   for (const [, both] of all) both.close();
-  t.is(heldCount(), 0);
+  t.is(liveHandles(), 0);
 });
 
 serial('what may not be read', async (t) => {

@@ -1,8 +1,8 @@
 /** The native engine and the portable one side by side, asked the same. */
 
 import type { RequestConditions, SiteAnswer, SiteSettings } from '#native';
-import { ask, engine } from '../../dist/lib/runtime/engine.js';
-import { PortableEngine } from '../../dist/lib/streams/engine.js';
+import { engine, request } from '../../dist/lib/runtime/engine.js';
+import { StreamEngine } from '../../dist/lib/streams/engine.js';
 import type { NativeEvent, StaticEngine } from '../../dist/lib/types/binding.js';
 
 export interface Question {
@@ -33,10 +33,10 @@ interface Asking {
 const waiting = new Map<number, (event: NativeEvent) => void>();
 let asked = 0;
 
-const native: Asking = { validators: new Map(), engine: engine(), ask };
+const native: Asking = { validators: new Map(), engine: engine(), ask: request };
 const portable: Asking = {
   validators: new Map(),
-  engine: new PortableEngine((event) => {
+  engine: new StreamEngine((event) => {
     waiting.get(event.request)?.(event);
     waiting.delete(event.request);
   }),
@@ -84,9 +84,9 @@ export function refusals(settings: SiteSettings): unknown[] {
   });
 }
 
-/** How many sites and transfers the portable engine holds. */
-export function heldCount(): number {
-  return (portable.engine as PortableEngine).heldCount();
+/** Number of sites and transfers that are open in the portable engine. */
+export function liveHandles(): number {
+  return (portable.engine as StreamEngine).liveHandles();
 }
 
 async function say(asking: Asking, site: number, question: Question): Promise<Said> {
@@ -137,7 +137,7 @@ async function answerOf(
   { path, encoded = true, headOnly = false, conditions }: Question,
 ): Promise<{ answer: SiteAnswer; token: number }> {
   const event = await ask((number) => engine.respondLater(number, site, path, encoded, headOnly, 0, conditions));
-  return { answer: event.answer as SiteAnswer, token: event.token ?? 0 };
+  return { answer: event.value as SiteAnswer, token: event.handle ?? 0 };
 }
 
 async function bodyOf({ engine, ask }: Asking, token: number): Promise<Buffer> {
@@ -146,7 +146,7 @@ async function bodyOf({ engine, ask }: Asking, token: number): Promise<Buffer> {
   try {
     while (engine.remaining(token) > 0) {
       const piece = engine.take(token, 100_000);
-      if (piece === null) await ask((number) => engine.warm(token, number));
+      if (piece === null) await ask((number) => engine.prefetch(token, number));
       else pieces.push(piece);
     }
   } finally {

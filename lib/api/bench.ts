@@ -1,6 +1,6 @@
 /** Compares methods: measures each once in every round, and computes medians. */
 import { stat } from 'node:fs/promises';
-import type { BenchSample } from '#native';
+import type { BenchCase, BenchSample } from '#native';
 import { runAbortableTask } from '../runtime/abortable-task.js';
 import { engine } from '../runtime/engine.js';
 import type { Method } from '../types/method.js';
@@ -122,12 +122,8 @@ export async function compareMethods(options: BenchOptions): Promise<BenchResult
   return { rows, samples };
 }
 
-async function measure(
-  benchCase: Parameters<ReturnType<typeof engine>['bench']>[1],
-  signal: AbortSignal | undefined,
-): Promise<BenchSample> {
-  const event = await runAbortableTask({ signal }, (number) => engine().bench(number, benchCase));
-  return (event as unknown as { sample: BenchSample }).sample;
+function measure(benchCase: BenchCase, signal: AbortSignal | undefined): Promise<BenchSample> {
+  return runAbortableTask({ signal }, (number) => engine().bench(number, benchCase));
 }
 
 /** Removes variants whose chunk is not smaller than the file: they are the same as those without. */

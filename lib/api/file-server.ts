@@ -6,8 +6,8 @@ import path from 'node:path';
 import type { MountSettings, ServerSettings } from '#native';
 import { cacheOption } from '../cache/cache-option.js';
 import type { FileCache } from '../cache/file-cache.js';
-import { ask, engine } from '../runtime/engine.js';
-import { checkName, open } from '../runtime/output.js';
+import { engine, request, requestHandle } from '../runtime/engine.js';
+import { checkName } from '../runtime/output.js';
 import { checkPrefix, headerPairs, type Roots, readLimits, rootPaths } from '../server/options.js';
 import { type FileServerStatistics, noStatistics, readStatistics } from '../server/statistics.js';
 import { DEFAULT_CACHE, type SiteOptions } from '../static/site-options.js';
@@ -160,9 +160,9 @@ export function createFileServer(options: FileServerOptions): FileServer {
           if (log !== undefined) engine().release(log);
           throw failure('ERR_ZEROSEND_CLOSED', 'the file server was closed');
         }
-        ended = ask((number) => {
+        ended = request((number) => {
           const opened = engine().openServer(number, log === undefined ? settings : { ...settings, log });
-          token = opened.token;
+          token = opened.handle;
           address = addressOf(settings, opened);
         });
         // If the server was not opened, `ended` has rejected.
@@ -183,7 +183,7 @@ export function createFileServer(options: FileServerOptions): FileServer {
     stats: read,
     async reopen() {
       if (token === 0) throw failure('ERR_ZEROSEND_CLOSED', 'the file server is not listening');
-      await ask((number) => engine().reopenLog(token, number));
+      await request((number) => engine().reopenLog(token, number));
     },
     async close({ drain = 10_000 } = {}) {
       if (typeof drain !== 'number' || !(drain >= 0)) throw invalid('drain', drain, 'milliseconds from 0 up');
@@ -215,8 +215,8 @@ function readOptions(options: FileServerOptions, cache: FileCache | undefined): 
   if (metrics !== false && typeof metrics !== 'string') throw invalid('metrics', metrics, 'a URL path, or false');
   const mount: MountSettings = {
     prefix: checkPrefix(prefix),
-    private: false,
-    answersMissing: false,
+    excludeCredentials: false,
+    respondNotFound: false,
     site: {
       ...siteSettings(
         rootPaths(options.root),
@@ -272,7 +272,7 @@ function readLog(log: FileServerOptions['log'] = false): Logging | undefined {
 async function openLog(logging: Logging | undefined): Promise<number | undefined> {
   if (logging === undefined) return undefined;
   const { format, path: name, mode } = logging;
-  return open((request) => engine().openLog(request, format, name, mode));
+  return requestHandle((number) => engine().openLog(number, format, name, mode));
 }
 
 async function resolveHost(host: string): Promise<string> {

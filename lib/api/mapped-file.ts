@@ -1,6 +1,6 @@
 /** `MappedFile`: a file as memory, by mmap(2). */
 import type { MapSettings } from '#native';
-import { ask, engine } from '../runtime/engine.js';
+import { engine, request, requestHandle, requestValue } from '../runtime/engine.js';
 import { failure, invalid } from '../util/errors.js';
 import { checkBytes, unshared } from '../util/options.js';
 import { resolveFile } from '../util/path.js';
@@ -57,16 +57,15 @@ export class MappedFile {
     if (typeof populate !== 'boolean') throw invalid('populate', populate, 'a boolean');
     const settings: MapSettings = { mode, populate };
     if (length !== undefined) settings.length = length;
-    const event = await ask((number) => engine().openMapped(number, name, settings));
-    return new MappedFile(name, event.token as number, mode);
+    const handle = await requestHandle((number) => engine().openMapped(number, name, settings));
+    return new MappedFile(name, handle, mode);
   }
 
   /** A copy of `length` bytes (default: all that follow) from `offset` (default 0) on. */
   async read(offset = 0, length = Math.max(0, this.size - offset)): Promise<Buffer> {
     checkBytes('offset', offset);
     checkBytes('length', length);
-    const event = await ask((number) => engine().readMapped(number, this.#open(), offset, length));
-    return event.bytes as Buffer;
+    return await requestValue<Buffer>((number) => engine().readMapped(number, this.#open(), offset, length));
   }
 
   /** Writes `bytes`, which are copied at the call, from `offset` on. `ERR_ZEROSEND_INVALID_ARGUMENT` with the mode `'read'`. */
@@ -74,12 +73,12 @@ export class MappedFile {
     checkBytes('offset', offset);
     if (offset === undefined) throw invalid('offset', offset, 'an integer number of bytes');
     if (!(bytes instanceof Uint8Array)) throw invalid('bytes', bytes, 'a Buffer or Uint8Array');
-    await ask((number) => engine().writeMapped(number, this.#open(), offset, unshared(bytes)));
+    await request((number) => engine().writeMapped(number, this.#open(), offset, unshared(bytes)));
   }
 
   /** Writes changed pages to the disk, and waits for it; with `async` it only begins. See msync(2). */
   async flush(options: { async?: boolean | undefined } = {}): Promise<void> {
-    await ask((number) => engine().flushMapped(number, this.#open(), options.async !== true));
+    await request((number) => engine().flushMapped(number, this.#open(), options.async !== true));
   }
 
   /**

@@ -2,9 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import type { ErrnoName, MeasuredReport, ThroughputReport } from '#native';
 import { runAbortableTask } from '../runtime/abortable-task.js';
-import { ask, engine } from '../runtime/engine.js';
+import { engine, requestValue } from '../runtime/engine.js';
 import { requireLinux } from '../runtime/platform.js';
-import type { NativeEvent } from '../types/binding.js';
 import { resolveFile } from '../util/path.js';
 
 /** Consecutive pages that are all in the page cache, or all not. */
@@ -121,14 +120,13 @@ export const pageCache = {
   /** Which pages of a file are in the page cache. */
   async residency(file: string | URL): Promise<PageResidency> {
     const path = resolveFile(file);
-    return pagesOf(await ask((number) => engine().pageResidency(number, path)));
+    return await requestValue<PageResidency>((number) => engine().pageResidency(number, path));
   },
 
   /** Reads the pages of a file that are not in the page cache into it. Rejects with `ABORT_ERR` when aborted. */
   async warm(file: string | URL, options: WarmOptions = {}): Promise<WarmResult> {
     const path = resolveFile(file);
-    const event = await runAbortableTask(options, (number) => engine().warmPages(number, path));
-    return (event as unknown as { warmed: WarmResult }).warmed;
+    return await runAbortableTask<WarmResult>(options, (number) => engine().warmPages(number, path));
   },
 
   /**
@@ -138,7 +136,7 @@ export const pageCache = {
    */
   async evict(file: string | URL): Promise<PageResidency> {
     const path = resolveFile(file);
-    return pagesOf(await ask((number) => engine().evictPages(number, path)));
+    return await requestValue<PageResidency>((number) => engine().evictPages(number, path));
   },
 
   /** The memory of this machine, by use. */
@@ -159,8 +157,7 @@ export const pageCache = {
    */
   async measure(file: string | URL, options: WarmOptions = {}): Promise<PageCacheMeasurement> {
     const path = resolveFile(file);
-    const event = await runAbortableTask(options, (number) => engine().measurePages(number, path));
-    const { measured } = event as unknown as { measured: MeasuredReport };
+    const measured = await runAbortableTask<MeasuredReport>(options, (number) => engine().measurePages(number, path));
     return {
       size: measured.size,
       pages: measured.pages,
@@ -175,8 +172,4 @@ export const pageCache = {
 
 function throughput({ bytes, seconds, residentBefore }: ThroughputReport): PageCacheThroughput {
   return { megabytesPerSecond: bytes / 1e6 / Math.max(seconds, 1e-9), bytes, seconds, residentBefore };
-}
-
-function pagesOf(event: NativeEvent): PageResidency {
-  return (event as unknown as { pages: PageResidency }).pages;
 }

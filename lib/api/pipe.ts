@@ -43,7 +43,7 @@ export class Pipe {
   constructor(options: PipeOptions = {}) {
     const { size = 65536 } = options;
     checkSize(size);
-    const { token, readFd, writeFd } = engine().makePipe(size);
+    const { handle: token, readFd, writeFd } = engine().makePipe(size);
     this.#token = token;
     this.#readFd = readFd;
     this.#writeFd = writeFd;

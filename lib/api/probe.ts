@@ -1,7 +1,7 @@
 /** `probe`: tests the features of the kernel. */
 
 import type { ErrnoName, ProbeReport } from '#native';
-import { ask, engine } from '../runtime/engine.js';
+import { engine, requestValue } from '../runtime/engine.js';
 
 /** A kernel feature. */
 export interface ProbedMechanism {
@@ -65,7 +65,7 @@ export interface Probe {
  * milliseconds off the JavaScript thread, and leaves no files behind.
  */
 export async function probe(): Promise<Probe> {
-  const { probe: found } = (await ask((number) => engine().probe(number))) as unknown as { probe: ProbeReport };
+  const found = await requestValue<ProbeReport>((number) => engine().probe(number));
   return {
     ...found,
     mechanisms: found.mechanisms.map(({ refusal, syscall, without, ...mechanism }) => ({

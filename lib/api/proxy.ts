@@ -1,8 +1,8 @@
 /** `createProxy` and `createEchoServer`: relays on native threads, started and observed from JavaScript. */
 import { availableParallelism } from 'node:os';
 import type { AddressSettings, MirrorSettings, RelaySettings, RelayTargetRequest, TargetSettings } from '#native';
-import { ask, engine } from '../runtime/engine.js';
-import { checkName, openAll, open as openFile } from '../runtime/output.js';
+import { engine, request, requestHandle } from '../runtime/engine.js';
+import { checkName, openAll } from '../runtime/output.js';
 import {
   type BoundAddress,
   hasName,
@@ -361,7 +361,7 @@ async function open(
   const bindTo = await resolveAddress('listen', listen);
   const files = await openAll(
     requests.map(async ({ file }) => {
-      if (file !== undefined) return openFile((request) => engine().openMirror(request, file.name, file.mode));
+      if (file !== undefined) return requestHandle((number) => engine().openMirror(number, file.name, file.mode));
     }),
   );
   const mirrors = requests.map(({ file: _, ...mirror }, at): MirrorSettings => {
@@ -371,10 +371,10 @@ async function open(
   let token = 0;
   let address: BoundAddress | undefined;
   let last: RelayStatistics | undefined;
-  const closed = ask(
+  const closed = request(
     (number) => {
       const opened = engine().openRelay(number, { ...settings, mirrors, listen: bindTo });
-      token = opened.token;
+      token = opened.handle;
       address = opened.host === undefined ? { path: bindTo.path as string } : { host: opened.host, port: opened.port };
     },
     () => resolver?.resolveAll(token),
@@ -392,7 +392,7 @@ async function open(
     stats: () => last ?? engine().relayCounters(token),
     async reopen() {
       if (last !== undefined) throw failure('ERR_ZEROSEND_CLOSED', 'the proxy is closed');
-      await ask((number) => engine().reopenMirrors(token, number));
+      await request((number) => engine().reopenMirrors(token, number));
     },
     async close({ drain = 10_000 } = {}) {
       if (typeof drain !== 'number' || !(drain >= 0)) throw invalid('drain', drain, 'milliseconds from 0 up');

@@ -6,7 +6,7 @@ import { StoppedReading } from '../node/socket-reading.js';
 import { connected, within } from '../runtime/bounds.js';
 import { driven } from '../runtime/deliver.js';
 import { checkOptions, type TransferResult } from '../runtime/delivery-options.js';
-import { engine, openToken } from '../runtime/engine.js';
+import { engine, openHandle } from '../runtime/engine.js';
 import { checkSource } from '../runtime/peer.js';
 import { inOrder, type Queues } from '../runtime/transfer-queue.js';
 import { aborted, failure, invalid, type ZerosendError } from '../util/errors.js';
@@ -81,15 +81,15 @@ export async function receiveFile(
   if (signal?.aborted) throw aborted(signal);
 
   // Duplicated before anything is awaited: later the number may refer to another file.
-  const from = typeof source === 'number' ? engine().holdTarget(source) : undefined;
+  const from = typeof source === 'number' ? engine().duplicateDescriptor(source) : undefined;
   try {
     const start = offset === undefined ? {} : { offset };
-    const opening = openToken((number) => engine().openSink(number, { ...name, ...start, append }));
+    const opening = openHandle((number) => engine().openSink(number, { ...name, ...start, append }));
     const socket = typeof source === 'number' ? undefined : { name: 'source', socket: source };
     const bounds = { signal, timeout: options.timeout, socket };
     return await inOrder(incoming, source, { ...bounds, reason: WAITING }, async (onMoved) => {
       if (signal?.aborted) throw aborted(signal);
-      const sink = () => within(opening.token, { ...bounds, reason: OPENING }, opening.giveUp);
+      const sink = () => within(opening.handle, { ...bounds, reason: OPENING }, opening.cancel);
       if (from === undefined) return await fromSocket(source as Socket, sink, options, onMoved);
       const opened = await sink();
       return await driven(options, onMoved, (number, drive) =>
@@ -97,8 +97,8 @@ export async function receiveFile(
       );
     }).finally(() => {
       // If this ended before the file was opened or used, the file is closed.
-      opening.giveUp();
-      opening.token.then(
+      opening.cancel();
+      opening.handle.then(
         (token) => engine().release(token),
         () => {},
       );
@@ -117,7 +117,7 @@ async function fromSocket(
   const { signal, timeout } = options;
   const closed = () => failure('ERR_ZEROSEND_CLOSED', 'the source socket was closed before all bytes were received');
   checkSource('source', socket);
-  let from = socket.connecting ? undefined : engine().holdTarget(descriptor(socket));
+  let from = socket.connecting ? undefined : engine().duplicateDescriptor(descriptor(socket));
   const reading = new StoppedReading(socket);
   let initialBytes: Buffer | undefined;
   let closedEarly = false;
@@ -125,7 +125,7 @@ async function fromSocket(
   try {
     await within(connected(socket, closed), { signal, timeout, reason: CONNECTING }, () => {});
     const sink = await opened();
-    from ??= engine().holdTarget(descriptor(socket));
+    from ??= engine().duplicateDescriptor(descriptor(socket));
     const source = from;
     return await driven(
       options,

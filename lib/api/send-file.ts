@@ -5,7 +5,7 @@ import { CachedFile } from '../cache/cached-file.js';
 import { tokenOf } from '../cache/tokens.js';
 import { deliver } from '../runtime/deliver.js';
 import type { DeliveryOptions, TransferResult } from '../runtime/delivery-options.js';
-import { engine, type Opening, openToken } from '../runtime/engine.js';
+import { engine, openHandle, type PendingHandle } from '../runtime/engine.js';
 import { checkDelivery, type SendTarget } from '../runtime/peer.js';
 import { METHODS, type Method } from '../types/method.js';
 import { failure, invalid } from '../util/errors.js';
@@ -128,8 +128,8 @@ export function sliceRanges(size: number, count: number): Array<{ offset: number
   }));
 }
 
-function open(parts: PartOptions[], sending: SendingOptions): Opening {
-  return openToken((number) => engine().open(number, parts, sending));
+function open(parts: PartOptions[], sending: SendingOptions): PendingHandle {
+  return openHandle((number) => engine().open(number, parts, sending));
 }
 
 function checkSending(options: SendFilesOptions): SendingOptions {

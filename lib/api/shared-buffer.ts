@@ -1,7 +1,7 @@
 /** `SharedBuffer`: memory that processes read and write, by shm_open(3) or memfd_create(2). */
 import type { Socket } from 'node:net';
 
-import { ask, engine } from '../runtime/engine.js';
+import { engine, requestHandle } from '../runtime/engine.js';
 import { checkMode, checkName, nameSource, receive, type SegmentSource, send, unlink } from '../runtime/segment.js';
 import { failure, invalid } from '../util/errors.js';
 import { checkBytes, unshared } from '../util/options.js';
@@ -51,14 +51,14 @@ export class SharedBuffer {
     checkBytes('size', size);
     checkMode(mode);
     const settings = { ...(name === null ? {} : { name }), size, mode };
-    const { token } = await ask((number) => engine().createSegment(number, settings));
+    const token = await requestHandle((number) => engine().createSegment(number, settings));
     return new SharedBuffer(token as number);
   }
 
   /** Opens one by its name or by a descriptor, which stays yours. Rejects with `ENOENT`, `EACCES`, `EBADF`. */
   static async open(source: SegmentSource): Promise<SharedBuffer> {
     const named = nameSource(source);
-    const { token } = await ask((number) => engine().openSegment(number, named, false, false));
+    const token = await requestHandle((number) => engine().openSegment(number, named, false, false));
     return new SharedBuffer(token as number);
   }
 
@@ -69,7 +69,7 @@ export class SharedBuffer {
    */
   static async receive(socket: Socket, options: { signal?: AbortSignal | undefined } = {}): Promise<SharedBuffer> {
     const received = await receive(socket, options.signal);
-    const { token } = await ask((number) => engine().openSegment(number, { received }, false, false));
+    const token = await requestHandle((number) => engine().openSegment(number, { received }, false, false));
     return new SharedBuffer(token as number);
   }
 

@@ -4,7 +4,7 @@ import { open } from 'node:fs/promises';
 import { Socket } from 'node:net';
 
 import { within } from '../runtime/bounds.js';
-import { ask, engine } from '../runtime/engine.js';
+import { engine, request, requestHandle, requestValue } from '../runtime/engine.js';
 import { checkMode, checkName, nameSource, receive, type SegmentSource, send, unlink } from '../runtime/segment.js';
 import { SessionEndpoint } from '../runtime/session-endpoint.js';
 import { aborted, failure, invalid, type ZerosendError } from '../util/errors.js';
@@ -54,7 +54,7 @@ function readTrust({ trust = false }: OpenRingOptions): boolean {
   return trust;
 }
 
-const released = new FinalizationRegistry<number>((token) => engine().closeRing(token));
+const released = new FinalizationRegistry<number>((token) => engine().release(token));
 
 /**
  * A queue of messages or bytes between two processes, or threads, through memory that both have mapped. While both are busy
@@ -129,7 +129,7 @@ export class SharedRing {
     parseEnum('framing', framing, ['messages', 'bytes']);
     checkMode(mode);
     const settings = { ...(name === null ? {} : { name }), size: capacity, mode, framing };
-    const { token } = await ask((number) => engine().createSegment(number, settings));
+    const token = await requestHandle((number) => engine().createSegment(number, settings));
     return new SharedRing(token as number, options.reuse);
   }
 
@@ -141,7 +141,7 @@ export class SharedRing {
   static async open(source: SegmentSource, options: OpenRingOptions = {}): Promise<SharedRing> {
     const named = nameSource(source);
     const trust = readTrust(options);
-    const { token } = await ask((number) => engine().openSegment(number, named, true, trust));
+    const token = await requestHandle((number) => engine().openSegment(number, named, true, trust));
     return new SharedRing(token as number, options.reuse);
   }
 
@@ -152,7 +152,7 @@ export class SharedRing {
   ): Promise<SharedRing> {
     const trust = readTrust(options);
     const received = await receive(socket, options.signal);
-    const { token } = await ask((number) => engine().openSegment(number, { received }, true, trust));
+    const token = await requestHandle((number) => engine().openSegment(number, { received }, true, trust));
     return new SharedRing(token as number, options.reuse);
   }
 
@@ -281,7 +281,7 @@ export class SharedRing {
   async readable(): Promise<boolean> {
     while (this.#at === this.#filled && !this.#fill()) {
       if (this.#over) return false;
-      await ask((number) => engine().waitRing(number, this.#open(), 'reader', 1));
+      await request((number) => engine().waitRing(number, this.#open(), 'reader', 1));
     }
     return true;
   }
@@ -358,7 +358,7 @@ export class SharedRing {
     if (this.#closed) return;
     this.#closed = true;
     released.unregister(this);
-    engine().closeRing(this.#token);
+    engine().release(this.#token);
   }
 
   #open(): number {
@@ -372,14 +372,14 @@ export class SharedRing {
     const cancel = () => engine().cancelPipeRing(task);
     try {
       await within(end.ready(), { signal, reason: '' }, () => {});
-      const piped = ask((number) => {
+      const piped = requestValue<number>((number) => {
         task = engine().pipeRing(number, this.#open(), end.token);
       });
       signal?.addEventListener('abort', cancel, { once: true });
       // It may have been aborted before there was anything to cancel.
       if (signal?.aborted) cancel();
       end.onClosed(cancel);
-      const { piped: bytes } = (await piped) as unknown as { piped: number };
+      const bytes = await piped;
       this.#over = true;
       return bytes;
     } catch (error) {
@@ -431,7 +431,7 @@ export class SharedRing {
         this.#queue[0] = rest;
         const wanted =
           this.framing === 'bytes' ? 1 : FRAME + Buffer.from(rest.buffer, rest.byteOffset, FRAME).readUInt32LE();
-        await ask((number) => engine().waitRing(number, this.#open(), 'writer', wanted));
+        await request((number) => engine().waitRing(number, this.#open(), 'writer', wanted));
       }
     } catch (error) {
       // What waits for a reader that has died may be for the one that takes its place.

@@ -2,8 +2,8 @@
 import type { Socket } from 'node:net';
 import type { RelayReport } from '#native';
 import { within } from '../runtime/bounds.js';
-import { engine } from '../runtime/engine.js';
-import { open, openAll } from '../runtime/output.js';
+import { engine, requestHandle } from '../runtime/engine.js';
+import { openAll } from '../runtime/output.js';
 import {
   type RelaySessionOptions,
   readSessionOptions,
@@ -194,8 +194,8 @@ function openFiles(named: Array<{ path: string } | { fd: number } | undefined>):
   return openAll(
     named.map(async (name) => {
       if (name === undefined) return undefined;
-      if ('path' in name) return open((request) => engine().openOutput(request, name.path, 0o666));
-      return open((request) => engine().openSink(request, { fd: name.fd, append: false }));
+      if ('path' in name) return requestHandle((number) => engine().openOutput(number, name.path, 0o666));
+      return requestHandle((number) => engine().openSink(number, { fd: name.fd, append: false }));
     }),
   );
 }

@@ -1,6 +1,6 @@
 /** A file of a `FileCache`. */
 import type { CachedFileInfo } from '#native';
-import { ask, engine } from '../runtime/engine.js';
+import { engine, requestValue } from '../runtime/engine.js';
 import { checkBytes } from '../util/options.js';
 import { register, tokenOf } from './tokens.js';
 
@@ -45,7 +45,6 @@ export class CachedFile {
   async read(offset = 0, length = Math.max(0, this.size - offset)): Promise<Buffer> {
     checkBytes('offset', offset);
     checkBytes('length', length);
-    const event = await ask((number) => engine().readCached(number, tokenOf(this), offset, length));
-    return event.bytes as Buffer;
+    return await requestValue<Buffer>((number) => engine().readCached(number, tokenOf(this), offset, length));
   }
 }

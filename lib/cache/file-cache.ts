@@ -1,6 +1,6 @@
 /** `FileCache`: frequently requested files, ready to be sent. */
 import type { CachedFileInfo } from '#native';
-import { ask, engine } from '../runtime/engine.js';
+import { engine, request } from '../runtime/engine.js';
 import { failure } from '../util/errors.js';
 import { resolveFile } from '../util/path.js';
 import { CachedFile } from './cached-file.js';
@@ -78,8 +78,8 @@ export class FileCache {
   async get(file: string | URL): Promise<CachedFile> {
     const path = resolveFile(file);
     if (this.#closed) throw failure('ERR_ZEROSEND_CLOSED', 'the cache is closed');
-    const event = await ask((number) => engine().getCached(number, tokenOf(this), path));
-    return new CachedFile(event.token as number, event.file as CachedFileInfo);
+    const event = await request((number) => engine().getCached(number, tokenOf(this), path));
+    return new CachedFile(event.handle as number, event.value as CachedFileInfo);
   }
 
   /**

@@ -4,7 +4,7 @@
  */
 import http, { type Server } from 'node:http';
 import type { Socket } from 'node:net';
-import type { DoorConnection, DoorLogEntry, LimitSettings } from '#native';
+import type { AccessLogEntry, HandoffConnection, LimitSettings } from '#native';
 import {
   connect,
   drop,
@@ -15,7 +15,7 @@ import {
   timeOut,
 } from '../node/node-server.js';
 import { parseAsRead, putBack } from '../node/received.js';
-import { engine, forget, keepAlive, request } from '../runtime/engine.js';
+import { closeRequest, engine, keepAlive, openRequest } from '../runtime/engine.js';
 import { endWhole } from '../runtime/linger.js';
 import { type FrontDoorStatistics, noStatistics, readStatistics } from '../server/statistics.js';
 import { failure, type ZerosendError } from '../util/errors.js';
@@ -26,7 +26,7 @@ export interface DoorHost {
   /** Called when the server is about to listen; gives further patterns of routes for Node. */
   opening(): readonly string[];
   /** Requests that were answered natively; absent: nobody wants to know. */
-  log?: ((entries: readonly DoorLogEntry[]) => void) | undefined;
+  log?: ((entries: readonly AccessLogEntry[]) => void) | undefined;
   /** The door cannot stand here, in words. */
   disable(reason: string): void;
 }
@@ -102,7 +102,7 @@ export class Door {
 
   #open(handle: ListenHandle, backlog: number): number {
     const { settings, chunkSize, queue, workers, excludeRoutes } = this.#plan;
-    const number = request((event) => {
+    const number = openRequest((event) => {
       if (event.progress === undefined) this.#ended(opened);
       else this.#look(opened);
     });
@@ -119,14 +119,14 @@ export class Door {
       limits: this.#limits(),
     };
     try {
-      opened.token = engine().openDoor(number, handle.fd as number, server, {
+      opened.token = engine().openHandoffServer(number, handle.fd as number, server, {
         queue,
-        except: [...excludeRoutes, ...this.#host.opening()],
+        excludeRoutes: [...excludeRoutes, ...this.#host.opening()],
         log: this.#host.log !== undefined,
         maxConnections: bound(this.#server.maxConnections as number | undefined),
       });
     } catch (error) {
-      forget(number);
+      closeRequest(number);
       const { errno, syscall } = error as ZerosendError;
       if (errno === undefined || syscall === undefined) throw error;
       return errno;
@@ -159,7 +159,7 @@ export class Door {
   #look(opened: Opened): void {
     if (opened !== this.#opened) return;
     this.#take(opened);
-    if (this.#host.log !== undefined) this.#log(engine().takeLog(opened.token));
+    if (this.#host.log !== undefined) this.#log(engine().takeLogEntries(opened.token));
   }
 
   #take(opened: Opened): void {
@@ -175,7 +175,7 @@ export class Door {
   }
 
   /** Gives a connection to Node. A listener that throws is the application's matter, and no other connection's. */
-  #give(opened: Opened, { fd, received, reason }: DoorConnection): void {
+  #give(opened: Opened, { fd, received, reason }: HandoffConnection): void {
     opened.taken += 1;
     const { token, handle } = opened;
     if (reason === 'too-many') {
@@ -199,7 +199,7 @@ export class Door {
     if (reason === 'request' && received !== undefined) rethrown(() => parseAsRead(socket, received));
   }
 
-  #log(entries: readonly DoorLogEntry[]): void {
+  #log(entries: readonly AccessLogEntry[]): void {
     if (entries.length > 0) this.#host.log?.(entries);
   }
 
@@ -220,7 +220,7 @@ export class Door {
     }
     this.#last = readStatistics(opened.token, this.#plan.cache);
     this.#opened = undefined;
-    this.#log(engine().endDoor(opened.token));
+    this.#log(engine().releaseHandoffServer(opened.token));
     opened.release?.();
   }
 

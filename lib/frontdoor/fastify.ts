@@ -6,7 +6,7 @@ import https from 'node:https';
 
 import type { FastifyInstance, FastifyServerFactory, RouteOptions } from 'fastify';
 import fastifyPlugin from 'fastify-plugin';
-import type { DoorLogEntry } from '#native';
+import type { AccessLogEntry } from '#native';
 import { hooksOf } from '../node/fastify-internals.js';
 import type { FastifyStaticOptions } from '../static/options.js';
 import { plugin, statisticsOf } from '../static/plugin.js';
@@ -189,7 +189,7 @@ function isBelow(route: string, prefix: string): boolean {
 }
 
 /** Lines such as Fastify's own, of stand-ins for its requests and replies, so that the application's serializers see them. */
-function write(app: FastifyInstance, entries: readonly DoorLogEntry[]): void {
+function write(app: FastifyInstance, entries: readonly AccessLogEntry[]): void {
   const label = (app.initialConfig as { requestIdLogLabel?: string }).requestIdLogLabel ?? 'reqId';
   const ids = app as unknown as { genReqId(raw: { method: string; url: string; headers: object }): string };
   for (const { method, url, host, remoteAddress, remotePort, statusCode, responseTime, aborted } of entries) {

@@ -112,8 +112,8 @@ export function planFrontDoor<Mount extends FrontDoorMount>(
     settings: open.map((mount) => ({
       prefix: mount.prefix,
       site: siteSettings(mount.roots, { ...mount, cache }, listing(mount)),
-      private: mount.private === true,
-      answersMissing: mount.onMissing === '404',
+      excludeCredentials: mount.private === true,
+      respondNotFound: mount.onMissing === '404',
     })),
     excludeRoutes: [
       ...patterns,

@@ -1,7 +1,6 @@
 /** Long-running native work that reports progress and can be aborted. */
-import type { NativeEvent } from '../types/binding.js';
 import { aborted, invalid } from '../util/errors.js';
-import { ask, engine } from './engine.js';
+import { engine, requestValue } from './engine.js';
 
 export interface AbortableTaskOptions {
   signal?: AbortSignal | undefined;
@@ -9,27 +8,27 @@ export interface AbortableTaskOptions {
 }
 
 /**
- * Runs the task that `start` starts for a request, and resolves with its event. `start` returns a token; releasing the token
- * stops the task. Rejects with `ABORT_ERR` when `signal` is aborted.
+ * Runs the task that `start` starts for a request, and resolves with its value. `start` returns a handle; releasing it stops
+ * the task. Rejects with `ABORT_ERR` when `signal` is aborted.
  */
-export async function runAbortableTask(
+export async function runAbortableTask<T>(
   { signal, onProgress }: AbortableTaskOptions,
   start: (number: number) => number,
-): Promise<NativeEvent> {
+): Promise<T> {
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     throw invalid('onProgress', onProgress, 'a function');
   }
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid('signal', signal, 'an AbortSignal');
   if (signal?.aborted) throw aborted(signal);
-  let token: number | undefined;
+  let task: number | undefined;
   const stop = () => {
-    if (token !== undefined) engine().release(token);
+    if (task !== undefined) engine().release(task);
   };
   signal?.addEventListener('abort', stop, { once: true });
   try {
-    return await ask(
+    return await requestValue<T>(
       (number) => {
-        token = start(number);
+        task = start(number);
       },
       (bytes) => onProgress?.(bytes),
     );

@@ -6,7 +6,7 @@ import { Readable } from 'node:stream';
 import type { ResponseMethod } from '../types/method.js';
 import type { ZerosendError } from '../util/errors.js';
 import { abortResponse } from './abort.js';
-import { forget, request, staticEngine } from './engine.js';
+import { closeRequest, openRequest, staticEngine } from './engine.js';
 import { keepHalfOpen } from './half-open.js';
 import { sendBody } from './response.js';
 
@@ -77,7 +77,7 @@ export class FileBody extends Readable {
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    if (this.#reading !== 0) forget(this.#reading);
+    if (this.#reading !== 0) closeRequest(this.#reading);
     this.#release();
     // On its way past the stream it is the sender who knows.
     if (this.#way !== 'past')
@@ -93,12 +93,12 @@ export class FileBody extends Readable {
     try {
       const bytes = staticEngine().take(this.#token, this.readableHighWaterMark);
       if (bytes === null) {
-        this.#reading = request((event) => {
+        this.#reading = openRequest((event) => {
           this.#reading = 0;
           if (event.error !== undefined) this.destroy(event.error);
           else this.#next();
         });
-        staticEngine().warm(this.#token, this.#reading);
+        staticEngine().prefetch(this.#token, this.#reading);
       } else {
         const left = staticEngine().remaining(this.#token);
         this.push(bytes.length > 0 ? bytes : null);

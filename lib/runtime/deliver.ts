@@ -5,7 +5,7 @@ import { interceptWrites, isEndDeferred } from '../node/intercept-writes.js';
 import { aborted, failure, type ZerosendError } from '../util/errors.js';
 import { onceAborted, timedOut, within } from './bounds.js';
 import type { DeliveryOptions, TransferResult } from './delivery-options.js';
-import { engine, forget, type Opening, request } from './engine.js';
+import { closeRequest, engine, openRequest, type PendingHandle } from './engine.js';
 import type { SendTarget } from './peer.js';
 import { Pump } from './pump.js';
 import { continued, reset, resetUnlessContinued } from './reset.js';
@@ -25,29 +25,30 @@ const outgoing: Queues = new Map();
 export async function deliver(
   target: SendTarget,
   options: DeliveryOptions,
-  open: () => number | Opening,
+  open: () => number | PendingHandle,
 ): Promise<TransferResult> {
   const { signal, timeout } = options;
   if (signal?.aborted) throw aborted(signal);
 
   // Duplicated before anything is awaited: later the number may refer to another file.
-  const out = typeof target === 'number' ? engine().holdTarget(target) : undefined;
+  const out = typeof target === 'number' ? engine().duplicateDescriptor(target) : undefined;
   const release = target instanceof Socket ? interceptWrites(target) : undefined;
   try {
     const opened = open();
-    const opening: Opening = typeof opened === 'number' ? { token: Promise.resolve(opened), giveUp: () => {} } : opened;
+    const opening: PendingHandle =
+      typeof opened === 'number' ? { handle: Promise.resolve(opened), cancel: () => {} } : opened;
     const socket = target instanceof Socket ? { name: 'target', socket: target } : undefined;
     const bounds = { signal, timeout, socket };
     return await inOrder(outgoing, target, { ...bounds, reason: WAITING }, async (onMoved) => {
-      const token = await within(opening.token, { ...bounds, reason: OPENING }, opening.giveUp);
+      const token = await within(opening.handle, { ...bounds, reason: OPENING }, opening.cancel);
       if (signal?.aborted) throw aborted(signal);
       return target instanceof Socket
         ? await toSocket(target, token, options, onMoved)
         : await toDescriptor(out as number, token, options, onMoved);
     }).finally(() => {
       // If this ended before the file was opened or sent, the file is closed.
-      opening.giveUp();
-      opening.token.then(
+      opening.cancel();
+      opening.handle.then(
         (token) => engine().release(token),
         () => {},
       );
@@ -128,12 +129,12 @@ export async function driven(
   let offAbort: (() => void) | undefined;
   try {
     const report = await new Promise<TransferReport>((resolve, reject) => {
-      const number = request((event) => {
+      const number = openRequest((event) => {
         if (event.progress !== undefined) {
           onMoved();
           progress.report(event.progress);
         } else if (event.error !== undefined) reject(event.error);
-        else resolve(event.report as TransferReport);
+        else resolve(event.value as TransferReport);
       });
       const stop = () => engine().cancel(number);
       offAbort = signal && onceAborted(signal, stop);
@@ -143,7 +144,7 @@ export async function driven(
       try {
         start(number, drive);
       } catch (error) {
-        forget(number);
+        closeRequest(number);
         throw error;
       }
     });

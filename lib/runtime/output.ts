@@ -1,6 +1,6 @@
 /** Files that logs and mirrors write to: their names, and opening them. */
 import { invalid } from '../util/errors.js';
-import { ask, engine } from './engine.js';
+import { engine } from './engine.js';
 
 /** Checks the name of a file. */
 export function checkName(name: string, file: unknown): void {
@@ -8,7 +8,7 @@ export function checkName(name: string, file: unknown): void {
 }
 
 /**
- * Opens several, and gives their tokens in order; `undefined` where there is none to be opened. When one fails, none stays
+ * Opens several, and gives their handles in order; `undefined` where there is none to be opened. When one fails, none stays
  * open.
  */
 export async function openAll(opening: ReadonlyArray<Promise<number | undefined>>): Promise<Array<number | undefined>> {
@@ -19,9 +19,4 @@ export async function openAll(opening: ReadonlyArray<Promise<number | undefined>
     if (one.status === 'fulfilled' && one.value !== undefined) engine().release(one.value);
   }
   throw failed.reason;
-}
-
-/** Opens on a thread; resolves with the token of what was opened. */
-export async function open(start: (request: number) => void): Promise<number> {
-  return (await ask(start)).token as number;
 }

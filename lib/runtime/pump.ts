@@ -10,7 +10,7 @@ import type { TransferReport } from '#native';
 import { writeThrough } from '../node/intercept-writes.js';
 import { descriptor, hasQueuedBytes } from '../node/node-internals.js';
 import { failure, type ZerosendError } from '../util/errors.js';
-import { engine, forget, request } from './engine.js';
+import { closeRequest, engine, openRequest } from './engine.js';
 import { requireNative } from './native.js';
 import { runLater, schedule, spend } from './send-budget.js';
 
@@ -129,13 +129,13 @@ export class Pump {
   };
 
   #prefetch(next: () => void): void {
-    this.#reading = request((event) => {
+    this.#reading = openRequest((event) => {
       this.#reading = 0;
       if (event.error !== undefined) this.#end(event.error as ZerosendError);
       else schedule(next);
     });
     try {
-      engine().warm(this.#token, this.#reading);
+      engine().prefetch(this.#token, this.#reading);
     } catch (error) {
       this.#end(error as ZerosendError);
     }
@@ -146,7 +146,7 @@ export class Pump {
     this.#ended = true;
     if (this.#reading !== 0) {
       engine().cancel(this.#reading);
-      forget(this.#reading);
+      closeRequest(this.#reading);
     }
     this.#socket.removeListener('close', this.#onClose);
     this.#socket.removeListener('connect', this.#turn);

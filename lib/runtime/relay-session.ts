@@ -2,7 +2,7 @@
 import type { ErrnoName, RelayReport, SessionRelaySettings, SessionSettings } from '#native';
 import { aborted, failure, invalid, type ZerosendError } from '../util/errors.js';
 import { checkInteger, parseEnum } from '../util/options.js';
-import { ask, engine, forget, request } from './engine.js';
+import { closeRequest, engine, openRequest, requestValue } from './engine.js';
 import type { SessionEndpoint } from './session-endpoint.js';
 
 export interface RelaySessionOptions {
@@ -58,11 +58,11 @@ export async function spliceSockets(
   const { token, release } = acquireRelay(settings);
   try {
     let id = 0;
-    const finished = ask((number) => {
+    const finished = requestValue<RelayReport>((number) => {
       id = engine().startSession(token, number, session());
     });
     onStart(() => engine().cancelSession(token, id));
-    return (await finished).session as RelayReport;
+    return await finished;
   } finally {
     release();
   }
@@ -78,17 +78,17 @@ function acquireRelay(settings: SessionRelaySettings): { token: number; release:
     relay.sessions -= 1;
     if (relay.sessions > 0) return;
     relays.delete(key);
-    engine().closeSessionRelay(relay.token);
+    engine().release(relay.token);
   };
   return { token: relay.token, release };
 }
 
 function openRelay(settings: SessionRelaySettings): number {
-  const number = request(() => {});
+  const number = openRequest(() => {});
   try {
     return engine().openSessionRelay(number, settings);
   } catch (error) {
-    forget(number);
+    closeRequest(number);
     throw error;
   }
 }

@@ -17,7 +17,7 @@ import {
 } from '../node/node-internals.js';
 import { failure, type ZerosendError } from '../util/errors.js';
 import { resetSocket } from './abort.js';
-import { engine } from './engine.js';
+import { engine, keepPending } from './engine.js';
 import { keepHalfOpen, watchEnd } from './half-open.js';
 import { endWhole } from './linger.js';
 import { requireNative } from './native.js';
@@ -39,12 +39,9 @@ export type Done = (error: ZerosendError | undefined, method?: TransferReport['m
 
 let methods: ReturnType<ReturnType<typeof requireNative>['methodNames']> | undefined;
 
-/** The transfer of the engine's current answer; see `Site.respond`. */
-export const CURRENT = -1;
-
 /**
- * Sends `length` bytes of the transfer `token` (or of the {@link CURRENT} one) as the body of `res`, and ends it. The
- * transfer is released at the end.
+ * Sends `length` bytes of the transfer `token`, a handle or the number of the pending response (see `nextPending`), as the body
+ * of `res`, and ends it. The transfer is released at the end.
  *
  * False when these bytes must take the ordinary road (TLS, HTTP/2, `inject()`, chunked, no body, methods that somebody
  * has replaced, another platform than Linux): nothing has happened then, but that the head may have been written.
@@ -54,7 +51,7 @@ export function sendBody(res: ServerResponse, token: number, length: number, don
   const head = takeHead(res, length);
   if (head === undefined) return false;
   if (res.socket === null) {
-    waitForTurn(res, token === CURRENT ? engine().holdCurrent() : token, length, head, done);
+    waitForTurn(res, keepPending(token), length, head, done);
   } else {
     start(res, token, length, head, done);
   }
@@ -81,36 +78,32 @@ function waitForTurn(res: ServerResponse, token: number, length: number, head: s
 function start(res: ServerResponse, token: number, length: number, head: string, done: Done): void {
   const socket = res.socket;
   if (socket === null || socket.destroyed || res.destroyed || !isPlainSocket(socket)) {
-    if (token !== CURRENT) engine().release(token);
+    engine().release(token);
     res.destroy();
     done(failure('ERR_ZEROSEND_CLOSED', 'the socket was closed before the response was sent'));
     return;
   }
   let turn: number | undefined;
   try {
-    if (token === CURRENT) {
-      if (hasQueuedBytes(socket)) {
-        token = engine().holdCurrent();
-        engine().setHead(token, head);
-      } else {
-        const started = engine().startCurrent(descriptor(socket), head, CHUNK);
-        if (started < 0) {
-          methods ??= requireNative().methodNames();
-          if (length > SURELY_SENT || isLast(res)) endWhole(socket);
-          done(undefined, methods[-1 - started] as TransferReport['method']);
-          res.end();
-          return;
-        }
-        // See `startCurrent`: both in one number.
-        turn = started % 4;
-        token = (started - turn) / 4;
-        spend(CHUNK);
+    if (token < 0 && !hasQueuedBytes(socket)) {
+      const started = engine().startPending(token, descriptor(socket), head, CHUNK);
+      if (started < 0) {
+        methods ??= requireNative().methodNames();
+        if (length > SURELY_SENT || isLast(res)) endWhole(socket);
+        done(undefined, methods[-1 - started] as TransferReport['method']);
+        res.end();
+        return;
       }
+      // The handle and the turn in one number: see `startPending`.
+      turn = started % 4;
+      token = (started - turn) / 4;
+      spend(CHUNK);
     } else {
+      token = keepPending(token);
       engine().setHead(token, head);
     }
   } catch (error) {
-    if (token !== CURRENT) engine().release(token);
+    engine().release(token);
     // Nothing else may be written to it.
     interceptWrites(socket);
     resetSocket(socket, () => done(error as ZerosendError));

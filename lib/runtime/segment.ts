@@ -4,7 +4,7 @@ import { Socket } from 'node:net';
 import { aborted, invalid } from '../util/errors.js';
 import { checkInteger, isDescriptor } from '../util/options.js';
 import { within } from './bounds.js';
-import { ask, engine } from './engine.js';
+import { engine, requestHandle } from './engine.js';
 import { SessionEndpoint } from './session-endpoint.js';
 
 /** Which shared memory: its name, or a descriptor of it. */
@@ -58,7 +58,7 @@ export async function receive(socket: Socket, signal: AbortSignal | undefined): 
       throw invalid('socket', socket, 'one that nobody has read from: pause it before it is connected');
     }
     let waiting = 0;
-    const answer = ask((number) => {
+    const answer = requestHandle((number) => {
       waiting = engine().receiveSegment(number, end.token);
     });
     const cancel = () => engine().release(waiting);
@@ -67,7 +67,7 @@ export async function receive(socket: Socket, signal: AbortSignal | undefined): 
     if (signal?.aborted) cancel();
     end.onClosed(cancel);
     try {
-      return (await answer).token as number;
+      return await answer;
     } catch (error) {
       if (signal?.aborted) throw aborted(signal);
       throw end.closed ? end.closedError() : error;

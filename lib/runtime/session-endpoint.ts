@@ -40,14 +40,14 @@ export class SessionEndpoint {
     this.#reads = reads;
     this.#writes = writes;
     if (!(peer instanceof Socket)) {
-      this.#token = engine().holdTarget(peer);
+      this.#token = engine().duplicateDescriptor(peer);
       return;
     }
     this.socket = peer;
     if (writes && peer.writableEnded) {
       throw failure('ERR_ZEROSEND_CLOSED', `the ${name} socket was ended: start the relay before calling end()`);
     }
-    if (!peer.connecting) this.#token = engine().holdTarget(descriptor(peer));
+    if (!peer.connecting) this.#token = engine().duplicateDescriptor(descriptor(peer));
   }
 
   /** Makes and suspends several endpoints, or none if one throws. */
@@ -85,7 +85,7 @@ export class SessionEndpoint {
       });
     }
     if (socket.destroyed) throw this.closedError();
-    this.#token ??= engine().holdTarget(descriptor(socket));
+    this.#token ??= engine().duplicateDescriptor(descriptor(socket));
   }
 
   /** Node has read the end of the stream: closing the socket then loses no bytes. */

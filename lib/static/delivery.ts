@@ -12,11 +12,11 @@ import type { RequestConditions } from '#native';
 import { unobstructedHeaders } from '../node/fastify-internals.js';
 import { isPlainResponse } from '../node/node-internals.js';
 import { FileBody } from '../runtime/body.js';
-import { staticEngine } from '../runtime/engine.js';
+import { keepPending, nextPending, staticEngine } from '../runtime/engine.js';
 import { keepHalfOpen } from '../runtime/half-open.js';
 import { endWhole } from '../runtime/linger.js';
 import { IS_LINUX } from '../runtime/platform.js';
-import { CURRENT, sendBody } from '../runtime/response.js';
+import { sendBody } from '../runtime/response.js';
 import type { ResponseMethod } from '../types/method.js';
 import type { ZerosendError } from '../util/errors.js';
 import { conditionsOf, unconditional, varyWithEncoding } from './conditions.js';
@@ -28,7 +28,7 @@ import { otherNames } from './names.js';
 import type { FastifyStaticOptions, ReplyOptions } from './options.js';
 import type { Overrides } from './overrides.js';
 import { decodePath, withSlash } from './paths.js';
-import type { Answer, Site } from './site.js';
+import { type Answer, headersOf, type Site } from './site.js';
 import type { Statistics } from './statistics.js';
 
 /** A name that is asked for. */
@@ -72,15 +72,24 @@ export class Delivery {
     const { request } = reply;
     const conditions = conditionsFor(reply, site, wanted);
     const headOnly = request.method === 'HEAD';
+    const pending = nextPending();
     let answer: Answer | undefined;
     try {
-      answer = site.respond(wanted.pathname, wanted.encoded, headOnly, conditions);
+      answer = site.respond(pending, wanted.pathname, wanted.encoded, headOnly, conditions);
     } catch (error) {
       this.#fail(reply, error as ZerosendError);
       return;
     }
-    if (answer === undefined) void this.#answerLater(reply, site, wanted, headOnly, conditions);
-    else this.#deliver(reply, site, wanted, answer, CURRENT, undefined);
+    if (answer === undefined) {
+      void this.#answerLater(reply, site, wanted, headOnly, conditions);
+      return;
+    }
+    try {
+      this.#deliver(reply, site, wanted, answer, pending, undefined);
+    } catch (error) {
+      staticEngine().release(pending);
+      throw error;
+    }
   }
 
   async #answerLater(
@@ -181,8 +190,9 @@ export class Delivery {
     const { pathname, encoded } = wanted;
     const conditions = conditionsFor(reply, site, wanted);
     const headOnly = reply.request.method === 'HEAD';
-    const answer = site.respond(pathname, encoded, headOnly, conditions);
-    if (answer !== undefined) return { answer, token: staticEngine().holdCurrent() };
+    const pending = nextPending();
+    const answer = site.respond(pending, pathname, encoded, headOnly, conditions);
+    if (answer !== undefined) return { answer, token: keepPending(pending) };
     return await site.respondLater(pathname, encoded, headOnly, conditions);
   }
 
@@ -236,8 +246,8 @@ export class Delivery {
       for (let at = 0; at < list.length; at += 2) headers[list[at] as string] = list[at + 1];
     }
     if (setHeaders !== undefined) {
-      // Whoever is called from here on may ask the engine for something else.
-      if (token === CURRENT) token = staticEngine().holdCurrent();
+      // The application may cause another request to the engine.
+      token = keepPending(token);
       try {
         setHeaders(reply, answer.file, stats ?? statSync(answer.file));
       } catch (error) {
@@ -259,7 +269,7 @@ export class Delivery {
     if (headers !== undefined && (IS_LINUX || answer.length === 0) && isPlainResponse(reply.raw)) {
       this.#sendDirectly(reply, answer, headers as Record<string, string>, token);
     } else {
-      if (token === CURRENT) token = staticEngine().holdCurrent();
+      token = keepPending(token);
       reply.send(this.#body(reply, answer, token, wanted.options?.highWaterMark));
     }
   }
@@ -270,7 +280,7 @@ export class Delivery {
     try {
       raw.writeHead(raw.statusCode, headers);
     } catch (error) {
-      if (token !== CURRENT) staticEngine().release(token);
+      staticEngine().release(token);
       throw error;
     }
     if (answer.length === 0) {
@@ -284,7 +294,7 @@ export class Delivery {
     });
     // The head says something that a bare body cannot follow (somebody has changed the length, say).
     if (!sent) {
-      if (token === CURRENT) token = staticEngine().holdCurrent();
+      token = keepPending(token);
       const body = this.#body(reply, answer, token, undefined);
       // Where nothing was sent yet; else the body has ended it.
       body.once('error', (error) => {
@@ -391,12 +401,6 @@ function conditionsFor(reply: FastifyReply, site: Site, { overrides }: Wanted): 
 /** What `@fastify/static` leaves to send, which has no code for it. */
 function isPlainRefusal(answer: Answer, { pathname, encoded }: Wanted): boolean {
   return answer.reason === 'dot file' || (!encoded && /^\.\.(?:\/|$)/.test(pathname));
-}
-
-function headersOf({ headers }: Answer): Record<string, string> {
-  const object: Record<string, string> = {};
-  for (let at = 0; at < headers.length; at += 2) object[headers[at] as string] = headers[at + 1] as string;
-  return object;
 }
 
 function logFailure(log: FastifyRequest['log'], error: ZerosendError, file: string): void {

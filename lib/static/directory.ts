@@ -10,9 +10,8 @@ import { lstat, readdir, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 
-import { ask, engine } from '../runtime/engine.js';
+import { engine, requestValue } from '../runtime/engine.js';
 import { IS_LINUX } from '../runtime/platform.js';
-import type { NativeEvent } from '../types/binding.js';
 import type { Site } from './site.js';
 
 export interface Directory {
@@ -84,9 +83,8 @@ class OpenedDirectory implements Directory {
   }
 }
 
-async function openEntry(site: Site, rootIndex: number, relative: string, isDirectory: boolean): Promise<number> {
-  const opened = await ask((number) => engine().openEntry(number, site.token, relative, rootIndex, isDirectory));
-  return (opened as NativeEvent & { fd: number }).fd;
+function openEntry(site: Site, rootIndex: number, relative: string, isDirectory: boolean): Promise<number> {
+  return requestValue((number) => engine().openEntry(number, site.token, relative, rootIndex, isDirectory));
 }
 
 class NamedDirectory implements Directory {

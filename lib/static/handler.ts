@@ -5,10 +5,9 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:ht
 import path from 'node:path';
 import type { RequestConditions } from '#native';
 import { cacheOption } from '../cache/cache-option.js';
-import { isPlainResponse } from '../node/node-internals.js';
 import { abortResponse } from '../runtime/abort.js';
 import { FileBody } from '../runtime/body.js';
-import { staticEngine } from '../runtime/engine.js';
+import { keepPending, nextPending, staticEngine } from '../runtime/engine.js';
 import { keepHalfOpen } from '../runtime/half-open.js';
 import { endWhole } from '../runtime/linger.js';
 import { sendBody } from '../runtime/response.js';
@@ -18,7 +17,7 @@ import { conditionsOf, unconditional, varyWithEncoding } from './conditions.js';
 import { otherNames } from './names.js';
 import { rootPath } from './options.js';
 import { decodePath, withSlash } from './paths.js';
-import { type Answer, Site } from './site.js';
+import { type Answer, headersOf, Site } from './site.js';
 import { DEFAULT_CACHE, type SiteOptions } from './site-options.js';
 import { type StaticStatistics, Statistics } from './statistics.js';
 
@@ -134,15 +133,16 @@ class Exchange {
     const pathname = query === -1 ? url : url.slice(0, query);
     const { allowedPath, onFile } = this.#options;
     if (allowedPath === undefined && onFile === undefined) {
+      const pending = nextPending();
       let answer: Answer | undefined;
       try {
-        answer = this.#site.respond(pathname, true, method === 'HEAD', this.#conditions());
+        answer = this.#site.respond(pending, pathname, true, method === 'HEAD', this.#conditions());
       } catch (error) {
         this.#fail(error);
         return;
       }
       if (answer !== undefined) {
-        this.#finish(answer, staticEngine().holdCurrent(), undefined);
+        this.#finish(answer, pending, undefined);
         return;
       }
     }
@@ -158,8 +158,9 @@ class Exchange {
     let token = 0;
     try {
       const conditions = this.#conditions();
-      let answer = this.#site.respond(pathname, true, headOnly, conditions);
-      if (answer !== undefined) token = staticEngine().holdCurrent();
+      const pending = nextPending();
+      let answer = this.#site.respond(pending, pathname, true, headOnly, conditions);
+      if (answer !== undefined) token = keepPending(pending);
       else ({ answer, token } = await this.#site.respondLater(pathname, true, headOnly, conditions));
       const found = answer;
       if (await this.#isAllowed(pathname, found)) {
@@ -244,32 +245,38 @@ class Exchange {
   #send(answer: Answer, token: number, stats: Stats | undefined): void {
     const response = this.#response;
     const { headers, status, length, file } = answer;
+    const { setHeaders } = this.#options;
     if (status === 412 || status === 416) {
-      this.#say(status, Object.fromEntries(pairs(headers)));
+      this.#say(status, headersOf(answer));
       return;
     }
     try {
       if (response.statusCode === 200) response.statusCode = status;
       if (status === 304) for (const name of CONTENT_FIELDS) response.removeHeader(name);
-      for (const [name, value] of pairs(headers)) {
+      for (let at = 0; at < headers.length; at += 2) {
+        const [name, value] = [headers[at] as string, headers[at + 1] as string];
         if (describesBytes(name, value, answer) || !response.hasHeader(name)) response.setHeader(name, value);
       }
-      this.#options.setHeaders?.(response, file, stats ?? statSync(file));
+      if (setHeaders !== undefined) {
+        // The application may cause another request to the engine.
+        token = keepPending(token);
+        setHeaders(response, file, stats ?? statSync(file));
+      }
       if (answer.varies) response.setHeader('vary', varyWithEncoding(response.getHeader('vary')));
     } catch (error) {
       staticEngine().release(token);
       throw error;
     }
     const took = (method: ResponseMethod, aborted: boolean) => this.#statistics.count(method, length, aborted);
-    if (token === 0) {
+    if (length === 0) {
       took('none', false);
       response.end();
       return;
     }
     const done = (error: ZerosendError | undefined, method: ResponseMethod = 'none') =>
       took(method, error !== undefined);
-    if (isPlainResponse(response) && sendBody(response, token, length, done)) return;
-    const body = new FileBody(token, length, file, { onSent: took });
+    if (sendBody(response, token, length, done)) return;
+    const body = new FileBody(keepPending(token), length, file, { onSent: took });
     // Where nothing was sent yet; else the body has ended it.
     body.once('error', () => response.destroy());
     response.once('close', () => body.destroy());
@@ -310,8 +317,4 @@ function describesBytes(name: string, value: string, { encoding }: Answer): bool
     default:
       return false;
   }
-}
-
-function* pairs(headers: readonly string[]): Generator<[string, string]> {
-  for (let at = 0; at < headers.length; at += 2) yield [headers[at] as string, headers[at + 1] as string];
 }

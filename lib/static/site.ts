@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 
 import type { RequestConditions, SiteAnswer } from '#native';
-import { ask, staticEngine } from '../runtime/engine.js';
+import { request, staticEngine } from '../runtime/engine.js';
 import type { SiteOptions } from './site-options.js';
 import { siteSettings } from './site-settings.js';
 
@@ -75,21 +75,22 @@ export class Site {
   }
 
   /**
-   * The answer to a request, at once, or `undefined` when the disk must be asked first: see {@link Site.respondLater}. Its
-   * transfer, if it has bytes to send, is the engine's current one: hold it before anything else is asked.
+   * The response to a request, or `undefined` when the disk has to be read: see {@link Site.respondLater}. It is the engine's
+   * pending response, under `number` (see `nextPending`): start it, keep it or release it before the next request.
    */
   respond(
+    number: number,
     path: string,
     encoded: boolean,
     headOnly: boolean,
     conditions: RequestConditions | undefined,
   ): Answer | undefined {
-    const id = staticEngine().respond(this.token, path, encoded, headOnly, 0, conditions);
+    const id = staticEngine().respond(number, this.token, path, encoded, headOnly, 0, conditions);
     if (id < 0) return undefined;
-    if (id === 0) return this.#complete(staticEngine().describeCurrent());
+    if (id === 0) return this.#complete(staticEngine().describePending(number));
     let answer = this.#answers.get(id);
     if (answer === undefined) {
-      answer = this.#complete(staticEngine().describeCurrent());
+      answer = this.#complete(staticEngine().describePending(number));
       if (this.#answers.size >= Site.#MOST) this.#answers.clear();
       this.#answers.set(id, answer);
     }
@@ -103,10 +104,10 @@ export class Site {
     headOnly: boolean,
     conditions: RequestConditions | undefined,
   ): Promise<{ answer: Answer; token: number }> {
-    const event = await ask((number) =>
+    const { value, handle = 0 } = await request((number) =>
       staticEngine().respondLater(number, this.token, path, encoded, headOnly, 0, conditions),
     );
-    return { answer: this.#complete(event.answer as SiteAnswer), token: event.token ?? 0 };
+    return { answer: this.#complete(value as SiteAnswer), token: handle };
   }
 
   #complete(answer: SiteAnswer): Answer {
@@ -120,4 +121,11 @@ export class Site {
       varies: vary >= 0,
     };
   }
+}
+
+/** The headers of an answer as an object. */
+export function headersOf({ headers }: SiteAnswer): Record<string, string> {
+  const object: Record<string, string> = {};
+  for (let at = 0; at < headers.length; at += 2) object[headers[at] as string] = headers[at + 1] as string;
+  return object;
 }

@@ -1,8 +1,8 @@
 /**
- * The engine for other platforms than Linux: the functions of the binding that static serving needs, in TypeScript. The
+ * Static serving for platforms without the native binding: the functions that sites and bodies call, in TypeScript. The
  * counterpart of `crates/node/src/site`.
  *
- * Every request reads the disk, so `respond` always defers to `respondLater`, and all bytes pass through a Node stream.
+ * Every response needs the disk, so `respond` always returns -1, and every byte goes through a Node stream.
  */
 import type { RequestConditions, SiteAnswer, SiteSettings } from '#native';
 import type { NativeEvent, StaticEngine } from '../types/binding.js';
@@ -13,105 +13,105 @@ import { lengthOf } from './plan.js';
 import { type Outcome, Site } from './site.js';
 import { Transfer } from './transfer.js';
 
-export class PortableEngine implements StaticEngine {
+export class StreamEngine implements StaticEngine {
   readonly mergeVary: typeof mergeVary = mergeVary;
-  readonly #held = new Map<number, Site | Transfer>();
-  readonly #tell: (event: NativeEvent) => void;
+  readonly #handles = new Map<number, Site | Transfer>();
+  readonly #dispatch: (event: NativeEvent) => void;
   #last = 0;
 
-  /** @param tell hears of what was asked for later. */
-  constructor(tell: (event: NativeEvent) => void) {
-    this.#tell = tell;
+  /** @param dispatch is called with the events of requests. */
+  constructor(dispatch: (event: NativeEvent) => void) {
+    this.#dispatch = dispatch;
   }
 
   openSite(settings: SiteSettings): number {
-    return this.#hold(new Site(settings));
+    return this.#register(new Site(settings));
   }
 
-  respond(site: number): number {
+  respond(_number: number, site: number): number {
     this.#site(site);
     return -1;
   }
 
-  describeCurrent(): SiteAnswer {
-    throw failure('ERR_ZEROSEND_CLOSED', 'there is no answer to describe');
+  describePending(): SiteAnswer {
+    throw failure('ERR_ZEROSEND_INTERNAL', 'internal error, please report it: there is no pending response');
   }
 
-  holdCurrent(): number {
+  keepPending(): number {
     return 0;
   }
 
   respondLater(
     request: number,
-    token: number,
+    site: number,
     path: string,
     encoded: boolean,
     headOnly: boolean,
     rootIndex: number,
     conditions?: RequestConditions | null,
   ): void {
-    this.#site(token)
+    this.#site(site)
       .respond({ path, encoded, headOnly, rootIndex, conditions: conditions ?? {} })
       .then(
-        (outcome) => this.#tell({ request, ...this.#answer(outcome) }),
-        (error: NodeJS.ErrnoException) => this.#tell({ request, error }),
+        (outcome) => this.#dispatch({ request, ...this.#answer(outcome) }),
+        (error: NodeJS.ErrnoException) => this.#dispatch({ request, error }),
       );
   }
 
-  take(token: number, max: number): Buffer | null {
-    return this.#transfer(token).take(max);
+  take(handle: number, max: number): Buffer | null {
+    return this.#transfer(handle).take(max);
   }
 
-  warm(token: number, request: number): void {
-    void this.#transfer(token)
-      .warm()
-      .then(() => this.#tell({ request }));
+  prefetch(handle: number, request: number): void {
+    void this.#transfer(handle)
+      .prefetch()
+      .then(() => this.#dispatch({ request }));
   }
 
-  remaining(token: number): number {
-    const held = this.#held.get(token);
-    return held instanceof Transfer ? held.remaining : 0;
+  remaining(handle: number): number {
+    const object = this.#handles.get(handle);
+    return object instanceof Transfer ? object.remaining : 0;
   }
 
-  release(token: number): void {
-    const held = this.#held.get(token);
-    this.#held.delete(token);
-    if (held instanceof Transfer) held.close();
+  release(handle: number): void {
+    const object = this.#handles.get(handle);
+    this.#handles.delete(handle);
+    if (object instanceof Transfer) object.close();
   }
 
-  /** How many sites and transfers are held, for tests. */
-  heldCount(): number {
-    return this.#held.size;
+  /** Number of open sites and transfers, for tests. */
+  liveHandles(): number {
+    return this.#handles.size;
   }
 
-  #hold(held: Site | Transfer): number {
+  #register(object: Site | Transfer): number {
     this.#last += 1;
-    this.#held.set(this.#last, held);
+    this.#handles.set(this.#last, object);
     return this.#last;
   }
 
-  #site(token: number): Site {
-    const held = this.#held.get(token);
-    if (held instanceof Site) return held;
+  #site(handle: number): Site {
+    const object = this.#handles.get(handle);
+    if (object instanceof Site) return object;
     throw failure('ERR_ZEROSEND_CLOSED', 'the site was released');
   }
 
-  #transfer(token: number): Transfer {
-    const held = this.#held.get(token);
-    if (held instanceof Transfer) return held;
+  #transfer(handle: number): Transfer {
+    const object = this.#handles.get(handle);
+    if (object instanceof Transfer) return object;
     throw failure('ERR_ZEROSEND_CLOSED', 'the transfer has ended or was released');
   }
 
-  /** What there is to say, and the token of the transfer when there are bytes to send. */
-  #answer(outcome: Outcome): { answer: SiteAnswer; token?: number } {
+  /** The answer, and the handle of the transfer when there are bytes to send. */
+  #answer(outcome: Outcome): { value: SiteAnswer; handle?: number } {
     const empty = { status: 0, headers: [], length: 0, path: '', rootIndex: 0 };
-    if (outcome.kind !== 'response') return { answer: { ...empty, ...outcome } };
+    if (outcome.kind !== 'response') return { value: { ...empty, ...outcome } };
     const { kind, status, headers, body, rootIndex, found } = outcome;
     const length = lengthOf(body);
     const answer: SiteAnswer = { kind, status, headers, length, path: found.path, rootIndex };
     if (found.encoding !== undefined) answer.encoding = found.encoding;
-    if (length > 0) return { answer, token: this.#hold(new Transfer(found.file.handle, body)) };
+    if (length > 0) return { value: answer, handle: this.#register(new Transfer(found.file.handle, body)) };
     close(found.file.handle);
-    return { answer };
+    return { value: answer };
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Reads the bytes of a response in chunks, for a stream. The counterpart of the functions of `crates/core/src/transfer` for
- * streams: `take`, `warm` and `remaining`.
+ * streams: `take`, `prefetch` and `remaining`.
  */
 import type { FileHandle } from 'node:fs/promises';
 
@@ -26,7 +26,7 @@ export class Transfer {
     this.remaining = lengthOf(body);
   }
 
-  /** The next bytes, at most `max`. `null` if they were not read yet: see `warm`. Empty at the end. */
+  /** The next bytes, at most `max`. `null` if they were not read yet: see `prefetch`. Empty at the end. */
   take(max: number): Buffer | null {
     if (this.#failure !== undefined) throw this.#failure;
     this.#size = max;
@@ -41,7 +41,7 @@ export class Transfer {
   }
 
   /** Reads the bytes for the next `take`, which throws if this fails. */
-  async warm(): Promise<void> {
+  async prefetch(): Promise<void> {
     const [part] = this.#parts;
     if (part === undefined || Buffer.isBuffer(part)) return;
     const length = Math.min(part.end - part.start, this.#size);

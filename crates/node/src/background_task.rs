@@ -1,4 +1,4 @@
-//! Work that takes as long as it takes, on a thread of its own: the pool's threads are for those who wait for a response.
+//! Work of unbounded duration, each on a dedicated thread: the threads of the pool are for requests that a client waits for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,34 +6,42 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use napi::Env;
 use zerosend_core::{Error, Result, stats, thread};
 
-use crate::engine::{Held, with};
-use crate::events::{Answer, Request};
+use crate::engine::with;
+use crate::events::Payload;
+use crate::handles::Kind;
 
-/// Tells a thread to stop when it is dropped.
-pub struct StopOnDrop(Arc<AtomicBool>);
+/// A thread that is asked to stop when this is dropped.
+pub struct BackgroundTask {
+    stop: Arc<AtomicBool>,
+}
 
-impl Drop for StopOnDrop {
+impl Kind for BackgroundTask {
+    const NAME: &'static str = "a background task";
+    const RELEASED: &'static str = "the background task has ended";
+}
+
+impl Drop for BackgroundTask {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+        self.stop.store(true, Ordering::Release);
     }
 }
 
-/// Runs `work`, whose result answers `request`; what it tells of its progress comes before. It is given what says that it is to stop:
-/// when the token that is returned is released.
-pub fn under_way(
+/// Runs `work` on a new thread; its result completes `request`. `work` is given a flag that is set when it is to stop, and
+/// a function that reports progress in bytes. Returns a handle; releasing it stops the work.
+pub fn run_in_background(
     env: &Env,
     request: f64,
-    work: impl FnOnce(&AtomicBool, &mut dyn FnMut(u64)) -> Result<Answer> + Send + 'static,
+    work: impl FnOnce(&AtomicBool, &mut dyn FnMut(u64)) -> Result<Payload> + Send + 'static,
 ) -> napi::Result<f64> {
     with(env, |engine| {
-        let request = Request::new(&engine.events, request);
+        let request = engine.request(request);
         let stop = Arc::new(AtomicBool::new(false));
-        let told = stop.clone();
+        let task = BackgroundTask { stop: stop.clone() };
         thread::spawn("zerosend-work", move || {
-            let outcome = stats::contain(|| work(&told, &mut |bytes| request.progress(bytes)));
-            request.answer(outcome.unwrap_or_else(|| Err(Error::dropped())));
+            let result = stats::contain(|| work(&stop, &mut |bytes| request.progress(bytes)));
+            request.complete(result.unwrap_or_else(|| Err(Error::dropped())));
         })
         .map_err(|error| thread::failed("for this", &error))?;
-        Ok(engine.hold(Held::UnderWay(StopOnDrop(stop)))? as f64)
+        Ok(engine.handles.objects.register(task))
     })
 }

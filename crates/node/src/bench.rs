@@ -4,71 +4,81 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use napi::Env;
-use napi::bindgen_prelude::JsObjectValue;
 use napi_derive::napi;
 use zerosend_tools::bench::{self, Case, Sample, Socket, Usage};
 
-use crate::background_task::under_way;
-use crate::engine::with;
-use crate::events::Answer;
-use crate::site::one_of;
+use crate::background_task::run_in_background;
+use crate::convert::parse_enum;
+use crate::events::Payload;
+use crate::guard::guard;
 
-/// A measurement to run.
+/// One measurement.
 #[napi(object)]
 pub struct BenchCase {
     pub path: String,
     #[napi(ts_type = "ReturnType<typeof methodNames>[number]")]
     pub method: String,
-    /// For `read-write` the bytes of the buffer, for other methods the maximum of bytes of a call.
+    /// The buffer size of `read-write`, or the maximum number of bytes of a call of another method. Default: that of the method.
     pub chunk: Option<f64>,
     #[napi(ts_type = "'tcp' | 'unix'")]
     pub socket: String,
+    /// Evict the file from the page cache before each repetition.
     pub cold: bool,
-    /// Milliseconds; the file is sent until they have passed, but at least once.
+    /// Milliseconds; the file is sent again until they have passed.
     pub min_time: f64,
 }
 
-/// The result. Times in seconds.
+/// The result of a measurement.
 #[napi(object, object_from_js = false)]
 pub struct BenchSample {
+    /// Bytes sent, over all repetitions.
     pub bytes: f64,
+    /// Repetitions.
     pub times: f64,
     pub seconds: f64,
     #[napi(ts_type = "Exclude<ReturnType<typeof methodNames>[number], 'auto'>")]
     pub method: &'static str,
+    /// System calls that send.
     pub syscalls: f64,
+    /// Calls of poll(2) for a full socket.
     pub polls: f64,
     pub sender: BenchUsage,
     pub receiver: BenchUsage,
+    /// Pages of the file in the page cache before a repetition, on average.
     pub resident: f64,
+    /// Pages of the file.
     pub pages: f64,
 }
 
-/// CPU time and context switches of a thread.
+/// What a thread has used: getrusage(2).
 #[napi(object, object_from_js = false)]
 pub struct BenchUsage {
+    /// Seconds of CPU time in user mode.
     pub user: f64,
+    /// Seconds of CPU time in the kernel.
     pub system: f64,
+    /// Voluntary context switches.
     pub waits: f64,
+    /// Involuntary context switches.
     pub preemptions: f64,
 }
 
-/// Measures a case: the event of `request` has `sample`. Releasing the token ends it.
+/// Runs a measurement. The event of `request` has a `BenchSample` as its value. Returns a handle; releasing it stops the
+/// measurement.
 #[napi]
-pub fn bench(env: &Env, request: f64, settings: BenchCase) -> napi::Result<f64> {
-    let path = PathBuf::from(settings.path);
-    let case = with(env, |_| {
+pub fn bench(env: &Env, request: f64, options: BenchCase) -> napi::Result<f64> {
+    let path = PathBuf::from(options.path);
+    let case = guard(env, || {
         Ok(Case {
-            method: settings.method.parse()?,
-            chunk: settings.chunk.map(|bytes| bytes as u64),
-            socket: one_of("socket", &settings.socket, SOCKETS)?,
-            cold: settings.cold,
-            min_time: Duration::from_secs_f64(settings.min_time / 1000.0),
+            method: options.method.parse()?,
+            chunk: options.chunk.map(|bytes| bytes as u64),
+            socket: parse_enum("socket", &options.socket, SOCKETS)?,
+            cold: options.cold,
+            min_time: Duration::from_secs_f64(options.min_time / 1000.0),
         })
     })?;
-    under_way(env, request, move |stop, _| {
-        let sample = BenchSample::from(bench::run(&path, case, stop)?);
-        Ok(Answer::Shape(Box::new(move |event| event.set_named_property("sample", sample))))
+    run_in_background(env, request, move |stop, _| {
+        Ok(Payload::value(BenchSample::from(bench::run(&path, case, stop)?)))
     })
 }
 

@@ -1,64 +1,90 @@
-//! File caches, and the files they give out.
+//! File caches and their files.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use napi::Env;
+use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
+use zerosend_core::Result;
 use zerosend_core::cache::{Advice, CacheOptions, CacheStats, CachedFile, FileCache, Revalidate};
-use zerosend_core::event_loop::slab::Token;
 use zerosend_core::io::pool::{Lane, Volume};
-use zerosend_core::{Code, Error, Result};
 
-use crate::engine::{Engine, Held, lane_for, with};
-use crate::events::Answer;
-use crate::site::one_of;
+use crate::convert::{from_milliseconds, numbers, parse_enum};
+use crate::engine::{Engine, lane_for, with};
+use crate::events::Payload;
+use crate::handles::Kind;
 
-/// What a cache may hold. Absent: the default.
+impl Kind for Arc<FileCache> {
+    const NAME: &'static str = "a cache";
+    const RELEASED: &'static str = "the cache is closed";
+}
+
+impl Kind for Arc<CachedFile> {
+    const NAME: &'static str = "a file of a cache";
+    const RELEASED: &'static str = "the file was released";
+}
+
+/// The options of a cache. Absent limits have the default of the core.
 #[napi(object)]
 pub struct CacheSettings {
     pub max_files: Option<f64>,
+    /// Bytes of all files in memory.
     pub max_bytes: Option<f64>,
+    /// Bytes.
     pub max_file_size: Option<f64>,
+    /// Number of files that are mapped instead of copied.
     pub max_mapped: Option<f64>,
-    /// Milliseconds; 0 is always, absent is never.
+    /// Milliseconds after which a file is compared with the disk again. 0: at every request. Absent: never.
     pub revalidate: Option<f64>,
     pub populate: bool,
     #[napi(ts_type = "'normal' | 'sequential' | 'random' | 'willneed'")]
     pub advice: String,
 }
 
-/// What is known of a file.
+/// A file of a cache.
 #[napi(object, object_from_js = false)]
 pub struct CachedFileInfo {
     pub path: String,
+    /// Bytes.
     pub size: f64,
     pub mtime_ms: f64,
     pub ctime_ms: f64,
     pub ino: f64,
     pub dev: f64,
     pub etag: String,
+    /// How often the cache has returned the file, the first time not counted.
     pub hits: f64,
     pub mapped: bool,
 }
 
-/// What a cache has counted.
-#[napi(object, object_from_js = false)]
-pub struct CacheCounters {
-    pub files: f64,
-    pub bytes: f64,
-    pub mapped: f64,
-    pub hits: f64,
-    pub misses: f64,
-    pub revalidations: f64,
-    pub stale: f64,
-    pub evictions: f64,
-    pub rejected: f64,
-    pub negative_hits: f64,
+numbers! {
+    /// The counters of a cache.
+    pub struct CacheCounters from CacheStats {
+        /// Files in the cache now.
+        files,
+        /// Bytes of files in memory now.
+        bytes,
+        /// Files that are mapped now.
+        mapped,
+        /// Requests that found their file.
+        hits,
+        /// Requests that did not.
+        misses,
+        /// Comparisons with the disk.
+        revalidations,
+        /// Comparisons that found a changed file.
+        stale,
+        /// Files removed to make room.
+        evictions,
+        /// Files that are too large for the cache.
+        rejected,
+        /// Requests for names that were known to be missing.
+        negative_hits,
+    }
 }
 
-/// Makes a cache and returns its token.
+/// Opens a cache and returns its handle.
 #[napi]
 pub fn open_cache(env: &Env, settings: CacheSettings) -> napi::Result<f64> {
     with(env, |engine| {
@@ -71,53 +97,61 @@ pub fn open_cache(env: &Env, settings: CacheSettings) -> napi::Result<f64> {
             revalidate: match settings.revalidate {
                 None => Revalidate::Never,
                 Some(0.0) => Revalidate::Always,
-                Some(after) => Revalidate::After(Duration::from_millis(after as u64)),
+                Some(after) => Revalidate::After(from_milliseconds(after)),
             },
             populate: settings.populate,
-            advice: one_of("advice", &settings.advice, ADVICE)?,
+            advice: parse_enum("advice", &settings.advice, ADVICE)?,
         })?;
-        Ok(engine.hold(Held::Cache(Arc::new(cache)))? as f64)
+        Ok(engine.handles.objects.register(Arc::new(cache)))
     })
 }
 
-/// Looks up a file, on a thread that may wait for the disk: the event of `request` has its `token` and `file`.
+/// Looks up a file on a thread that may block on the disk. The event of `request` has its handle, and a `CachedFileInfo` as
+/// its value.
 #[napi]
 pub fn get_cached(env: &Env, request: f64, cache: f64, path: String) -> napi::Result<()> {
     with(env, |engine| {
-        let cache = engine.cache(cache)?;
+        let cache = engine.cache(cache)?.clone();
         let path = PathBuf::from(path);
         let volume = Volume::of_path(&path);
-        engine.run(Lane::Short, volume, request, move || cache.get(&path).map(Answer::Cached));
-        Ok(())
-    })
-}
-
-/// Copies bytes of a file, on a thread that may wait for the disk: the event of `request` has the `bytes`.
-#[napi]
-pub fn read_cached(env: &Env, request: f64, file: f64, offset: f64, length: f64) -> napi::Result<()> {
-    with(env, |engine| {
-        let file = engine.cached(file)?;
-        let volume = Volume::of_device(file.meta().dev);
-        engine.run(lane_for(length), volume, request, move || {
-            file.read_at(offset as u64, length as u64).map(Answer::Bytes)
+        engine.run(Lane::Short, volume, request, move || {
+            let file = cache.get(&path)?;
+            Ok(Payload::new(move |reply| {
+                reply.set_value(CachedFileInfo::of(&file))?;
+                let handle = reply.handles.objects.register(file);
+                reply.set_handle(handle)
+            }))
         });
         Ok(())
     })
 }
 
-/// How often the cache has given the file out, the first time not counted.
+/// Copies bytes of a file on a thread that may block on the disk. The event of `request` has a `Buffer` as its value.
 #[napi]
-pub fn cached_hits(env: &Env, file: f64) -> napi::Result<f64> {
-    with(env, |engine| Ok(engine.cached(file)?.hits() as f64))
+pub fn read_cached(env: &Env, request: f64, file: f64, offset: f64, length: f64) -> napi::Result<()> {
+    with(env, |engine| {
+        let file = engine.cached_file(file)?.clone();
+        let volume = Volume::of_device(file.meta().dev);
+        engine.run(lane_for(length), volume, request, move || {
+            Ok(Payload::value(Buffer::from(file.read_at(offset as u64, length as u64)?)))
+        });
+        Ok(())
+    })
 }
 
-/// Forgets a file; gives whether there was one.
+/// How often the cache has returned the file, the first time not counted.
+#[napi]
+pub fn cached_hits(env: &Env, file: f64) -> napi::Result<f64> {
+    with(env, |engine| Ok(engine.cached_file(file)?.hits() as f64))
+}
+
+/// Removes a file; false when it was not in the cache.
 #[napi]
 pub fn invalidate_cached(env: &Env, cache: f64, path: String) -> napi::Result<bool> {
     with(env, |engine| Ok(engine.cache(cache)?.invalidate(&PathBuf::from(path))))
 }
 
-/// Forgets all files.
+/// Removes all files.
 #[napi]
 pub fn clear_cache(env: &Env, cache: f64) -> napi::Result<()> {
     with(env, |engine| {
@@ -126,7 +160,7 @@ pub fn clear_cache(env: &Env, cache: f64) -> napi::Result<()> {
     })
 }
 
-/// Forgets all files, and keeps none from now on.
+/// Removes all files and stores no others.
 #[napi]
 pub fn close_cache(env: &Env, cache: f64) -> napi::Result<()> {
     with(env, |engine| {
@@ -135,31 +169,25 @@ pub fn close_cache(env: &Env, cache: f64) -> napi::Result<()> {
     })
 }
 
-/// All files that are kept, the last used first.
+/// The files in the cache, the last used first.
 #[napi]
 pub fn cache_entries(env: &Env, cache: f64) -> napi::Result<Vec<CachedFileInfo>> {
     with(env, |engine| Ok(engine.cache(cache)?.entries().iter().map(|file| CachedFileInfo::of(file)).collect()))
 }
 
-/// What the cache has counted.
+/// The counters of the cache.
 #[napi]
 pub fn cache_counters(env: &Env, cache: f64) -> napi::Result<CacheCounters> {
     with(env, |engine| Ok(engine.cache(cache)?.stats().into()))
 }
 
 impl Engine {
-    pub fn cache(&mut self, token: f64) -> Result<Arc<FileCache>> {
-        match self.held.get_mut(token as Token) {
-            Some(Held::Cache(cache)) => Ok(cache.clone()),
-            _ => Err(Error::new(Code::Closed, "the cache is closed")),
-        }
+    fn cache(&mut self, handle: f64) -> Result<&Arc<FileCache>> {
+        self.handles.objects.get(handle).map(|cache| &*cache)
     }
 
-    pub fn cached(&mut self, token: f64) -> Result<Arc<CachedFile>> {
-        match self.held.get_mut(token as Token) {
-            Some(Held::File(file)) => Ok(file.clone()),
-            _ => Err(Error::new(Code::Closed, "the file was released")),
-        }
+    fn cached_file(&mut self, handle: f64) -> Result<&Arc<CachedFile>> {
+        self.handles.objects.get(handle).map(|file| &*file)
     }
 }
 
@@ -176,23 +204,6 @@ impl CachedFileInfo {
             etag: file.etag(),
             hits: file.hits() as f64,
             mapped: file.is_mapped(),
-        }
-    }
-}
-
-impl From<CacheStats> for CacheCounters {
-    fn from(stats: CacheStats) -> Self {
-        Self {
-            files: stats.files as f64,
-            bytes: stats.bytes as f64,
-            mapped: stats.mapped as f64,
-            hits: stats.hits as f64,
-            misses: stats.misses as f64,
-            revalidations: stats.revalidations as f64,
-            stale: stats.stale as f64,
-            evictions: stats.evictions as f64,
-            rejected: stats.rejected as f64,
-            negative_hits: stats.negative_hits as f64,
         }
     }
 }

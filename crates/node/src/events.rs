@@ -1,76 +1,97 @@
-//! What other threads have to tell JavaScript: a queue per environment, and one thread-safe function that says "look".
+//! Events: how other threads give results to JavaScript.
 //!
-//! The function is called only when the queue goes from empty to non-empty, so that a burst of completions costs one
-//! crossing; JavaScript then takes the whole queue.
+//! Each environment has a queue and one thread-safe function without arguments. The function is called only when the queue
+//! was empty, so that a burst of completions costs one call into JavaScript, which then takes the whole queue.
 
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use napi::Status;
-use napi::bindgen_prelude::Object;
+use napi::bindgen_prelude::{JsObjectValue, Object, ToNapiValue};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
-use zerosend_core::cache::CachedFile;
-use zerosend_core::event_loop::slab::Token;
-use zerosend_core::mapped_file::MappedFile;
-use zerosend_core::output::Output;
-use zerosend_core::relay::{LinkReport, MirrorDestination};
-use zerosend_core::server::access_log::AccessLog;
-use zerosend_core::shm::{Ring, SharedBuffer};
-use zerosend_core::static_site::Outcome;
-use zerosend_core::transfer::{Prefetched, Report, TargetFile, Transfer};
+use napi::{Env, Status};
 use zerosend_core::{Error, Result};
 
-use crate::site::HeldSite;
+use crate::error;
+use crate::handles::{Handles, Kind};
 
-/// The thread-safe function: no data, and weak, because what is in flight holds the event loop from the JavaScript side.
+/// The thread-safe function. It is weak: open requests keep the event loop alive from the JavaScript side.
 pub type Wake = ThreadsafeFunction<(), (), (), Status, false, true>;
 
-/// The answer to the request that has the same number.
+/// What happened to the request with this number.
 pub struct Event {
     pub request: f64,
-    pub answer: Result<Answer>,
+    kind: EventKind,
 }
 
-pub enum Answer {
-    /// What the transfer sends next was prefetched.
-    Prefetched(Token, Prefetched),
-    /// A transfer was made; it gets its token when JavaScript takes the event.
-    Transfer(Box<Transfer>),
-    /// A file to receive into was opened.
-    Sink(TargetFile),
-    /// A file, FIFO or terminal was opened for output.
-    Output(Output),
-    /// A mirror was opened.
-    Mirror(MirrorDestination),
-    /// An access log was opened.
-    Log(AccessLog),
-    /// What a site answers.
-    Outcome(Arc<HeldSite>, Box<Outcome>),
-    /// Bytes so far; the request goes on.
+enum EventKind {
+    /// The request goes on. Bytes so far, or 0 where there is nothing to count.
     Progress(u64),
-    Report(Report),
-    /// A file of a cache.
-    Cached(Arc<CachedFile>),
-    /// A mapped file.
-    Mapped(MappedFile),
-    /// Bytes that were read.
-    Bytes(Vec<u8>),
-    /// The report of a relay session.
-    SessionFinished(LinkReport),
-    /// Shared memory.
-    Buffer(SharedBuffer),
-    /// A ring in shared memory.
-    Ring(Ring),
-    /// A descriptor that came over a socket.
-    Descriptor(OwnedFd),
-    /// What there is to say, as properties of the event.
-    Shape(Shape),
-    /// It is done, or a server has ended.
-    Ended,
+    Completed(Result<Payload>),
 }
 
-/// Sets properties of an event.
-pub type Shape = Box<dyn FnOnce(&mut Object<'_>) -> napi::Result<()> + Send>;
+impl Event {
+    pub fn is_last(&self) -> bool {
+        matches!(self.kind, EventKind::Completed(_))
+    }
+
+    /// The event as an object for JavaScript. Objects in its payload get their handles now.
+    pub fn into_object<'env>(self, env: &'env Env, handles: &mut Handles) -> napi::Result<Object<'env>> {
+        let mut object = Object::new(env)?;
+        object.set_named_property("request", self.request)?;
+        match self.kind {
+            EventKind::Progress(bytes) => object.set_named_property("progress", bytes as f64)?,
+            EventKind::Completed(Err(failure)) => {
+                object.set_named_property("error", error::to_object(env, &failure)?)?;
+            }
+            EventKind::Completed(Ok(Payload(fill))) => fill(&mut Reply { handles, object: &mut object })?,
+        }
+        Ok(object)
+    }
+}
+
+/// The result of a request, which the module that made the request writes into the event on the JavaScript thread.
+pub struct Payload(Box<Fill>);
+
+type Fill = dyn FnOnce(&mut Reply<'_, '_>) -> napi::Result<()> + Send;
+
+impl Payload {
+    pub fn new(fill: impl FnOnce(&mut Reply<'_, '_>) -> napi::Result<()> + Send + 'static) -> Self {
+        Self(Box::new(fill))
+    }
+
+    /// No result: the event says only that the request has completed. Does not allocate.
+    pub fn empty() -> Self {
+        Self::new(|_| Ok(()))
+    }
+
+    /// The event has the handle of `object`.
+    pub fn handle<T: Kind + Send>(object: T) -> Self {
+        Self::new(|reply| {
+            let handle = reply.handles.objects.register(object);
+            reply.set_handle(handle)
+        })
+    }
+
+    /// The event has `value`.
+    pub fn value(value: impl ToNapiValue + Send + 'static) -> Self {
+        Self::new(|reply| reply.set_value(value))
+    }
+}
+
+/// The event of a request that succeeded.
+pub struct Reply<'a, 'env> {
+    pub handles: &'a mut Handles,
+    object: &'a mut Object<'env>,
+}
+
+impl Reply<'_, '_> {
+    pub fn set_handle(&mut self, handle: f64) -> napi::Result<()> {
+        self.object.set_named_property("handle", handle)
+    }
+
+    pub fn set_value(&mut self, value: impl ToNapiValue) -> napi::Result<()> {
+        self.object.set_named_property("value", value)
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -78,7 +99,7 @@ struct State {
     wake: Option<Wake>,
 }
 
-/// The queue. Clones share it.
+/// The queue of an environment. Clones share it.
 #[derive(Clone, Default)]
 pub struct Events(Arc<Mutex<State>>);
 
@@ -87,19 +108,31 @@ impl Events {
         self.lock().wake = Some(wake);
     }
 
-    /// After this nothing is queued and nobody is woken: the environment is going away.
+    /// Discards all events, now and later: the environment is being torn down.
     pub fn close(&self) {
         let mut state = self.lock();
         state.wake = None;
         state.events.clear();
     }
 
-    pub fn push(&self, request: f64, answer: Result<Answer>) {
+    pub fn progress(&self, request: f64, bytes: u64) {
+        self.push(Event { request, kind: EventKind::Progress(bytes) });
+    }
+
+    pub fn complete(&self, request: f64, result: Result<Payload>) {
+        self.push(Event { request, kind: EventKind::Completed(result) });
+    }
+
+    pub fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut self.lock().events)
+    }
+
+    fn push(&self, event: Event) {
         let mut state = self.lock();
         if state.wake.is_none() {
             return;
         }
-        state.events.push(Event { request, answer });
+        state.events.push(event);
         if state.events.len() == 1
             && let Some(wake) = &state.wake
         {
@@ -107,41 +140,37 @@ impl Events {
         }
     }
 
-    pub fn take(&self) -> Vec<Event> {
-        std::mem::take(&mut self.lock().events)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A request that is answered exactly once, even when the job that should answer it panics.
+/// A request that completes exactly once: with an error if it is dropped before, as it is when its job panics.
 pub struct Request {
     events: Events,
     number: f64,
-    answered: bool,
+    completed: bool,
 }
 
 impl Request {
     pub fn new(events: &Events, number: f64) -> Self {
-        Self { events: events.clone(), number, answered: false }
+        Self { events: events.clone(), number, completed: false }
     }
 
     pub fn progress(&self, bytes: u64) {
-        self.events.push(self.number, Ok(Answer::Progress(bytes)));
+        self.events.progress(self.number, bytes);
     }
 
-    pub fn answer(mut self, answer: Result<Answer>) {
-        self.answered = true;
-        self.events.push(self.number, answer);
+    pub fn complete(mut self, result: Result<Payload>) {
+        self.completed = true;
+        self.events.complete(self.number, result);
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        if !self.answered {
-            self.events.push(self.number, Err(Error::dropped()));
+        if !self.completed {
+            self.events.complete(self.number, Err(Error::dropped()));
         }
     }
 }

@@ -1,24 +1,32 @@
-//! The binding: it shapes arguments and results, and decides nothing.
+//! The binding: it converts arguments and results, and decides nothing.
 //!
-//! One `Engine` per JavaScript environment (the main thread, each worker) holds that environment's transfers by token and
-//! its queue of events. One file per module of the core.
+//! `Engine` is the state of one JavaScript environment (the main thread or a worker): the objects that have a handle, and the
+//! queue of events. The other modules export functions for one kind of object each.
 
 mod background_task;
 mod bench;
 mod cache;
+mod convert;
+mod descriptor;
 mod engine;
 mod error;
 mod events;
 mod ffi;
+mod guard;
+mod handles;
 mod mapped_file;
 mod output;
 mod page_cache;
+mod page_registry;
 mod pages;
 mod parts;
+mod pipe;
+mod probe;
 mod raw;
 mod receive;
 mod relay;
 mod server;
 mod shm;
 mod site;
+mod static_site;
 mod transfer;

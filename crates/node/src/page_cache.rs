@@ -1,210 +1,126 @@
-//! Kernel features and the page cache.
+//! The page cache: how much of a file it has, filling it, evicting from it, and what it is worth.
 
 use std::path::{Path, PathBuf};
 
 use napi::Env;
-use napi::bindgen_prelude::JsObjectValue;
 use napi_derive::napi;
 use zerosend_core::Result;
 use zerosend_core::io::pool::{Lane, Volume};
-use zerosend_tools::{self, Interface, Measurement, Mechanism, PageResidency, Probe, Throughput, WarmReport};
+use zerosend_tools::{Measurement, PageResidency, Throughput, WarmReport};
 
-use crate::background_task::under_way;
+use crate::background_task::run_in_background;
+use crate::convert::{ErrnoName, numbers};
 use crate::engine::with;
-use crate::events::Answer;
-use crate::relay::session::ErrnoName;
+use crate::events::Payload;
 
-/// Features of the kernel.
-#[napi(object, object_from_js = false)]
-pub struct ProbeReport {
-    pub kernel: String,
-    pub machine: String,
-    pub page_size: f64,
-    pub pipes: PipeReport,
-    pub mechanisms: Vec<MechanismReport>,
-    pub interfaces: Vec<InterfaceReport>,
-}
-
-/// Limits of pipes.
-#[napi(object, object_from_js = false)]
-pub struct PipeReport {
-    pub default_size: f64,
-    pub max_size: f64,
-    pub user_pages_soft: f64,
-    pub user_pages_hard: f64,
-}
-
-/// A kernel feature.
-#[napi(object, object_from_js = false)]
-pub struct MechanismReport {
-    pub name: &'static str,
-    pub available: bool,
-    pub syscall: Option<&'static str>,
-    pub refusal: Option<ErrnoName>,
-    pub since: &'static str,
-    pub purpose: &'static str,
-    pub without: Option<&'static str>,
-}
-
-/// A network interface.
-#[napi(object, object_from_js = false)]
-pub struct InterfaceReport {
-    pub name: String,
-    pub up: bool,
-    pub loopback: bool,
-    pub scatter_gather: Option<bool>,
-    pub transmit_checksum: Option<bool>,
-    pub receive_checksum: Option<bool>,
-    pub segmentation: Option<bool>,
-}
-
-/// Which pages of a file are in the page cache.
+/// How much of a file is in the page cache.
 #[napi(object, object_from_js = false)]
 pub struct PageReport {
+    /// Bytes of the file.
     pub size: f64,
+    /// Bytes in a page.
     pub page_size: f64,
+    /// Pages of the file.
     pub pages: f64,
+    /// Pages of the file that are in the page cache.
     pub resident: f64,
+    /// From the start of the file to its end.
     pub runs: Vec<PageRun>,
+    /// The system call that reported it.
     #[napi(ts_type = "'cachestat' | 'mincore'")]
     pub by: &'static str,
 }
 
-/// Consecutive pages.
+/// Consecutive pages that are, or are not, in the page cache.
 #[napi(object, object_from_js = false)]
 pub struct PageRun {
     pub resident: bool,
+    /// Number of pages.
     pub pages: f64,
 }
 
-/// The result of `warmPages`.
-#[napi(object, object_from_js = false)]
-pub struct WarmedReport {
-    pub pages: f64,
-    pub resident_before: f64,
-    pub resident: f64,
-    pub bytes_read: f64,
+numbers! {
+    /// The result of `warmPages`.
+    pub struct WarmedReport from WarmReport {
+        /// Pages of the file.
+        pages,
+        /// Pages that were in the page cache before.
+        resident_before,
+        /// Pages that are in the page cache now: fewer than all when memory is short.
+        resident,
+        /// Bytes read from the disk or the page cache.
+        bytes_read,
+    }
 }
 
-/// The result of `measurePages`.
+/// How fast a file can be read.
 #[napi(object, object_from_js = false)]
 pub struct MeasuredReport {
+    /// Bytes of the file.
     pub size: f64,
+    /// Pages of the file.
     pub pages: f64,
+    /// In the state in which the file was found.
     pub first: ThroughputReport,
+    /// A second time.
     pub second: ThroughputReport,
+    /// After eviction from the page cache.
     pub evicted: ThroughputReport,
+    /// With `O_DIRECT`. Absent: the file system does not support it.
     pub direct: Option<ThroughputReport>,
+    /// The error of `O_DIRECT`.
     pub direct_refusal: Option<ErrnoName>,
 }
 
-/// One read of the file.
+/// One reading of a file.
 #[napi(object, object_from_js = false)]
 pub struct ThroughputReport {
     pub bytes: f64,
     pub seconds: f64,
+    /// Pages that were in the page cache before.
     pub resident_before: f64,
 }
 
-/// Tests the features of the kernel; the event of `request` has `probe`.
-#[napi]
-pub fn probe(env: &Env, request: f64) -> napi::Result<()> {
-    with(env, |engine| {
-        engine.run(Lane::Long, Volume::NONE, request, || {
-            zerosend_tools::probe().map(|probe| {
-                Answer::Shape(Box::new(move |event| event.set_named_property("probe", ProbeReport::from(probe))))
-            })
-        });
-        Ok(())
-    })
-}
-
-/// The event of `request` has `pages`.
+/// How much of a file is in the page cache. The event of `request` has a `PageReport` as its value.
 #[napi]
 pub fn page_residency(env: &Env, request: f64, path: String) -> napi::Result<()> {
     with(env, |engine| {
         let path = PathBuf::from(path);
-        engine.run(Lane::Short, Volume::of_path(&path), request, move || pages(zerosend_tools::residency(&path)));
+        engine.run(Lane::Short, Volume::of_path(&path), request, move || report(zerosend_tools::residency(&path)));
         Ok(())
     })
 }
 
-/// The event of `request` has `pages`: those left in the page cache.
+/// Evicts a file from the page cache. The event of `request` has a `PageReport` of what is left as its value.
 #[napi]
 pub fn evict_pages(env: &Env, request: f64, path: String) -> napi::Result<()> {
     with(env, |engine| {
         let path = PathBuf::from(path);
-        engine.run(Lane::Long, Volume::of_path(&path), request, move || pages(zerosend_tools::evict(&path)));
+        engine.run(Lane::Long, Volume::of_path(&path), request, move || report(zerosend_tools::evict(&path)));
         Ok(())
     })
 }
 
-fn pages(found: Result<PageResidency>) -> Result<Answer> {
-    found.map(|found| Answer::Shape(Box::new(move |event| event.set_named_property("pages", PageReport::from(found)))))
+fn report(found: Result<PageResidency>) -> Result<Payload> {
+    found.map(|found| Payload::value(PageReport::from(found)))
 }
 
-/// The event of `request` has `warmed`; earlier ones have the bytes so far. Releasing the token aborts it.
+/// Reads a file into the page cache. `request` makes progress in bytes; its last event has a `WarmedReport` as its value.
+/// Returns a handle; releasing it stops the reading.
 #[napi]
 pub fn warm_pages(env: &Env, request: f64, path: String) -> napi::Result<f64> {
-    under_way(env, request, move |stop, progress| {
-        let report = WarmedReport::from(zerosend_tools::warm(Path::new(&path), stop, progress)?);
-        Ok(Answer::Shape(Box::new(move |event| event.set_named_property("warmed", report))))
+    run_in_background(env, request, move |stop, progress| {
+        Ok(Payload::value(WarmedReport::from(zerosend_tools::warm(Path::new(&path), stop, progress)?)))
     })
 }
 
-/// The event of `request` has `measured`; earlier ones have the bytes so far. Releasing the token aborts it.
+/// Measures how fast a file can be read. `request` makes progress in bytes; its last event has a `MeasuredReport` as its
+/// value. Returns a handle; releasing it stops the measurement.
 #[napi]
 pub fn measure_pages(env: &Env, request: f64, path: String) -> napi::Result<f64> {
-    under_way(env, request, move |stop, progress| {
-        let report = MeasuredReport::from(zerosend_tools::measure(Path::new(&path), stop, progress)?);
-        Ok(Answer::Shape(Box::new(move |event| event.set_named_property("measured", report))))
+    run_in_background(env, request, move |stop, progress| {
+        Ok(Payload::value(MeasuredReport::from(zerosend_tools::measure(Path::new(&path), stop, progress)?)))
     })
-}
-
-impl From<Probe> for ProbeReport {
-    fn from(probe: Probe) -> Self {
-        Self {
-            kernel: probe.kernel,
-            machine: probe.machine,
-            page_size: probe.page_size as f64,
-            pipes: PipeReport {
-                default_size: probe.pipes.default_size as f64,
-                max_size: probe.pipes.max_size as f64,
-                user_pages_soft: probe.pipes.user_pages_soft as f64,
-                user_pages_hard: probe.pipes.user_pages_hard as f64,
-            },
-            mechanisms: probe.mechanisms.into_iter().map(MechanismReport::from).collect(),
-            interfaces: probe.interfaces.into_iter().map(InterfaceReport::from).collect(),
-        }
-    }
-}
-
-impl From<Mechanism> for MechanismReport {
-    fn from(mechanism: Mechanism) -> Self {
-        Self {
-            name: mechanism.name,
-            available: mechanism.refusal.is_none(),
-            syscall: mechanism.refusal.map(|refusal| refusal.syscall),
-            refusal: mechanism.refusal.map(|refusal| refusal.errno.into()),
-            since: mechanism.since,
-            purpose: mechanism.purpose,
-            without: mechanism.without,
-        }
-    }
-}
-
-impl From<Interface> for InterfaceReport {
-    fn from(interface: Interface) -> Self {
-        Self {
-            name: interface.name,
-            up: interface.up,
-            loopback: interface.loopback,
-            scatter_gather: interface.scatter_gather,
-            transmit_checksum: interface.transmit_checksum,
-            receive_checksum: interface.receive_checksum,
-            segmentation: interface.segmentation,
-        }
-    }
 }
 
 impl From<PageResidency> for PageReport {
@@ -217,17 +133,6 @@ impl From<PageResidency> for PageReport {
             resident: found.resident as f64,
             runs: runs.collect(),
             by: found.by,
-        }
-    }
-}
-
-impl From<WarmReport> for WarmedReport {
-    fn from(report: WarmReport) -> Self {
-        Self {
-            pages: report.pages as f64,
-            resident_before: report.resident_before as f64,
-            resident: report.resident as f64,
-            bytes_read: report.bytes_read as f64,
         }
     }
 }
@@ -247,11 +152,11 @@ impl From<Measurement> for MeasuredReport {
 }
 
 impl From<Throughput> for ThroughputReport {
-    fn from(throughput: Throughput) -> Self {
+    fn from(read: Throughput) -> Self {
         Self {
-            bytes: throughput.bytes as f64,
-            seconds: throughput.time.as_secs_f64(),
-            resident_before: throughput.resident_before as f64,
+            bytes: read.bytes as f64,
+            seconds: read.time.as_secs_f64(),
+            resident_before: read.resident_before as f64,
         }
     }
 }

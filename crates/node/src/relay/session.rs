@@ -1,170 +1,154 @@
-//! Relaying between sockets and pipes that JavaScript has: `relay` and `createSplitter`.
+//! Relay sessions: sockets and pipes of JavaScript that are connected to each other, and splitters.
 
 use std::sync::Arc;
 
 use napi::Env;
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
-use nix::errno::Errno;
-use zerosend_core::event_loop::slab::Token;
+use zerosend_core::Result;
 use zerosend_core::io::NonBlocking;
-use zerosend_core::output::FileWriter;
+use zerosend_core::output::{FileWriter, Output};
 use zerosend_core::relay::{Endpoint, LinkReport, MirrorReport, Outcome, Relay, RelayOptions, Session, SessionMirror};
-use zerosend_core::{Code, Error, Result};
+use zerosend_core::transfer::TargetFile;
 
-use crate::engine::{Engine, Held, with};
-use crate::events::{Answer, Request};
-use crate::relay::{METHODS, POLICIES};
-use crate::site::one_of;
-use crate::transfer::milliseconds;
+use super::options::{METHODS, POLICIES};
+use crate::convert::{ErrnoName, from_milliseconds, parse_enum};
+use crate::descriptor::Descriptor;
+use crate::engine::{Engine, with};
+use crate::events::Payload;
+use crate::handles::Kind;
 
-/// Options of a relay for sessions. Times in milliseconds.
+/// A relay that does not listen.
+struct SessionRelay(Relay);
+
+impl Kind for SessionRelay {
+    const NAME: &'static str = "a relay for sessions";
+    const RELEASED: &'static str = "the relay is closed";
+}
+
+/// How a relay for sessions moves bytes.
 #[napi(object)]
 pub struct SessionRelaySettings {
     #[napi(ts_type = "'auto' | 'splice' | 'read-write'")]
     pub method: String,
+    /// Bytes.
     pub pipe_size: u32,
+    /// Milliseconds without a byte in either direction.
     pub idle_timeout: f64,
+    /// Milliseconds before the first keep-alive probe (`TCP_KEEPIDLE`).
     pub keep_alive: f64,
 }
 
-/// A session. Its tokens are of `holdTarget`, `openSink` and `openOutput`, and invalid afterwards.
+/// The ends of a session: handles from `duplicateDescriptor`, `openSink` and `openOutput`, which are used up.
 #[napi(object)]
 pub struct SessionSettings {
     pub client: f64,
-    /// Absent: the bytes go to the mirrors only.
+    /// Absent: only the mirrors receive the bytes.
     pub target: Option<f64>,
-    /// Bytes already read from the client.
+    /// Bytes that were read from the client already.
     pub initial_up: Option<Uint8Array>,
-    /// Bytes already read from the target.
+    /// Bytes that were read from the target already.
     pub initial_down: Option<Uint8Array>,
-    /// Nothing is relayed back, and the end of the stream is not passed on.
+    /// Bytes go to the target and the mirrors only, and the end of the stream is not passed on.
     pub one_way: bool,
     pub mirrors: Vec<f64>,
     #[napi(ts_type = "'block' | 'drop'")]
     pub policy: String,
 }
 
-/// Opens a relay for sessions, with one thread. `request` is answered when it has closed.
+/// The result of a session.
+#[napi(object, object_from_js = false)]
+pub struct RelayReport {
+    /// Bytes from the client.
+    pub up: f64,
+    /// Bytes from the target.
+    pub down: f64,
+    #[napi(ts_type = "'complete' | 'idle' | 'aborted' | 'failed'")]
+    pub outcome: &'static str,
+    /// The end that failed: the index of a mirror, -1 for the target, -2 for the client.
+    pub endpoint: Option<i32>,
+    pub failure: Option<ErrnoName>,
+    pub mirrors: Vec<SessionMirrorReport>,
+}
+
+/// What a mirror has received.
+#[napi(object, object_from_js = false)]
+pub struct SessionMirrorReport {
+    pub bytes: f64,
+    /// Bytes that it has missed because it was too slow.
+    pub dropped: f64,
+    pub failure: Option<ErrnoName>,
+}
+
+/// Opens a relay for sessions, which has one thread, and returns its handle. `request` completes when the thread has ended.
+/// Releasing the handle ends the relay and its sessions.
 #[napi]
 pub fn open_session_relay(env: &Env, request: f64, settings: SessionRelaySettings) -> napi::Result<f64> {
     with(env, |engine| {
         let mut options = RelayOptions::for_sessions();
-        options.method = one_of("method", &settings.method, METHODS)?;
+        options.method = parse_enum("method", &settings.method, METHODS)?;
         options.pipe_size = settings.pipe_size as usize;
-        options.idle_timeout = milliseconds(settings.idle_timeout);
-        options.keep_alive = milliseconds(settings.keep_alive);
+        options.idle_timeout = from_milliseconds(settings.idle_timeout);
+        options.keep_alive = from_milliseconds(settings.keep_alive);
         let relay = Relay::start(options)?;
-        let closed = Request::new(&engine.events, request);
-        relay.on_exit(move || closed.answer(Ok(Answer::Ended)));
-        Ok(engine.hold(Held::SessionRelay(relay))? as f64)
+        let request = engine.request(request);
+        relay.on_exit(move || request.complete(Ok(Payload::empty())));
+        Ok(engine.handles.objects.register(SessionRelay(relay)))
     })
 }
 
-/// Starts a session. `request` is answered with the report. Returns the id for `cancelSession`.
+/// Starts a session and returns its id, for `cancelSession`. The event of `request` has a `RelayReport` as its value.
 #[napi]
-pub fn start_session(env: &Env, token: f64, request: f64, settings: SessionSettings) -> napi::Result<f64> {
+pub fn start_session(env: &Env, relay: f64, request: f64, settings: SessionSettings) -> napi::Result<f64> {
     with(env, |engine| {
-        let client = engine.take_descriptor(settings.client)?;
-        let target = settings.target.map(|target| engine.take_descriptor(target)).transpose()?;
-        let mirrors =
-            settings.mirrors.into_iter().map(|mirror| engine.session_mirror(mirror)).collect::<Result<_>>()?;
+        let client = nonblocking(engine, settings.client)?;
+        let target = settings.target.map(|target| nonblocking(engine, target)).transpose()?;
+        let mirrors = settings.mirrors.into_iter().map(|handle| mirror(engine, handle)).collect::<Result<_>>()?;
         let bytes = |bytes: Option<Uint8Array>| bytes.map(|bytes| bytes.to_vec()).unwrap_or_default();
-        let request = Request::new(&engine.events, request);
+        let request = engine.request(request);
         let session = Session {
             client,
             target,
             initial_bytes: [bytes(settings.initial_up), bytes(settings.initial_down)],
             one_way: settings.one_way,
             mirrors,
-            policy: one_of("policy", &settings.policy, POLICIES)?,
-            on_finished: Box::new(move |report| request.answer(Ok(Answer::SessionFinished(report)))),
+            policy: parse_enum("policy", &settings.policy, POLICIES)?,
+            on_finished: Box::new(move |report| request.complete(Ok(Payload::value(RelayReport::from(report))))),
         };
-        match engine.held.get_mut(token as Token) {
-            Some(Held::SessionRelay(relay)) => Ok(relay.start_session(session)? as f64),
-            _ => Err(closed()),
-        }
+        let SessionRelay(relay) = engine.handles.objects.get(relay)?;
+        Ok(relay.start_session(session)? as f64)
     })
 }
 
-/// Closes a session; its sockets are reset.
+/// Cancels a session; its sockets are reset.
 #[napi]
-pub fn cancel_session(env: &Env, token: f64, id: f64) -> napi::Result<()> {
+pub fn cancel_session(env: &Env, relay: f64, id: f64) -> napi::Result<()> {
     with(env, |engine| {
-        if let Some(Held::SessionRelay(relay)) = engine.held.get_mut(token as Token) {
+        if let Ok(SessionRelay(relay)) = engine.handles.objects.get(relay) {
             relay.cancel_session(id as u64);
         }
         Ok(())
     })
 }
 
-/// Closes a relay for sessions, with its sessions.
-#[napi]
-pub fn close_session_relay(env: &Env, token: f64) -> napi::Result<()> {
-    with(env, |engine| {
-        engine.held.remove(token as Token);
-        Ok(())
-    })
+fn nonblocking(engine: &mut Engine, handle: f64) -> Result<NonBlocking> {
+    engine.handles.objects.remove::<Descriptor>(handle)?.into_nonblocking()
 }
 
-impl Engine {
-    fn take_descriptor(&mut self, token: f64) -> Result<NonBlocking> {
-        match self.held.remove(token as Token) {
-            Some(Held::Target(fd)) => NonBlocking::new(fd),
-            _ => Err(closed()),
-        }
+fn mirror(engine: &mut Engine, handle: f64) -> Result<SessionMirror> {
+    let objects = &mut engine.handles.objects;
+    if objects.is::<TargetFile>(handle) {
+        let file: TargetFile = objects.remove(handle)?;
+        return Ok(SessionMirror::File(Arc::new(FileWriter::from_position(file.into_file())?)));
     }
-
-    fn session_mirror(&mut self, token: f64) -> Result<SessionMirror> {
-        match self.held.remove(token as Token) {
-            Some(Held::Target(fd)) => Ok(SessionMirror::Stream(NonBlocking::new(fd)?)),
-            Some(Held::Sink(file)) => Ok(SessionMirror::File(Arc::new(FileWriter::from_position(file.into_file())?))),
-            Some(Held::Output(output)) if output.is_stream() => {
-                Ok(SessionMirror::Stream(NonBlocking::new(output.into_fd())?))
-            }
-            Some(Held::Output(output)) => Ok(SessionMirror::File(FileWriter::shared(output))),
-            _ => Err(closed()),
-        }
+    if objects.is::<Output>(handle) {
+        let output: Output = objects.remove(handle)?;
+        return Ok(match output.is_stream() {
+            true => SessionMirror::Stream(NonBlocking::new(output.into_fd())?),
+            false => SessionMirror::File(FileWriter::shared(output)),
+        });
     }
-}
-
-fn closed() -> Error {
-    Error::new(Code::Closed, "the socket was closed before the relay started")
-}
-
-/// The report of a session.
-#[napi(object, object_from_js = false)]
-pub struct RelayReport {
-    pub up: f64,
-    pub down: f64,
-    #[napi(ts_type = "'complete' | 'idle' | 'aborted' | 'failed'")]
-    pub outcome: &'static str,
-    /// The endpoint that has failed: the index of a mirror, -1 for the target, -2 for the client.
-    pub endpoint: Option<i32>,
-    pub failure: Option<ErrnoName>,
-    pub mirrors: Vec<SessionMirrorReport>,
-}
-
-/// The report of a mirror.
-#[napi(object, object_from_js = false)]
-pub struct SessionMirrorReport {
-    pub bytes: f64,
-    pub dropped: f64,
-    pub failure: Option<ErrnoName>,
-}
-
-/// An errno, negative as in Node's errors, its name, and what it means.
-#[napi(object, object_from_js = false)]
-pub struct ErrnoName {
-    pub errno: i32,
-    pub code: String,
-    pub meaning: &'static str,
-}
-
-impl From<Errno> for ErrnoName {
-    fn from(errno: Errno) -> Self {
-        Self { errno: -(errno as i32), code: Code::System(errno).as_str().into_owned(), meaning: errno.desc() }
-    }
+    Ok(SessionMirror::Stream(nonblocking(engine, handle)?))
 }
 
 impl From<LinkReport> for RelayReport {
