@@ -2,9 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::errno::Errno;
-
 use super::waker::Waker;
+use crate::error::{Error, Result};
 
 /// A queue of messages and the waker of the receiving thread.
 pub struct Mailbox<M> {
@@ -14,8 +13,9 @@ pub struct Mailbox<M> {
 
 impl<M> Mailbox<M> {
     /// An empty mailbox.
-    pub fn new() -> Result<Self, Errno> {
-        Ok(Self { messages: Mutex::new(Vec::new()), waker: Waker::new()? })
+    pub fn new() -> Result<Self> {
+        let waker = Waker::new().map_err(|errno| Error::system("eventfd", errno))?;
+        Ok(Self { messages: Mutex::new(Vec::new()), waker })
     }
 
     /// Becomes readable when a message arrives.

@@ -17,5 +17,5 @@ mod tests;
 pub mod thread_group;
 pub mod waker;
 
-pub(crate) use run::{EventLoop, Handler, LISTENER, contain, run};
+pub(crate) use run::{EventLoop, Handler, LISTENER, contain, drain_deadline, run};
 pub(crate) use scheduler::Scheduler;

@@ -14,6 +14,7 @@ use crate::stats;
 /// Epoll data of the waker and of the listener. A slab never returns them: its tokens are below 2^51.
 const WAKER: u64 = u64::MAX;
 pub(crate) const LISTENER: u64 = u64::MAX - 1;
+const MAX_DRAIN: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// Events per `epoll_wait`.
 const MAX_EVENTS: usize = 256;
 /// Timers per round, so that many at once do not delay events.
@@ -127,6 +128,12 @@ pub(crate) trait Handler: Sized {
 
     /// Whether the loop ends after this round.
     fn is_done(&mut self) -> bool;
+}
+
+/// The time `drain` from now, for [`EventLoop::drain`]; in ten years, if an [`Instant`] cannot represent that.
+pub(crate) fn drain_deadline(drain: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(drain).unwrap_or(now + MAX_DRAIN)
 }
 
 /// Runs the loop on the calling thread until [`Handler::is_done`].

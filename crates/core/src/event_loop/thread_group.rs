@@ -1,6 +1,12 @@
 //! A group of threads, with callbacks for the moment when the last of them has exited.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::errno::Errno;
+
+use crate::error::{Error, Result};
+use crate::thread;
 
 type Callback = Box<dyn FnOnce() + Send>;
 
@@ -15,13 +21,19 @@ struct State {
 }
 
 /// Counts one thread as running until it is dropped.
-pub struct ThreadGuard(ThreadGroup);
+struct ThreadGuard(ThreadGroup);
 
 impl ThreadGroup {
-    /// Counts one more thread. The thread owns the guard and drops it last.
-    pub fn guard(&self) -> ThreadGuard {
+    /// Starts a thread that belongs to the group.
+    pub fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
         self.lock().threads += 1;
-        ThreadGuard(self.clone())
+        let guard = ThreadGuard(self.clone());
+        let spawned = thread::spawn(name, move || {
+            let _guard = guard;
+            body();
+        });
+        let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN));
+        spawned.map(drop).map_err(|error| Error::system("clone", errno(error)))
     }
 
     /// Calls `callback` on the last thread when it exits; at once, on the calling thread, when none runs.

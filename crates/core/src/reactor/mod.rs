@@ -21,7 +21,7 @@ mod turn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event_loop::EventLoop;
 use crate::event_loop::mailbox::Mailbox;
 use crate::transfer::Cancel;
@@ -62,7 +62,7 @@ impl Reactor {
         let mailbox = match registered.as_ref() {
             Some(mailbox) => mailbox.clone(),
             None => {
-                let mailbox = Arc::new(Mailbox::new().map_err(|errno| Error::system("eventfd", errno))?);
+                let mailbox = Arc::new(Mailbox::new()?);
                 let event_loop = EventLoop::new(mailbox.clone())?;
                 thread::start(event_loop, &self.registration)
                     .map_err(|error| crate::thread::failed("for transfers", &error))?;

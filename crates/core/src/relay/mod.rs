@@ -53,9 +53,7 @@ mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-
-use nix::errno::Errno;
+use std::time::Duration;
 
 pub use addresses::Addresses;
 pub use endpoint::{Endpoint, MAX_MIRRORS};
@@ -71,6 +69,7 @@ pub use session::{LinkReport, MirrorReport, Outcome, Session, SessionMirror};
 pub use stats::RelaySnapshot;
 
 use crate::error::{Code, Error, Result};
+use crate::event_loop::drain_deadline;
 use crate::event_loop::mailbox::Mailbox;
 use crate::event_loop::thread_group::ThreadGroup;
 use crate::io::NonBlocking;
@@ -80,9 +79,6 @@ use crate::net::listener::{self, Listen};
 use message::Message;
 use shared::Shared;
 use worker::Worker;
-
-/// Drain time in place of one that an [`Instant`] cannot represent: a year.
-const MAX_DRAIN: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A running relay. Dropping it closes it at once.
 pub struct Relay {
@@ -115,10 +111,7 @@ impl Relay {
             None => (Vec::new(), None),
         };
         let shared = Arc::new(Shared::new(options));
-        let mut mailboxes = Vec::new();
-        for _ in 0..workers {
-            mailboxes.push(Arc::new(Mailbox::new().map_err(|errno| Error::system("eventfd", errno))?));
-        }
+        let mailboxes: Vec<_> = (0..workers).map(|_| Mailbox::new().map(Arc::new)).collect::<Result<_>>()?;
         let _ = shared.mailboxes.set(mailboxes.clone());
         let acceptors = Acceptor::for_workers(listeners, &mailboxes, shared.options.backlog);
         let mut started = Vec::new();
@@ -128,13 +121,8 @@ impl Relay {
         let next_session = AtomicU64::new(0);
         let relay = Self { address, shared, mailboxes, next_session, threads: ThreadGroup::default() };
         for worker in started {
-            let running = relay.threads.guard();
-            crate::thread::spawn("zerosend-relay", move || {
-                let _running = running;
-                worker.run();
-            })
             // An error drops the relay, which stops the workers that are already running.
-            .map_err(|error| Error::system("clone", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN))))?;
+            relay.threads.spawn("zerosend-relay", move || worker.run())?;
         }
         Ok(relay)
     }
@@ -210,10 +198,9 @@ impl Relay {
 
     /// Stops accepting, waits up to `drain` for open connections to end, and closes the rest by force.
     pub fn close(&self, drain: Duration) {
-        let now = Instant::now();
-        let end = now.checked_add(drain).unwrap_or(now + MAX_DRAIN);
+        let deadline = drain_deadline(drain);
         for mailbox in &self.mailboxes {
-            mailbox.send(Message::Drain(end));
+            mailbox.send(Message::Drain(deadline));
         }
     }
 }

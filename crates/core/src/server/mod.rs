@@ -40,16 +40,15 @@ mod worker;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use nix::errno::Errno;
+use std::time::Duration;
 
 pub use handoff::HandoffQueue;
 pub use mount::{ListFormat, Mount};
 pub use options::{Limits, ServerOptions};
 pub use stats::{Limit, Snapshot};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::event_loop::drain_deadline;
 use crate::event_loop::mailbox::Mailbox;
 use crate::event_loop::thread_group::ThreadGroup;
 use crate::net::Address;
@@ -58,9 +57,6 @@ use crate::net::listener::{self, Listen, Listener};
 use message::Message;
 use shared::Shared;
 use worker::Worker;
-
-/// The longest drain: ten years.
-const MAX_DRAIN: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// A running server. Dropping it closes it at once.
 pub struct Server {
@@ -94,10 +90,7 @@ impl Server {
 
     fn run(options: ServerOptions, (listeners, address): (Vec<Listener>, Address)) -> Result<Self> {
         let shared = Arc::new(Shared::new(options));
-        let mut mailboxes = Vec::new();
-        for _ in &listeners {
-            mailboxes.push(Arc::new(Mailbox::new().map_err(|errno| Error::system("eventfd", errno))?));
-        }
+        let mailboxes: Vec<_> = listeners.iter().map(|_| Mailbox::new().map(Arc::new)).collect::<Result<_>>()?;
         let acceptors = Acceptor::for_workers(listeners, &mailboxes, shared.options.backlog);
         let mut workers = Vec::new();
         for (index, (acceptor, mailbox)) in acceptors.into_iter().zip(&mailboxes).enumerate() {
@@ -105,13 +98,8 @@ impl Server {
         }
         let server = Self { address, shared, mailboxes, threads: ThreadGroup::default() };
         for worker in workers {
-            let guard = server.threads.guard();
-            crate::thread::spawn("zerosend-server", move || {
-                let _guard = guard;
-                worker.run();
-            })
             // On an error `server` is dropped, which stops the workers that are running.
-            .map_err(|error| Error::system("clone", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN))))?;
+            server.threads.spawn("zerosend-server", move || worker.run())?;
         }
         Ok(server)
     }
@@ -139,7 +127,7 @@ impl Server {
     /// Accepts the connections in the backlog and no later ones, closes idle connections, and resets those that are still
     /// responding after `drain`.
     pub fn close(&self, drain: Duration) {
-        let deadline = Instant::now().checked_add(drain).unwrap_or_else(|| Instant::now() + MAX_DRAIN);
+        let deadline = drain_deadline(drain);
         self.broadcast(|| Message::Drain(deadline));
     }
 
