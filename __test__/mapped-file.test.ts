@@ -92,7 +92,7 @@ test.serial('residency and advice', async (t) => {
   t.deepEqual(await file.read(999_990, 10), pattern(1_000_000).subarray(999_990));
   t.throws(() => file.advise('maybe' as 'random'), {
     code: 'ERR_ZEROSEND_INVALID_ARGUMENT',
-    message: /advice is 'maybe'/,
+    message: /invalid advice 'maybe'/,
   });
   file.close();
 });
@@ -106,7 +106,7 @@ test('what cannot be opened', async (t) => {
   await refused(directory, {}, 'ERR_ZEROSEND_NOT_REGULAR_FILE');
   await refused(path, { length: 11 }, 'ERR_ZEROSEND_OUT_OF_RANGE', /length is 11, but the file has 10 bytes/);
   await refused(patternFile(directory, 'empty', 0), {}, 'ERR_ZEROSEND_INVALID_ARGUMENT', /empty/);
-  await refused(path, { mode: 'write' }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /mode is 'write'/);
+  await refused(path, { mode: 'write' }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /invalid mode 'write'/);
   await refused(path, { length: -1 }, 'ERR_ZEROSEND_OUT_OF_RANGE');
   await refused('', {}, 'ERR_ZEROSEND_INVALID_ARGUMENT');
   t.false(existsSync(join(directory, 'none')));

@@ -50,12 +50,12 @@ test.serial('Pipe: size, resize, available, close', async (t) => {
   await settled(t, before);
 });
 
-test.serial('Pipe: sizes that cannot be', (t) => {
+test.serial('Pipe: invalid sizes are refused', (t) => {
   const pipe = new Pipe({ size: 4096 });
   t.teardown(() => pipe.close());
   t.is(pipe.size, 4096);
   for (const size of [0, -1, 1.5, 2 ** 31]) {
-    t.throws(() => new Pipe({ size }), { code: 'ERR_ZEROSEND_OUT_OF_RANGE', message: new RegExp(`size is ${size}`) });
+    t.throws(() => new Pipe({ size }), { code: 'ERR_ZEROSEND_OUT_OF_RANGE', message: new RegExp(`invalid size ${size}:`) });
   }
   t.throws(() => new Pipe({ size: '1' as unknown as number }), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT' });
   pipe.resize(MIB);
@@ -266,8 +266,8 @@ test.serial('invalid combinations are refused, and the error names the rule', as
   refused(() => vmsplice(other, Buffer.from('x')), /pipe/);
   refused(() => sendfile(append, file, 0, 10), /O_APPEND/);
   refused(() => sendfile(other, pipe.readFd, 0, 10), /./);
-  refused(() => splice('x' as unknown as number, pipe, 10), /from is 'x'/);
-  refused(() => splice(-1, pipe, 10), /from is -1/);
+  refused(() => splice('x' as unknown as number, pipe, 10), /invalid from 'x'/);
+  refused(() => splice(-1, pipe, 10), /invalid from -1/);
   t.throws(() => splice(pipe, other, -1), { code: 'ERR_ZEROSEND_OUT_OF_RANGE' });
   t.throws(() => splice(pipe, other, 1.5), { code: 'ERR_ZEROSEND_OUT_OF_RANGE' });
   const error = t.throws(() => splice(99_999, pipe, 10)) as ZerosendError;

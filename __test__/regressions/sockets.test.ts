@@ -138,7 +138,7 @@ test.serial(
     const [full, fullOutside] = await pair(t);
     const [c] = await pair(t);
     full.write(Buffer.alloc(16 * MIB));
-    await t.throwsAsync(relay(full, c, { idleTimeout: 50 }), { code: 'ERR_ZEROSEND_TIMEOUT', message: /written/ });
+    await t.throwsAsync(relay(full, c, { idleTimeout: 50 }), { code: 'ERR_ZEROSEND_TIMEOUT', message: /earlier writes/ });
     t.is(await ending(fullOutside), 'reset');
   },
 );
@@ -254,12 +254,12 @@ test.serial('receiveFile goes on with a partial file: offset and append', async 
   await sendFile(pipe.writeFd, patternFile(directory, 'two', 2));
   t.is((await receiveFile(pipe.readFd, missing, { append: true, length: 2 })).bytes, 2, 'a path that is missing');
   const wrong: Array<[object, string, RegExp]> = [
-    [{ offset: -1 }, 'ERR_ZEROSEND_OUT_OF_RANGE', /offset( is)? -1/],
+    [{ offset: -1 }, 'ERR_ZEROSEND_OUT_OF_RANGE', /invalid offset -1/],
     [{ offset: 1.5 }, 'ERR_ZEROSEND_OUT_OF_RANGE', /invalid offset 1.5/],
     [{ offset: '1' }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /invalid offset '1'/],
     [{ append: 1 }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /invalid append 1/],
     [{ append: true, offset: 0 }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /offset and append/],
-    [{ offset: 7 }, 'ERR_ZEROSEND_OUT_OF_RANGE', /offset( is)? 7, but the file has 6 bytes.*truncate/],
+    [{ offset: 7 }, 'ERR_ZEROSEND_OUT_OF_RANGE', /offset 7 is beyond the end of the file \(6 bytes\)/],
   ];
   for (const [options, code, message] of wrong) {
     await t.throwsAsync(receiveFile(pipe.readFd, path, options), { code, message });
