@@ -624,20 +624,20 @@ serial('wrong options fail at registration, with the codes of the table', async 
     ],
     [{ root, dotfiles: 'x' }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /dotfiles( is)? 'x'.* one of allow, deny, ignore/],
     [{ root, symlinks: 'x' }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /symlinks( is)? 'x'.* one of follow, beneath, deny/],
-    [{ root, conformance: 'x' }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /conformance is 'x'/],
+    [{ root, conformance: 'x' }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /invalid conformance 'x'/],
     [
       { root, etag: 'x' },
       'ERR_ZEROSEND_INVALID_ARGUMENT',
       /invalid etag 'x': use true, false, 'weak', 'strong' or 'content'/,
     ],
-    [{ root, immutable: 'x' }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /immutable is 'x'/],
+    [{ root, immutable: 'x' }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /invalid immutable 'x'/],
     [{ root, multipart: 1 }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /invalid multipart 1: use/],
     [{ root, preCompressed: ['lzma'] }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /preCompressed( is)? 'lzma'.* one of zstd/],
     [{ root, cacheControl: { '{': 'x' } }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /invalid cacheControl pattern '\{'/],
     [{ root, cacheControl: { '*': 'a\r\nb: c' } }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /cacheControl\['\*'\]/],
-    [{ root, fallback: '../x' }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /fallback: "\.\.\/x"/],
-    [{ root, index: 42 }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /index is 42/],
-    [{ root, method: 'magic' }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /method is 'magic'/],
+    [{ root, fallback: '../x' }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /invalid fallback '\.\.\/x'/],
+    [{ root, index: 42 }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /invalid index 42/],
+    [{ root, method: 'magic' }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /invalid method 'magic'/],
   ];
   for (const [options, code, message, Type = Error] of rows) {
     const error = (await Promise.resolve(fastify().register(fastifyStatic, options as FastifyStaticOptions)).then(

@@ -11,7 +11,7 @@ const TARGET = `${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-unknown-linux
 /** Tests of the core that start threads, share memory or map files. Sandboxed and injected system calls are excluded. */
 const CORE_TESTS = [
   'cache_model',
-  'files_root',
+  'fs_root',
   'regressions',
   'relay',
   'relay_sessions',

@@ -1,5 +1,5 @@
-//! The cache against a naive one: whatever the order of requests and of changes on the disk, the same files, the same
-//! order, the same sums.
+//! The cache compared with a naive model: for random sequences of requests and changes on the disk, both have the same files in the
+//! same order with the same sums.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ enum Step {
     Get(usize),
     Invalidate(usize),
     Clear,
-    /// Another file under the name.
+    /// Replaces the file.
     Replace(usize, usize),
     Delete(usize),
 }
@@ -36,7 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Files that links are pointed at, so that no step has to wait until what it wrote is settled.
+/// Files that symbolic links point to, so that no step has to wait until a written file is settled.
 fn prepared() -> &'static [(PathBuf, u64)] {
     static PREPARED: LazyLock<(TempDir, Vec<(PathBuf, u64)>)> = LazyLock::new(|| {
         let directory = TempDir::new().expect("a directory");
@@ -54,15 +54,15 @@ fn prepared() -> &'static [(PathBuf, u64)] {
     &PREPARED.1
 }
 
-/// Waits until files written before are old enough to be kept.
+/// Waits until files written before are old enough to be cached.
 fn settle() {
     std::thread::sleep(Duration::from_millis(70));
 }
 
-/// A cache that does everything the long way.
+/// The model: a list of files.
 #[derive(Default)]
 struct Naive {
-    /// The last used last.
+    /// The most recently used last.
     kept: Vec<(PathBuf, u64, u64)>,
     hits: u64,
     misses: u64,
@@ -103,7 +103,7 @@ impl Naive {
     }
 }
 
-/// Each version has bytes of its own.
+/// The bytes of a version, different for each.
 fn bytes(version: u64, size: u64) -> Vec<u8> {
     (0..size).map(|at| (at.wrapping_mul(31).wrapping_add(version * 7)) as u8).collect()
 }
@@ -128,7 +128,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn like_a_naive_cache(
+    fn the_cache_equals_the_model(
         steps in prop::collection::vec(step(), 1..120),
         max_files in 1..6usize,
         max_bytes in prop_oneof![Just(1000u64), Just(70_000), Just(300_000), Just(1 << 30)],
@@ -174,7 +174,7 @@ proptest! {
             let stats = cache.stats();
             let kept: Vec<_> = cache.entries().iter().map(|file| file.path().to_owned()).collect();
             let expected: Vec<_> = naive.kept.iter().rev().map(|(path, ..)| path.clone()).collect();
-            prop_assert_eq!(kept, expected, "the last used first");
+            prop_assert_eq!(kept, expected, "the most recently used first");
             prop_assert_eq!(stats.files, naive.kept.len() as u64);
             prop_assert_eq!(stats.bytes, naive.kept.iter().map(|(.., size)| size).sum::<u64>());
             prop_assert_eq!(stats.mapped, naive.kept.iter().filter(|(.., size)| *size > MAX_IN_MEMORY).count() as u64);
@@ -192,7 +192,7 @@ fn file(directory: &TempDir, name: &str, version: u64, size: u64) -> PathBuf {
 }
 
 #[test]
-fn a_file_that_was_written_just_now_is_served_and_not_kept() {
+fn a_file_written_a_moment_ago_is_served_and_not_kept() {
     let directory = TempDir::new().expect("a directory");
     let cache = FileCache::new(CacheOptions::default()).expect("options");
     let path = directory.path().join("new");
@@ -207,7 +207,7 @@ fn a_file_that_was_written_just_now_is_served_and_not_kept() {
 }
 
 #[test]
-fn revalidated_after_a_time_or_never() {
+fn entries_are_revalidated_after_an_interval_or_never() {
     let directory = TempDir::new().expect("a directory");
     let path = file(&directory, "a", 1, 10);
     for (revalidate, sees) in [(Revalidate::After(Duration::from_millis(100)), true), (Revalidate::Never, false)] {
@@ -225,7 +225,7 @@ fn revalidated_after_a_time_or_never() {
 }
 
 #[test]
-fn missing_files_are_cheap_and_bounded() {
+fn missing_files_are_remembered_up_to_a_limit() {
     let directory = TempDir::new().expect("a directory");
     let options = CacheOptions { revalidate: Revalidate::Never, max_files: 10, ..CacheOptions::default() };
     let cache = FileCache::new(options).expect("options");
@@ -240,14 +240,14 @@ fn missing_files_are_cheap_and_bounded() {
         cache.get(&directory.path().join(number.to_string())).expect_err("missing");
     }
     cache.get(&path).expect_err("missing");
-    assert_eq!(cache.stats().negative_hits, 4, "the oldest was forgotten");
+    assert_eq!(cache.stats().negative_hits, 4, "the oldest entry was removed");
     write(&path, 1, 10, false);
     cache.invalidate(&path);
     cache.get(&path).expect("there now");
 }
 
 #[test]
-fn many_who_ask_at_once_load_once() {
+fn concurrent_requests_load_a_file_once() {
     let directory = TempDir::new().expect("a directory");
     let path = file(&directory, "a", 1, 50_000);
     for _ in 0..1000 {
@@ -266,7 +266,7 @@ fn many_who_ask_at_once_load_once() {
 }
 
 #[test]
-fn what_is_held_stays_whole_after_eviction_and_truncation_is_an_error() {
+fn bytes_stay_valid_after_eviction_and_truncation_is_an_error() {
     let directory = TempDir::new().expect("a directory");
     let (small, large) = (file(&directory, "s", 1, 1000), file(&directory, "l", 2, 100_000));
     let cache = FileCache::new(CacheOptions::default()).expect("options");
@@ -283,7 +283,7 @@ fn what_is_held_stays_whole_after_eviction_and_truncation_is_an_error() {
 }
 
 #[test]
-fn a_closed_cache_gives_nothing() {
+fn a_closed_cache_returns_no_files() {
     let directory = TempDir::new().expect("a directory");
     let path = file(&directory, "a", 1, 10);
     let cache = FileCache::new(CacheOptions::default()).expect("options");

@@ -1,30 +1,30 @@
-//! `Cache-Control` by the name of a file: rules for patterns, and names that carry a hash of their content.
+//! `Cache-Control` by file name: rules for patterns, and names that contain a hash of the content.
 
 use std::borrow::Cow;
 
 use super::glob::Glob;
 use super::headers::CacheControl;
 
-/// For a name that changes with its content: a year, and no question asked, RFC 8246.
+/// For a name that changes with its content: one year, without revalidation, RFC 8246.
 const HASHED: &str = "public, max-age=31536000, immutable";
 
-/// One rule.
+/// A rule for some files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheRule {
-    /// Which files.
+    /// The files.
     pub pattern: Glob,
-    /// The header's value; `None`: no header.
+    /// The value of the header; `None`: no header.
     pub value: Option<String>,
 }
 
-/// What `Cache-Control` says of each file of a site.
+/// `Cache-Control` of every file of a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CachePolicy {
-    /// The first that matches decides.
+    /// The first match applies.
     pub rules: Vec<CacheRule>,
-    /// Names with a content hash are immutable for a year; see [`has_content_hash`]. Rules go first.
+    /// Files with a content hash in their name are immutable for one year, see [`has_content_hash`]. Rules take precedence.
     pub hashed: bool,
-    /// For all others; `None`: no header.
+    /// All other files; `None`: no header.
     pub otherwise: Option<CacheControl>,
 }
 
@@ -35,7 +35,7 @@ impl Default for CachePolicy {
 }
 
 impl CachePolicy {
-    /// The value for the file at `path` (relative, without the suffix of a coding). `max_age`: in place of that of
+    /// The value for the file at `path` (relative, without the suffix of a coding). `max_age` in seconds replaces that of
     /// [`CachePolicy::otherwise`].
     pub fn value(&self, path: &str, max_age: Option<u64>) -> Option<Cow<'static, str>> {
         if let Some(rule) = self.rules.iter().find(|rule| rule.pattern.matches(path)) {
@@ -51,16 +51,16 @@ impl CachePolicy {
     }
 }
 
-/// True for a file name with a content hash before its extension, as bundlers make them: `index-BH3kT9aZ.js`,
+/// True for a file name with a content hash before its extension, as bundlers write them: `index-BH3kT9aZ.js`,
 /// `main.8f3a0c1d.css`.
 ///
-/// Better to miss a hash than to see one in a word or a date, since the answer is kept for a year: it is at least eight
-/// letters and digits that are hexadecimal and have both kinds, or that have capitals, small letters and digits; or
-/// exactly eight with capitals and small letters in an order no words have (`BHkTLaZq`).
+/// A hash taken for a word costs a revalidation; a word taken for a hash keeps an old file for a year. So a hash is eight or
+/// more letters and digits that either are hexadecimal with both kinds, or have capitals, small letters and digits; or exactly
+/// eight capitals and small letters in an order that words do not have (`BHkTLaZq`).
 pub fn has_content_hash(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     let mut pieces = name.split(['.', '-']);
-    // The first piece is the name itself, the last one its extension: a name without either has no hash.
+    // The first piece is the name itself, the last one the extension: a name without either has no hash.
     pieces.next();
     let pieces: Vec<&str> = pieces.collect();
     let Some((_, middle)) = pieces.split_last().filter(|(last, _)| name.ends_with(&format!(".{last}"))) else {
@@ -81,7 +81,7 @@ fn is_hash(piece: &str) -> bool {
     if digits {
         return lower && (upper || hexadecimal);
     }
-    // `MyWidget` and `README` are words: a capital after a capital and, elsewhere, after a small letter are none.
+    // `MyWidget` and `README` are words. A hash has a capital after a capital, and two capitals after small letters.
     let pairs = |first: fn(&u8) -> bool, second: fn(&u8) -> bool| {
         bytes.windows(2).filter(|pair| first(&pair[0]) && second(&pair[1])).count()
     };
@@ -96,7 +96,7 @@ mod tests {
     use crate::glob::Glob;
 
     #[test]
-    fn hashes() {
+    fn content_hashes_are_told_from_words_and_dates() {
         for name in [
             "assets/index-BH3kT9aZ.js",
             "main.8f3a0c1d.css",
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_decides() {
+    fn the_first_matching_rule_applies() {
         let rule = |pattern, value: Option<&str>| CacheRule {
             pattern: Glob::new(pattern).unwrap(),
             value: value.map(str::to_owned),

@@ -1,15 +1,15 @@
-//! The chunked coding, RFC 9112 section 7.1, read to find its end: bodies of requests are not for us.
+//! Skips a request body in the chunked coding, RFC 9112 section 7.1: a file server discards request bodies.
 
-/// Bytes of a chunk's size line, and of the trailer, at most.
-const MOST_LINE: usize = 4096;
+/// Maximum bytes of a size line, and of the trailer section.
+const MAX_LINE: usize = 4096;
 
-/// The bytes are no chunks.
+/// The bytes are not in the chunked coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Where in the coding the next byte is.
+/// The position of the next byte in the coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum State {
     /// In the digits of a size.
     Size {
         value: u64,
@@ -23,110 +23,111 @@ enum At {
     SizeEnd {
         value: u64,
     },
-    /// In the bytes.
+    /// In the data.
     Data {
         left: u64,
     },
-    /// Before the CR after the bytes.
+    /// Before the CR after the data.
     DataEnd,
     /// After that CR.
     DataEndLf,
-    /// In a line of the trailer; `length` bytes of it have come.
+    /// In a line of the trailer section, after `length` bytes of it.
     Trailer {
         length: usize,
     },
-    /// After the CR of such a line.
+    /// After the CR of a trailer line.
     TrailerEnd {
         length: usize,
     },
     End,
 }
 
-/// Skips a body in chunks, however it is cut into pieces.
+/// Skips a chunked body that arrives in any number of pieces.
 #[derive(Debug, Clone, Copy)]
 pub struct ChunkedSkipper {
-    at: At,
+    state: State,
+    /// Bytes of the current size line or trailer section.
     line: usize,
     bytes: u64,
-    /// Bytes with the coding.
+    /// Bytes of the coded body.
     raw: u64,
 }
 
 impl Default for ChunkedSkipper {
     fn default() -> Self {
-        Self { at: At::Size { value: 0, digits: 0 }, line: 0, bytes: 0, raw: 0 }
+        Self { state: State::Size { value: 0, digits: 0 }, line: 0, bytes: 0, raw: 0 }
     }
 }
 
 impl ChunkedSkipper {
-    /// Bytes of the body so far, without the coding.
+    /// Decoded bytes so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Whether the body is longer than `max` bytes, or its coding out of proportion to that: chunks of a byte each take six
-    /// bytes, and extensions any number.
+    /// Whether the body exceeds `max` bytes, or its coding is out of proportion: a chunk of one byte takes six bytes, and
+    /// extensions take any number.
     pub fn is_over(&self, max: u64) -> bool {
         self.bytes > max || self.raw > max.saturating_mul(8).saturating_add(16 * 1024)
     }
 
-    /// Takes `input`; gives how much of it belongs to the body, and whether that was its end. `Err`: no such coding.
+    /// Skips `input`. Returns how much of it belongs to the body, and whether the body ends there.
     pub fn skip(&mut self, input: &[u8]) -> Result<(usize, bool), Malformed> {
         let mut at = 0;
         while at < input.len() {
-            if let At::Data { left } = self.at {
+            if let State::Data { left } = self.state {
                 let step = usize::try_from(left).unwrap_or(usize::MAX).min(input.len() - at);
                 at += step;
                 self.bytes += step as u64;
                 self.raw += step as u64;
                 let left = left - step as u64;
-                self.at = if left == 0 { At::DataEnd } else { At::Data { left } };
+                self.state = if left == 0 { State::DataEnd } else { State::Data { left } };
                 continue;
             }
-            self.at = self.step(input[at])?;
+            self.state = self.step(input[at])?;
             at += 1;
             self.raw += 1;
-            if self.at == At::End {
+            if self.state == State::End {
                 return Ok((at, true));
             }
         }
         Ok((at, false))
     }
 
-    fn step(&mut self, byte: u8) -> Result<At, Malformed> {
+    fn step(&mut self, byte: u8) -> Result<State, Malformed> {
         self.line += 1;
-        if self.line > MOST_LINE {
+        if self.line > MAX_LINE {
             return Err(Malformed);
         }
-        Ok(match (self.at, byte) {
-            (At::Size { value, digits: digits @ 1.. }, b'\r') => {
+        Ok(match (self.state, byte) {
+            (State::Size { value, digits: digits @ 1.. }, b'\r') => {
                 let _ = digits;
-                At::SizeEnd { value }
+                State::SizeEnd { value }
             }
-            (At::Size { value, digits: 1.. }, b';') => At::Extension { value },
-            (At::Size { value, digits }, _) => {
+            (State::Size { value, digits: 1.. }, b';') => State::Extension { value },
+            (State::Size { value, digits }, _) => {
                 let digit = char::from(byte).to_digit(16).ok_or(Malformed)?;
-                // 15 digits are enough for every body there is, and no sum of theirs overflows.
+                // 15 hexadecimal digits are enough for every body, and sums of such sizes do not overflow.
                 if digits == 15 {
                     return Err(Malformed);
                 }
-                At::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
+                State::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
             }
-            (At::Extension { value }, b'\r') => At::SizeEnd { value },
-            (At::Extension { value }, b'\t' | b' '..=b'~' | 0x80..) => At::Extension { value },
-            (At::SizeEnd { value }, b'\n') => {
+            (State::Extension { value }, b'\r') => State::SizeEnd { value },
+            (State::Extension { value }, b'\t' | b' '..=b'~' | 0x80..) => State::Extension { value },
+            (State::SizeEnd { value }, b'\n') => {
                 self.line = 0;
-                if value == 0 { At::Trailer { length: 0 } } else { At::Data { left: value } }
+                if value == 0 { State::Trailer { length: 0 } } else { State::Data { left: value } }
             }
-            (At::DataEnd, b'\r') => At::DataEndLf,
-            (At::DataEndLf, b'\n') => {
+            (State::DataEnd, b'\r') => State::DataEndLf,
+            (State::DataEndLf, b'\n') => {
                 self.line = 0;
-                At::Size { value: 0, digits: 0 }
+                State::Size { value: 0, digits: 0 }
             }
-            (At::Trailer { length }, b'\r') => At::TrailerEnd { length },
-            (At::Trailer { length }, b'\t' | b' '..=b'~' | 0x80..) => At::Trailer { length: length + 1 },
-            (At::TrailerEnd { length: 0 }, b'\n') => At::End,
-            (At::TrailerEnd { .. }, b'\n') => At::Trailer { length: 0 },
+            (State::Trailer { length }, b'\r') => State::TrailerEnd { length },
+            (State::Trailer { length }, b'\t' | b' '..=b'~' | 0x80..) => State::Trailer { length: length + 1 },
+            (State::TrailerEnd { length: 0 }, b'\n') => State::End,
+            (State::TrailerEnd { .. }, b'\n') => State::Trailer { length: 0 },
             _ => return Err(Malformed),
         })
     }
@@ -136,25 +137,25 @@ impl ChunkedSkipper {
 mod tests {
     use super::*;
 
-    fn whole(input: &[u8]) -> Result<(usize, bool), Malformed> {
+    fn skip(input: &[u8]) -> Result<(usize, bool), Malformed> {
         ChunkedSkipper::default().skip(input)
     }
 
     #[test]
-    fn finds_the_end_however_it_is_cut() {
+    fn the_end_is_found_wherever_the_input_is_split() {
         let body = b"5;name=\"v\"\r\nhello\r\nA\r\n0123456789\r\n0\r\nx: y\r\n\r\n";
         let mut input = body.to_vec();
         input.extend_from_slice(b"GET / HTTP/1.1\r\n");
-        for cut in 0..body.len() {
+        for split in 0..body.len() {
             let mut skipper = ChunkedSkipper::default();
-            assert_eq!(skipper.skip(&input[..cut]), Ok((cut, false)), "cut at {cut}");
-            assert_eq!(skipper.skip(&input[cut..]), Ok((body.len() - cut, true)), "cut at {cut}");
+            assert_eq!(skipper.skip(&input[..split]), Ok((split, false)), "split at {split}");
+            assert_eq!(skipper.skip(&input[split..]), Ok((body.len() - split, true)), "split at {split}");
             assert_eq!(skipper.bytes(), 15);
         }
     }
 
     #[test]
-    fn refuses_what_could_be_read_in_two_ways() {
+    fn ambiguous_input_is_malformed() {
         for bad in [
             &b"\r\n"[..],
             b"5\nhello\r\n",
@@ -169,11 +170,11 @@ mod tests {
             b"0\r\n\n",
             b"5;\x00\r\nhello\r\n",
         ] {
-            assert_eq!(whole(bad), Err(Malformed), "{:?}", String::from_utf8_lossy(bad));
+            assert_eq!(skip(bad), Err(Malformed), "{:?}", String::from_utf8_lossy(bad));
         }
-        assert_eq!(whole(&[b'1'; 20]), Err(Malformed));
+        assert_eq!(skip(&[b'1'; 20]), Err(Malformed));
         let mut long = b"1;".to_vec();
-        long.resize(MOST_LINE + 10, b'x');
-        assert_eq!(whole(&long), Err(Malformed), "an extension without end");
+        long.resize(MAX_LINE + 10, b'x');
+        assert_eq!(skip(&long), Err(Malformed), "an endless extension");
     }
 }

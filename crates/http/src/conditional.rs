@@ -1,20 +1,20 @@
-//! Conditional requests, RFC 9110 section 13: is the client's copy still good, and does its range still apply?
+//! Conditional requests, RFC 9110 section 13: whether the client's copy is current, and whether its range applies.
 //!
-//! The order of [`evaluate`] is the list of section 13.2.2. Where the validators come from is the caller's matter.
+//! [`evaluate`] follows the order of section 13.2.2.
 
 use super::conformance::Conformance;
 use super::{date, etag};
 
-/// What is known of the representation. A validator that is switched off is `None`.
+/// The validators of the representation. A disabled validator is `None`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Validators<'a> {
-    /// The entity tag with its quotes.
+    /// The entity tag, with its quotes.
     pub etag: Option<&'a str>,
     /// `Last-Modified` in seconds since 1970.
     pub last_modified: Option<i64>,
 }
 
-/// The request headers that decide. Header names are the fields' names.
+/// The request headers that select and condition the response. Fields are named like the headers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Conditions<'a> {
@@ -29,12 +29,12 @@ pub struct Conditions<'a> {
 }
 
 impl Conditions<'_> {
-    /// True when nothing but the whole file can be the answer: no precondition and no range.
+    /// True when the response can only be the whole file: no precondition and no range.
     pub fn is_plain(&self) -> bool {
         self.range.is_none() && !self.any_precondition()
     }
 
-    /// True when a precondition is set, so that [`evaluate`] has something to say.
+    /// True when there is a precondition for [`evaluate`].
     pub fn any_precondition(&self) -> bool {
         self.if_match.is_some()
             || self.if_none_match.is_some()
@@ -43,14 +43,14 @@ impl Conditions<'_> {
     }
 }
 
-/// What the preconditions ask for.
+/// The result of the preconditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Go on to the range.
+    /// Continue with the range.
     Proceed,
-    /// Answer 304.
+    /// 304.
     NotModified,
-    /// Answer 412.
+    /// 412.
     PreconditionFailed,
 }
 
@@ -94,8 +94,8 @@ fn evaluate_rfc(conditions: &Conditions<'_>, validators: &Validators<'_>) -> Ver
     not_modified_since(conditions, validators)
 }
 
-/// `@fastify/send` differs: it compares `If-Match` weakly, heeds `If-Unmodified-Since` beside `If-Match` and fails it
-/// when there is no `Last-Modified`, and never answers 304 to `Cache-Control: no-cache`.
+/// `@fastify/send` differs: it compares `If-Match` weakly, evaluates `If-Unmodified-Since` beside `If-Match` and fails it without
+/// `Last-Modified`, and does not answer 304 to `Cache-Control: no-cache`.
 fn evaluate_fastify(conditions: &Conditions<'_>, validators: &Validators<'_>) -> Verdict {
     let listed = |header: &str| {
         let own = validators.etag.unwrap_or_default();
@@ -138,11 +138,11 @@ fn not_modified_since(conditions: &Conditions<'_>, validators: &Validators<'_>) 
     }
 }
 
-/// Step 5: may `Range` be heeded, given `If-Range`?
+/// Step 5 of section 13.2.2: whether `Range` applies, given `If-Range`.
 ///
-/// RFC 9110 section 13.1.5 asks for a strong tag or the exact date; `@fastify/send` is content with its own weak tag
-/// anywhere in the header and with any later date. That a date counts as strong only some time after it
-/// (section 8.8.2.2) would need a clock and is left to the caller.
+/// RFC 9110 section 13.1.5 requires a strong tag or the exact date; `@fastify/send` accepts its own weak tag anywhere in the
+/// header, and any later date. Whether the date is strong yet (section 8.8.2.2) depends on the time, which the caller
+/// checks.
 pub fn range_applies(if_range: Option<&str>, validators: &Validators<'_>, conformance: Conformance) -> bool {
     let Some(header) = if_range else { return true };
     match conformance {

@@ -1,11 +1,11 @@
-//! Entity tags, RFC 9110 section 8.8.3: made from a file's size and time, compared, found in a list.
+//! Entity tags, RFC 9110 section 8.8.3: computed from size and time of a file, compared, and parsed in lists.
 //!
-//! The weak tag is the one `@fastify/send` makes, so that the copies in people's browser caches stay good when the plugin is
-//! swapped. The strong tag has the times in nanoseconds, the change time among them, which programs cannot set.
+//! The weak tag equals that of `@fastify/send`, so that copies in browser caches stay valid when the plugin is replaced. The strong
+//! tag has the times in nanoseconds, including the change time, which programs cannot set.
 
 use super::conformance::Conformance;
 
-/// Milliseconds since 1970 as Node's `stat.mtime.getTime()` has them: rounded to the nearest, in double arithmetic.
+/// Milliseconds since 1970 like Node's `stat.mtime.getTime()`: rounded to the nearest in double arithmetic.
 pub fn node_mtime_ms(mtime_ns: i64) -> i64 {
     let (seconds, nanos) = (mtime_ns.div_euclid(1_000_000_000), mtime_ns.rem_euclid(1_000_000_000));
     // Node: lib/internal/fs/utils.js, `sec * 1e3 + nsec / 1e6`, then rounded half up.
@@ -23,12 +23,12 @@ pub fn strong(size: u64, mtime_ns: i64, ctime_ns: i64) -> String {
     format!("\"{size:x}-{mtime_ns:x}-{ctime_ns:x}\"")
 }
 
-/// Weak comparison: the opaque parts are equal. RFC 9110 section 8.8.3.2.
+/// Weak comparison, RFC 9110 section 8.8.3.2: the opaque tags are equal.
 pub fn weak_eq(a: &str, b: &str) -> bool {
     opaque(a) == opaque(b)
 }
 
-/// Strong comparison: equal, and neither is weak.
+/// Strong comparison: the tags are equal and not weak.
 pub fn strong_eq(a: &str, b: &str) -> bool {
     a == b && !a.starts_with("W/")
 }
@@ -37,8 +37,8 @@ fn opaque(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag)
 }
 
-/// The tags of an `If-Match` or `If-None-Match` list. Under [`Conformance::Rfc9110`] a comma inside the quotes belongs
-/// to the tag and anything that is not a tag is skipped; `@fastify/send` splits at every comma and trims blanks.
+/// The tags of an `If-Match` or `If-None-Match` list. With [`Conformance::Rfc9110`] a comma inside quotes is part of the tag and
+/// invalid members are skipped; `@fastify/send` splits at every comma and trims blanks.
 pub fn list(header: &str, conformance: Conformance) -> impl Iterator<Item = &str> {
     let mut rest = header;
     std::iter::from_fn(move || {
@@ -68,7 +68,7 @@ pub fn list(header: &str, conformance: Conformance) -> impl Iterator<Item = &str
     })
 }
 
-/// A tag at the start of `text` that is followed by a comma or the end.
+/// Splits off a tag at the start of `text`, if a comma or the end follows it.
 fn split_tag(text: &str) -> Option<(&str, &str)> {
     let prefix = if text.starts_with("W/\"") { 3 } else { 1 };
     let inner = text.get(prefix..).filter(|_| text[prefix - 1..].starts_with('"'))?;

@@ -1,23 +1,24 @@
-//! Glob patterns for paths below a root: `*`, `?`, `**` and `{a,b}`; everything else is itself.
+//! Glob patterns for paths below a root: `*`, `?`, `**` and `{a,b}`; every other character matches itself.
 //!
-//! `*` and `?` stop at a slash, `**` as a whole segment is any number of segments. A pattern without a slash is matched
-//! with the last segment alone, so `*.html` means every page. Case matters. Matching costs at most the product of the
-//! two lengths, whatever the pattern.
+//! `*` and `?` do not match a slash; `**` as a whole segment matches any number of segments. A pattern without a slash is
+//! compared with the last segment only, so `*.html` matches every page. Matching is case-sensitive and takes time proportional
+//! to the product of the two lengths at most.
 
-/// What braces may expand to at most.
-const MOST: usize = 256;
+/// Maximum number of patterns that the braces expand to.
+const MAX_ALTERNATIVES: usize = 256;
 
-/// A pattern, ready to be matched.
+/// A compiled pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
-    /// One for each way to choose from the braces.
+    /// One for each combination of the braces, split at slashes.
     alternatives: Vec<Vec<String>>,
+    /// Compare the last segment only.
     by_name: bool,
 }
 
 impl Glob {
-    /// Reads a pattern. `None` for one that is empty, has a brace without its other half, braces in braces, or braces
-    /// that expand to more than 256 patterns.
+    /// Compiles a pattern. `None` for an empty pattern, unbalanced or nested braces, and braces that expand to more than
+    /// 256 patterns.
     pub fn new(pattern: &str) -> Option<Self> {
         let pattern = pattern.strip_prefix('/').map_or(pattern, |rest| rest);
         if pattern.is_empty() {
@@ -28,7 +29,7 @@ impl Glob {
         Some(Self { alternatives, by_name: !pattern.contains('/') })
     }
 
-    /// Whether the pattern means `path` (relative, no slash at either end).
+    /// Whether the pattern matches `path` (relative, without a slash at either end).
     pub fn matches(&self, path: &str) -> bool {
         let path = if self.by_name { path.rsplit('/').next().unwrap_or_default() } else { path };
         let names: Vec<&str> = path.split('/').collect();
@@ -46,7 +47,7 @@ impl Glob {
     }
 }
 
-/// All choices from the braces.
+/// All combinations of the braces.
 fn expand(pattern: &str) -> Option<Vec<String>> {
     let mut results = vec![String::new()];
     let mut rest = pattern;
@@ -56,7 +57,7 @@ fn expand(pattern: &str) -> Option<Vec<String>> {
             return None;
         }
         let choices: Vec<&str> = inside.split(',').collect();
-        if results.len() * choices.len() > MOST {
+        if results.len() * choices.len() > MAX_ALTERNATIVES {
             return None;
         }
         results = results
@@ -71,8 +72,8 @@ fn expand(pattern: &str) -> Option<Vec<String>> {
     Some(results.into_iter().map(|start| start + rest).collect())
 }
 
-/// Matches with wild members that stand for any number of items. To go back to the last of them is enough: whatever an
-/// earlier one could take up, the last one can too.
+/// Matches `items` with a pattern whose wild members match any number of items. Backtracking to the last wild member is
+/// enough: it can match whatever an earlier one could.
 fn wild<P, T>(pattern: &[P], items: &[T], is_wild: impl Fn(&P) -> bool, equal: impl Fn(&P, &T) -> bool) -> bool {
     let (mut at, mut item) = (0, 0);
     let mut retry = None;
@@ -87,10 +88,10 @@ fn wild<P, T>(pattern: &[P], items: &[T], is_wild: impl Fn(&P) -> bool, equal: i
                 item += 1;
             }
             _ => match retry {
-                Some((wild_at, taken)) => {
-                    retry = Some((wild_at, taken + 1));
+                Some((wild_at, matched)) => {
+                    retry = Some((wild_at, matched + 1));
                     at = wild_at + 1;
-                    item = taken + 1;
+                    item = matched + 1;
                 }
                 None => return false,
             },
@@ -104,7 +105,7 @@ mod tests {
     use super::Glob;
 
     #[test]
-    fn patterns() {
+    fn patterns_match_names_and_paths() {
         let rows = [
             ("*.html", "a.html", true),
             ("*.html", "deep/er/a.html", true),
@@ -134,9 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn hostile_names_cost_no_more_than_their_length() {
+    fn hostile_names_take_time_proportional_to_their_length() {
+        let length = if cfg!(miri) { 200 } else { 20_000 };
         let pattern = Glob::new(&"*a".repeat(50)).unwrap();
-        assert!(!pattern.matches(&"a".repeat(20_000).replace('a', "b")));
-        assert!(pattern.matches(&"a".repeat(20_000)));
+        assert!(!pattern.matches(&"b".repeat(length)));
+        assert!(pattern.matches(&"a".repeat(length)));
     }
 }

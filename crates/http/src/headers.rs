@@ -1,4 +1,4 @@
-//! Header values and the list they go into. Names are lower case, as Node and HTTP/2 write them.
+//! Header values and header lists. Names are lower case, as in Node and HTTP/2.
 
 use std::borrow::Cow;
 
@@ -7,12 +7,12 @@ use super::range::ByteRange;
 /// Response headers in the order they are sent.
 pub type HeaderList = Vec<(&'static str, Cow<'static, str>)>;
 
-/// The value of `Cache-Control` for every file of a site.
+/// A value of `Cache-Control`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheControl {
     /// Freshness in seconds.
     pub max_age_secs: u64,
-    /// The file never changes under this name, RFC 8246.
+    /// `immutable`, RFC 8246.
     pub immutable: bool,
 }
 
@@ -27,7 +27,7 @@ impl CacheControl {
     }
 }
 
-/// `Content-Range` of one part, RFC 9110 section 14.4.
+/// `Content-Range` of a range, RFC 9110 section 14.4.
 pub fn content_range(range: ByteRange, size: u64) -> String {
     format!("bytes {}-{}/{size}", range.start, range.end_exclusive.saturating_sub(1))
 }

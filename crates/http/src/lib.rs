@@ -1,17 +1,19 @@
-//! Pure decisions about one request: which path, which range, is the copy fresh, which encoding, which type.
+//! HTTP decisions without I/O: slices and structs in, enums out. No function opens a file, reads the clock or uses a socket, so
+//! every rule is tested with tables and against a naive version.
 //!
-//! Slices and structs go in, enums come out. Nothing here opens a file, reads a clock or knows a socket, so every rule
-//! is tested with tables and compared with a naive version.
-//!
-//! | module | decides |
+//! | module | what it is for |
 //! |---|---|
-//! | [`path`] | what a request path names below a root |
-//! | [`conditional`] | 304, 412 or proceed; whether a range still applies |
-//! | [`range`] | which bytes |
-//! | [`negotiation`] | which content coding |
+//! | [`site`] | which file answers a request, and with which response |
+//! | [`path`] | a request path as a checked path below a root |
+//! | [`conditional`] | preconditions: 304, 412 or proceed; whether a range applies |
+//! | [`range`] | `Range`: which bytes |
+//! | [`negotiation`] | `Accept-Encoding`: which content coding |
 //! | [`etag`], [`date`] | the two validators |
-//! | [`mime`], [`headers`] | type and header values |
+//! | [`mime`], [`headers`] | content types and header values |
 //! | [`caching`], [`glob`] | `Cache-Control` by file name |
+//! | [`request`], [`chunked`] | the request parser of the native server |
+//! | [`head_writer`] | the head of a response as bytes |
+//! | [`route`] | route patterns of applications |
 #![forbid(unsafe_code)]
 
 pub mod caching;

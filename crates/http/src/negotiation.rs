@@ -1,10 +1,8 @@
-//! Which content coding a client takes, RFC 9110 section 12.5.3, and `Vary`.
-//!
-//! Whether a file in that coding exists is not known here: the caller asks again with the coding left out.
+//! The content codings that a client accepts, RFC 9110 section 12.5.3, and `Vary`.
 
 use super::conformance::Conformance;
 
-/// A content coding that a file may be stored in beside the plain one.
+/// A content coding of precompressed files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// RFC 8878.
@@ -28,7 +26,7 @@ impl Encoding {
         }
     }
 
-    /// What is appended to the plain file's name.
+    /// The suffix of the file name.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Zstd => ".zst",
@@ -39,7 +37,7 @@ impl Encoding {
     }
 }
 
-/// The best of `supported` (in the server's order) for an `Accept-Encoding` header. `None` is the plain file.
+/// The best of `supported` (in the server's order of preference) for an `Accept-Encoding` header. `None`: the plain file.
 pub fn negotiate(header: &str, supported: &[Encoding], conformance: Conformance) -> Option<Encoding> {
     match conformance {
         Conformance::Rfc9110 => negotiate_rfc(header, supported),
@@ -81,7 +79,7 @@ impl Iterator for Preferences<'_> {
     }
 }
 
-/// What to set `Vary` to so that it names `accept-encoding`; `None` when it already does.
+/// The value of `Vary` with `accept-encoding` added; `None` when `existing` covers it.
 pub fn merge_vary(existing: Option<&str>) -> Option<String> {
     let Some(existing) = existing else { return Some("accept-encoding".to_owned()) };
     let covered = |token: &str| token == "*" || token.eq_ignore_ascii_case("accept-encoding");
@@ -91,7 +89,7 @@ pub fn merge_vary(existing: Option<&str>) -> Option<String> {
     Some(format!("{existing}, accept-encoding"))
 }
 
-/// Highest weight wins, the server's order breaks ties, a coding below `identity` loses to it.
+/// The highest weight wins, ties are resolved in the server's order, and `identity` wins over a lower weight.
 fn negotiate_rfc(header: &str, supported: &[Encoding]) -> Option<Encoding> {
     // RFC 9110 section 12.4.2: a weight has three decimals, so it is kept as thousandths.
     let mut star = None;
@@ -132,7 +130,7 @@ fn by_name(name: &str) -> Option<Encoding> {
         .find(|encoding| name.eq_ignore_ascii_case(encoding.as_str()))
 }
 
-/// `q=0.5` as thousandths; `Some(None)` for another parameter, `None` for a weight that breaks the grammar.
+/// `q=0.5` as thousandths; `Some(None)` for another parameter, `None` for a malformed weight.
 fn weight_of(parameter: &str) -> Option<Option<u16>> {
     let Some(value) = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q=")) else { return Some(None) };
     let (whole, decimals) = value.split_once('.').unwrap_or((value, ""));
@@ -147,8 +145,8 @@ fn weight_of(parameter: &str) -> Option<Option<u16>> {
     }
 }
 
-/// The observable rules of `@fastify/static` with `@fastify/accept-negotiator`: every `*` reads as `gzip`, `identity`
-/// is not a candidate, a weight is whatever digits follow the semicolon, and blanks end nothing.
+/// The observable rules of `@fastify/static` with `@fastify/accept-negotiator`: every `*` is `gzip`, `identity` is not a candidate, a
+/// weight is the digits after the semicolon, and blanks do not separate.
 fn negotiate_fastify(header: &str, supported: &[Encoding]) -> Option<Encoding> {
     let mut choice = Choice { supported, best: None, done: false };
     let mut state = State::Begin;
@@ -200,7 +198,7 @@ fn negotiate_fastify(header: &str, supported: &[Encoding]) -> Option<Encoding> {
     choice.best.map(|(encoding, ..)| encoding)
 }
 
-/// Lower case, and `gzip` for `*`.
+/// Converts to lower case, and `*` to `gzip`.
 fn expand(byte: u8) -> impl Iterator<Item = u8> {
     let (bytes, length) = if byte == b'*' { (*b"gzip", 4) } else { ([byte.to_ascii_lowercase(), 0, 0, 0], 1) };
     bytes.into_iter().take(length)
@@ -213,7 +211,7 @@ enum State {
     Weight,
 }
 
-/// The first bytes of a name; the longest that matters is `deflate`.
+/// The first bytes of a name; the longest supported one is `deflate`.
 #[derive(Default)]
 struct Token {
     bytes: [u8; 8],
@@ -233,7 +231,7 @@ impl Token {
     }
 }
 
-/// `parseFloat` of digits and dots, exact for 18 digits, so that `0.9` equals `0.90`.
+/// `parseFloat` of digits and dots, exact up to 18 digits, so that `0.9` equals `0.90`.
 #[derive(Default)]
 struct Weight {
     mantissa: u64,
@@ -277,7 +275,7 @@ impl Choice<'_> {
         if better {
             self.best = self.supported.get(rank).map(|&encoding| (encoding, rank, weight));
         }
-        // The server's first choice at full weight ends the search: a later `q=2` is not seen.
+        // The server's first choice at full weight ends the search: a later `q=2` is not parsed.
         self.done = better && rank == 0 && weight == 1.0;
     }
 }

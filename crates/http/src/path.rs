@@ -1,46 +1,46 @@
-//! A request path, decoded once and checked, as the relative path it names below a root.
+//! A request path, decoded once and checked, as a relative path below a root.
 //!
-//! The check is lexical and comes before any file is opened: a path that has a second spelling (`..`, `.`, `//`, `\`) is
-//! refused, never normalised, because a router matched the first spelling and its guards with it. What the names mean on
-//! a disk, symbolic links above all, is not known here.
+//! The check is lexical and precedes every access to the file system: a path with a second spelling (`..`, `.`, `//`, `\`) is
+//! refused and never normalized, because a router has matched the first spelling and applied its guards. Symbolic links are
+//! checked when the file is opened.
 
 use std::borrow::Cow;
 
-/// Longest name of one segment: `NAME_MAX`, limits.h(0p).
+/// Maximum bytes of a segment: `NAME_MAX`, limits.h(0p).
 pub const MAX_SEGMENT: usize = 255;
-/// Longest decoded path: `PATH_MAX`, limits.h(0p).
+/// Maximum bytes of a decoded path: `PATH_MAX`, limits.h(0p).
 pub const MAX_PATH: usize = 4096;
 
 /// Which percent escapes are decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PathRules {
-    /// As ECMAScript `decodeURI`: escapes of `; / ? : @ & = + $ , #` stay as written, save that `%23` and `%3F` are
-    /// decoded, for find-my-way decodes those two before it matches a route and the file must be the one it guarded.
+    /// Like ECMAScript `decodeURI`, which preserves escapes of `; / ? : @ & = + $ , #`, except that `%23` and `%3F` are decoded:
+    /// find-my-way decodes both before it matches a route, and the file must be the one that the route guards.
     #[default]
     DecodeUri,
-    /// Everything but `%2F`, which stays as written: a decoded slash would make a segment that no router saw.
+    /// All but `%2F`, which is preserved: a decoded slash would separate segments that a router has not seen.
     Full,
 }
 
-/// Why a path names nothing.
+/// Why a path is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathError {
     /// A `.` or `..` segment.
     DotSegment,
     /// Two slashes in a row.
     EmptySegment,
-    /// A backslash: a separator elsewhere, so a second spelling.
+    /// A backslash, which is a separator on Windows.
     Backslash,
-    /// A NUL byte, which would end the name early in the kernel.
+    /// A NUL byte, which ends a path in the kernel.
     Nul,
-    /// A broken percent escape, or bytes that are not UTF-8.
+    /// An invalid percent escape, or bytes that are not UTF-8.
     Malformed,
     /// A segment over [`MAX_SEGMENT`] or a path over [`MAX_PATH`] bytes.
     TooLong,
 }
 
 impl PathError {
-    /// The reason in words.
+    /// The reason, for logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DotSegment => "dot segment in path",
@@ -61,22 +61,22 @@ pub struct RequestPath<'a> {
 }
 
 impl<'a> RequestPath<'a> {
-    /// Checks a name that is already decoded, such as the argument of `sendFile(name)`. A `%` in it is a plain `%`.
+    /// Checks a name that is already decoded, such as the argument of `sendFile(name)`. `%` has no special meaning.
     pub fn from_decoded(name: &'a str) -> Result<Self, PathError> {
         Self::check(Cow::Borrowed(name))
     }
 
-    /// The path below the root: no slash at either end, empty for the root itself.
+    /// The path below the root, without a slash at either end; empty for the root itself.
     pub fn relative(&self) -> &str {
         &self.relative
     }
 
-    /// True when the path ended in a slash: only a directory will do.
+    /// True when the path ended in a slash, so that it names a directory.
     pub fn wants_directory(&self) -> bool {
         self.wants_directory
     }
 
-    /// True when a segment begins with a dot.
+    /// True when a segment starts with a dot.
     pub fn has_dotfile(&self) -> bool {
         self.relative.split('/').any(|segment| segment.starts_with('.'))
     }
@@ -91,7 +91,7 @@ impl<'a> RequestPath<'a> {
         let body = decoded.strip_prefix('/').unwrap_or(&decoded);
         let wants_directory = decoded.ends_with('/');
         let body = if body.is_empty() { body } else { body.strip_suffix('/').unwrap_or(body) };
-        // A lone slash left over means that the path was `//`.
+        // Only `//` leaves an empty body here.
         if decoded.len() > 1 && body.is_empty() {
             return Err(PathError::EmptySegment);
         }
@@ -110,7 +110,7 @@ impl<'a> RequestPath<'a> {
     }
 }
 
-/// Decodes the path of a request target (no query) and checks it. `raw` may or may not begin with its slash.
+/// Decodes and checks the path of a request target, without its query. The slash at the start is optional.
 pub fn decode(raw: &str, rules: PathRules) -> Result<RequestPath<'_>, PathError> {
     if !raw.contains('%') {
         return RequestPath::check(Cow::Borrowed(raw));
@@ -137,13 +137,13 @@ pub fn decode(raw: &str, rules: PathRules) -> Result<RequestPath<'_>, PathError>
     RequestPath::check(Cow::Owned(String::from_utf8(decoded).map_err(|_| PathError::Malformed)?))
 }
 
-/// The percent-encoded path `raw` without empty and `.` segments, which nginx and others merge: `//a/./b` is `/a/b`. `None`: there
-/// are none. `..` stays, for [`decode`] to refuse.
+/// Removes empty and `.` segments from the percent-encoded path `raw`, like nginx: `//a/./b` becomes `/a/b`. `None`: there are
+/// none. `..` is preserved, and [`decode`] refuses it.
 ///
-/// Only for a server without a router in front of it: where one has matched the path as it was sent, a guard of the merged path
-/// would not have been asked.
+/// Only for a server without a router in front of it: a router matches the path as it was sent, without the guards of the merged
+/// path.
 pub fn merge(raw: &str) -> Option<String> {
-    // In the common case no slash is followed by any of these.
+    // The common case: no slash is followed by one of these.
     let may_merge = |pair: &[u8]| pair[0] == b'/' && matches!(pair[1], b'/' | b'.' | b'%');
     if !raw.as_bytes().windows(2).any(may_merge) {
         return None;
@@ -162,7 +162,7 @@ pub fn merge(raw: &str) -> Option<String> {
     (merged != raw).then_some(merged)
 }
 
-/// ECMA-262 `decodeURI`: the escapes of uriReserved and `#` are preserved.
+/// ECMA-262 `decodeURI` preserves the escapes of uriReserved and `#`.
 fn stays_encoded(byte: u8, rules: PathRules) -> bool {
     match rules {
         PathRules::DecodeUri => matches!(byte, b';' | b'/' | b':' | b'@' | b'&' | b'=' | b'+' | b'$' | b','),

@@ -1,52 +1,52 @@
-//! The `Range` header for a file of known size: all of it, some ranges, or none.
+//! The `Range` header for a file of known size: the whole file, some ranges, or none.
 //!
-//! Work is linear in the header (plus one sort of at most `max_ranges` entries) and every number saturates, so a
-//! hostile header costs no more than its length. Whether the range applies at all is `conditional`'s question.
+//! The time is linear in the length of the header, plus one sort of `max_ranges` entries at most, and all numbers saturate.
+//! Whether the range applies is decided in [`conditional`](crate::conditional).
 
 use super::conformance::Conformance;
 
 /// Bytes `start..end_exclusive` of a file; never empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteRange {
-    /// First byte.
+    /// Offset of the first byte.
     pub start: u64,
-    /// One past the last byte.
+    /// Offset after the last byte.
     pub end_exclusive: u64,
 }
 
 impl ByteRange {
-    /// Bytes in the range.
+    /// In bytes.
     pub fn length(self) -> u64 {
         self.end_exclusive.saturating_sub(self.start)
     }
 }
 
-/// What to answer to a `Range` header.
+/// The response to a `Range` header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RangeDecision {
-    /// The whole file, status 200.
+    /// The whole file: 200.
     Whole,
-    /// One range, status 206.
+    /// One range: 206.
     Single(ByteRange),
-    /// Two ranges or more for `multipart/byteranges`, in the order asked for; none overlaps or touches another.
+    /// Two or more ranges for `multipart/byteranges`, in the order of the request; none overlaps or touches another.
     Several(Vec<ByteRange>),
-    /// Status 416.
+    /// 416.
     Unsatisfiable,
 }
 
-/// How far to go along with a client.
+/// How ranges are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RangePolicy {
-    /// A header with more satisfiable ranges than this gets the whole file, RFC 9110 section 14.2.
+    /// A header with more satisfiable ranges is answered with the whole file, RFC 9110 section 14.2.
     pub max_ranges: usize,
     /// Answer several ranges with `multipart/byteranges`; otherwise with the whole file, as `@fastify/static` does.
     pub multipart: bool,
-    /// Whose parser.
+    /// The parser.
     pub conformance: Conformance,
 }
 
-/// Decides on a `Range` header for a file of `size` bytes. An empty file is answered whole: no range of it can be satisfied,
-/// and a proxy that asks for every file in ranges (nginx's `slice`) would turn a 416 into an error for a plain GET.
+/// Decides on a `Range` header for a file of `size` bytes. An empty file is served whole: none of its ranges is satisfiable, and a
+/// proxy that requests every file in ranges (nginx's `slice`) would turn a 416 into an error for a plain GET.
 pub fn decide(header: &str, size: u64, policy: &RangePolicy) -> RangeDecision {
     if size == 0 {
         return RangeDecision::Whole;
@@ -65,12 +65,12 @@ pub fn decide(header: &str, size: u64, policy: &RangePolicy) -> RangeDecision {
 }
 
 enum Parsed {
-    /// Not for us, or not worth it: answer as if the header were absent.
+    /// The header is ignored.
     Ignore,
     Ranges(Vec<ByteRange>),
 }
 
-/// Joins ranges that overlap or touch (RFC 9110 section 15.3.7.2). Each result stands where its earliest member stood.
+/// Joins ranges that overlap or touch, RFC 9110 section 15.3.7.2. Each result takes the place of its first member in the request.
 fn merge(ranges: Vec<ByteRange>) -> Vec<ByteRange> {
     if ranges.len() < 2 {
         return ranges;
@@ -91,7 +91,7 @@ fn merge(ranges: Vec<ByteRange>) -> Vec<ByteRange> {
     merged.into_iter().map(|(_, range)| range).collect()
 }
 
-/// RFC 9110 section 14.1.2 and 14.2: an unknown unit or a header that breaks the grammar is ignored as a whole.
+/// RFC 9110 sections 14.1.2 and 14.2: a header with an unknown unit or a syntax error is ignored as a whole.
 fn parse_rfc(header: &str, size: u64, max_ranges: usize) -> Parsed {
     let Some((unit, set)) = header.trim().split_once('=') else { return Parsed::Ignore };
     if !unit.eq_ignore_ascii_case("bytes") {
@@ -108,7 +108,7 @@ fn parse_rfc(header: &str, size: u64, max_ranges: usize) -> Parsed {
             (Some(start), Some(last)) => ByteRange { start, end_exclusive: last.saturating_add(1).min(size) },
             (Some(start), None) if last.is_empty() => ByteRange { start, end_exclusive: size },
             (None, Some(suffix)) if first.is_empty() => {
-                // A suffix of an empty file is satisfiable, but no 206 can say so.
+                // A suffix of an empty file is satisfiable, but Content-Range cannot express it.
                 empty_but_satisfiable |= suffix > 0 && size == 0;
                 ByteRange { start: size.saturating_sub(suffix), end_exclusive: size }
             }
@@ -132,19 +132,19 @@ fn digits(text: &str) -> Option<u64> {
     Some(text.bytes().fold(0_u64, |sum, byte| sum.saturating_mul(10).saturating_add(u64::from(byte - b'0'))))
 }
 
-/// The observable rules of `@fastify/send` 4.2.1, which takes whatever `parseInt` takes: between two commas, what
-/// stands before the next dash is the start and what stands after it the end, and a dash may be missing.
-/// A missing number means "from the end" or "to the end", what makes no range is left out.
+/// The observable rules of `@fastify/send` 4.2.1, which parses numbers with `parseInt`: between two commas, the text before the
+/// next dash is the start and the text after it the end, and the dash may be missing. A missing number means "from the end" or
+/// "to the end"; invalid ranges are skipped.
 fn parse_fastify(header: &str, size: u64, max_ranges: usize) -> Parsed {
     let Some(set) = header.trim_start_matches(' ').strip_prefix("bytes=") else { return Parsed::Ignore };
     let set = set.as_bytes();
-    // Sizes of files are below 2^63 (off_t), parsed numbers are clamped to +-2^62: no sum here overflows i128.
+    // File sizes are below 2^63 (off_t) and parsed numbers are clamped to +-2^62: sums do not overflow i128.
     let size = i128::from(size);
-    let find = |what: u8, from: usize| {
-        set.get(from..).and_then(|tail| tail.iter().position(|byte| *byte == what)).map(|offset| from + offset)
+    let find = |wanted: u8, from: usize| {
+        set.get(from..).and_then(|tail| tail.iter().position(|byte| *byte == wanted)).map(|offset| from + offset)
     };
-    // Without a dash the end is parsed from the very beginning of the set, as `slice(-1 + 1, comma)` does. parseInt stops
-    // at the first comma at the latest, so this is the same number for every piece.
+    // Without a dash the end is parsed from the start of the set, like `slice(-1 + 1, comma)`. parseInt stops at the first comma
+    // at the latest, so the number is the same for every piece.
     let head = parse_int(set);
 
     let mut ranges = Vec::new();
@@ -155,7 +155,7 @@ fn parse_fastify(header: &str, size: u64, max_ranges: usize) -> Parsed {
         let piece_end = comma.unwrap_or(set.len());
         let (start, end) = match dash {
             Some(dash) => (set.get(piece..dash).and_then(parse_int), set.get(dash + 1..piece_end).and_then(parse_int)),
-            // `slice(piece, -1)`: to the end of the header less one character.
+            // `slice(piece, -1)`: up to the last character of the header.
             None => (set.get(piece..set.len().saturating_sub(1)).and_then(parse_int), head),
         };
         let range = match (start, end) {

@@ -1,5 +1,7 @@
 //! Preconditions, `If-Range` and entity tags.
 
+mod support;
+
 use proptest::prelude::*;
 use zerosend_http::Conformance::{FastifyStatic, Rfc9110};
 use zerosend_http::conditional::Verdict::{NotModified, PreconditionFailed, Proceed};
@@ -25,7 +27,7 @@ const EMPTY: Conditions<'_> = Conditions {
 };
 
 #[test]
-fn rfc_9110_in_its_order() {
+fn preconditions_follow_the_order_of_rfc_9110() {
     let rows = [
         (EMPTY, WEAK, Proceed),
         (Conditions { if_match: Some("*"), ..EMPTY }, WEAK, Proceed),
@@ -55,7 +57,7 @@ fn rfc_9110_in_its_order() {
 }
 
 #[test]
-fn fastify_differs_where_the_table_says() {
+fn preconditions_follow_fastify_send() {
     let rows = [
         (Conditions { if_match: Some("\"a-1\""), ..EMPTY }, WEAK, Proceed),
         (Conditions { if_match: Some("\"a-1\""), if_unmodified_since: Some(OLDER), ..EMPTY }, WEAK, PreconditionFailed),
@@ -69,7 +71,7 @@ fn fastify_differs_where_the_table_says() {
 }
 
 #[test]
-fn if_range() {
+fn if_range_needs_a_matching_validator() {
     let rows = [
         (None, WEAK, true, true),
         (Some("\"a-1\""), STRONG, true, true),
@@ -89,7 +91,7 @@ fn if_range() {
 }
 
 #[test]
-fn dates_in_three_forms() {
+fn dates_are_parsed_in_three_forms() {
     for form in [SAME, "Tuesday, 14-Nov-23 22:13:20 GMT", "Tue Nov 14 22:13:20 2023"] {
         assert_eq!(date::parse(form), Some(SECOND), "{form}");
     }
@@ -97,13 +99,13 @@ fn dates_in_three_forms() {
     for nonsense in ["", "2023-11-14", "Tue, 32 Nov 2023 22:13:20 GMT", "Tue, 14 Nov 2023 25:13:20 GMT", "\u{1F4A9}"] {
         assert_eq!(date::parse(nonsense), None, "{nonsense}");
     }
-    // Times that the form has no words for must not bring the server down.
+    // Times that the form cannot express are clamped.
     assert_eq!(date::format(i64::MIN), "Thu, 01 Jan 1970 00:00:00 GMT");
     assert_eq!(date::format(i64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
 }
 
 #[test]
-fn tags_are_those_of_fastify_send() {
+fn tags_equal_those_of_fastify_send() {
     // Recorded from Node 20: stat.mtime rounds to the nearest millisecond.
     let rows = [
         (10, 1_700_000_000_250_000_000, "W/\"a-18bcfe568fa\""),
@@ -119,7 +121,7 @@ fn tags_are_those_of_fastify_send() {
 }
 
 #[test]
-fn tag_lists() {
+fn tag_lists_are_split_at_commas_outside_of_quotes() {
     let rfc = |header| etag::list(header, Rfc9110).collect::<Vec<_>>();
     assert_eq!(rfc("\"a\", W/\"b\" ,,\"c,d\""), ["\"a\"", "W/\"b\"", "\"c,d\""]);
     assert_eq!(rfc("a, \"b\""), ["\"b\""]);
@@ -131,8 +133,10 @@ fn tag_lists() {
 }
 
 proptest! {
+    #![proptest_config(support::config())]
+
     #[test]
-    fn a_joined_list_comes_apart_again(
+    fn a_joined_list_splits_into_the_same_tags(
         tags in prop::collection::vec("(W/)?\"[a-c,!]{0,4}\"", 0..8),
         separator in "[ \t]{0,2},[ \t,]{0,2}",
     ) {
@@ -141,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn any_header_ends(header in ".{0,60}", tokens in "[W/\", a*]{0,30}") {
+    fn any_header_is_parsed_to_its_end(header in ".{0,60}", tokens in "[W/\", a*]{0,30}") {
         for text in [&header, &tokens] {
             for conformance in [Rfc9110, FastifyStatic] {
                 prop_assert!(etag::list(text, conformance).count() <= text.len());
@@ -151,7 +155,7 @@ proptest! {
     }
 
     #[test]
-    fn every_date_comes_back(seconds in 0_i64..253_402_300_800) {
+    fn every_formatted_date_parses_to_the_same_time(seconds in 0_i64..253_402_300_800) {
         prop_assert_eq!(date::parse(&date::format(seconds)), Some(seconds));
     }
 }

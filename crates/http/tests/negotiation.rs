@@ -1,12 +1,14 @@
 //! `Accept-Encoding` and `Vary`.
 
+mod support;
+
 use proptest::prelude::*;
 use zerosend_http::Conformance::{FastifyStatic, Rfc9110};
 use zerosend_http::negotiation::Encoding::{self, Br, Deflate, Gzip, Zstd};
 use zerosend_http::negotiation::{merge_vary, negotiate, preferences};
 
 #[test]
-fn rfc_9110() {
+fn codings_are_chosen_as_in_rfc_9110() {
     let rows: &[(&str, &[Encoding], Option<Encoding>)] = &[
         ("gzip, br", &[Br, Gzip], Some(Br)),
         ("gzip, br", &[Gzip, Br], Some(Gzip)),
@@ -42,7 +44,7 @@ fn by_name(name: &str) -> Encoding {
 }
 
 #[test]
-fn answers_as_fastify_static_does() {
+fn choices_equal_those_of_fastify_static() {
     for line in include_str!("vectors/encoding.tsv").lines() {
         let [supported, header, expected] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
         let supported: Vec<_> = supported.split(',').map(by_name).collect();
@@ -52,7 +54,7 @@ fn answers_as_fastify_static_does() {
 }
 
 #[test]
-fn preferences_come_best_first_and_once() {
+fn preferences_are_ordered_and_unique() {
     let all = [Br, Gzip, Deflate];
     let list = |header, conformance| preferences(header, &all, conformance).collect::<Vec<_>>();
     for conformance in [Rfc9110, FastifyStatic] {
@@ -80,6 +82,8 @@ fn vary_names_accept_encoding_once() {
 }
 
 proptest! {
+    #![proptest_config(support::config())]
+
     #[test]
     fn the_highest_weight_wins(weights in prop::collection::vec(prop::option::of(0_u32..=1000), 5)) {
         let names = ["zstd", "br", "gzip", "deflate", "identity"];
@@ -89,7 +93,7 @@ proptest! {
             .filter_map(|(name, weight)| weight.map(|w| format!("{name};q={}.{:03}", w / 1000, w % 1000)))
             .collect();
         let supported = [Zstd, Br, Gzip, Deflate];
-        // Naive: the first maximum among what is wanted at all, unless identity is wanted more.
+        // Naive: the first coding with the highest weight above 0, unless identity has a higher one.
         let top = weights[..4].iter().flatten().copied().max().unwrap_or(0);
         let expected = (top > 0 && weights[4].is_none_or(|identity| identity <= top))
             .then(|| supported[weights[..4].iter().position(|weight| *weight == Some(top)).unwrap()]);
@@ -97,7 +101,7 @@ proptest! {
     }
 
     #[test]
-    fn any_header_is_an_answer(header in ".{0,60}") {
+    fn any_header_yields_four_codings_or_fewer(header in ".{0,60}") {
         for conformance in [Rfc9110, FastifyStatic] {
             prop_assert!(preferences(&header, &[Zstd, Br, Gzip, Deflate], conformance).count() <= 4);
         }

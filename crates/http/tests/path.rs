@@ -1,4 +1,6 @@
-//! Request paths: what they name, and what is refused before any file is opened.
+//! Request paths: the relative paths they name, and refusals before any lookup.
+
+mod support;
 
 use proptest::prelude::*;
 use zerosend_http::path::{MAX_PATH, MAX_SEGMENT, PathError, PathRules, RequestPath, decode};
@@ -8,7 +10,7 @@ fn named(raw: &str, rules: PathRules) -> Result<(String, bool), PathError> {
 }
 
 #[test]
-fn decodes_as_the_router_does() {
+fn escapes_are_decoded_as_the_router_does() {
     use PathRules::{DecodeUri, Full};
     let rows = [
         ("/", DecodeUri, "", true),
@@ -34,7 +36,7 @@ fn decodes_as_the_router_does() {
 }
 
 #[test]
-fn refuses_every_second_spelling() {
+fn every_second_spelling_is_refused() {
     let rows = [
         ("/..", PathError::DotSegment),
         ("/../x", PathError::DotSegment),
@@ -76,19 +78,19 @@ fn a_decoded_name_is_not_decoded_again() {
 }
 
 #[test]
-fn lengths_have_bounds() {
+fn segments_and_paths_have_maximum_lengths() {
     let segment = "a".repeat(MAX_SEGMENT);
     assert!(decode(&format!("/{segment}"), PathRules::DecodeUri).is_ok());
     assert_eq!(decode(&format!("/{segment}a/b"), PathRules::DecodeUri), Err(PathError::TooLong));
     let long = "/ab".repeat(MAX_PATH / 3 + 2);
     assert_eq!(decode(&long, PathRules::DecodeUri), Err(PathError::TooLong));
-    // The bound is on the name, not on its spelling, and a refused spelling is not excused by its length.
+    // The limit applies to the decoded name. Another reason for a refusal takes precedence.
     assert!(decode(&format!("/{}", "%61".repeat(MAX_SEGMENT)), PathRules::DecodeUri).is_ok());
     assert_eq!(decode(&format!("{long}/.."), PathRules::DecodeUri), Err(PathError::DotSegment));
 }
 
 #[test]
-fn knows_extensions_and_dotfiles_as_node_does() {
+fn extensions_and_dotfiles_are_those_of_node() {
     let rows = [
         ("a", false, false),
         ("a.b", true, false),
@@ -105,7 +107,7 @@ fn knows_extensions_and_dotfiles_as_node_does() {
     }
 }
 
-/// The rule said in another way: whatever is accepted equals its own normal form.
+/// A naive check: an accepted path equals its normal form.
 fn naive(decoded: &str) -> Option<(String, bool)> {
     let trimmed = decoded.strip_prefix('/').unwrap_or(decoded);
     if trimmed.contains(['\0', '\\']) {
@@ -121,21 +123,23 @@ fn naive(decoded: &str) -> Option<(String, bool)> {
 }
 
 proptest! {
+    #![proptest_config(support::config())]
+
     #[test]
-    fn agrees_with_the_naive_check(name in "[a./\\\\\0é%]{0,12}") {
+    fn the_check_equals_the_naive_one(name in "[a./\\\\\0é%]{0,12}") {
         let ours = RequestPath::from_decoded(&name).ok().map(|path| (path.relative().to_owned(), path.wants_directory()));
         prop_assert_eq!(ours, naive(&name));
     }
 
     #[test]
-    fn escaping_everything_changes_nothing(name in "[a-c. é😀%#?]{1,12}") {
+    fn a_fully_escaped_name_decodes_to_itself(name in "[a-c. é😀%#?]{1,12}") {
         let escaped: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let (plain, escaped) = (RequestPath::from_decoded(&name).ok(), decode(&escaped, PathRules::DecodeUri).ok());
         prop_assert_eq!(plain.map(|path| path.relative().to_owned()), escaped.map(|path| path.relative().to_owned()));
     }
 
     #[test]
-    fn never_lets_a_traversal_through(raw in "(/|\\.|%2e|%2E|%2f|%5c|a|%00|%25|\\\\){0,14}") {
+    fn a_decoded_path_never_leaves_the_root(raw in "(/|\\.|%2e|%2E|%2f|%5c|a|%00|%25|\\\\){0,14}") {
         for rules in [PathRules::DecodeUri, PathRules::Full] {
             if let Ok(path) = decode(&raw, rules) {
                 prop_assert!(path.relative().split('/').all(|segment| segment != ".." && segment != "."));
@@ -145,7 +149,7 @@ proptest! {
     }
 
     #[test]
-    fn any_string_is_an_answer(raw in ".*") {
+    fn any_string_is_decoded_or_refused(raw in ".*") {
         let _ = decode(&raw, PathRules::DecodeUri);
         let _ = decode(&raw, PathRules::Full);
     }

@@ -1,6 +1,8 @@
-//! `Range`: the RFC's reading, and `@fastify/send`'s replayed from its own answers.
+//! `Range`, as in RFC 9110 and as in recorded responses of `@fastify/send`.
 
 use std::time::{Duration, Instant};
+
+mod support;
 
 use proptest::prelude::*;
 use zerosend_http::Conformance;
@@ -18,7 +20,7 @@ fn several(ranges: &[(u64, u64)]) -> RangeDecision {
 }
 
 #[test]
-fn rfc_9110() {
+fn ranges_are_parsed_as_in_rfc_9110() {
     use RangeDecision::{Unsatisfiable, Whole};
     let rows = [
         ("bytes=0-3", 10, single(0, 4)),
@@ -60,7 +62,7 @@ fn rfc_9110() {
 }
 
 #[test]
-fn parts_only_on_request() {
+fn several_ranges_need_the_multipart_option() {
     let header = "bytes=0-1,5-6";
     assert_eq!(decide(header, 10, &RangePolicy { multipart: false, ..RFC }), RangeDecision::Whole);
     assert_eq!(decide(header, 10, &FASTIFY), RangeDecision::Whole);
@@ -69,7 +71,7 @@ fn parts_only_on_request() {
 }
 
 #[test]
-fn too_many_ranges_get_the_whole_file() {
+fn too_many_ranges_are_answered_with_the_whole_file() {
     for policy in [RFC, FASTIFY] {
         let policy = RangePolicy { max_ranges: 3, ..policy };
         assert_eq!(decide("bytes=0-0,1-1,2-2", 10, &policy), single(0, 3));
@@ -78,8 +80,8 @@ fn too_many_ranges_get_the_whole_file() {
 }
 
 #[test]
-fn a_hostile_header_is_cheap() {
-    let long = 200_000;
+fn a_hostile_header_takes_linear_time() {
+    let long = if cfg!(miri) { 400 } else { 200_000 };
     let headers = [
         format!("bytes={}", "0-1,".repeat(long / 4)),
         format!("bytes={}", ",".repeat(long)),
@@ -95,12 +97,12 @@ fn a_hostile_header_is_cheap() {
             decide(&header, 1 << 40, &RangePolicy { max_ranges: usize::MAX, ..policy });
         }
     }
-    // Quadratic work would be some 10^10 steps.
+    // A quadratic algorithm would take 10^10 steps.
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 #[test]
-fn answers_as_fastify_send_does() {
+fn decisions_equal_those_of_fastify_send() {
     for line in include_str!("vectors/range.tsv").lines() {
         let [size, header, expected] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
         let decision = match decide(header, size.parse().unwrap(), &FASTIFY) {
@@ -115,7 +117,7 @@ fn answers_as_fastify_send_does() {
     }
 }
 
-/// Byte by byte: which bytes of the file does a well-formed list of ranges ask for?
+/// For each byte of the file, whether a well-formed list of ranges selects it.
 fn naive(specs: &[(Option<u8>, Option<u8>)], size: u64) -> Vec<bool> {
     let asked = |at: u64| {
         specs.iter().any(|spec| match *spec {
@@ -129,8 +131,10 @@ fn naive(specs: &[(Option<u8>, Option<u8>)], size: u64) -> Vec<bool> {
 }
 
 proptest! {
+    #![proptest_config(support::config())]
+
     #[test]
-    fn serves_exactly_the_bytes_asked_for(
+    fn exactly_the_requested_bytes_are_served(
         specs in prop::collection::vec((prop::option::of(0_u8..40), prop::option::of(0_u8..40)), 1..12),
         size in 1_u64..40,
     ) {
@@ -159,7 +163,7 @@ proptest! {
     }
 
     #[test]
-    fn any_header_is_an_answer_inside_the_file(header in "(bytes=)?[-0-9, a=+]{0,40}", size in any::<u64>()) {
+    fn any_header_yields_ranges_within_the_file(header in "(bytes=)?[-0-9, a=+]{0,40}", size in any::<u64>()) {
         for policy in [RFC, FASTIFY] {
             if let RangeDecision::Single(range) = decide(&header, size, &policy) {
                 prop_assert!(range.start < range.end_exclusive && range.end_exclusive <= size);

@@ -1,4 +1,4 @@
-//! Which file answers a request, in trees that are tables.
+//! Which file answers a request, in trees that are tables instead of directories.
 
 use zerosend_http::Conformance::{self, FastifyStatic, Rfc9110};
 use zerosend_http::conditional::Conditions;
@@ -6,7 +6,7 @@ use zerosend_http::negotiation::Encoding::{self, Br, Gzip};
 use zerosend_http::site::resolver::{Found, Lookup, Resolution, Resolver};
 use zerosend_http::site::{Directory, Dotfiles, Overrides, PathInput, Refusal, Request, SiteOptions};
 
-/// What a path of a tree is.
+/// A path of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Node {
     File,
@@ -271,7 +271,7 @@ fn paths_are_checked_before_any_lookup() {
 }
 
 #[test]
-fn what_cannot_be_opened_is_an_error_or_a_refusal() {
+fn a_file_that_cannot_be_opened_is_an_error_or_a_refusal() {
     let encoded = PathInput::Encoded;
     let decoded = PathInput::Decoded;
     let rows: [(Conformance, PathInput<'_>, &str); 9] = [

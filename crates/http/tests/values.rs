@@ -5,7 +5,7 @@ use zerosend_http::mime::{DEFAULT_TYPE, by_extension, content_type};
 use zerosend_http::range::ByteRange;
 
 #[test]
-fn types_are_those_of_mime_3() {
+fn content_types_equal_those_of_mime_3() {
     let rows = [
         ("index.html", "text/html; charset=utf-8"),
         ("a/b.HTML", "text/html; charset=utf-8"),
@@ -37,7 +37,7 @@ fn types_are_those_of_mime_3() {
 }
 
 #[test]
-fn header_values() {
+fn header_values_are_formatted() {
     assert_eq!(CacheControl::default().value(), "public, max-age=0");
     assert_eq!(CacheControl { max_age_secs: 60, immutable: false }.value(), "public, max-age=60");
     assert_eq!(CacheControl { max_age_secs: 0, immutable: true }.value(), "public, max-age=0, immutable");

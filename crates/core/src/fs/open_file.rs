@@ -82,5 +82,8 @@ impl AsFd for OpenFile {
 }
 
 fn not_regular(kind: &str) -> Error {
-    Error::new(Code::NotRegularFile, format!("it is {kind}; give a regular file, or copy the bytes with a pipe"))
+    Error::new(
+        Code::NotRegularFile,
+        format!("not a regular file but {kind}: use a regular file, or copy the bytes with a pipe"),
+    )
 }

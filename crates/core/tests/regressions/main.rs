@@ -1,7 +1,6 @@
 //! Regression tests: one test per fault, in the file of its subject. Each failed before the fix. Their counterparts through the public
 //! API are in `__test__/regressions/`.
 
-mod files;
 mod mirrors;
 mod pool;
 mod reactor;
@@ -12,4 +11,5 @@ mod server;
 #[path = "../server_support/mod.rs"]
 mod server_support;
 mod shm;
+mod static_site;
 mod transfer;

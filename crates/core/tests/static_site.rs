@@ -1,4 +1,4 @@
-//! Requests answered from real directories: what a client of the plugin would see.
+//! Requests answered from real directories.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -13,10 +13,8 @@ use zerosend_core::fs::{Access, Root, Symlinks};
 use zerosend_core::static_site::{
     Body, Dotfiles, Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Source,
 };
-use zerosend_http::Conformance::{FastifyStatic, Rfc9110};
-use zerosend_http::caching::CachePolicy;
+use zerosend_http::Conformance::Rfc9110;
 use zerosend_http::conditional::Conditions;
-use zerosend_http::headers::CacheControl;
 use zerosend_http::negotiation::Encoding::{Br, Deflate, Gzip};
 
 fn write(root: &Path, name: &str, bytes: &str) {
@@ -98,14 +96,13 @@ fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.head.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| &**value)
 }
 
-/// What this process creates belongs to root when it is root.
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(TempDir::new().unwrap().path()).unwrap().uid() == 0
 }
 
-/// A short word for an outcome: the status, and the body or the reason.
-fn seen(site: &Site, request: &Request<'_>) -> String {
+/// An outcome as text: the status with the body, or the reason.
+fn outcome(site: &Site, request: &Request<'_>) -> String {
     match site.respond(request, Access::MayBlock).unwrap() {
         Outcome::Response(response) => format!("{} {}", response.status, body(&response)),
         Outcome::Directory(directory) => format!("directory {} {}", directory.path, directory.status),
@@ -121,7 +118,7 @@ fn response(site: &Site, request: &Request<'_>) -> Response {
 }
 
 #[test]
-fn paths() {
+fn paths_name_files_or_are_refused() {
     let tree = tree();
     symlink("/etc/hostname-that-is-not", tree.path().join("dangling")).unwrap();
     nix::unistd::mkfifo(&tree.path().join("fifo"), Mode::S_IRWXU).unwrap();
@@ -155,58 +152,58 @@ fn paths() {
         (&long, "Forbidden(\"path too long\")"),
     ];
     for (path, expected) in rows {
-        assert_eq!(seen(&site, &get(path)), expected, "{path}");
+        assert_eq!(outcome(&site, &get(path)), expected, "{path}");
     }
     let decoded = |name| Request { path: PathInput::Decoded(name), ..get("") };
-    assert_eq!(seen(&site, &decoded("a b#é?.txt")), "200 odd");
-    assert_eq!(seen(&site, &decoded("../a.txt")), "Forbidden(\"dot segment in path\")");
-    assert_eq!(seen(&site, &decoded("a.txt\0")), "BadPath");
-    assert_eq!(seen(&site, &decoded(&long)), "NotFound");
+    assert_eq!(outcome(&site, &decoded("a b#é?.txt")), "200 odd");
+    assert_eq!(outcome(&site, &decoded("../a.txt")), "Forbidden(\"dot segment in path\")");
+    assert_eq!(outcome(&site, &decoded("a.txt\0")), "BadPath");
+    assert_eq!(outcome(&site, &decoded(&long)), "NotFound");
     let rfc = self::site(&tree, SiteOptions { conformance: Rfc9110, ..SiteOptions::default() });
-    assert_eq!(seen(&rfc, &get(&long)), "NotFound");
+    assert_eq!(outcome(&rfc, &get(&long)), "NotFound");
 }
 
 #[test]
 fn directories_redirect_list_or_serve_an_index() {
     let tree = tree();
     let redirect = site(&tree, SiteOptions { redirect: true, ..SiteOptions::default() });
-    assert_eq!(seen(&redirect, &get("/dir")), "Redirect");
-    assert_eq!(seen(&redirect, &get("/bare")), "Redirect");
-    assert_eq!(seen(&redirect, &get("/dir/")), "200 <index>");
+    assert_eq!(outcome(&redirect, &get("/dir")), "Redirect");
+    assert_eq!(outcome(&redirect, &get("/bare")), "Redirect");
+    assert_eq!(outcome(&redirect, &get("/dir/")), "200 <index>");
     let none = site(&tree, SiteOptions { index: vec![], ..SiteOptions::default() });
-    assert_eq!(seen(&none, &get("/dir")), "directory dir 404");
-    assert_eq!(seen(&none, &get("/dir/")), "directory dir 403");
-    assert_eq!(seen(&none, &get("/a.txt/")), "NotFound");
+    assert_eq!(outcome(&none, &get("/dir")), "directory dir 404");
+    assert_eq!(outcome(&none, &get("/dir/")), "directory dir 403");
+    assert_eq!(outcome(&none, &get("/a.txt/")), "NotFound");
     let index = vec!["missing.html".to_owned(), "file".to_owned(), "index.html".to_owned()];
     let several = site(&tree, SiteOptions { index, ..SiteOptions::default() });
-    assert_eq!(seen(&several, &get("/bare/")), "200 x");
+    assert_eq!(outcome(&several, &get("/bare/")), "200 x");
     assert_eq!(response(&several, &get("/dir")).head.path, "dir/index.html");
 }
 
 #[test]
-fn extensions_and_dotfiles() {
+fn extensions_are_tried_and_dotfiles_follow_the_option() {
     let tree = tree();
     let extensions = vec!["txt".to_owned(), "html".to_owned()];
     let site_with = site(&tree, SiteOptions { extensions, ..SiteOptions::default() });
-    assert_eq!(seen(&site_with, &get("/page")), "200 <page>");
+    assert_eq!(outcome(&site_with, &get("/page")), "200 <page>");
     assert_eq!(response(&site_with, &get("/page")).head.path, "page.html");
     assert_eq!(header(&response(&site_with, &get("/page")), "content-type"), Some("text/html; charset=utf-8"));
-    assert_eq!(seen(&site_with, &get("/both")), "200 plain");
-    assert_eq!(seen(&site_with, &get("/page.")), "NotFound");
-    assert_eq!(seen(&site_with, &get("/page/")), "NotFound");
+    assert_eq!(outcome(&site_with, &get("/both")), "200 plain");
+    assert_eq!(outcome(&site_with, &get("/page.")), "NotFound");
+    assert_eq!(outcome(&site_with, &get("/page/")), "NotFound");
 
     let rows = [(Dotfiles::Deny, "Forbidden(\"dot file\")"), (Dotfiles::Ignore, "NotFound")];
     for (dotfiles, expected) in rows {
         let site = site(&tree, SiteOptions { dotfiles, ..SiteOptions::default() });
         for path in ["/.env", "/.git/config", "/%2eenv", "/.missing"] {
-            assert_eq!(seen(&site, &get(path)), expected, "{path}");
+            assert_eq!(outcome(&site, &get(path)), expected, "{path}");
         }
-        assert_eq!(seen(&site, &get("/a.txt")), "200 0123456789");
+        assert_eq!(outcome(&site, &get("/a.txt")), "200 0123456789");
     }
 }
 
 #[test]
-fn symbolic_links_obey_the_option() {
+fn symbolic_links_follow_the_policy_of_the_root() {
     let (tree, outside) = (tree(), TempDir::new().unwrap());
     write(outside.path(), "secret", "secret");
     symlink(outside.path().join("secret"), tree.path().join("out")).unwrap();
@@ -219,48 +216,48 @@ fn symbolic_links_obey_the_option() {
     ];
     for (symlinks, out, inside) in rows {
         let site = site_with_symlinks(tree.path(), symlinks);
-        assert_eq!((seen(&site, &get("/out")), seen(&site, &get("/in"))), (out.to_owned(), inside.to_owned()));
+        assert_eq!((outcome(&site, &get("/out")), outcome(&site, &get("/in"))), (out.to_owned(), inside.to_owned()));
     }
 }
 
 #[test]
-fn the_first_root_that_has_it_wins() {
+fn the_first_root_with_a_file_answers() {
     let (first, second) = (TempDir::new().unwrap(), tree());
     write(first.path(), "a.txt", "first");
     write(first.path(), "dir/other", "x");
     let missing = first.path().join("not-there");
     let roots = vec![missing, first.path().to_owned(), second.path().to_owned()];
     let site = Site::new(roots, SiteOptions::default()).unwrap();
-    assert_eq!(seen(&site, &get("/a.txt")), "200 first");
-    assert_eq!(seen(&site, &Request { root_index: 2, ..get("/a.txt") }), "200 0123456789");
-    assert_eq!(seen(&site, &get("/app.js")), "200 plain js");
+    assert_eq!(outcome(&site, &get("/a.txt")), "200 first");
+    assert_eq!(outcome(&site, &Request { root_index: 2, ..get("/a.txt") }), "200 0123456789");
+    assert_eq!(outcome(&site, &get("/app.js")), "200 plain js");
     assert_eq!(response(&site, &get("/dir/")).head.root_index, 2);
-    assert_eq!(seen(&site, &get("/none")), "NotFound");
-    assert_eq!(seen(&site, &Request { root_index: 9, ..get("/a.txt") }), "NotFound");
+    assert_eq!(outcome(&site, &get("/none")), "NotFound");
+    assert_eq!(outcome(&site, &Request { root_index: 9, ..get("/a.txt") }), "NotFound");
 }
 
 #[test]
-fn a_root_rebuilt_under_the_server_is_noticed() {
+fn a_replaced_root_is_detected() {
     let tree = TempDir::new().unwrap();
     let dist = tree.path().join("dist");
     for symlinks in [Symlinks::Follow, Symlinks::Beneath, Symlinks::Deny] {
         let site = site_with_symlinks(&dist, symlinks);
-        assert_eq!(seen(&site, &get("/x")), "NotFound");
+        assert_eq!(outcome(&site, &get("/x")), "NotFound");
         write(&dist, "x", "one");
-        assert_eq!(seen(&site, &get("/x")), "200 one");
+        assert_eq!(outcome(&site, &get("/x")), "200 one");
         fs::remove_dir_all(&dist).unwrap();
-        assert_eq!(seen(&site, &get("/x")), "NotFound");
+        assert_eq!(outcome(&site, &get("/x")), "NotFound");
         write(&dist, "x", "two");
-        assert_eq!(seen(&site, &get("/x")), "200 two", "{symlinks:?}");
+        assert_eq!(outcome(&site, &get("/x")), "200 two", "{symlinks:?}");
         fs::remove_dir_all(&dist).unwrap();
         write(&dist, "x", "three");
-        assert_eq!(seen(&site, &get("/x")), "200 three", "{symlinks:?}");
+        assert_eq!(outcome(&site, &get("/x")), "200 three", "{symlinks:?}");
         fs::remove_dir_all(&dist).unwrap();
     }
 }
 
 #[test]
-fn compressed_variants() {
+fn compressed_variants_are_served_to_clients_that_accept_them() {
     let tree = tree();
     let site = site(&tree, SiteOptions { pre_compressed: vec![Br, Gzip], ..SiteOptions::default() });
     let accept = |path, value| {
@@ -289,11 +286,11 @@ fn compressed_variants() {
     let variant = response(&site, &accept("/app.js", "gzip"));
     assert_eq!(header(&variant, "content-type"), Some("application/javascript; charset=utf-8"));
     assert_eq!(header(&variant, "etag"), Some("W/\"7-18bcfe568fa\""));
-    assert_eq!(seen(&site, &get("/only.css")), "NotFound");
+    assert_eq!(outcome(&site, &get("/only.css")), "NotFound");
 
     let mut ranged = accept("/app.js", "gzip");
     ranged.conditions.range = Some("bytes=0-3");
-    assert_eq!(seen(&site, &ranged), "206 gzip");
+    assert_eq!(outcome(&site, &ranged), "206 gzip");
     let mut fresh = accept("/app.js", "gzip");
     fresh.conditions.if_none_match = Some("*");
     let not_modified = response(&site, &fresh);
@@ -303,52 +300,9 @@ fn compressed_variants() {
     assert_eq!(header(&response(&off, &accept("/app.js", "gzip")), "vary"), None);
 }
 
-/// Every answer of `@fastify/send` that was recorded, headers in order and all.
+/// Replays every recorded response of `@fastify/static`: paths, options, codings.
 #[test]
-fn answers_as_fastify_send_does() {
-    let tree = tree();
-    for line in include_str!("../../http/tests/vectors/send.tsv").lines() {
-        let fields: Vec<_> = line.split('\t').collect();
-        let [method, switches, rest @ ..] = &fields[..] else { panic!("{line}") };
-        let [if_match, if_none_match, modified, unmodified, if_range, range, cache_control, status, headers] = rest
-        else {
-            panic!("{line}")
-        };
-        let on = |at: usize| switches.as_bytes()[at] == b'1';
-        let options = SiteOptions {
-            etag: on(0),
-            last_modified: on(1),
-            accept_ranges: on(2),
-            caching: CachePolicy { otherwise: on(3).then(CacheControl::default), ..CachePolicy::default() },
-            content_type: on(4),
-            conformance: FastifyStatic,
-            ..SiteOptions::default()
-        };
-        let conditions = Conditions {
-            if_match: if_match.strip_prefix('='),
-            if_none_match: if_none_match.strip_prefix('='),
-            if_modified_since: modified.strip_prefix('='),
-            if_unmodified_since: unmodified.strip_prefix('='),
-            if_range: if_range.strip_prefix('='),
-            range: range.strip_prefix('='),
-            cache_control: cache_control.strip_prefix('='),
-            accept_encoding: None,
-        };
-        let request = Request { head_only: *method == "HEAD", conditions, ..get("/a.txt") };
-        let response = response(&site(&tree, options), &request);
-        let ours: Vec<_> = response.head.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-        assert_eq!((response.status.to_string().as_str(), ours.join("|").as_str()), (*status, *headers), "{line}");
-        let length = match response.status {
-            200 | 206 if !request.head_only => header(&response, "content-length").unwrap().parse().unwrap(),
-            _ => 0,
-        };
-        assert_eq!(body(&response).len(), length, "{line}");
-    }
-}
-
-/// Every answer of `@fastify/static` that was recorded: paths, options, codings.
-#[test]
-fn answers_as_fastify_static_does() {
+fn responses_equal_those_of_fastify_static() {
     let tree = tree();
     let text = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let mut failures = Vec::new();
@@ -368,8 +322,8 @@ fn answers_as_fastify_static_does() {
         };
         let conditions =
             Conditions { accept_encoding: Some(accept).filter(|value| *value != "-"), ..Conditions::default() };
-        let outcome = site(&tree, options).respond(&Request { conditions, ..get(url) }, Access::MayBlock).unwrap();
-        let ours = match outcome {
+        let result = site(&tree, options).respond(&Request { conditions, ..get(url) }, Access::MayBlock).unwrap();
+        let ours = match result {
             Outcome::Response(response) => {
                 let value = |name| header(&response, name).unwrap_or("-").to_owned();
                 let fields = [body(&response), value("content-type"), value("content-encoding"), value("vary")];
@@ -386,58 +340,33 @@ fn answers_as_fastify_static_does() {
             "200" => format!("200 {}", [bytes, content_type, encoding, vary].join("|")),
             status => status.to_owned(),
         };
-        // A NUL or an over-long name is 403 there, but 400 or 404 below something that is no directory. Here it is
-        // refused before any directory is looked at.
+        // There a NUL or an overlong name is 403, but 400 or 404 below a path that is not a directory. Here it is refused
+        // before any lookup.
         let refused_early = (url.contains("%00") || url.contains(&*"x".repeat(256))) && ours == "403";
         if ours != theirs && !refused_early {
-            failures.push(format!("{name} {url} {accept}: {theirs} there, {ours} here"));
+            failures.push(format!("{name} {url} {accept}: {theirs} recorded, {ours} here"));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]
-fn head_has_the_headers_of_get_and_no_body() {
-    let tree = tree();
-    let site = site(&tree, SiteOptions::default());
-    let head = response(&site, &Request { head_only: true, ..get("/a.txt") });
-    assert_eq!(head.head.headers, response(&site, &get("/a.txt")).head.headers);
-    assert!(matches!(head.body, Body::Empty));
-    assert_eq!(header(&head, "content-length"), Some("10"));
-    let empty = response(&site, &get("/empty.css"));
-    assert_eq!((empty.status, header(&empty, "content-length")), (200, Some("0")));
-}
-
-#[test]
-fn rfc_9110_answers() {
+fn several_ranges_are_read_from_the_file() {
     let tree = tree();
     let options = SiteOptions { conformance: Rfc9110, multipart: true, ..SiteOptions::default() };
     let site = site(&tree, options);
-    let range =
-        |value| Request { conditions: Conditions { range: Some(value), ..Conditions::default() }, ..get("/a.txt") };
-    assert_eq!(seen(&site, &range("bytes=-30")), "206 0123456789");
-    assert_eq!(seen(&site, &range("bytes=abc")), "200 0123456789");
-    assert_eq!(seen(&site, &Request { head_only: true, ..range("bytes=0-1") }), "200 ");
-    let unsatisfiable = response(&site, &range("bytes=20-"));
-    assert_eq!((unsatisfiable.status, header(&unsatisfiable, "content-range")), (416, Some("bytes */10")));
-
-    let parts = response(&site, &range("bytes=0-1,5-6"));
-    let content_type = header(&parts, "content-type").unwrap();
-    let boundary = content_type.strip_prefix("multipart/byteranges; boundary=").unwrap();
-    let expected = format!(
-        "\r\n--{boundary}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-range: bytes 0-1/10\r\n\r\n01\
-         \r\n--{boundary}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-range: bytes 5-6/10\r\n\r\n56\
-         \r\n--{boundary}--\r\n"
-    );
-    assert_eq!((parts.status, body(&parts)), (206, expected.clone()));
-    assert_eq!(header(&parts, "content-length"), Some(&*expected.len().to_string()));
-    assert_eq!(header(&parts, "content-range"), None);
-    let again = response(&site, &range("bytes=0-1,5-6"));
-    assert_ne!(header(&again, "content-type"), header(&parts, "content-type"));
+    let range = |value| {
+        let conditions = Conditions { range: Some(value), ..Conditions::default() };
+        body(&response(&site, &Request { conditions, ..get("/a.txt") }))
+    };
+    assert_eq!(range("bytes=3-5"), "345");
+    let parts = range("bytes=0-1,5-6");
+    assert!(parts.contains("content-range: bytes 0-1/10\r\n\r\n01\r\n--"), "{parts}");
+    assert!(parts.contains("content-range: bytes 5-6/10\r\n\r\n56\r\n--"), "{parts}");
 }
 
 #[test]
-fn cached_only_never_waits() {
+fn a_request_that_may_not_block_would_block_for_an_unknown_name() {
     let tree = tree();
     let site = site(&tree, SiteOptions::default());
     assert!(matches!(site.respond(&get("/never-seen"), Access::CachedOnly).unwrap(), Outcome::WouldBlock));
@@ -448,31 +377,27 @@ fn cached_only_never_waits() {
 }
 
 #[test]
-fn wrong_options_name_themselves() {
+fn invalid_options_and_roots_are_refused() {
     let root = || vec![PathBuf::from("/tmp")];
-    let text = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let default = SiteOptions::default;
     let rows = [
-        (vec![], default(), "roots"),
+        (vec![], default(), "roots is empty"),
         (vec![PathBuf::from("relative")], default(), "relative"),
-        (root(), SiteOptions { index: text(&["../x"]), ..default() }, "../x"),
-        (root(), SiteOptions { index: text(&[""]), ..default() }, "index"),
-        (root(), SiteOptions { extensions: text(&["a/b"]), ..default() }, "a/b"),
-        (root(), SiteOptions { extensions: text(&[""]), ..default() }, "extensions"),
-        (root(), SiteOptions { pre_compressed: vec![Br, Br], ..default() }, "br"),
+        (root(), SiteOptions { index: vec!["../x".to_owned()], ..default() }, "invalid index '../x'"),
+        (root(), SiteOptions { pre_compressed: vec![Br, Br], ..default() }, "duplicate preCompressed 'br'"),
     ];
-    for (roots, options, named) in rows {
+    for (roots, options, message) in rows {
         let error = Site::new(roots, options).unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument);
-        assert!(error.to_string().contains(named), "{error}");
+        assert!(error.to_string().contains(message), "{error}");
     }
 }
 
 #[test]
-fn permissions() {
+fn unreadable_files_and_directories_follow_the_conformance() {
     use std::os::unix::fs::PermissionsExt;
     if is_root() {
-        eprintln!("SKIPPED permissions: root may read everything");
+        eprintln!("SKIPPED: root can read everything");
         return;
     }
     let tree = tree();
@@ -484,21 +409,21 @@ fn permissions() {
     let error = compat.respond(&get("/a.txt"), Access::MayBlock).unwrap_err();
     assert_eq!(error.errno(), Some(nix::errno::Errno::EACCES));
     assert_eq!(error.path(), Some(tree.path().join("a.txt").as_path()));
-    assert_eq!(seen(&compat, &get("/bare/file")), "Forbidden(\"permission denied\")");
+    assert_eq!(outcome(&compat, &get("/bare/file")), "Forbidden(\"permission denied\")");
     let rfc = site(&tree, SiteOptions { conformance: Rfc9110, ..SiteOptions::default() });
-    assert_eq!(seen(&rfc, &get("/a.txt")), "Forbidden(\"permission denied\")");
+    assert_eq!(outcome(&rfc, &get("/a.txt")), "Forbidden(\"permission denied\")");
     chmod("bare", 0o755);
 }
 
-/// In a process of its own, since the limit holds for all threads.
+/// Runs in a child process, because the limit applies to all threads.
 #[test]
-fn out_of_descriptors_is_an_error_that_names_the_file() {
+fn running_out_of_descriptors_is_an_error_with_the_path() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if std::env::var_os("FILES_SITE_LIMIT").is_none() {
+    if std::env::var_os("ZEROSEND_TEST_DESCRIPTOR_LIMIT").is_none() {
         let status = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "out_of_descriptors_is_an_error_that_names_the_file"])
-            .env("FILES_SITE_LIMIT", "1")
-            // Counted once.
+            .args(["--exact", "running_out_of_descriptors_is_an_error_with_the_path"])
+            .env("ZEROSEND_TEST_DESCRIPTOR_LIMIT", "1")
+            // The parent reports this test.
             .stdout(std::process::Stdio::null())
             .status()
             .unwrap();
@@ -508,12 +433,12 @@ fn out_of_descriptors_is_an_error_that_names_the_file() {
     let tree = tree();
     let site = site(&tree, SiteOptions::default());
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    let held: Vec<_> = (0..8).map(|_| File::open("/dev/null").unwrap()).collect();
+    let open_files: Vec<_> = (0..8).map(|_| File::open("/dev/null").unwrap()).collect();
     setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap();
     let error = site.respond(&get("/a.txt"), Access::MayBlock).unwrap_err();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     assert_eq!((error.errno(), error.syscall()), (Some(nix::errno::Errno::EMFILE), Some("open")));
     assert_eq!(error.path(), Some(tree.path().join("a.txt").as_path()));
-    drop(held);
-    assert_eq!(seen(&site, &get("/a.txt")), "200 0123456789");
+    drop(open_files);
+    assert_eq!(outcome(&site, &get("/a.txt")), "200 0123456789");
 }

@@ -1,6 +1,6 @@
-//! The cache while somebody truncates, rewrites, replaces and deletes the files below it; and with more files than it holds.
+//! The cache while another thread truncates, rewrites, replaces and deletes its files; and with more files than it may hold.
 //!
-//! `ZEROSEND_ABUSE_SECONDS` (default 5) and `ZEROSEND_MANY_FILES` (default 20,000) make it longer.
+//! `ZEROSEND_STRESS_SECONDS` (default 5) and `ZEROSEND_MANY_FILES` (default 20,000) set the duration and the number of files.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -15,15 +15,15 @@ use tempfile::TempDir;
 use zerosend_core::cache::{CacheOptions, FileCache};
 use zerosend_core::transfer::{Budget, Disk, Method, Progress, Target, Transfer};
 
-/// Both tests count what the process holds.
+/// Both tests count the descriptors and mappings of the process.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-/// Open descriptors, without those that the C library opens for a moment (the number of processors, in /sys, when a thread
-/// allocates for the first time).
+/// Open descriptors, without those that the C library opens briefly: it reads the number of processors from /sys when a thread
+/// allocates for the first time.
 fn descriptors() -> usize {
     let links = fs::read_dir("/proc/self/fd").expect("proc").flatten().map(|entry| fs::read_link(entry.path()));
     links.flatten().filter(|link| !link.starts_with("/sys") && !link.starts_with("/proc")).count()
@@ -39,7 +39,7 @@ fn resident_kib() -> u64 {
     line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
 }
 
-/// A version: its number, then bytes that all follow from it, then a checksum over both.
+/// The bytes of a version: its number, bytes derived from the number, and a checksum of both.
 fn version(number: u64, size: usize) -> Vec<u8> {
     let mut bytes = number.to_le_bytes().to_vec();
     let mut state = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -60,7 +60,7 @@ fn is_version(bytes: &[u8]) -> bool {
     bytes.len() >= 16 && version(u64::from_le_bytes(bytes[..8].try_into().expect("eight")), bytes.len()) == bytes
 }
 
-/// Sends a file of the cache through a socket, as a server would; `None` when the connection had to be closed.
+/// Sends a cached file through a socket, like a server; `None` when the connection is closed early.
 fn send(cache: &FileCache, path: &Path) -> Option<Vec<u8>> {
     let file = cache.get(path).ok()?;
     let (out, mut from) = UnixStream::pair().expect("a pair");
@@ -85,10 +85,10 @@ fn send(cache: &FileCache, path: &Path) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn sixteen_readers_and_a_writer() {
+fn readers_get_whole_versions_while_files_change() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = TempDir::new().expect("a directory");
-    // In blocks, mapped, and too large to be kept.
+    // In memory, mapped, and too large to be kept.
     let files: Vec<_> = [100, 4096, 60_000, 65_536, 80_000, 300_000, 3_000_000]
         .into_iter()
         .enumerate()
@@ -99,7 +99,7 @@ fn sixteen_readers_and_a_writer() {
     let before = descriptors();
     let stop = AtomicBool::new(false);
     let (whole, cut, wrong) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let end = Instant::now() + Duration::from_secs(setting("ZEROSEND_ABUSE_SECONDS", 5));
+    let end = Instant::now() + Duration::from_secs(setting("ZEROSEND_STRESS_SECONDS", 5));
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut number = 0;
@@ -112,13 +112,13 @@ fn sixteen_readers_and_a_writer() {
                             let _ = fs::remove_file(path);
                         }
                         1 => {
-                            // Cut in the middle, while it may be on its way; then a new one in its place.
+                            // Truncated, possibly during a transfer; the next round replaces it.
                             if let Ok(file) = File::options().write(true).open(path) {
                                 file.set_len(*size as u64 / 2).expect("shorter");
                             }
                         }
-                        // Written over in place. Only what is in blocks can be told apart then: a reader of a mapping or
-                        // of an open file sees both versions, as from every server that does not copy.
+                        // Rewritten in place, only files in memory: a reader of a mapping or of an open file may see both
+                        // versions, as with every server that does not copy.
                         2 if *size <= 65_536 => {
                             let mut file =
                                 File::options().create(true).truncate(false).write(true).open(path).expect("open");
@@ -175,7 +175,7 @@ fn sixteen_readers_and_a_writer() {
 }
 
 #[test]
-fn more_files_than_fit_cost_no_more() {
+fn memory_and_descriptors_are_bounded_with_more_files_than_fit() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = TempDir::new().expect("a directory");
     let count = setting("ZEROSEND_MANY_FILES", 20_000);
@@ -185,7 +185,7 @@ fn more_files_than_fit_cost_no_more() {
     let (fds, maps) = (descriptors(), mappings());
     let path = |number: u64| directory.path().join(number.to_string());
     for number in 0..count {
-        // A thousand names at a time, so that the disk need not hold them all, and settled before they are asked for.
+        // A thousand files at a time, to limit the space on the disk; settled before they are requested.
         if number % 1000 == 0 {
             for written in number..count.min(number + 1000) {
                 fs::write(path(written), vec![written as u8; 2000]).expect("room");
@@ -200,7 +200,7 @@ fn more_files_than_fit_cost_no_more() {
         largest = largest.max(if number % 1000 == 0 { resident_kib() } else { 0 });
         if number % 1000 == 0 {
             assert_eq!(descriptors(), fds);
-            // The allocator maps memory too, now and then; a mapping for each file would be thousands.
+            // The allocator maps memory too. A mapping for each file would be thousands.
             assert!(mappings() <= maps + 100, "{} mappings after {maps}", mappings());
         }
     }

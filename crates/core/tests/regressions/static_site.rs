@@ -11,12 +11,12 @@ use zerosend_core::fs::Access;
 use zerosend_core::static_site::{Outcome, Overrides, PathInput, Request, Response, ServedRange, Site, SiteOptions};
 use zerosend_http::conditional::Conditions;
 
-/// Waits until files written before are old enough to be kept.
+/// Waits until files written before are old enough to be cached.
 fn settle() {
     std::thread::sleep(Duration::from_millis(70));
 }
 
-/// Writes over a file and puts a time back as `tar`, `rsync -t` and `cp -p` do.
+/// Overwrites a file and restores its modification time, like `tar`, `rsync -t` and `cp -p`.
 fn restore(path: &Path, bytes: &[u8], modified: SystemTime) {
     fs::write(path, bytes).unwrap();
     File::options().write(true).open(path).unwrap().set_times(FileTimes::new().set_modified(modified)).unwrap();
@@ -48,7 +48,7 @@ fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.head.headers.iter().find(|(other, _)| *other == name).map(|(_, value)| &**value)
 }
 
-/// The bytes of a response, by way of a transfer.
+/// The bytes of a response, read through a transfer.
 fn body(response: Response) -> Vec<u8> {
     use zerosend_core::transfer::{Disk, Method, Target, Transfer};
     let mut transfer = Transfer::new(response.into_parts(), Method::Auto, Target::Socket, Disk::MayBlock);
@@ -65,7 +65,7 @@ fn body(response: Response) -> Vec<u8> {
 #[test]
 fn a_file_restored_with_its_old_time_and_length_is_another_version() {
     let directory = TempDir::new().unwrap();
-    // As a block, and mapped.
+    // In memory, and mapped.
     for size in [10, 100_000] {
         let path = directory.path().join("index.html");
         for replace in [false, true] {
@@ -83,7 +83,7 @@ fn a_file_restored_with_its_old_time_and_length_is_another_version() {
             assert!(tag.starts_with('"'), "{tag}");
 
             if replace {
-                // ext4 gives a new file the number of the one that was deleted.
+                // ext4 gives a new file the inode number of the deleted one.
                 fs::remove_file(&path).unwrap();
             }
             restore(&path, &vec![b'2'; size], year_2020());
@@ -97,12 +97,12 @@ fn a_file_restored_with_its_old_time_and_length_is_another_version() {
 }
 
 #[test]
-fn a_file_changed_just_now_is_not_kept_whatever_its_modification_time_says() {
+fn a_file_changed_a_moment_ago_is_not_kept_even_with_an_old_modification_time() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("a");
     let cache = FileCache::new(CacheOptions::default()).unwrap();
     for round in 0..200_u8 {
-        // Two saves within a tick of the file system's clock have the same times.
+        // Two writes within a tick of the file system's clock have the same times.
         restore(&path, &[round], year_2020());
         assert_eq!(cache.get(&path).unwrap().read_at(0, 1).unwrap(), [round]);
     }
@@ -118,7 +118,7 @@ fn a_served_range_belongs_to_the_request_and_not_to_the_site() {
     settle();
     let cache = Arc::new(FileCache::new(CacheOptions::default()).unwrap());
     let site = Site::new(vec![directory.path().into()], SiteOptions::default()).unwrap().with_cache(cache.clone());
-    let ask = |overrides, range| {
+    let respond = |overrides, range| {
         let conditions = Conditions { range, ..Conditions::default() };
         let request =
             Request { head_only: false, path: PathInput::Decoded("/a"), conditions, overrides, root_index: 0 };
@@ -129,12 +129,12 @@ fn a_served_range_belongs_to_the_request_and_not_to_the_site() {
     for start in 0..=10 {
         let served = ServedRange { start, last: Some(start + 2) };
         let overrides = Overrides { served, ..Overrides::default() };
-        assert_eq!(ask(overrides, None).0, &"0123456789"[start as usize..10.min(start as usize + 3)]);
-        assert_eq!(ask(Overrides::default(), None).0, "0123456789");
+        assert_eq!(respond(overrides, None).0, &"0123456789"[start as usize..10.min(start as usize + 3)]);
+        assert_eq!(respond(Overrides::default(), None).0, "0123456789");
     }
     let served = ServedRange { start: 2, last: Some(u64::MAX) };
     let overrides = Overrides { served, max_range_length: Some(3), ..Overrides::default() };
-    assert_eq!(ask(overrides, Some("bytes=1-")), ("345".to_owned(), Some("bytes 1-3/8".to_owned())));
+    assert_eq!(respond(overrides, Some("bytes=1-")), ("345".to_owned(), Some("bytes 1-3/8".to_owned())));
     assert_eq!((cache.stats().files, cache.stats().misses), (1, 1), "one entry for all ranges");
 }
 
@@ -143,7 +143,7 @@ fn overrides_apply_to_one_response_only() {
     let directory = TempDir::new().unwrap();
     fs::write(directory.path().join("a"), "0123456789").unwrap();
     let site = Site::new(vec![directory.path().into()], SiteOptions::default()).unwrap();
-    let ask = |overrides, conditions| {
+    let respond = |overrides, conditions| {
         let request =
             Request { head_only: false, path: PathInput::Decoded("/a"), conditions, overrides, root_index: 0 };
         let Outcome::Response(response) = site.respond(&request, Access::MayBlock).unwrap() else { panic!() };
@@ -151,19 +151,19 @@ fn overrides_apply_to_one_response_only() {
     };
     let none = Conditions::default;
     for max_age in [0, 7, 8] {
-        let response = ask(Overrides { max_age: Some(max_age), ..Overrides::default() }, none());
+        let response = respond(Overrides { max_age: Some(max_age), ..Overrides::default() }, none());
         assert_eq!(header(&response, "cache-control"), Some(&*format!("public, max-age={max_age}")));
-        assert_eq!(header(&ask(Overrides::default(), none()), "cache-control"), Some("public, max-age=0"));
+        assert_eq!(header(&respond(Overrides::default(), none()), "cache-control"), Some("public, max-age=0"));
     }
-    let own_tag = Overrides { etag: Some("\"own\""), ..Overrides::default() };
-    assert_eq!(ask(own_tag, Conditions { if_none_match: Some("\"own\""), ..none() }).status, 304);
-    assert_eq!(ask(Overrides::default(), Conditions { if_none_match: Some("\"own\""), ..none() }).status, 200);
+    let tag_override = Overrides { etag: Some("\"own\""), ..Overrides::default() };
+    assert_eq!(respond(tag_override, Conditions { if_none_match: Some("\"own\""), ..none() }).status, 304);
+    assert_eq!(respond(Overrides::default(), Conditions { if_none_match: Some("\"own\""), ..none() }).status, 200);
     let date = "Sat, 01 Jan 2022 00:00:00 GMT";
-    let own_date = Overrides { last_modified: Some(date), ..Overrides::default() };
-    assert_eq!(ask(own_date, Conditions { if_modified_since: Some(date), ..none() }).status, 304);
-    assert_eq!(ask(Overrides::default(), Conditions { if_modified_since: Some(date), ..none() }).status, 200);
-    let no_date = Overrides { last_modified: Some("soon"), ..Overrides::default() };
-    let response = ask(no_date, Conditions { if_modified_since: Some(date), ..none() });
+    let date_override = Overrides { last_modified: Some(date), ..Overrides::default() };
+    assert_eq!(respond(date_override, Conditions { if_modified_since: Some(date), ..none() }).status, 304);
+    assert_eq!(respond(Overrides::default(), Conditions { if_modified_since: Some(date), ..none() }).status, 200);
+    let invalid_date = Overrides { last_modified: Some("soon"), ..Overrides::default() };
+    let response = respond(invalid_date, Conditions { if_modified_since: Some(date), ..none() });
     assert_eq!((response.status, header(&response, "last-modified")), (200, Some("soon")));
 }
 
@@ -182,7 +182,7 @@ fn a_content_tag_is_computed_in_bounded_chunks() {
         root_index: 0,
         overrides: Overrides::default(),
     };
-    // Each call reads 4 MiB of the one hash.
+    // Each call hashes 4 MiB.
     let mut calls = 0;
     let tag = loop {
         calls += 1;
@@ -193,7 +193,7 @@ fn a_content_tag_is_computed_in_bounded_chunks() {
         }
     };
     assert_eq!(calls, 11);
-    let Outcome::Response(again) = site.respond_step(&request).unwrap() else { panic!("not remembered") };
+    let Outcome::Response(again) = site.respond_step(&request).unwrap() else { panic!("the tag was not kept") };
     assert_eq!(header(&again, "etag"), Some(&*tag));
     let whole = Site::new(vec![directory.path().into()], options).unwrap();
     assert_eq!(header(&response(&whole, "/large"), "etag"), Some(&*tag));

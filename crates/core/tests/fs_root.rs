@@ -16,7 +16,7 @@ use zerosend_core::fs::{Access, Lookup, OpenFile, OpenSupport, Root, Symlinks};
 const POLICIES: [Symlinks; 3] = [Symlinks::Follow, Symlinks::Beneath, Symlinks::Deny];
 const SUPPORT: [OpenSupport; 3] = [OpenSupport::Full, OpenSupport::NoCached, OpenSupport::NoOpenat2];
 
-/// `root/` with a file, a directory and every odd thing; `root-sibling/secret` and `secret` outside of it.
+/// `root/` with files of every type and symbolic links; `root-sibling/secret` and `secret` outside of it.
 fn tree() -> TempDir {
     let tree = TempDir::new().unwrap();
     let at = |name: &str| tree.path().join(name);
@@ -38,7 +38,6 @@ fn tree() -> TempDir {
     tree
 }
 
-/// What this process creates belongs to root when it is root.
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(TempDir::new().unwrap().path()).unwrap().uid() == 0
@@ -56,7 +55,7 @@ fn open_descriptors() -> usize {
 }
 
 #[test]
-fn finds_what_is_there() {
+fn a_lookup_returns_the_type_of_the_file() {
     let tree = tree();
     let rows = [
         ("file", "File(10)"),
@@ -87,9 +86,9 @@ fn finds_what_is_there() {
 }
 
 #[test]
-fn symbolic_links_obey_the_policy() {
+fn symbolic_links_follow_the_policy() {
     let tree = tree();
-    // Follow, Beneath, Deny; then Beneath where there is no openat2.
+    // Follow, Beneath, Deny; then Beneath without openat2.
     let rows = [
         ("link-inside", ["File(10)", "File(10)", "Refused", "Refused"]),
         ("link-dir/deep/file", ["File(4)", "File(4)", "Refused", "Refused"]),
@@ -112,7 +111,7 @@ fn symbolic_links_obey_the_policy() {
 }
 
 #[test]
-fn a_traversal_that_slips_past_the_path_check_is_still_confined() {
+fn an_unchecked_path_cannot_leave_the_root() {
     let tree = tree();
     for support in [OpenSupport::Full, OpenSupport::NoCached] {
         for policy in [Symlinks::Beneath, Symlinks::Deny] {
@@ -126,7 +125,7 @@ fn a_traversal_that_slips_past_the_path_check_is_still_confined() {
 }
 
 #[test]
-fn cached_only_answers_or_would_block() {
+fn a_lookup_that_may_not_block_needs_the_kernel_cache() {
     let tree = tree();
     for policy in POLICIES {
         let root = Root::new(tree.path().join("root"), policy).unwrap();
@@ -139,7 +138,7 @@ fn cached_only_answers_or_would_block() {
             assert_eq!(name_of(&found), "WouldBlock", "{policy:?} {support:?}");
         }
     }
-    // A name nobody has looked up yet is not in the cache.
+    // A name that was never looked up is not in the cache.
     if OpenSupport::probe() == OpenSupport::Full {
         let root = Root::new(tree.path().join("root"), Symlinks::Follow).unwrap();
         assert_eq!(name_of(&root.open("never-seen", Access::CachedOnly).unwrap()), "WouldBlock");
@@ -147,9 +146,11 @@ fn cached_only_answers_or_would_block() {
 }
 
 #[test]
-fn an_unreadable_file_is_told_from_an_unreadable_way() {
+fn an_unreadable_file_is_distinguished_from_an_unsearchable_directory() {
     if is_root() {
-        eprintln!("SKIPPED an_unreadable_file_is_told_from_an_unreadable_way: root may read everything");
+        eprintln!(
+            "SKIPPED an_unreadable_file_is_distinguished_from_an_unsearchable_directory: root can read everything"
+        );
         return;
     }
     let tree = tree();
@@ -170,7 +171,7 @@ fn an_unreadable_file_is_told_from_an_unreadable_way() {
 }
 
 #[test]
-fn a_root_may_come_late_and_be_replaced() {
+fn a_root_may_be_created_later_and_replaced() {
     let tree = TempDir::new().unwrap();
     let path = tree.path().join("later");
     for policy in POLICIES {
@@ -179,7 +180,7 @@ fn a_root_may_come_late_and_be_replaced() {
         fs::create_dir(&path).unwrap();
         fs::write(path.join("a"), "1").unwrap();
         assert_eq!(name_of(&root.open("a", Access::MayBlock).unwrap()), "File(1)", "{policy:?}");
-        // A build that deletes its output and writes it anew.
+        // A build deletes and recreates its output directory.
         fs::remove_dir_all(&path).unwrap();
         fs::create_dir(&path).unwrap();
         fs::write(path.join("a"), "22").unwrap();
@@ -215,7 +216,7 @@ fn open_file_takes_regular_files_only() {
         let error = OpenFile::open(&at(name)).unwrap_err();
         assert_eq!(error.code(), Code::NotRegularFile, "{name}");
         assert_eq!(error.path(), Some(at(name).as_path()));
-        assert!(error.to_string().contains(kind) && error.to_string().contains("give a regular file"), "{error}");
+        assert!(error.to_string().contains(kind) && error.to_string().contains("use a regular file"), "{error}");
     }
     assert!(OpenFile::open(Path::new("/dev/null")).unwrap_err().to_string().contains("a character device"));
 
@@ -229,7 +230,7 @@ fn open_file_takes_regular_files_only() {
 }
 
 #[test]
-fn metadata_is_what_the_file_system_says() {
+fn metadata_equals_that_of_the_standard_library() {
     use std::os::unix::fs::MetadataExt;
     let tree = tree();
     let path = tree.path().join("root/file");
@@ -238,14 +239,14 @@ fn metadata_is_what_the_file_system_says() {
     assert_eq!(ours.mtime_ns, std.mtime() * 1_000_000_000 + std.mtime_nsec());
 }
 
-/// The other tests of this file open descriptors of their own meanwhile, so this one counts in a process of its own.
+/// Runs in a child process, because concurrent tests open descriptors too.
 #[test]
-fn failing_opens_leak_nothing() {
-    if std::env::var_os("FILES_ROOT_COUNT").is_none() {
+fn failing_lookups_do_not_leak_descriptors() {
+    if std::env::var_os("ZEROSEND_TEST_COUNT_DESCRIPTORS").is_none() {
         let status = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "failing_opens_leak_nothing"])
-            .env("FILES_ROOT_COUNT", "1")
-            // Counted once.
+            .args(["--exact", "failing_lookups_do_not_leak_descriptors"])
+            .env("ZEROSEND_TEST_COUNT_DESCRIPTORS", "1")
+            // The parent reports this test.
             .stdout(std::process::Stdio::null())
             .status()
             .unwrap();
