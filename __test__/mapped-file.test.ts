@@ -7,7 +7,7 @@ import { MappedFile, type MappedFileOptions } from 'zerosend';
 
 import { openDescriptors, pattern, patternFile, scratch, settled } from './support/files.js';
 
-test.serial('read: what the file has, also what others write to it', async (t) => {
+test.serial('mode read returns the bytes of the file, including later writes to it', async (t) => {
   const before = openDescriptors();
   const path = patternFile(scratch(t), 'file', 100_000);
   const file = await MappedFile.open(path);
@@ -15,7 +15,10 @@ test.serial('read: what the file has, also what others write to it', async (t) =
   t.deepEqual(await file.read(), pattern(100_000));
   t.deepEqual(await file.read(50_000, 10), pattern(50_010).subarray(50_000));
   t.deepEqual(await file.read(100_000), Buffer.alloc(0));
-  await t.throwsAsync(file.read(99_999, 2), { code: 'ERR_ZEROSEND_OUT_OF_RANGE', message: /reach beyond the 100000/ });
+  await t.throwsAsync(file.read(99_999, 2), {
+    code: 'ERR_ZEROSEND_OUT_OF_RANGE',
+    message: /exceed the 100000 mapped bytes/,
+  });
   await t.throwsAsync(file.write(0, Buffer.from('x')), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT', message: /'read'/ });
   const fd = openSync(path, 'r+');
   writeSync(fd, 'hello', 0);
@@ -29,7 +32,7 @@ test.serial('read: what the file has, also what others write to it', async (t) =
   await settled(t, before);
 });
 
-test.serial('private: never reaches the file', async (t) => {
+test.serial('writes in mode private do not reach the file', async (t) => {
   const path = patternFile(scratch(t), 'file', 20_000);
   const [file, other] = [await MappedFile.open(path, { mode: 'private' }), await MappedFile.open(path)];
   await file.write(5000, Buffer.from('mine'));
@@ -43,7 +46,7 @@ test.serial('private: never reaches the file', async (t) => {
   other.close();
 });
 
-test.serial('shared: is the file; length makes and grows it', async (t) => {
+test.serial('mode shared writes to the file, and length creates and extends it', async (t) => {
   const path = join(scratch(t), 'file');
   await t.throwsAsync(MappedFile.open(path, { mode: 'shared' }), { code: 'ENOENT' });
   const file = await MappedFile.open(path, { mode: 'shared', length: 10_000 });
@@ -63,15 +66,15 @@ test.serial('shared: is the file; length makes and grows it', async (t) => {
   for (const one of [file, longer, part]) one.close();
 });
 
-test.serial('past an end that was cut off: an error, not a signal', async (t) => {
+test.serial('access beyond the end of a truncated file is an error, not a signal', async (t) => {
   const path = join(scratch(t), 'file');
   for (const mode of ['read', 'private', 'shared'] as const) {
     writeFileSync(path, pattern(100_000));
     const file = await MappedFile.open(path, { mode });
     truncateSync(path, 5000);
     const truncated = { code: 'ERR_ZEROSEND_TRUNCATED' };
-    await t.throwsAsync(file.read(50_000, 10), truncated, 'a page that is gone');
-    await t.throwsAsync(file.read(4999, 10), truncated, 'the page that the end is in');
+    await t.throwsAsync(file.read(50_000, 10), truncated, 'a page beyond the end');
+    await t.throwsAsync(file.read(4999, 10), truncated, 'the page with the end');
     t.deepEqual(await file.read(0, 5000), pattern(5000));
     if (mode !== 'read') {
       await t.throwsAsync(file.write(50_000, Buffer.from('x')), truncated);
@@ -82,7 +85,7 @@ test.serial('past an end that was cut off: an error, not a signal', async (t) =>
   }
 });
 
-test.serial('residency and advice', async (t) => {
+test.serial('residency counts pages, and advice is checked', async (t) => {
   const path = patternFile(scratch(t), 'file', 1_000_000);
   const file = await MappedFile.open(path, { populate: true });
   const { pageSize, pages, resident } = file.residency();
@@ -97,14 +100,14 @@ test.serial('residency and advice', async (t) => {
   file.close();
 });
 
-test('what cannot be opened', async (t) => {
+test('files that cannot be mapped are refused', async (t) => {
   const directory = scratch(t);
   const path = patternFile(directory, 'file', 10);
   const refused = (name: string, options: object, code: string, message: RegExp = /./) =>
     t.throwsAsync(MappedFile.open(name, options as MappedFileOptions), { code, message });
   await refused(join(directory, 'none'), {}, 'ENOENT');
   await refused(directory, {}, 'ERR_ZEROSEND_NOT_REGULAR_FILE');
-  await refused(path, { length: 11 }, 'ERR_ZEROSEND_OUT_OF_RANGE', /length is 11, but the file has 10 bytes/);
+  await refused(path, { length: 11 }, 'ERR_ZEROSEND_OUT_OF_RANGE', /length 11 exceeds the file of 10 bytes/);
   await refused(patternFile(directory, 'empty', 0), {}, 'ERR_ZEROSEND_INVALID_ARGUMENT', /empty/);
   await refused(path, { mode: 'write' }, 'ERR_ZEROSEND_INVALID_ARGUMENT', /invalid mode 'write'/);
   await refused(path, { length: -1 }, 'ERR_ZEROSEND_OUT_OF_RANGE');

@@ -1,4 +1,4 @@
-/** SharedBuffer and SharedRing between processes and threads; the order of a ring's reads and writes is tested in Rust. */
+/** SharedBuffer and SharedRing between processes and threads. The memory order of a ring is tested in Rust. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -15,7 +15,7 @@ import { pair, readAll } from './support/wire.js';
 
 let names = 0;
 
-/** A name that goes away with the test. */
+/** A name that is removed after the test. */
 function named(t: ExecutionContext, what: string): string {
   names += 1;
   const name = `zerosend-test-${what}-${process.pid}-${names}`;
@@ -23,7 +23,7 @@ function named(t: ExecutionContext, what: string): string {
   return name;
 }
 
-/** Another process that runs these lines, with `name` at hand. */
+/** Starts a process that runs these lines, with `name` defined. */
 function script(
   t: ExecutionContext,
   lines: string,
@@ -46,7 +46,7 @@ async function ring(t: ExecutionContext, name: string | null, options: SharedRin
   return made;
 }
 
-test.serial('a shared buffer: names, bytes, modes, and what is wrong', async (t) => {
+test.serial('a shared buffer has a name, bytes and a mode, and refuses invalid arguments', async (t) => {
   const before = openDescriptors();
   const name = named(t, 'buffer');
   const buffer = await SharedBuffer.create(name, { size: 10_000 });
@@ -64,7 +64,7 @@ test.serial('a shared buffer: names, bytes, modes, and what is wrong', async (t)
   t.deepEqual([...other.read(0, 4)], [1, 2, 3, 0]);
   t.is(readFileSync(`/dev/shm/${name}`).length, 10_000);
   for (const wrong of [() => buffer.read(9_999, 2), () => buffer.write('xx', 9_999), () => buffer.read(20_000)]) {
-    t.throws(wrong, { code: 'ERR_ZEROSEND_OUT_OF_RANGE', message: /beyond the 10000 bytes/ });
+    t.throws(wrong, { code: 'ERR_ZEROSEND_OUT_OF_RANGE', message: /exceed the size of 10000 bytes/ });
   }
   t.throws(() => buffer.seal('shrink'), { code: 'ERR_ZEROSEND_UNSUPPORTED', message: /without a name/ });
   truncateSync(`/dev/shm/${name}`, 100);
@@ -88,13 +88,13 @@ test.serial('a shared buffer: names, bytes, modes, and what is wrong', async (t)
     await t.throwsAsync(SharedBuffer.create(null, options), { message });
   }
   for (const bad of ['', 'a/b', '..', 'x\0', 'x'.repeat(300)]) {
-    await t.throwsAsync(SharedBuffer.open(bad), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT', message: /name is/ });
+    await t.throwsAsync(SharedBuffer.open(bad), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT', message: /invalid name/ });
   }
   await t.throwsAsync(SharedBuffer.open(99_999), { code: 'EBADF' });
   await settled(t, before);
 });
 
-test.serial('a buffer without a name: sealed, inherited by a child, and sent over a Unix socket', async (t) => {
+test.serial('a buffer without a name is sealed, inherited by a child, and sent over a Unix socket', async (t) => {
   const buffer = await SharedBuffer.create(null, { size: 4096 });
   t.is(buffer.name, undefined);
   buffer.write('from the parent');
@@ -130,7 +130,7 @@ test.serial('a buffer without a name: sealed, inherited by a child, and sent ove
   buffer.close();
   received.close();
 
-  // What is no descriptor, an end, and a cancel.
+  // Bytes instead of a descriptor, and a cancellation.
   const { server: ours, client } = await pair(t, join(scratch(t), 'another'));
   client.write('bytes');
   await t.throwsAsync(SharedBuffer.receive(ours), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT' });
@@ -140,7 +140,7 @@ test.serial('a buffer without a name: sealed, inherited by a child, and sent ove
   await t.throwsAsync(waiting, { code: 'ABORT_ERR' });
 });
 
-test.serial('messages of every size, in order, from another process', async (t) => {
+test.serial('messages of all sizes arrive in order from another process', async (t) => {
   const name = named(t, 'messages');
   const reader = await ring(t, name, { capacity: 200_000 });
   const child = script(
@@ -170,7 +170,7 @@ test.serial('messages of every size, in order, from another process', async (t) 
   t.is((await readAll(child.stdout as NodeJS.ReadableStream)).toString().trim(), hash.digest('hex'));
 });
 
-test.serial('a stream of bytes, to a worker that has the descriptor', async (t) => {
+test.serial('a worker reads a stream of bytes through the descriptor', async (t) => {
   const writer = await ring(t, null, { capacity: 4096, framing: 'bytes' });
   const worker = new Worker(
     `import('zerosend').then(async ({ SharedRing }) => {
@@ -195,14 +195,14 @@ test.serial('a stream of bytes, to a worker that has the descriptor', async (t) 
   await worker.terminate();
 });
 
-test.serial('small writes of one turn go together; without a reader they wait', async (t) => {
+test.serial('small writes of one turn are written together, and wait in order while the ring is full', async (t) => {
   const name = named(t, 'small');
   const writer = await ring(t, name, { capacity: 4096 });
   const reader = await SharedRing.open(name);
   t.teardown(() => reader.close());
   t.is(reader.read(), null);
   for (let n = 0; n < 100; n++) t.true(writer.write(`message ${n}`));
-  t.is(reader.read(), null, 'at the end of the turn');
+  t.is(reader.read(), null, 'not before the end of the turn');
   await Promise.resolve();
   for (let n = 0; n < 100; n++) t.is(reader.read()?.toString(), `message ${n}`);
   t.is(reader.read(), null);
@@ -212,7 +212,7 @@ test.serial('small writes of one turn go together; without a reader they wait', 
   t.throws(() => writer.write(Buffer.alloc(4093)), { code: 'ERR_ZEROSEND_OUT_OF_RANGE', message: /4093 bytes.*4092/ });
   t.throws(() => writer.write(5 as unknown as string), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT' });
 
-  // More than it holds: the rest waits here, in order.
+  // More than the capacity: the rest is queued in this process.
   for (let n = 0; n < 50; n++) writer.write(Buffer.alloc(n % 2 === 0 ? 1000 : 4092, n));
   const drained = writer.drained();
   for (let n = 0; n < 50; n++) {
@@ -223,7 +223,7 @@ test.serial('small writes of one turn go together; without a reader they wait', 
   }
   await drained;
 
-  // One of each.
+  // A second reader and a second writer.
   const second = await SharedRing.open(writer.fd);
   t.teardown(() => second.close());
   t.throws(() => second.read(), { code: 'ERR_ZEROSEND_BUSY', message: new RegExp(`process ${process.pid}`) });
@@ -232,7 +232,7 @@ test.serial('small writes of one turn go together; without a reader they wait', 
       second.write('x');
       await second.drained();
     },
-    { code: 'ERR_ZEROSEND_BUSY', message: /has a writer already/ },
+    { code: 'ERR_ZEROSEND_BUSY', message: /already has a writer/ },
   );
   reader.close();
   await t.throwsAsync(
@@ -242,13 +242,13 @@ test.serial('small writes of one turn go together; without a reader they wait', 
     },
     { code: 'ERR_ZEROSEND_CLOSED', message: /reader/ },
   );
-  t.throws(() => writer.write('x'), { code: 'ERR_ZEROSEND_CLOSED' }, 'also later');
-  await t.throwsAsync(SharedRing.create(null, { capacity: 0 }), { message: /capacity is 0/ });
-  await t.throwsAsync(SharedRing.create(null, { framing: 'x' as 'bytes' }), { message: /framing is 'x'/ });
+  t.throws(() => writer.write('x'), { code: 'ERR_ZEROSEND_CLOSED' }, 'and again');
+  await t.throwsAsync(SharedRing.create(null, { capacity: 0 }), { message: /invalid capacity 0/ });
+  await t.throwsAsync(SharedRing.create(null, { framing: 'x' as 'bytes' }), { message: /invalid framing 'x'/ });
   await t.throwsAsync(SharedRing.open('zerosend-no-such-ring'), { code: 'ENOENT' });
 });
 
-test.serial('with reuse, messages share one memory, also those that need more of it', async (t) => {
+test.serial('with reuse, messages share memory, which grows for a larger one', async (t) => {
   const writer = await ring(t, null, { capacity: 300_000 });
   const reader = await SharedRing.open(writer.fd, { reuse: true });
   t.teardown(() => reader.close());
@@ -260,10 +260,10 @@ test.serial('with reuse, messages share one memory, also those that need more of
     t.true(message?.every((byte) => byte === n));
     memories.add((message as Buffer).buffer);
   }
-  t.is(memories.size, 2, 'one until the large message, one from then on');
+  t.is(memories.size, 2, 'one before the large message, one from then on');
 });
 
-test.serial('a writer that dies is an error once everything of it was read; another takes its place', async (t) => {
+test.serial('a dead writer is reported after all of its messages were read, and another can replace it', async (t) => {
   const name = named(t, 'dying');
   const reader = await ring(t, name, { capacity: 8192 });
   const program = `const ring = await SharedRing.open(name);
@@ -284,7 +284,7 @@ test.serial('a writer that dies is an error once everything of it was read; anot
     t.truthy(error);
     t.true(next >= 600);
   }
-  // A reader that dies, with what it had got: told when the ring is full, and what was written waits for the next.
+  // A dead reader is reported when the ring is full, and the next reader gets the messages.
   const other = named(t, 'dying-reader');
   const writer = await ring(t, other, { capacity: 4096 });
   const child = script(
@@ -298,11 +298,11 @@ test.serial('a writer that dies is an error once everything of it was read; anot
   await once(child, 'close');
   for (let n = 0; n < 10; n++) writer.write(Buffer.alloc(1000, n));
   await t.throwsAsync(writer.drained(), { code: 'ERR_ZEROSEND_PEER_DIED', message: /reader/ });
-  const heir = await SharedRing.open(other);
-  t.teardown(() => heir.close());
+  const next = await SharedRing.open(other);
+  t.teardown(() => next.close());
   const drained = writer.end();
   let count = 0;
-  for await (const message of heir) {
+  for await (const message of next) {
     t.is(message[0], count);
     count += 1;
   }
@@ -310,21 +310,21 @@ test.serial('a writer that dies is an error once everything of it was read; anot
   await drained;
 });
 
-test.serial('drained to a socket and to a file', async (t) => {
+test.serial('pipeTo sends to a socket and to a file', async (t) => {
   const data = pattern(2_000_000);
   for (const framing of ['messages', 'bytes'] as const) {
     const writer = await ring(t, null, { capacity: 64 * 1024, framing });
     const source = await SharedRing.open(writer.fd);
     const { server, client } = await pair(t);
     server.write('head ');
-    const draining = source.pipeTo(server);
+    const piping = source.pipeTo(server);
     t.throws(() => source.read(), { code: 'ERR_ZEROSEND_BUSY' });
     const received = readAll(client);
     for (let at = 0; at < data.length; at += 5003) {
       if (!writer.write(data.subarray(at, at + 5003))) await writer.drained();
     }
     await writer.end();
-    t.is(await draining, data.length);
+    t.is(await piping, data.length);
     server.end(' tail');
     t.is(sha256(await received), sha256(Buffer.concat([Buffer.from('head '), data, Buffer.from(' tail')])));
     source.close();
@@ -341,7 +341,7 @@ test.serial('drained to a socket and to a file', async (t) => {
   await t.throwsAsync(cancelled, { code: 'ABORT_ERR' });
   t.is(sha256(readFileSync(path)), sha256(data.subarray(0, 500_000)));
   writer.write('more');
-  // A target that is none leaves the ring as it was.
+  // An invalid target does not change the ring.
   await t.throwsAsync(source.pipeTo(join(path, 'none')), { code: 'ENOTDIR' });
   await t.throwsAsync(source.pipeTo(99_999), { code: 'EBADF' });
   const { server } = await pair(t);
@@ -349,21 +349,18 @@ test.serial('drained to a socket and to a file', async (t) => {
   await t.throwsAsync(source.pipeTo(server), { code: 'ERR_ZEROSEND_CLOSED' });
 });
 
-test.serial(
-  'a ring that nobody holds is collected; one that is waited for keeps the process, a closed one tells who waits',
-  async (t) => {
-    const before = openDescriptors();
-    const closing = await SharedRing.create(null);
-    const waiting = closing.readable();
-    setTimeout(() => closing.close(), 50);
-    await t.throwsAsync(waiting, { code: 'ERR_ZEROSEND_CLOSED' });
-    const child = script(
-      t,
-      `const ring = await SharedRing.create(null); setTimeout(() => { ring.close(); }, 100);
+test.serial('a wait keeps the process alive, and close() rejects it', async (t) => {
+  const before = openDescriptors();
+  const closing = await SharedRing.create(null);
+  const waiting = closing.readable();
+  setTimeout(() => closing.close(), 50);
+  await t.throwsAsync(waiting, { code: 'ERR_ZEROSEND_CLOSED' });
+  const child = script(
+    t,
+    `const ring = await SharedRing.create(null); setTimeout(() => { ring.close(); }, 100);
      await ring.readable().catch((error) => console.log(error.code));`,
-      '',
-    );
-    t.is((await readAll(child.stdout as NodeJS.ReadableStream)).toString().trim(), 'ERR_ZEROSEND_CLOSED');
-    await settled(t, before);
-  },
-);
+    '',
+  );
+  t.is((await readAll(child.stdout as NodeJS.ReadableStream)).toString().trim(), 'ERR_ZEROSEND_CLOSED');
+  await settled(t, before);
+});

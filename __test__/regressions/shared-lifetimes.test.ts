@@ -1,4 +1,4 @@
-/** Shared memory that others change or that an environment leaves behind, and mapped files without room. */
+/** Shared memory that other processes change or that a worker leaves open, and mapped files on a full file system. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
@@ -37,7 +37,7 @@ const mappings = (file = 'memfd:zerosend') =>
     .split('\n')
     .filter((line) => line.includes('memfd:zerosend') || line.includes(file)).length;
 
-/** How many descriptors are open once that has not changed for a while: what was cancelled ends on other threads. */
+/** The number of open descriptors once it is stable: cancelled work ends on other threads. */
 async function steadyDescriptors(): Promise<number> {
   let count = -1;
   for (let same = 0; same < 10; await new Promise((resolve) => setTimeout(resolve, 20))) {
@@ -101,7 +101,7 @@ const WAITERS: Record<string, string> = {
 };
 
 for (const [name, program] of Object.entries(WAITERS)) {
-  test.serial(`workers that are terminated leave nothing behind: ${name}`, async (t) => {
+  test.serial(`terminated workers leave no descriptors, mappings and threads: ${name}`, async (t) => {
     const code = `import net from 'node:net';
       import { basename, dirname } from 'node:path';
       import { parentPort, threadId, workerData } from 'node:worker_threads';
@@ -116,12 +116,12 @@ for (const [name, program] of Object.entries(WAITERS)) {
       await once(worker, 'message');
       await worker.terminate();
     };
-    // The first leaves what the process keeps: pipes of the pool, threads of the reactor.
+    // The first worker leaves what the process keeps: pooled pipes, threads of the reactor.
     await one();
     const before = { descriptors: await steadyDescriptors(), mappings: mappings(file) };
     for (let count = 0; count < 8; count++) {
       await one();
-      // One after another: two at once would leave more pipes in the pool.
+      // Sequentially, because concurrent workers would leave more pipes in the pool.
       await until(() => openDescriptors().length <= before.descriptors, 10_000, 'descriptors closed');
     }
     await until(() => mappings(file) <= before.mappings, 10_000, 'mappings gone');
@@ -130,50 +130,47 @@ for (const [name, program] of Object.entries(WAITERS)) {
       10_000,
       `threads ended: ${named().filter((comm) => comm.startsWith('zerosend'))}`,
     );
-    // What the process keeps: one reactor, and a pool whose threads stay for a while.
+    // The process keeps one reactor thread, and pool threads for a while.
     const kept = named().filter((comm) => comm.startsWith('zerosend-') && !/^zerosend-(disk|long)/.test(comm));
     t.true(kept.length <= 1, kept.join());
   });
 }
 
-test.serial(
-  'workers terminated one after another while messages come leave no thread, descriptor or mapping',
-  async (t) => {
-    const ring = await SharedRing.create(null);
-    t.teardown(() => ring.close());
-    const code = `import { parentPort, workerData } from 'node:worker_threads';
+test.serial('workers terminated while messages arrive leave no threads, descriptors and mappings', async (t) => {
+  const ring = await SharedRing.create(null);
+  t.teardown(() => ring.close());
+  const code = `import { parentPort, workerData } from 'node:worker_threads';
     import { SharedRing } from '${ZEROSEND}';
     const ring = await SharedRing.create(null);
     const again = await SharedRing.open(ring.fd);
     parentPort.postMessage(0);
     setImmediate(function write() { ring.write('message'); setImmediate(write); });
     for await (const message of again) if (message.toString() !== 'message') process.abort();`;
-    const url = new URL(`data:text/javascript,${encodeURIComponent(code)}`);
-    const one = async (delay: number) => {
-      const worker = new Worker(url);
-      await once(worker, 'message');
-      if (delay > 0) await new Promise((resolve) => setTimeout(resolve, delay));
-      await worker.terminate();
-    };
-    await one(5);
-    const before = { descriptors: openDescriptors().length, mappings: mappings() };
-    const end = Date.now() + 6000;
-    let count = 0;
-    for (; Date.now() < end; count++) await one(count % 4);
-    t.log(`${count} workers`);
-    await until(() => openDescriptors().length <= before.descriptors, 10_000, 'descriptors closed');
-    await until(() => mappings() <= before.mappings, 10_000, 'mappings gone');
-    await until(() => !named().some((comm) => comm.startsWith('zerosend-ring')), 10_000, 'threads ended');
-    t.true(count > 0);
-  },
-);
+  const url = new URL(`data:text/javascript,${encodeURIComponent(code)}`);
+  const one = async (delay: number) => {
+    const worker = new Worker(url);
+    await once(worker, 'message');
+    if (delay > 0) await new Promise((resolve) => setTimeout(resolve, delay));
+    await worker.terminate();
+  };
+  await one(5);
+  const before = { descriptors: openDescriptors().length, mappings: mappings() };
+  const end = Date.now() + 6000;
+  let count = 0;
+  for (; Date.now() < end; count++) await one(count % 4);
+  t.log(`${count} workers`);
+  await until(() => openDescriptors().length <= before.descriptors, 10_000, 'descriptors closed');
+  await until(() => mappings() <= before.mappings, 10_000, 'mappings gone');
+  await until(() => !named().some((comm) => comm.startsWith('zerosend-ring')), 10_000, 'threads ended');
+  t.true(count > 0);
+});
 
-test.serial('a ring behind a descriptor that can be truncated is refused, or trusted', async (t) => {
+test.serial('a ring that other processes can truncate is refused unless trusted', async (t) => {
   const directory = scratch(t);
   const path = join(directory, 'ring');
   const named = await SharedRing.create(`zerosend-test-${process.pid}`);
   t.teardown(() => named.unlink());
-  // This process has it open already, so its descriptor adds no risk.
+  // The process already has the ring open, so its descriptor adds no risk.
   const again = await SharedRing.open(named.fd);
   named.write('hello');
   await named.drained();
@@ -185,7 +182,7 @@ test.serial('a ring behind a descriptor that can be truncated is refused, or tru
     code: 'ERR_ZEROSEND_INVALID_ARGUMENT',
     message: /F_SEAL_SHRINK.*trust/,
   });
-  await t.throwsAsync(SharedRing.open(kept, { trust: 1 as never }), { message: /trust is 1/ });
+  await t.throwsAsync(SharedRing.open(kept, { trust: 1 as never }), { message: /invalid trust 1/ });
   (await SharedRing.open(kept, { trust: true })).close();
   closeSync(kept);
   writeFileSync(path, '');
@@ -198,14 +195,14 @@ test.serial('a ring behind a descriptor that can be truncated is refused, or tru
   t.is(other.capacity, sealed.capacity);
   other.close();
   sealed.close();
-  // A buffer is not mapped: what is truncated is an error and no signal.
+  // A buffer is not mapped, so a truncation is an error.
   const buffer = await SharedBuffer.open(fd);
   ftruncateSync(fd, 0);
   t.throws(() => buffer.read(0, 10), { code: 'ERR_ZEROSEND_TRUNCATED' });
   buffer.close();
 });
 
-/** A tmpfs of 64 KiB that is full, with a sparse file in it. Unmounted after the test. */
+/** A sparse file on a full tmpfs of 64 KiB, which is unmounted after the test. */
 function fullTmpfs(t: ExecutionContext, size: number): string {
   const directory = scratch(t);
   const mount = join(directory, 'mount');
@@ -219,13 +216,13 @@ function fullTmpfs(t: ExecutionContext, size: number): string {
   return path;
 }
 
-asRoot('a sparse file on a full tmpfs as a ring is ENOSPC, and no signal', async (t) => {
+asRoot('a ring in a sparse file on a full tmpfs is ENOSPC, not a signal', async (t) => {
   const fd = openSync(fullTmpfs(t, 8192 + 65_536), 'r+');
   await t.throwsAsync(SharedRing.open(fd, { trust: true }), { code: 'ENOSPC' });
   closeSync(fd);
 });
 
-asRoot('a mapped file on a full tmpfs: ENOSPC when written, zeros when read', async (t) => {
+asRoot('a mapped file on a full tmpfs is ENOSPC when written and zeros when read', async (t) => {
   const path = fullTmpfs(t, 65_536);
   const shared = await MappedFile.open(path, { mode: 'shared' });
   const error = await t.throwsAsync(shared.write(0, Buffer.from('x')), { code: 'ENOSPC' });

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use zerosend_core::shm::{Read, Ring};
+use zerosend_core::shm::{ReadOutcome, Ring};
 
 use super::take;
 
@@ -41,12 +41,14 @@ pub fn ring(data: &[u8]) {
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).expect("seals");
 
     let Ok(ring) = Ring::from_fd(file.as_fd(), true) else { return };
-    assert!(ring.capacity() == CAPACITY && ring.largest_message() < CAPACITY as usize);
+    assert!(ring.capacity() == CAPACITY && ring.max_message() < CAPACITY as usize);
     let mut buffer = [0; 5000];
     for _ in 0..4 {
         match ring.read(&mut buffer) {
-            Ok(Read::Bytes(count)) => assert!(count <= CAPACITY as usize, "{count} bytes of a ring of {CAPACITY}"),
-            Ok(Read::TooLarge(size)) => {
+            Ok(ReadOutcome::Bytes(count)) => {
+                assert!(count <= CAPACITY as usize, "{count} bytes of a ring of {CAPACITY}")
+            }
+            Ok(ReadOutcome::TooLarge(size)) => {
                 assert!(size as u64 <= CAPACITY, "a message of {size} bytes in a ring of {CAPACITY}")
             }
             Ok(_) => {}

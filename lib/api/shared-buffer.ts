@@ -141,7 +141,7 @@ export class SharedBuffer {
     if (offset + length <= this.size) return;
     throw failure(
       'ERR_ZEROSEND_OUT_OF_RANGE',
-      `offset ${offset} and length ${length} reach beyond the ${this.size} bytes of it`,
+      `offset ${offset} and length ${length} exceed the size of ${this.size} bytes`,
     );
   }
 }

@@ -1,8 +1,8 @@
-//! [`MappedFile`]: a file as memory, without the signal.
+//! [`MappedFile`]: a mapped file in which a truncation is an error instead of a signal.
 //!
-//! Nobody in user space reads or writes the mapped pages. Bytes are copied by the kernel, `process_vm_readv(2)` and
-//! `process_vm_writev(2)` on this very process, for which a page that a truncated file no longer has is `EFAULT` and not
-//! `SIGBUS`. Where a sandbox forbids those calls, `pread(2)` and `pwrite(2)` do for modes that share the page cache.
+//! User space never accesses the mapped pages. The kernel copies them, by `process_vm_readv(2)` and `process_vm_writev(2)` on
+//! this process, which report `EFAULT` for a page that a truncated file no longer has. Where a sandbox forbids those calls,
+//! `pread(2)` and `pwrite(2)` replace them in the modes that share the page cache.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -20,41 +20,41 @@ use crate::io::read_full::read_full;
 use zerosend_sys::memory::{Advice, MapMode, Mapping};
 use zerosend_sys::page::page_size;
 
-/// How a file is mapped.
+/// Options of [`MappedFile::open`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MapOptions {
-    /// Who sees what is written.
+    /// The visibility of writes.
     pub mode: MapMode,
-    /// Bytes from the beginning of the file. Default: all. With [`MapMode::Shared`] a file that is shorter, or not there,
-    /// is made so long.
+    /// Bytes from the beginning of the file. Default: all. With [`MapMode::Shared`] a missing file is created, and a shorter
+    /// file extended, to this length.
     pub length: Option<u64>,
-    /// Bring all of it into memory now; see `mmap(2)`, `MAP_POPULATE`.
+    /// Read all of it into memory; see `mmap(2)`, `MAP_POPULATE`.
     pub populate: bool,
 }
 
-/// How much of a mapping is in memory.
+/// The pages of a mapping that are in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MappedResidency {
-    /// Bytes of a page.
+    /// Size of a page in bytes.
     pub page_size: u64,
-    /// Pages of the mapping.
+    /// Number of pages of the mapping.
     pub pages: u64,
-    /// How many of them are in memory.
+    /// Number of them in memory.
     pub resident: u64,
 }
 
-/// A file as memory.
+/// A mapped file.
 #[derive(Debug)]
 pub struct MappedFile {
     path: PathBuf,
     file: OwnedFd,
-    region: Mapping,
+    mapping: Mapping,
     mode: MapMode,
 }
 
 impl MappedFile {
-    /// Opens and maps. May wait for a disk. [`Code::OutOfRange`] for a length beyond the file, [`Code::InvalidArgument`]
-    /// for an empty file, [`Code::NotRegularFile`], and the errors of `open(2)`, `ftruncate(2)` and `mmap(2)`.
+    /// Opens and maps a file. May wait for the disk. [`Code::OutOfRange`]: the length exceeds the file; [`Code::InvalidArgument`]:
+    /// the file is empty; [`Code::NotRegularFile`]; and the errors of `open(2)`, `ftruncate(2)` and `mmap(2)`.
     pub fn open(path: &Path, options: &MapOptions) -> Result<Self> {
         let failed = |syscall| move |errno| Error::system(syscall, errno).with_path(path);
         let flags = match (options.mode, options.length) {
@@ -71,50 +71,50 @@ impl MappedFile {
         }
         let length = options.length.unwrap_or(meta.size);
         if length == 0 {
-            let message = "nothing cannot be mapped: the file is empty; give a length with the mode 'shared'";
+            let message = "cannot map an empty file; pass `length` with mode 'shared' to extend it";
             return Err(Error::new(Code::InvalidArgument, message).with_path(path));
         }
         if length > meta.size {
             if options.mode != MapMode::Shared {
-                let message = format!("length is {length}, but the file has {} bytes", meta.size);
+                let message = format!("length {length} exceeds the file of {} bytes", meta.size);
                 return Err(Error::new(Code::OutOfRange, message).with_path(path));
             }
             let length = i64::try_from(length).map_err(|_| failed("ftruncate")(Errno::EFBIG))?;
             ftruncate(&file, length).map_err(failed("ftruncate"))?;
         }
         let size = usize::try_from(length).map_err(|_| failed("mmap")(Errno::ENOMEM))?;
-        let region = Mapping::new(&file, 0, size, options.mode, options.populate).map_err(failed("mmap"))?;
-        Ok(Self { path: path.to_owned(), file, region, mode: options.mode })
+        let mapping = Mapping::new(&file, 0, size, options.mode, options.populate).map_err(failed("mmap"))?;
+        Ok(Self { path: path.to_owned(), file, mapping, mode: options.mode })
     }
 
-    /// The file system it is on.
+    /// The file system of the file.
     pub fn volume(&self) -> Volume {
         Volume::of(&self.file)
     }
 
     /// Bytes mapped.
     pub fn size(&self) -> u64 {
-        self.region.len() as u64
+        self.mapping.len() as u64
     }
 
-    /// As it was opened.
+    /// The mode of the mapping.
     pub fn mode(&self) -> MapMode {
         self.mode
     }
 
-    /// Copies `length` bytes from `offset` on. [`Code::OutOfRange`] beyond the mapping, [`Code::Truncated`] where the file
-    /// has no bytes any more.
+    /// A copy of `length` bytes from `offset` on. [`Code::OutOfRange`]: the range exceeds the mapping; [`Code::Truncated`]: the
+    /// file no longer has the range.
     pub fn read_at(&self, offset: u64, length: u64) -> Result<Vec<u8>> {
         self.check_range(offset, length)?;
         let mut bytes = vec![0; length as usize];
         let read = read_full(&mut bytes, |rest, filled| {
             let at = offset as usize + filled;
-            match self.region.read(at, rest) {
+            match self.mapping.read(at, rest) {
                 Err(Errno::ENOSYS | Errno::EPERM) if self.mode != MapMode::Private => {
                     pread(&self.file, rest, at as i64)
                 }
-                // A page that could not be mapped was not written to, so the file has its bytes, or says why not. No more than
-                // that page: those after it may be private copies.
+                // A page that cannot be mapped has no private copy, so the bytes of the file are right, or reading it returns the
+                // reason. Only for this page: the pages after it may have private copies.
                 Err(Errno::EFAULT) => {
                     let page = page_size() as usize;
                     let end = rest.len().min(page - at % page);
@@ -128,16 +128,16 @@ impl MappedFile {
             Ok(_) => return Err(self.truncated()),
             Err(errno) => return Err(Error::system("read", errno).with_path(&self.path)),
         }
-        // The last page of a truncated file is there as a whole, with zeros where the file has ended.
+        // The last page of a truncated file stays mapped, with zeros behind the end of the file.
         self.check_end(offset + length)?;
         Ok(bytes)
     }
 
-    /// Writes `bytes` from `offset` on. [`Code::InvalidArgument`] in a mapping that is only read; otherwise as
+    /// Writes `bytes` from `offset` on. [`Code::InvalidArgument`]: the mapping is read-only; other errors as of
     /// [`MappedFile::read_at`].
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         if self.mode == MapMode::Read {
-            let message = "the file is mapped with the mode 'read'; open it with 'private' or 'shared' to write";
+            let message = "cannot write: the file is mapped with mode 'read'; use 'private' or 'shared'";
             return Err(Error::new(Code::InvalidArgument, message).with_path(&self.path));
         }
         self.check_range(offset, bytes.len() as u64)?;
@@ -145,7 +145,7 @@ impl MappedFile {
         let mut done = 0;
         while done < bytes.len() {
             let at = offset as usize + done;
-            let written = match self.region.write(at, &bytes[done..]) {
+            let written = match self.mapping.write(at, &bytes[done..]) {
                 Err(Errno::ENOSYS | Errno::EPERM) if self.mode == MapMode::Shared => {
                     pwrite(&self.file, &bytes[done..], at as i64)
                 }
@@ -162,8 +162,8 @@ impl MappedFile {
         self.check_end(offset + bytes.len() as u64)
     }
 
-    /// Writes where a page of the mapping cannot be had: `EFAULT` there stands for a truncated file, a full file system and a
-    /// failing disk alike, and the call on the file says which.
+    /// Writes to a page that cannot be mapped. `EFAULT` there means a truncated file, a full file system or a failing disk; a
+    /// call on the file itself returns the reason.
     fn write_unmapped(&self, at: usize, bytes: &[u8]) -> std::result::Result<usize, Errno> {
         if FileMeta::of(&self.file).is_ok_and(|meta| meta.size <= at as u64) {
             return Ok(0);
@@ -171,30 +171,29 @@ impl MappedFile {
         if self.mode == MapMode::Shared {
             return pwrite(&self.file, bytes, at as i64);
         }
-        // The private copy is made from a page of the file, for which there may be no memory.
+        // Private mode: the page of the file can be read, but its copy cannot be allocated.
         match pread(&self.file, &mut [0], at as i64) {
             Ok(_) => Err(Errno::ENOSPC),
             Err(errno) => Err(errno),
         }
     }
 
-    /// Writes what was written to the disk: waits for it, or (`wait` false) only begins; see `msync(2)`. Nothing to do for
-    /// mappings that are not [`MapMode::Shared`].
+    /// Writes changed pages to the disk and, with `wait`, waits for it; see `msync(2)`. Only [`MapMode::Shared`] has any.
     pub fn flush(&self, wait: bool) -> Result<()> {
         if self.mode != MapMode::Shared {
             return Ok(());
         }
-        self.region.sync(wait).map_err(|errno| Error::system("msync", errno).with_path(&self.path))
+        self.mapping.sync(wait).map_err(|errno| Error::system("msync", errno).with_path(&self.path))
     }
 
-    /// Says how it will be used; see `madvise(2)`. Advice that the kernel or the filesystem does not know is an error.
+    /// Advises the kernel how the mapping will be accessed; see `madvise(2)`. `EINVAL`: unknown advice.
     pub fn advise(&self, advice: Advice) -> Result<()> {
-        self.region.advise(advice).map_err(|errno| Error::system("madvise", errno).with_path(&self.path))
+        self.mapping.advise(advice).map_err(|errno| Error::system("madvise", errno).with_path(&self.path))
     }
 
-    /// How much of it is in memory; see `mincore(2)`.
+    /// The pages that are in memory; see `mincore(2)`.
     pub fn residency(&self) -> Result<MappedResidency> {
-        let pages = self.region.resident().map_err(|errno| Error::system("mincore", errno).with_path(&self.path))?;
+        let pages = self.mapping.resident().map_err(|errno| Error::system("mincore", errno).with_path(&self.path))?;
         let resident = pages.iter().filter(|resident| **resident).count() as u64;
         Ok(MappedResidency { page_size: page_size(), pages: pages.len() as u64, resident })
     }
@@ -203,7 +202,7 @@ impl MappedFile {
         if offset.checked_add(length).is_some_and(|end| end <= self.size()) {
             return Ok(());
         }
-        let message = format!("offset {offset} and length {length} reach beyond the {} bytes mapped", self.size());
+        let message = format!("offset {offset} and length {length} exceed the {} mapped bytes", self.size());
         Err(Error::new(Code::OutOfRange, message).with_path(&self.path))
     }
 
@@ -212,7 +211,6 @@ impl MappedFile {
     }
 
     fn truncated(&self) -> Error {
-        Error::new(Code::Truncated, "the file is shorter now than it was when it was mapped; open it again")
-            .with_path(&self.path)
+        Error::new(Code::Truncated, "the file was truncated after it was mapped; open it again").with_path(&self.path)
     }
 }

@@ -1,11 +1,9 @@
-//! All interleavings of a ring's writer and reader, by loom: bytes are never read before they are written or written over before
-//! they are read, and nobody sleeps for ever.
-
-#![allow(unsafe_code)] // loom hands out raw pointers.
+//! All interleavings of the writer and the reader of a ring, explored by loom: no byte is read before it is written or
+//! overwritten before it is read, and no side sleeps without being woken.
 
 use std::sync::atomic::Ordering;
 
-use loom::cell::UnsafeCell;
+use loom::cell::Cell;
 use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
@@ -23,7 +21,7 @@ impl Word64 for Position {
     }
 }
 
-/// A futex: the kernel compares and falls asleep in one step.
+/// A futex: comparing the value and falling asleep are one step.
 struct Futex {
     value: AtomicU32,
     queue: Mutex<()>,
@@ -88,18 +86,18 @@ impl protocol::Side for Side {
     }
 }
 
-const OVER: u32 = 2;
+const ENDED: u32 = 2;
 
-/// A ring of as many slots as its capacity. loom reports who touches a slot that another is still at.
+/// A ring with a slot for each byte of its capacity. loom fails on concurrent accesses to a slot.
 struct Ring {
     writer: Side,
     reader: Side,
-    slots: Vec<UnsafeCell<u64>>,
+    slots: Vec<Cell<u64>>,
 }
 
 impl Ring {
     fn new(capacity: usize) -> Self {
-        let slots = (0..capacity).map(|_| UnsafeCell::new(0)).collect();
+        let slots = (0..capacity).map(|_| Cell::new(0)).collect();
         Self { writer: Side::new(), reader: Side::new(), slots }
     }
 
@@ -107,7 +105,7 @@ impl Ring {
         self.slots.len() as u64
     }
 
-    fn slot(&self, position: u64) -> &UnsafeCell<u64> {
+    fn slot(&self, position: u64) -> &Cell<u64> {
         &self.slots[(position % self.capacity()) as usize]
     }
 
@@ -119,29 +117,27 @@ impl Ring {
                     self.writer.sleeps().wait(1);
                 }
             }
-            // SAFETY: loom checks that nobody else is at the slot.
-            self.slot(position).with_mut(|slot| unsafe { *slot = position + 1 });
+            self.slot(position).set(position + 1);
             protocol::advance(&self.writer, &self.reader, position + 1, || self.capacity());
         }
-        protocol::set_state(&self.writer, &self.reader, OVER);
+        protocol::set_state(&self.writer, &self.reader, ENDED);
     }
 
     fn read(&self) -> u64 {
         let mut position = 0;
         loop {
-            let there = || protocol::readable(&self.writer, position, self.capacity()).unwrap();
-            let over = || protocol::state(&self.writer) == OVER;
-            if there() == 0 {
-                if over() && there() == 0 {
+            let readable = || protocol::readable(&self.writer, position, self.capacity()).unwrap();
+            let ended = || protocol::state(&self.writer) == ENDED;
+            if readable() == 0 {
+                if ended() && readable() == 0 {
                     return position;
                 }
-                if protocol::prepare_sleep(&self.reader, 1, || there() > 0 || over()) {
+                if protocol::prepare_sleep(&self.reader, 1, || readable() > 0 || ended()) {
                     self.reader.sleeps().wait(1);
                 }
                 continue;
             }
-            // SAFETY: loom checks that nobody else is at the slot.
-            self.slot(position).with(|slot| assert_eq!(unsafe { *slot }, position + 1));
+            assert_eq!(self.slot(position).get(), position + 1);
             position += 1;
             let used = || protocol::readable(&self.writer, position, self.capacity()).unwrap();
             protocol::advance(&self.reader, &self.writer, position, || self.capacity() - used());
@@ -151,23 +147,23 @@ impl Ring {
 
 fn model(capacity: usize, count: u64) {
     let mut checker = loom::model::Builder::new();
-    // More switches than that find nothing more, in all experience, and take hours.
+    // Few bugs need more preemptions (Musuvathi and Qadeer, PLDI 2007), and exploring them takes hours.
     checker.preemption_bound = Some(3);
     checker.check(move || {
         let ring = Arc::new(Ring::new(capacity));
         let writer = ring.clone();
         let writing = thread::spawn(move || writer.write(count));
-        assert_eq!(ring.read(), count, "all that was written before the end");
+        assert_eq!(ring.read(), count, "all bytes before the end");
         writing.join().unwrap();
     });
 }
 
 #[test]
-fn one_slot_that_both_wait_for() {
+fn one_slot_on_which_both_sides_wait() {
     model(1, 2);
 }
 
 #[test]
-fn two_slots() {
+fn two_slots_with_three_bytes() {
     model(2, 3);
 }

@@ -1,8 +1,8 @@
-//! From a ring to a descriptor, without a buffer of this process in between.
+//! [`PipeTo`]: sending the contents of a ring to a descriptor, without a buffer in this process.
 //!
-//! The kernel copies the ring's pages at the call, by `sendmsg(2)` or `writev(2)`, so that the writer may use them again as soon as
-//! that returns. `vmsplice(2)` would only refer to them: a socket reads such pages until its peer has acknowledged them, and
-//! nothing tells when that is; the writer would change bytes that are on their way.
+//! The kernel copies from the pages of the ring during `sendmsg(2)` or `writev(2)`, so the writer can reuse them when the call
+//! returns. `vmsplice(2)` would only refer to the pages: a socket reads them until its peer has acknowledged the bytes, and no
+//! call reports when that is, so the writer would overwrite bytes before they are sent.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -11,41 +11,44 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::ring::{Read, Ring, Role};
+use super::layout::Role;
+use super::ring::Ring;
+use super::ring_io::ReadOutcome;
 use crate::error::{Code, Error, Result};
 use crate::io::NonBlocking;
 use crate::stats::contain;
 use crate::thread;
-use zerosend_sys::io::{Target, gather_spans};
+use crate::transfer::Target;
+use zerosend_sys::io::gather_spans;
 use zerosend_sys::memory::Span;
 
-/// Milliseconds in which a drain that waits for its target sees that it is cancelled.
+/// Milliseconds between checks for a cancellation while the target is full.
 const POLL_INTERVAL: u16 = 100;
 
-/// A drain that is under way, on a thread of its own. Dropping it cancels it.
+/// A thread that sends the contents of a ring. Dropping it cancels it.
 pub struct PipeTo {
     ring: Arc<Ring>,
     stop: Arc<AtomicBool>,
 }
 
 impl PipeTo {
-    /// Sends all that comes out of `ring` to `target` (of messages what is in them), until its writer ends; then calls `done` with
-    /// the number of bytes, or with what went wrong and `error.bytes`. `target` is a duplicate.
+    /// Sends the contents of `ring`, of messages without their lengths, to `target` until the writer ends the ring. Then calls
+    /// `done` with the number of bytes, or with an error that has the number in [`Error::bytes`].
     pub fn start(ring: Arc<Ring>, target: OwnedFd, done: impl FnOnce(Result<u64>) + Send + 'static) -> Result<Self> {
         let target = NonBlocking::new(target)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let drain = Self { ring: ring.clone(), stop: stop.clone() };
+        let task = Self { ring: ring.clone(), stop: stop.clone() };
         thread::spawn("zerosend-pipeto", move || {
             let mut bytes = 0;
             let outcome = contain(|| run(&ring, &target, &stop, &mut bytes)).unwrap_or_else(|| Err(Error::dropped()));
             drop((ring, target));
             contain(|| done(outcome.map(|()| bytes).map_err(|error| error.with_bytes(bytes))));
         })
-        .map_err(|error| Error::new(Code::Limit, format!("cannot start a thread to send the ring: {error}")))?;
-        Ok(drain)
+        .map_err(|error| thread::failed("to send the ring", &error))?;
+        Ok(task)
     }
 
-    /// Ends it: `done` hears of [`Code::Aborted`].
+    /// Stops it: `done` gets [`Code::Aborted`].
     pub fn cancel(&self) {
         self.stop.store(true, Ordering::Release);
         self.ring.wake(Role::Reader);
@@ -59,24 +62,23 @@ impl Drop for PipeTo {
 }
 
 fn run(ring: &Ring, target: &NonBlocking, stop: &AtomicBool, bytes: &mut u64) -> Result<()> {
-    let mut within = 0;
+    let mut partial = 0;
     loop {
         if stop.load(Ordering::Acquire) {
             return Err(Error::new(Code::Aborted, "the operation was aborted"));
         }
-        let mut full = false;
-        let read = ring.give(&mut within, |spans| write(target, spans).inspect(|count| full = *count == 0))?;
-        match read {
-            Read::Ended => return Ok(()),
-            Read::Bytes(_) if full => {
-                let mut wanted = [PollFd::new(target.as_fd(), PollFlags::POLLOUT)];
-                match poll(&mut wanted, PollTimeout::from(POLL_INTERVAL)) {
+        let mut is_full = false;
+        match ring.send_spans(&mut partial, |spans| send(target, spans).inspect(|count| is_full = *count == 0))? {
+            ReadOutcome::Ended => return Ok(()),
+            ReadOutcome::Bytes(_) if is_full => {
+                let mut writable = [PollFd::new(target.as_fd(), PollFlags::POLLOUT)];
+                match poll(&mut writable, PollTimeout::from(POLL_INTERVAL)) {
                     Ok(_) | Err(Errno::EINTR) => {}
                     Err(errno) => return Err(Error::system("poll", errno)),
                 }
             }
-            Read::Bytes(count) => *bytes += count as u64,
-            Read::Empty | Read::TooLarge(_) => {
+            ReadOutcome::Bytes(count) => *bytes += count as u64,
+            ReadOutcome::Empty | ReadOutcome::TooLarge(_) => {
                 let waited = ring.wait(Role::Reader, 1, stop);
                 if !stop.load(Ordering::Acquire) {
                     waited?;
@@ -86,8 +88,8 @@ fn run(ring: &Ring, target: &NonBlocking, stop: &AtomicBool, bytes: &mut u64) ->
     }
 }
 
-/// 0: it takes nothing, now.
-fn write(target: &NonBlocking, spans: &[Span<'_>]) -> Result<usize> {
+/// Number of bytes sent; 0 when the target is full.
+fn send(target: &NonBlocking, spans: &[Span<'_>]) -> Result<usize> {
     match gather_spans(target.as_fd(), &[], spans, target.target(), false) {
         Ok(count) => Ok(count),
         Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),

@@ -1,23 +1,23 @@
-//! The order in which a ring's words are read and written, apart from where they are, so that a model checker can go through
-//! all interleavings of two threads (`tests/ring_model.rs`).
+//! The memory order of a ring, independent of the type of its words, so that a model checker can explore all interleavings of
+//! two threads (`tests/ring_model.rs`).
 //!
-//! A position counts bytes since the ring was made; each side writes its own and reads the other's.
+//! A position counts bytes since the ring was created. Each side stores its own position and loads that of the other.
 //!
-//! - **Bytes.** The writer copies bytes, then stores its position with *release*. The reader loads that position with
-//!   *acquire*, then copies bytes: so it sees what was written before. The other way round, the reader's position is stored
-//!   with release after it has copied, and loaded by the writer with acquire before it writes there again: so nothing is
-//!   written over that is still being read.
-//! - **Sleep.** Who wants to sleep says so, then looks once more; who has moved on, looks afterwards whether the other sleeps.
-//!   Between the store and the load of each there is a sequentially consistent fence: one of the two must see the other's
-//!   store (the pattern of Dekker's algorithm; acquire and release do not order a store before a later load). So either
-//!   the sleeper sees the progress and stays awake, or the other sees the sleeper and wakes it. The word that says so is the
-//!   futex itself: who wakes sets it to 0 first, and a sleeper that has not fallen asleep by then does not.
+//! - **Bytes.** The writer copies bytes and then stores its position with *release*. The reader loads that position with
+//!   *acquire* and then copies the bytes, so it sees what was written. In the other direction, the reader stores its position
+//!   with release after it has copied, and the writer loads it with acquire before it writes there again, so no byte is
+//!   overwritten while it is read.
+//! - **Sleep.** A side that is about to sleep sets its flag and then checks for progress again. A side that has advanced checks
+//!   the flag of its peer afterwards. Between the store and the load of each is a sequentially consistent fence, so at least
+//!   one side sees the store of the other (as in Dekker's algorithm; release and acquire alone do not order a store before a
+//!   later load). Either the sleeper sees the progress and stays awake, or the peer sees the flag and wakes it. The flag is
+//!   the futex itself: the waker sets it to 0 first, and a side that has not fallen asleep by then does not.
 //! - **End.** A state is stored with release after the last position, and loaded with acquire before the position that is
-//!   believed to be the last.
+//!   taken for the last.
 
 use std::sync::atomic::Ordering;
 
-/// A word of 64 bits that both sides see.
+/// A shared 64-bit word.
 pub trait Word64 {
     /// As `AtomicU64::load`.
     fn load(&self, order: Ordering) -> u64;
@@ -25,74 +25,73 @@ pub trait Word64 {
     fn store(&self, value: u64, order: Ordering);
 }
 
-/// A word of 32 bits that both sides see, and on which one of them sleeps.
+/// A shared 32-bit word that a side can sleep on.
 pub trait Word32 {
     /// As `AtomicU32::load`.
     fn load(&self, order: Ordering) -> u32;
     /// As `AtomicU32::store`.
     fn store(&self, value: u32, order: Ordering);
-    /// Wakes who sleeps on it.
+    /// Wakes the side that sleeps on it.
     fn wake(&self);
 }
 
-/// The words of one side, and the fence that belongs to them.
+/// The words of one side, and the fence that goes with them.
 pub trait Side {
-    /// What a position is stored in.
+    /// Type of the position.
     type Position: Word64;
-    /// What a state is stored in.
+    /// Type of the flag and the state.
     type Flag: Word32;
 
     /// Bytes written or read.
     fn position(&self) -> &Self::Position;
-    /// Not 0 while the side sleeps: the bytes that it waits for.
+    /// The flag: the number of bytes that the side waits for while it sleeps, else 0.
     fn sleeps(&self) -> &Self::Flag;
-    /// What the side does; only its owner gives it a meaning.
+    /// The state. Its values have no meaning here.
     fn state(&self) -> &Self::Flag;
-    /// A fence of sequential consistency.
+    /// A sequentially consistent fence.
     fn fence();
 }
 
-/// The words are not those of a ring: more bytes are in it than it holds.
+/// The positions are inconsistent: the ring would have more bytes than its capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Corrupt;
 
-/// Bytes that the reader may read, when it has read as far as `position`.
+/// Number of bytes that a reader at `position` can read.
 pub fn readable<S: Side>(writer: &S, position: u64, capacity: u64) -> Result<u64, Corrupt> {
     let bytes = writer.position().load(Ordering::Acquire).wrapping_sub(position);
     if bytes > capacity { Err(Corrupt) } else { Ok(bytes) }
 }
 
-/// Bytes that the writer may write, when it has written as far as `position`.
+/// Number of bytes that a writer at `position` can write.
 pub fn writable<S: Side>(reader: &S, position: u64, capacity: u64) -> Result<u64, Corrupt> {
     let used = position.wrapping_sub(reader.position().load(Ordering::Acquire));
     capacity.checked_sub(used).ok_or(Corrupt)
 }
 
-/// `mine` is at `position` now; `available` says how many bytes `other` may use, which it is woken for when it waits for no
-/// more than those.
+/// Advances `mine` to `position`. Wakes `other` when it sleeps and `available`, the number of bytes it can use, is enough.
 pub fn advance<S: Side>(mine: &S, other: &S, position: u64, available: impl FnOnce() -> u64) {
     mine.position().store(position, Ordering::Release);
     wake(other, available);
 }
 
-/// Ends `mine`: what was written before is all there is.
+/// Sets the state of `mine`, which covers all positions stored before, and wakes `other`.
 pub fn set_state<S: Side>(mine: &S, other: &S, state: u32) {
     mine.state().store(state, Ordering::Release);
     wake(other, || u64::MAX);
 }
 
-/// Wakes `other` when it sleeps and has what it waits for.
-pub fn wake<S: Side>(other: &S, available: impl FnOnce() -> u64) {
+/// Wakes `side` when it sleeps and waits for at most `available` bytes.
+pub fn wake<S: Side>(side: &S, available: impl FnOnce() -> u64) {
     S::fence();
-    let wanted = other.sleeps().load(Ordering::Relaxed);
+    let wanted = side.sleeps().load(Ordering::Relaxed);
     if wanted != 0 && u64::from(wanted) <= available() {
-        other.sleeps().store(0, Ordering::Relaxed);
-        other.sleeps().wake();
+        side.sleeps().store(0, Ordering::Relaxed);
+        side.sleeps().wake();
     }
 }
 
-/// Says that `mine` goes to sleep until it has `wanted` bytes (1 at least). True: sleep on the word while it is `wanted`. False:
-/// there is something to do, and nobody will wake it.
+/// Sets the flag of `mine` to `wanted` bytes, at least 1. True: the caller sleeps on the flag while it has that value. False:
+/// `awake` returned true, the flag is 0 again, and no wake-up will come.
 pub fn prepare_sleep<S: Side>(mine: &S, wanted: u32, awake: impl FnOnce() -> bool) -> bool {
     mine.sleeps().store(wanted, Ordering::Relaxed);
     S::fence();
@@ -103,7 +102,7 @@ pub fn prepare_sleep<S: Side>(mine: &S, wanted: u32, awake: impl FnOnce() -> boo
     true
 }
 
-/// The state of a side, and with it all that it did before.
+/// The state of a side. Positions that it stored before the state are visible afterwards.
 pub fn state<S: Side>(side: &S) -> u32 {
     side.state().load(Ordering::Acquire)
 }

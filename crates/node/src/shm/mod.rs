@@ -1,4 +1,4 @@
-//! Memory that processes share.
+//! Shared memory: buffers and rings.
 
 mod buffer;
 mod ring;

@@ -1,12 +1,10 @@
 //! Rings in shared memory.
 
-use std::sync::Arc;
-
 use napi::Env;
 use napi::bindgen_prelude::BufferSlice;
 use napi_derive::napi;
 use zerosend_core::Result;
-use zerosend_core::shm::{PipeTo, Read, Ring, Role};
+use zerosend_core::shm::{PipeTo, ReadOutcome, RingHandle, Role};
 
 use crate::convert::parse_enum;
 use crate::descriptor::Descriptor;
@@ -14,19 +12,9 @@ use crate::engine::{Engine, with};
 use crate::events::Payload;
 use crate::handles::Kind;
 
-/// A ring that is open in this environment. Threads that wait for it own it too; closing it when the handle is released
-/// ends their wait.
-pub struct RingHandle(pub Arc<Ring>);
-
 impl Kind for RingHandle {
     const NAME: &'static str = "a ring";
     const RELEASED: &'static str = "the shared memory is closed";
-}
-
-impl Drop for RingHandle {
-    fn drop(&mut self) {
-        self.0.close();
-    }
 }
 
 impl Kind for PipeTo {
@@ -53,10 +41,10 @@ pub fn read_ring(env: &Env, ring: f64, mut into: BufferSlice<'_>, offset: u32) -
     with(env, |engine| {
         let into = into.get_mut(offset as usize..).unwrap_or_default();
         Ok(match engine.ring(ring)?.read(into)? {
-            Read::Bytes(count) => count as f64,
-            Read::Empty => 0.0,
-            Read::Ended => -1.0,
-            Read::TooLarge(bytes) => -(bytes as f64),
+            ReadOutcome::Bytes(count) => count as f64,
+            ReadOutcome::Empty => 0.0,
+            ReadOutcome::Ended => -1.0,
+            ReadOutcome::TooLarge(bytes) => -(bytes as f64),
         })
     })
 }
@@ -67,7 +55,7 @@ pub fn end_ring(env: &Env, ring: f64) -> napi::Result<()> {
     with(env, |engine| engine.ring(ring)?.end())
 }
 
-/// Waits until a writer has room for `bytes` bytes, or a reader has something to read; then `request` completes, without a
+/// Waits until a writer has room for `bytes` bytes, or a reader has bytes or the end to read; then `request` completes, without a
 /// value.
 #[napi]
 pub fn wait_ring(
@@ -91,7 +79,7 @@ pub fn wait_ring(
 #[napi]
 pub fn pipe_ring(env: &Env, request: f64, ring: f64, target: f64) -> napi::Result<f64> {
     with(env, |engine| {
-        let ring = engine.ring(ring)?.clone();
+        let ring = engine.ring(ring)?.ring().clone();
         let target = engine.handles.objects.get::<Descriptor>(target)?.try_clone()?;
         let request = engine.request(request);
         let task = PipeTo::start(ring, target, move |result| {
@@ -113,8 +101,8 @@ pub fn cancel_pipe_ring(env: &Env, task: f64) -> napi::Result<()> {
 }
 
 impl Engine {
-    fn ring(&mut self, handle: f64) -> Result<&Arc<Ring>> {
-        self.handles.objects.get::<RingHandle>(handle).map(|ring| &ring.0)
+    fn ring(&mut self, handle: f64) -> Result<&RingHandle> {
+        self.handles.objects.get(handle).map(|ring| &*ring)
     }
 }
 

@@ -1,15 +1,13 @@
-//! What shared buffers and rings have in common: they are created, opened, and sent to other processes.
+//! Creating and opening shared buffers and rings, and sending them to other processes.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
 
 use napi::Env;
 use napi_derive::napi;
 use zerosend_core::Result;
 use zerosend_core::io::pool::{Lane, Volume};
-use zerosend_core::shm::{self, Framing, Ring, RingOptions, SegmentName, SharedBuffer};
+use zerosend_core::shm::{self, Framing, Ring, RingHandle, RingOptions, SegmentName, SharedBuffer};
 
-use super::ring::RingHandle;
 use crate::background_task::run_in_background;
 use crate::convert::parse_enum;
 use crate::descriptor::{Descriptor, duplicate};
@@ -27,12 +25,12 @@ pub struct SegmentSource {
     pub received: Option<f64>,
 }
 
-/// How shared memory is created.
+/// Options of [`create_segment`].
 #[napi(object)]
 pub struct SegmentSettings {
     /// Absent: the memory has no name.
     pub name: Option<String>,
-    /// Bytes; of a ring those that it can hold.
+    /// Size of a buffer, or capacity of a ring, in bytes.
     pub size: f64,
     /// Permissions.
     pub mode: u32,
@@ -46,7 +44,7 @@ pub struct SegmentSettings {
 pub struct SegmentInfo {
     pub name: Option<String>,
     pub fd: i32,
-    /// Bytes; of a ring those that it can hold.
+    /// Size of a buffer, or capacity of a ring, in bytes.
     pub size: f64,
     /// Of a ring.
     #[napi(ts_type = "'bytes' | 'messages'")]
@@ -105,7 +103,7 @@ pub fn open_segment(env: &Env, request: f64, source: SegmentSource, ring: bool, 
 }
 
 fn ring_payload(ring: Ring) -> Payload {
-    Payload::handle(RingHandle(Arc::new(ring)))
+    Payload::handle(RingHandle::new(ring))
 }
 
 /// Describes a shared buffer or a ring.
@@ -113,7 +111,7 @@ fn ring_payload(ring: Ring) -> Payload {
 pub fn segment_info(env: &Env, segment: f64) -> napi::Result<SegmentInfo> {
     with(env, |engine| {
         if engine.handles.objects.is::<RingHandle>(segment) {
-            let RingHandle(ring) = engine.handles.objects.get(segment)?;
+            let ring: &mut RingHandle = engine.handles.objects.get(segment)?;
             return Ok(SegmentInfo {
                 name: ring.name().map(|name| name.as_str().to_string()),
                 fd: ring.as_fd().as_raw_fd(),
@@ -131,7 +129,7 @@ pub fn segment_info(env: &Env, segment: f64) -> napi::Result<SegmentInfo> {
     })
 }
 
-/// Removes a name; false when there is none.
+/// Removes a name; false when it does not exist.
 #[napi]
 pub fn unlink_segment(env: &Env, name: String) -> napi::Result<bool> {
     guard(env, || shm::unlink(&SegmentName::new(&name)?))
@@ -143,7 +141,7 @@ pub fn send_segment(env: &Env, segment: f64, socket: f64) -> napi::Result<()> {
     with(env, |engine| {
         let socket = engine.handles.objects.get::<Descriptor>(socket)?.try_clone()?;
         if engine.handles.objects.is::<RingHandle>(segment) {
-            let RingHandle(ring) = engine.handles.objects.get(segment)?;
+            let ring: &mut RingHandle = engine.handles.objects.get(segment)?;
             return shm::send_descriptor(socket.as_fd(), ring.as_fd());
         }
         shm::send_descriptor(socket.as_fd(), engine.handles.objects.get::<SharedBuffer>(segment)?.as_fd())
