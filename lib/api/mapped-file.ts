@@ -1,51 +1,50 @@
-/** `MappedFile`: a file as memory, by mmap(2). */
+/** `MappedFile`: a file in memory, by mmap(2). */
 import type { MapSettings } from '#native';
 import { engine, request, requestHandle, requestValue } from '../runtime/engine.js';
-import { failure, invalid } from '../util/errors.js';
+import { NativeHandle } from '../runtime/handle.js';
+import { invalid } from '../util/errors.js';
 import { checkBytes, unshared } from '../util/options.js';
 import { resolveFile } from '../util/path.js';
 
 export interface MappedFileOptions {
   /**
-   * Who sees what is written. `'read'`, the default: nothing can be. `'private'`: only this mapping; pages are copied when
-   * they are written to, and never reach the file. `'shared'`: everybody who has the file, at once; on the disk it is for
-   * sure after {@link MappedFile.flush}.
+   * The visibility of writes. `'read'`, the default: the mapping is read-only. `'private'`: only in this mapping; written pages
+   * are copied and never reach the file. `'shared'`: in the file at once, and on the disk after {@link MappedFile.flush}.
    */
   mode?: 'read' | 'private' | 'shared' | undefined;
-  /** Bytes from the beginning of the file. Default: all. With `'shared'` a file that is shorter, or not there, is made so long. */
+  /**
+   * Bytes from the beginning of the file. Default: all. With `'shared'` a missing file is created, and a shorter file extended, to
+   * this length.
+   */
   length?: number | undefined;
-  /** Bring all of it into memory when it is opened; see mmap(2), `MAP_POPULATE`. Default false. */
+  /** Read all of it into memory at once; see mmap(2), `MAP_POPULATE`. Default false. */
   populate?: boolean | undefined;
 }
 
-const released = new FinalizationRegistry<number>((token) => engine().release(token));
-
 /**
- * A file as memory. Bytes are copied in and out by the kernel, never touched by this process: where a file was truncated
- * underneath, that is an error with the code `ERR_ZEROSEND_TRUNCATED` and not a signal.
+ * A mapped file. The kernel copies bytes from and to the mapping, and this process does not access it directly, so a truncation
+ * of the file is the error `ERR_ZEROSEND_TRUNCATED` and not a signal.
  *
- * Closed by {@link MappedFile.close}, or when it is collected.
+ * Closed by {@link MappedFile.close}, or when it is garbage collected.
  */
 export class MappedFile {
   readonly path: string;
   /** Bytes mapped. */
   readonly size: number;
   readonly mode: 'read' | 'private' | 'shared';
-  readonly #token: number;
-  #closed = false;
+  readonly #handle: NativeHandle;
 
-  private constructor(name: string, token: number, mode: 'read' | 'private' | 'shared') {
+  private constructor(name: string, handle: number, mode: 'read' | 'private' | 'shared') {
     this.path = name;
     this.mode = mode;
-    this.#token = token;
-    this.size = engine().mappedSize(token);
-    released.register(this, token, this);
+    this.size = engine().mappedSize(handle);
+    this.#handle = new NativeHandle(handle, 'the mapped file');
   }
 
   /**
-   * Opens and maps a file. Rejects as open(2) does (`ENOENT`, `EACCES`, ...), with `ERR_ZEROSEND_NOT_REGULAR_FILE`, with
-   * `ERR_ZEROSEND_OUT_OF_RANGE` for a length beyond a file that is not to be grown, and with
-   * `ERR_ZEROSEND_INVALID_ARGUMENT` for an empty file.
+   * Opens and maps a file. Rejects with the errors of open(2) (`ENOENT`, `EACCES`, ...), `ERR_ZEROSEND_NOT_REGULAR_FILE`,
+   * `ERR_ZEROSEND_OUT_OF_RANGE` when `length` exceeds the file (except with mode `'shared'`), and
+   * `ERR_ZEROSEND_INVALID_ARGUMENT` when the file is empty.
    */
   static async open(file: string | URL, options: MappedFileOptions = {}): Promise<MappedFile> {
     const { mode = 'read', length, populate = false } = options;
@@ -61,49 +60,41 @@ export class MappedFile {
     return new MappedFile(name, handle, mode);
   }
 
-  /** A copy of `length` bytes (default: all that follow) from `offset` (default 0) on. */
+  /** A copy of `length` bytes (default: all up to the end) from `offset` (default 0) on. */
   async read(offset = 0, length = Math.max(0, this.size - offset)): Promise<Buffer> {
     checkBytes('offset', offset);
     checkBytes('length', length);
-    return await requestValue<Buffer>((number) => engine().readMapped(number, this.#open(), offset, length));
+    return await requestValue<Buffer>((number) => engine().readMapped(number, this.#handle.id, offset, length));
   }
 
-  /** Writes `bytes`, which are copied at the call, from `offset` on. `ERR_ZEROSEND_INVALID_ARGUMENT` with the mode `'read'`. */
+  /** Writes `bytes`, which are copied during the call, from `offset` on. `ERR_ZEROSEND_INVALID_ARGUMENT` with mode `'read'`. */
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     checkBytes('offset', offset);
     if (offset === undefined) throw invalid('offset', offset, 'an integer number of bytes');
     if (!(bytes instanceof Uint8Array)) throw invalid('bytes', bytes, 'a Buffer or Uint8Array');
-    await request((number) => engine().writeMapped(number, this.#open(), offset, unshared(bytes)));
+    await request((number) => engine().writeMapped(number, this.#handle.id, offset, unshared(bytes)));
   }
 
-  /** Writes changed pages to the disk, and waits for it; with `async` it only begins. See msync(2). */
+  /** Writes changed pages to the disk, and waits for it unless `async` is true. See msync(2). */
   async flush(options: { async?: boolean | undefined } = {}): Promise<void> {
-    await request((number) => engine().flushMapped(number, this.#open(), options.async !== true));
+    await request((number) => engine().flushMapped(number, this.#handle.id, options.async !== true));
   }
 
   /**
-   * Tells the kernel how it will be used; see madvise(2). `'dontneed'` forgets what was written to a `'private'` mapping.
-   * Throws `EINVAL` for advice that the kernel does not know.
+   * Advises the kernel how the mapping will be accessed; see madvise(2). `'dontneed'` discards writes to a `'private'` mapping.
+   * Throws `EINVAL` when the kernel does not know the advice.
    */
   advise(advice: 'sequential' | 'random' | 'willneed' | 'dontneed' | 'hugepage'): void {
-    engine().adviseMapped(this.#open(), advice);
+    engine().adviseMapped(this.#handle.id, advice);
   }
 
-  /** How many of its pages are in memory; see mincore(2). `pageSize` in bytes. */
+  /** The number of its pages, and how many of them are in memory; see mincore(2). `pageSize` in bytes. */
   residency(): { pageSize: number; pages: number; resident: number } {
-    return engine().mappedResidency(this.#open());
+    return engine().mappedResidency(this.#handle.id);
   }
 
-  /** Unmaps and closes it; what is under way still ends. Closing it again does nothing. */
+  /** Unmaps and closes the file once running operations have ended. Repeated calls do nothing. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    released.unregister(this);
-    engine().release(this.#token);
-  }
-
-  #open(): number {
-    if (this.#closed) throw failure('ERR_ZEROSEND_CLOSED', 'the mapped file is closed');
-    return this.#token;
+    this.#handle.close();
   }
 }

@@ -1,10 +1,9 @@
 /** `Pipe`: a buffer of the kernel, through which splice(2), tee(2) and vmsplice(2) move pages. */
 import { engine } from '../runtime/engine.js';
+import { NativeHandle } from '../runtime/handle.js';
 import { failure, invalid } from '../util/errors.js';
 
 const MAX_SIZE = 2 ** 31 - 1;
-
-const collected = new FinalizationRegistry<number>((token) => engine().release(token));
 
 export interface PipeOptions {
   /** Capacity in bytes, 1 to 2^31 - 1. The kernel rounds it up to a power of two of pages. Default 65536. */
@@ -36,28 +35,27 @@ export function pipeStatistics(): PipeStatistics {
  * pipe is smaller, and counted in {@link pipeStatistics}; see `size`. Throws `EMFILE` and `ENFILE`.
  */
 export class Pipe {
-  readonly #token: number;
+  readonly #handle: NativeHandle;
   #readFd: number;
   #writeFd: number;
 
   constructor(options: PipeOptions = {}) {
     const { size = 65536 } = options;
     checkSize(size);
-    const { handle: token, readFd, writeFd } = engine().makePipe(size);
-    this.#token = token;
+    const { handle, readFd, writeFd } = engine().makePipe(size);
+    this.#handle = new NativeHandle(handle, 'the pipe');
     this.#readFd = readFd;
     this.#writeFd = writeFd;
-    collected.register(this, token, this);
   }
 
   /** Capacity in bytes; see fcntl(2), `F_GETPIPE_SZ`. */
   get size(): number {
-    return engine().pipeSize(this.#token);
+    return engine().pipeSize(this.#handle.id);
   }
 
   /** Bytes in the pipe. */
   get available(): number {
-    return engine().pipeAvailable(this.#token);
+    return engine().pipeAvailable(this.#handle.id);
   }
 
   /** The descriptor of the read end; -1 when it is closed. The pipe owns it: do not close it by number. */
@@ -81,7 +79,7 @@ export class Pipe {
    */
   resize(size: number): number {
     checkSize(size);
-    return engine().resizePipe(this.#token, size);
+    return engine().resizePipe(this.#handle.id, size);
   }
 
   /**
@@ -94,10 +92,9 @@ export class Pipe {
     const read = end !== 'write' ? -1 : this.#readFd;
     const write = end !== 'read' ? -1 : this.#writeFd;
     if (read < 0 && write < 0) {
-      collected.unregister(this);
-      engine().release(this.#token);
+      this.#handle.close();
     } else {
-      engine().closePipeEnd(this.#token, end as 'read' | 'write');
+      engine().closePipeEnd(this.#handle.id, end as 'read' | 'write');
     }
     this.#readFd = read;
     this.#writeFd = write;

@@ -1,12 +1,11 @@
 /** `FileCache`: frequently requested files, ready to be sent. */
 import type { CachedFileInfo } from '#native';
 import { engine, request } from '../runtime/engine.js';
-import { failure } from '../util/errors.js';
 import { resolveFile } from '../util/path.js';
 import { CachedFile } from './cached-file.js';
 import { cacheSettings, type FileCacheOptions } from './options.js';
 import { type PreloadOptions, type PreloadResult, preload } from './preload.js';
-import { register, release, tokenOf } from './tokens.js';
+import { isReleased, register, release, tokenOf } from './tokens.js';
 
 export interface FileCacheStatistics {
   /** Number of cached files. */
@@ -63,7 +62,6 @@ export interface FileCacheEntry {
  * @throws `ERR_ZEROSEND_INVALID_ARGUMENT` with the name of the option, `ERR_ZEROSEND_UNSUPPORTED`.
  */
 export class FileCache {
-  #closed = false;
   #finalStatistics: FileCacheStatistics | undefined;
 
   constructor(options: FileCacheOptions = {}) {
@@ -77,8 +75,8 @@ export class FileCache {
    */
   async get(file: string | URL): Promise<CachedFile> {
     const path = resolveFile(file);
-    if (this.#closed) throw failure('ERR_ZEROSEND_CLOSED', 'the cache is closed');
-    const event = await request((number) => engine().getCached(number, tokenOf(this), path));
+    const token = tokenOf(this);
+    const event = await request((number) => engine().getCached(number, token, path));
     return new CachedFile(event.handle as number, event.value as CachedFileInfo);
   }
 
@@ -93,17 +91,17 @@ export class FileCache {
   /** Removes a file, so that the next lookup reads it from the disk. Returns whether it was cached. */
   invalidate(file: string | URL): boolean {
     const path = resolveFile(file);
-    return !this.#closed && engine().invalidateCached(tokenOf(this), path);
+    return !isReleased(this) && engine().invalidateCached(tokenOf(this), path);
   }
 
   /** Removes all files. */
   clear(): void {
-    if (!this.#closed) engine().clearCache(tokenOf(this));
+    if (!isReleased(this)) engine().clearCache(tokenOf(this));
   }
 
   /** All cached files, the most recently used first. */
   entries(): FileCacheEntry[] {
-    return this.#closed ? [] : engine().cacheEntries(tokenOf(this));
+    return isReleased(this) ? [] : engine().cacheEntries(tokenOf(this));
   }
 
   /** A copy of the counters; after `close`, the final values. */
@@ -116,10 +114,9 @@ export class FileCache {
 
   /** Removes all files and caches nothing from now on; users of the cache continue without it. Repeated calls do nothing. */
   close(): void {
-    if (this.#closed) return;
+    if (isReleased(this)) return;
     engine().closeCache(tokenOf(this));
     this.#finalStatistics = { ...this.stats(), files: 0, bytes: 0, mapped: 0 };
-    this.#closed = true;
     release(this);
   }
 }

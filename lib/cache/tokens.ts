@@ -1,22 +1,28 @@
-/** Handles of caches and cached files in the engine. */
-import { engine } from '../runtime/engine.js';
+/** Handles of caches and cached files, which other modules need and users do not see. */
+import { NativeHandle } from '../runtime/handle.js';
 
-const tokens = new WeakMap<object, number>();
-const unreachable = new FinalizationRegistry<number>((token) => engine().release(token));
+const handles = new WeakMap<object, NativeHandle>();
 
-/** Stores the handle of an object and releases it when the object is garbage collected. */
-export function register(object: object, token: number): void {
-  tokens.set(object, token);
-  unreachable.register(object, token, object);
+/** Stores the handle of an object. It is released when the object is garbage collected. */
+export function register(object: object, handle: number): void {
+  handles.set(object, new NativeHandle(handle, 'the cache'));
 }
 
-/** The handle of an object. */
+/** The number of the handle of an object. Throws `ERR_ZEROSEND_CLOSED` after {@link release}. */
 export function tokenOf(object: object): number {
-  return tokens.get(object) as number;
+  return handleOf(object).id;
 }
 
-/** Releases the handle of an object now. */
+/** Whether {@link release} was called. */
+export function isReleased(object: object): boolean {
+  return handleOf(object).isClosed;
+}
+
+/** Releases the object in the engine. */
 export function release(object: object): void {
-  unreachable.unregister(object);
-  engine().release(tokenOf(object));
+  handleOf(object).close();
+}
+
+function handleOf(object: object): NativeHandle {
+  return handles.get(object) as NativeHandle;
 }

@@ -1,4 +1,4 @@
-/** What shared buffers and rings have in common: names, descriptors, and the way to another process. */
+/** Shared by buffers and rings: names, descriptors, and passing them to another process. */
 import { Socket } from 'node:net';
 
 import { aborted, invalid } from '../util/errors.js';
@@ -7,10 +7,10 @@ import { within } from './bounds.js';
 import { engine, requestHandle } from './engine.js';
 import { SessionEndpoint } from './session-endpoint.js';
 
-/** Which shared memory: its name, or a descriptor of it. */
+/** Shared memory: its name, or a descriptor. */
 export type SegmentSource = string | number;
 
-/** A name in `/dev/shm`, with or without its slash; see shm_overview(7). */
+/** Checks a name in `/dev/shm`, with or without the slash at its beginning; see shm_overview(7). */
 export function checkName(name: unknown): asserts name is string {
   const bare = typeof name === 'string' ? name.replace(/^\//, '') : '';
   if (bare === '' || /[/\0]/.test(bare) || bare === '.' || bare === '..' || Buffer.byteLength(bare) > 250) {
@@ -22,60 +22,60 @@ export function checkMode(mode: number): void {
   checkInteger('mode', mode, 0, 0o777);
 }
 
-/** How the binding is told of shared memory. */
-export function nameSource(source: SegmentSource): { name: string } | { fd: number } {
+/** The source in the form of the binding. */
+export function segmentSource(source: SegmentSource): { name: string } | { fd: number } {
   if (isDescriptor(source)) return { fd: source };
   if (typeof source === 'number') throw invalid('source', source, 'a name or a descriptor');
   checkName(source);
   return { name: source };
 }
 
-/** Removes the name; false when there is none. */
-export function unlink(name: string): boolean {
+/** Removes a name; false when it does not exist. */
+export function unlinkSegment(name: string): boolean {
   checkName(name);
   return engine().unlinkSegment(name);
 }
 
-/** Sends a duplicate of the descriptor over a Unix socket, after all that was written to it. */
-export async function send(token: number, socket: Socket): Promise<void> {
-  const end = new SessionEndpoint('target', socket, false, true).suspend();
+/** Sends a duplicate of the descriptor over a Unix socket, after all bytes written to the socket. */
+export async function sendSegment(segment: number, socket: Socket): Promise<void> {
+  const endpoint = new SessionEndpoint('target', socket, false, true).suspend();
   try {
-    await end.ready();
-    engine().sendSegment(token, end.token);
+    await endpoint.ready();
+    engine().sendSegment(segment, endpoint.token);
   } finally {
-    end.release();
+    endpoint.release();
   }
 }
 
-/** Waits for a descriptor that comes over a Unix socket which nobody reads; its token. */
-export async function receive(socket: Socket, signal: AbortSignal | undefined): Promise<number> {
+/** Waits for a descriptor from a Unix socket that was not read from. Resolves with its handle. */
+export async function receiveSegment(socket: Socket, signal: AbortSignal | undefined): Promise<number> {
   if (!(socket instanceof Socket)) throw invalid('socket', socket, 'a net.Socket');
   if (signal?.aborted) throw aborted(signal);
-  const end = new SessionEndpoint('source', socket, true, false).suspend();
+  const endpoint = new SessionEndpoint('source', socket, true, false).suspend();
   try {
-    await within(end.ready(), { signal, reason: '' }, () => {});
+    await within(endpoint.ready(), { signal, reason: '' }, () => {});
     if (socket.readableLength > 0) {
-      throw invalid('socket', socket, 'one that nobody has read from: pause it before it is connected');
+      throw invalid('socket', socket, 'a socket that was not read from: pause it before it connects');
     }
     let waiting = 0;
     const answer = requestHandle((number) => {
-      waiting = engine().receiveSegment(number, end.token);
+      waiting = engine().receiveSegment(number, endpoint.token);
     });
     const cancel = () => engine().release(waiting);
     signal?.addEventListener('abort', cancel, { once: true });
-    // It may have been aborted before there was anything to cancel.
+    // It may have been aborted before the request existed.
     if (signal?.aborted) cancel();
-    end.onClosed(cancel);
+    endpoint.onClosed(cancel);
     try {
       return await answer;
     } catch (error) {
       if (signal?.aborted) throw aborted(signal);
-      throw end.closed ? end.closedError() : error;
+      throw endpoint.closed ? endpoint.closedError() : error;
     } finally {
       signal?.removeEventListener('abort', cancel);
       cancel();
     }
   } finally {
-    end.release();
+    endpoint.release();
   }
 }
