@@ -55,7 +55,10 @@ test.serial('Pipe: invalid sizes are refused', (t) => {
   t.teardown(() => pipe.close());
   t.is(pipe.size, 4096);
   for (const size of [0, -1, 1.5, 2 ** 31]) {
-    t.throws(() => new Pipe({ size }), { code: 'ERR_ZEROSEND_OUT_OF_RANGE', message: new RegExp(`invalid size ${size}:`) });
+    t.throws(() => new Pipe({ size }), {
+      code: 'ERR_ZEROSEND_OUT_OF_RANGE',
+      message: new RegExp(`invalid size ${size}:`),
+    });
   }
   t.throws(() => new Pipe({ size: '1' as unknown as number }), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT' });
   pipe.resize(MIB);

@@ -138,7 +138,10 @@ test.serial(
     const [full, fullOutside] = await pair(t);
     const [c] = await pair(t);
     full.write(Buffer.alloc(16 * MIB));
-    await t.throwsAsync(relay(full, c, { idleTimeout: 50 }), { code: 'ERR_ZEROSEND_TIMEOUT', message: /earlier writes/ });
+    await t.throwsAsync(relay(full, c, { idleTimeout: 50 }), {
+      code: 'ERR_ZEROSEND_TIMEOUT',
+      message: /earlier writes/,
+    });
     t.is(await ending(fullOutside), 'reset');
   },
 );

@@ -149,7 +149,7 @@ async function fromSocket(
     throw closedEarly ? Object.assign(closed(), { bytes: (error as ZerosendError).bytes ?? 0 }) : error;
   } finally {
     socket.off('close', onClose);
-    reading.giveBack(initialBytes);
+    reading.restore(initialBytes);
     if (from !== undefined) engine().release(from);
   }
 }

@@ -7,16 +7,16 @@ import type { Socket } from 'node:net';
 import type { AccessLogEntry, HandoffConnection, LimitSettings } from '#native';
 import {
   connect,
+  delayClose,
   drop,
-  holdClose,
+  emitRequestTimeout,
+  hasKnownInternals,
   interceptListening,
-  isKnownServer,
   type ListenHandle,
-  timeOut,
 } from '../node/node-server.js';
 import { parseAsRead, putBack } from '../node/received.js';
 import { closeRequest, engine, keepAlive, openRequest } from '../runtime/engine.js';
-import { endWhole } from '../runtime/linger.js';
+import { lingerOnClose } from '../runtime/linger.js';
 import { type FrontDoorStatistics, noStatistics, readStatistics } from '../server/statistics.js';
 import { failure, type ZerosendError } from '../util/errors.js';
 import type { FrontDoorPlan } from './options.js';
@@ -70,7 +70,7 @@ export class Door {
     this.#server = server;
     this.#plan = plan;
     this.#host = host;
-    if (!isKnownServer(server)) {
+    if (!hasKnownInternals(server)) {
       host.disable('this version of Node, or something that has changed the server, is not known to it');
       return;
     }
@@ -87,7 +87,7 @@ export class Door {
         this.#referenced = keep;
         if (this.#opened !== undefined) keepAlive(this.#opened.number, keep);
       },
-      cannot: () =>
+      unsupported: () =>
         host.disable('the primary process of the cluster accepts the connections; listen with "exclusive: true"'),
     });
     this.#tellTheTruth();
@@ -194,8 +194,8 @@ export class Door {
       if (opened === this.#opened) engine().returnConnections(token, 1);
     });
     // Files that were answered before may still be on their way to the client.
-    if (engine().unacknowledged(fd) > 0) endWhole(socket);
-    if (reason === 'timed-out') timeOut(socket);
+    if (engine().unacknowledged(fd) > 0) lingerOnClose(socket);
+    if (reason === 'timed-out') emitRequestTimeout(socket);
     if (reason === 'request' && received !== undefined) rethrown(() => parseAsRead(socket, received));
   }
 
@@ -206,7 +206,7 @@ export class Door {
   #close(): void {
     const opened = this.#opened;
     if (opened === undefined || opened.release !== undefined) return;
-    opened.release = holdClose(this.#server);
+    opened.release = delayClose(this.#server);
     engine().closeServer(opened.token, FOR_EVER);
   }
 

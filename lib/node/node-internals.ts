@@ -1,11 +1,11 @@
 /**
- * Every internal of Node that zerosend leans on, in one place.
+ * Internals of Node's sockets and responses.
  *
- * Used: `socket._handle` (`fd`, `writeQueueSize`, `reset()`; for reading see `socket-reading.ts`), the name of `writeAfterFIN`,
- * `socket.parser`, `socket._httpMessage`,
- * `socket.server`, `server.httpAllowHalfOpen`, `res._header`, `res._headerSent`, `res._last`, `res._hasBody`, `res._contentLength`,
- * `res.chunkedEncoding`, `res.outputData`, `res._implicitHeader()`. Their shape is checked once, when this module is
- * loaded, and each object again before it is used; where it is not what is expected, the ordinary stream road is taken.
+ * Used: `socket._handle` (`fd`, `writeQueueSize`, `reset()`), `socket.parser`, `socket._httpMessage`, `socket.server`,
+ * `server.httpAllowHalfOpen`, `res._header`, `res._headerSent`, `res._last`, `res._hasBody`, `res._contentLength`,
+ * `res.chunkedEncoding`, `res.outputData`, `res._implicitHeader()`, and the names of the functions
+ * `writeAfterFIN`, `socketOnError`, `socketOnData` and `socketOnEnd`. They are
+ * checked when this module is loaded, and for each object before use. If a check fails, the response is sent as a stream.
  */
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
@@ -36,15 +36,15 @@ interface ResponseInternals {
 
 const internals = (res: ServerResponse): ResponseInternals => res as unknown as ResponseInternals;
 
-/** The open descriptor of a plain TCP or Unix socket, or -1. Good for the synchronous call it is passed to, no longer. */
+/** The descriptor of a plain TCP or Unix socket, or -1 if it has none. Must be used synchronously: Node may close it later. */
 export function descriptor(socket: Socket): number {
   const handle = (socket as SocketInternals)._handle;
   return typeof handle?.fd === 'number' ? handle.fd : -1;
 }
 
 /**
- * True for a `net.Socket` itself: no TLS, no subclass, no wrapper, with nothing put in place of `write`. What HTTP/2 has for
- * a socket is a proxy that throws when its `write` is only looked at.
+ * Whether this is a `net.Socket`: not TLS, not a subclass or wrapper, and `write` is not replaced. The socket of an HTTP/2
+ * response is a proxy whose property `write` throws.
  */
 export function isPlainSocket(socket: unknown): socket is Socket {
   return (
@@ -56,26 +56,43 @@ export function isPlainSocket(socket: unknown): socket is Socket {
 }
 
 /**
- * True when Node has replaced `write` because the peer has half-closed and `allowHalfOpen` is false. The socket can still be
- * written to until Node ends it, which it does after the `end` event.
+ * Whether Node has replaced `write` because the peer has half-closed and `allowHalfOpen` is false. The socket is still writable
+ * until Node ends it after the `end` event.
  */
 function refusesWrites(socket: Socket): boolean {
   return socket.readableEnded && !socket.allowHalfOpen && socket.write.name === 'writeAfterFIN';
 }
 
-/** True for the socket of an HTTP connection, client's or server's, whose bytes Node's parser takes. */
+/** Whether the bytes of the socket go to Node's HTTP parser, of a client or a server. */
 export function hasParser(socket: Socket): boolean {
   return Boolean((socket as { parser?: unknown }).parser);
 }
 
-/** The response whose bytes go out on a server's socket now; those behind it in a pipeline are in turn after it. */
-export function responseInTurn(socket: Socket): ServerResponse | undefined {
+/** Whether this is the error listener that Node's server removes before it emits `clientError`. */
+export function isParserErrorListener(event: string, listener: () => void): boolean {
+  return event === 'error' && listener.name === 'socketOnError';
+}
+
+/** Removes the listeners that pass the bytes of a server's socket to Node's parser. */
+export function detachParser(socket: Socket): void {
+  for (const [event, name] of [
+    ['data', 'bound socketOnData'],
+    ['end', 'bound socketOnEnd'],
+  ] as const) {
+    for (const listener of socket.listeners(event)) {
+      if (listener.name === name) socket.removeListener(event, listener as () => void);
+    }
+  }
+}
+
+/** The response that is being sent on a server's socket: the first one of a pipeline. */
+export function currentResponse(socket: Socket): ServerResponse | undefined {
   return (socket as unknown as { _httpMessage?: ServerResponse | null })._httpMessage ?? undefined;
 }
 
 /**
- * Has the socket's server answer what was asked before it closes, when the client has half-closed, until the returned
- * function is called. `undefined`: it has no server, or does so anyway.
+ * Sets `httpAllowHalfOpen` of the socket's server until the returned function is called. `undefined` if the option is set
+ * already, or the socket has no server.
  */
 export function allowHalfOpen(socket: Socket): (() => void) | undefined {
   const { server } = socket as unknown as { server?: { httpAllowHalfOpen?: boolean } | null };
@@ -86,25 +103,25 @@ export function allowHalfOpen(socket: Socket): (() => void) | undefined {
   };
 }
 
-/** True for a TCP socket that `resetAndDestroy()` takes: libuv refuses one that is being shut down. */
+/** Whether `resetAndDestroy()` works: for TCP only, and libuv refuses it during a shutdown. */
 export function canBeReset(socket: Socket): boolean {
   const handle = (socket as SocketInternals)._handle;
   return typeof handle?.reset === 'function' && !socket.writableEnded;
 }
 
-/** True for a response after which Node closes the connection; known when its head has been made. */
+/** Whether Node closes the connection after the response. Known after the head was made. */
 export function isLast(res: ServerResponse): boolean {
   return (res as unknown as { _last?: boolean })._last === true;
 }
 
-/** True while Node or libuv still has bytes for this socket. */
+/** Whether Node or libuv has queued bytes for the socket. */
 export function hasQueuedBytes(socket: Socket): boolean {
   if (socket.writableLength > 0) return true;
   const handle = (socket as SocketInternals)._handle;
   return handle?.writeQueueSize !== 0;
 }
 
-/** True for a response whose body may bypass Node's stream: plain, over HTTP/1, nobody has replaced its methods. */
+/** Whether the body can bypass Node's stream: HTTP/1 on a plain socket, and `write` and `end` are not replaced. */
 export function isPlainResponse(res: unknown): res is ServerResponse<IncomingMessage> {
   return (
     shapeIsKnown &&
@@ -116,8 +133,8 @@ export function isPlainResponse(res: unknown): res is ServerResponse<IncomingMes
 }
 
 /**
- * The head block of a response that has been written but not sent, with the promise that the caller sends it: from here
- * on Node takes it for sent. `undefined` when the body cannot follow it as it is (chunked, none, of another length).
+ * Takes the head of a response that was written but not sent; the caller must send it, because Node regards it as sent.
+ * `undefined` if a body of `length` bytes cannot follow the head (chunked, no body, another length).
  */
 export function takeHead(res: ServerResponse, length: number): string | undefined {
   const response = internals(res);

@@ -1,16 +1,16 @@
 /**
- * Every internal of Node's servers that the front door leans on, in one place.
+ * Internals of Node's servers, for the front door.
  *
- * Used: `server._listen2()`, in whose place ours makes the handle by `net._createServerHandle()`; `server._handle` (`fd`,
- * `constructor`, `open()`, and `listen()`, `close()`, `ref()`, `unref()`, `hasRef()`, which are replaced on the handle itself);
+ * Used: `server._listen2()`, which is replaced to create the handle with `net._createServerHandle()`; `server._handle` (`fd`,
+ * `constructor`, `open()`; `listen()`, `close()`, `ref()`, `unref()` and `hasRef()` are replaced on the handle);
  * `handle.onconnection`, `server._connections`, `server._emitCloseIfDrained()`.
  *
- * Node binds the socket and keeps it, so `listening`, `address()`, errors of `bind` and every form of `listen()` stay its
- * own; only `listen(2)` and `accept(2)` are done by others. Connections come in where libuv would have brought them in, so
- * they are counted, bounded by `maxConnections` and waited for by `close()`.
+ * Node binds the socket and owns it, so `listening`, `address()`, errors of `bind` and all forms of `listen()` work as usual; only
+ * listen(2) and accept(2) are done by native threads. Connections enter Node at the same place as those of libuv, so they are
+ * counted, limited by `maxConnections`, and waited for by `close()`.
  *
- * No property of the server is turned into an accessor: V8 then keeps all of them in a slow table, and Node reads some
- * of them for each request.
+ * Existing properties of the server must not become accessors: V8 would switch the object to dictionary mode, and Node reads
+ * some properties for each request.
  */
 import { closeSync } from 'node:fs';
 import type { Server } from 'node:http';
@@ -49,17 +49,18 @@ interface ServerInternals {
   _emitCloseIfDrained(): void;
 }
 
-/** What listens in Node's place. */
-export interface Listening {
-  /** Gives 0, or the negative errno. */
+/** Replaces the methods of a listening handle. */
+export interface Listener {
+  /** Returns 0, or the negative errno. */
   listen(handle: ListenHandle, backlog: number): number;
   close(): void;
+  /** Called by `ref()` and `unref()`. */
   keepAlive(keep: boolean): void;
-  /** The handle is none that others could accept from: a cluster's primary listens. */
-  cannot(): void;
+  /** The handle has no descriptor: the primary process of a cluster listens. */
+  unsupported(): void;
 }
 
-/** Binds; gives the negative errno where that fails. */
+/** Creates a bound handle, or returns the negative errno. */
 type CreateServerHandle = (
   address: string | null,
   port: number,
@@ -70,35 +71,35 @@ type CreateServerHandle = (
 
 const createServerHandle = (net as unknown as { _createServerHandle?: CreateServerHandle })._createServerHandle;
 
-/** The type of a handle that has a connection. */
+/** The handle type of a connection. */
 const SOCKET = 0;
 
 const internals = (server: Server): ServerInternals => server as unknown as ServerInternals;
 
-/** True where the shape of Node's server is the one described above. */
-export function isKnownServer(server: Server): boolean {
+/** Whether the server has the internals described above. */
+export function hasKnownInternals(server: Server): boolean {
   const { _handle, _connections, _emitCloseIfDrained, _listen2 } = internals(server);
   const methods = [_emitCloseIfDrained, _listen2, createServerHandle];
   return _handle === null && typeof _connections === 'number' && methods.every((one) => typeof one === 'function');
 }
 
-/** Puts `listening` in the place of libuv whenever `server` listens from now on. */
-export function interceptListening(server: Server, listening: Listening): void {
+/** Makes `listener` listen instead of libuv, whenever `server` listens from now on. */
+export function interceptListening(server: Server, listener: Listener): void {
   const state = internals(server);
   const listen2 = state._listen2;
   state._listen2 = (address, port, addressType, backlog, fd, flags) => {
-    // What cannot be bound is tried again by Node, which words the error.
+    // If this fails, Node tries again and reports the error.
     state._handle ??= bind(address, port, addressType, fd, flags);
     const handle = state._handle;
     if (handle !== null) {
-      if (typeof handle.fd === 'number' && handle.fd >= 0) replace(handle, listening);
-      else listening.cannot();
+      if (typeof handle.fd === 'number' && handle.fd >= 0) replaceMethods(handle, listener);
+      else listener.unsupported();
     }
     listen2.call(server, address, port, addressType, backlog, fd, flags);
   };
 }
 
-/** As Node: without an address all of IPv6, or of IPv4 where there is none. */
+/** As Node does: without an address, binds to all IPv6 addresses, or to all IPv4 addresses if IPv6 is not available. */
 function bind(
   address: string | null,
   port: number,
@@ -121,16 +122,16 @@ function bind(
   return null;
 }
 
-function replace(handle: ListenHandle, listening: Listening): void {
+function replaceMethods(handle: ListenHandle, listener: Listener): void {
   const close = handle.close;
   let referenced = true;
   const keep = (referencing: boolean) => {
     referenced = referencing;
-    listening.keepAlive(referencing);
+    listener.keepAlive(referencing);
   };
-  handle.listen = (backlog) => listening.listen(handle, backlog);
+  handle.listen = (backlog) => listener.listen(handle, backlog);
   handle.close = (callback) => {
-    listening.close();
+    listener.close();
     close.call(handle, callback);
   };
   handle.ref = () => keep(true);
@@ -139,8 +140,8 @@ function replace(handle: ListenHandle, listening: Listening): void {
 }
 
 /**
- * Gives the connection `fd` to the server of `handle`, as libuv would. What is closed at once for being one too many is
- * told in the event `drop`. False: it could not be opened.
+ * Passes the connection `fd` to the server of `handle`, as libuv does. If `maxConnections` is exceeded, Node closes it and emits
+ * `drop`. Returns false if the descriptor could not be opened.
  */
 export function connect(handle: ListenHandle, fd: number): boolean {
   const client = new handle.constructor(SOCKET);
@@ -152,7 +153,7 @@ export function connect(handle: ListenHandle, fd: number): boolean {
   return true;
 }
 
-/** Has Node refuse the connection `fd`, whatever it counts itself. */
+/** Makes Node refuse the connection `fd` with the event `drop`, regardless of the number of its connections. */
 export function drop(server: Server, handle: ListenHandle, fd: number): void {
   const state = internals(server);
   const count = state._connections;
@@ -164,8 +165,8 @@ export function drop(server: Server, handle: ListenHandle, fd: number): void {
   }
 }
 
-/** Keeps the event `close` back until the returned function is called. */
-export function holdClose(server: Server): () => void {
+/** Delays the event `close` until the returned function is called. */
+export function delayClose(server: Server): () => void {
   const state = internals(server);
   state._connections += 1;
   return () => {
@@ -174,7 +175,7 @@ export function holdClose(server: Server): () => void {
   };
 }
 
-/** Fails a connection as Node does whose request did not come in time: `clientError`, or 408. */
-export function timeOut(socket: Socket): void {
+/** Handles a timeout for receiving a request as Node does: `clientError`, or 408. */
+export function emitRequestTimeout(socket: Socket): void {
   socket.emit('error', Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }));
 }

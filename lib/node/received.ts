@@ -1,25 +1,21 @@
 /**
- * Bytes that the native side has read of a connection, given to Node so that the application sees the events that it would
- * have seen had Node read them.
+ * Passes bytes that native code has read from a connection to Node, with the same events as if Node had read them.
  *
- * Node's parser reads from the handle: C++ calls the parser, and the callback for a piece of a body is the outermost call
- * into JavaScript, after which Node runs ticks and promises (`MakeCallback` in `on_body`, node_http_parser.cc). So a
- * listener of the request sees the first piece before the second, and before the end of the request. Bytes that were put
- * back by `unshift` are parsed by `parser.execute()`, called from JavaScript: there are no ticks before all of them have
- * been parsed, by when a response that was finished early has discarded the body. For that one call, ticks are run
- * where C++ would run them.
+ * When Node's parser reads from the handle, C++ calls the parser, and the callback for each chunk of a body is the outermost call
+ * into JavaScript, after which Node runs ticks and promises (`MakeCallback` in `on_body`, node_http_parser.cc). Bytes that were put
+ * back with `unshift` are parsed by `parser.execute()`, called from JavaScript: no ticks run before all bytes are parsed, and a
+ * response that was finished early has discarded the body by then. For that call, ticks are run between the chunks.
  *
- * A tick that throws leaves its entry on the stack of async contexts, which Node's handler of uncaught exceptions clears and
- * nothing else does: the exception goes there at once. Caught and thrown later, it would end the process with a corrupted stack.
+ * An exception in a tick leaves its entry on the stack of async contexts, which only Node's handler of uncaught exceptions clears.
+ * Therefore it is passed to that handler at once: caught and thrown later, it would abort the process with a corrupted stack.
  *
- * Used of Node's internals: `socket.parser`, its method `execute()`, its property `parserOnBody` at whatever index that is,
- * `process._tickCallback` and `process._fatalException`. Where one of them is not as expected, the bytes are parsed without
- * ticks between.
+ * Internals used: `socket.parser`, its method `execute()`, its indexed property `parserOnBody`, `process._tickCallback` and
+ * `process._fatalException`. If one of them is not as expected, no ticks run between the chunks.
  */
 import type { Socket } from 'node:net';
 import { inspect } from 'node:util';
 
-type OnBody = (this: Parser, piece: Buffer) => unknown;
+type OnBody = (this: Parser, chunk: Buffer) => unknown;
 
 interface Parser {
   execute(bytes: Buffer): unknown;
@@ -29,14 +25,14 @@ interface Parser {
 
 const END_OF_HEAD = '\r\n\r\n';
 
-/** Before the server's own listener of `connection`: what was read is what the parser gets first. */
+/** Puts received bytes back. Must be called before the server's own listener of `connection`. */
 export function putBack(socket: Socket, received: Buffer): void {
   if (received.length > 0) socket.unshift(received);
 }
 
 /**
- * After that listener: has ticks run between the pieces of bodies in `received`, which was put back, and parses it now,
- * unless the application has paused the socket.
+ * Parses the bytes that {@link putBack} put back, with ticks between the chunks of bodies, unless the application has paused the
+ * socket. Must be called after the server's own listener of `connection`.
  */
 export function parseAsRead(socket: Socket, received: Buffer): void {
   const end = received.indexOf(END_OF_HEAD);
@@ -47,12 +43,12 @@ export function parseAsRead(socket: Socket, received: Buffer): void {
   const index = Object.keys(parser).find((key) => (parser[Number(key)] as OnBody | undefined)?.name === 'parserOnBody');
   if (index === undefined) return;
   parser.execute = (bytes) => {
-    // The parser is used again for other connections.
+    // Parsers are reused for other connections.
     delete (parser as Partial<Parser>).execute;
     if (parser.socket !== socket) return parser.execute(bytes);
     const onBody = parser[Number(index)] as OnBody;
-    parser[Number(index)] = function (this: Parser, piece: Buffer) {
-      const result = onBody.call(this, piece);
+    parser[Number(index)] = function (this: Parser, chunk: Buffer) {
+      const result = onBody.call(this, chunk);
       runTicks();
       return result;
     };
@@ -62,18 +58,18 @@ export function parseAsRead(socket: Socket, received: Buffer): void {
       parser[Number(index)] = onBody;
     }
   };
-  // The socket begins to flow in a tick. In one that others share, the ticks above would parse what is theirs.
+  // The socket starts to flow in a tick. Run it now: in a shared tick, the code above would run ticks of other connections.
   runTicks();
 }
 
 interface ProcessInternals {
   _tickCallback?: () => void;
   reallyExit(code: number): never;
-  /** Returns whether there was a listener. */
+  /** Returns whether an 'uncaughtException' listener handled it. */
   _fatalException?: (error: unknown, fromPromise: boolean) => boolean;
 }
 
-/** Runs ticks and promises as after a callback of Node's own; what one of them throws is an uncaught exception. */
+/** A function that runs ticks and promises as Node does after a callback. Exceptions are uncaught exceptions. */
 function tickRunner(): (() => void) | undefined {
   const internals = process as unknown as ProcessInternals;
   const { _tickCallback: runTicks, _fatalException: handle } = internals;
@@ -83,7 +79,7 @@ function tickRunner(): (() => void) | undefined {
       runTicks.call(process);
     } catch (error) {
       if (handle.call(process, error, false)) return;
-      // 'exit' has been emitted. Node prints the error and ends.
+      // As Node does after 'exit' was emitted: prints the error and exits.
       process.stderr.write(`Uncaught:\n${inspect(error)}\n\nNode.js ${process.version}\n`);
       internals.reallyExit(Number(process.exitCode) || 1);
     }

@@ -1,10 +1,9 @@
 /**
- * Stops Node from reading a socket, so that its bytes can be read from the descriptor, and lets it read again.
+ * Stops Node from reading a socket, so that its bytes can be read from the descriptor.
  *
- * Node starts reading from several deferred places: `maybeReadMore`, `resume`, `flow` and the end of a connect all call
- * `socket.read()`, and `_read` calls `handle.readStart()`. Stopping the handle once is therefore not enough: while a socket is
- * stopped both methods are replaced on the object itself. Bytes that Node has read stay in its buffer, out of reach of
- * every listener, until {@link StoppedReading.take}.
+ * Node starts reading from several deferred callbacks: `maybeReadMore`, `resume`, `flow` and the completion of a connect call
+ * `socket.read()`, and `_read` calls `handle.readStart()`. Stopping the handle is therefore not sufficient: both methods are
+ * replaced on the object. Bytes that Node has read stay in its buffer until {@link StoppedReading.take}.
  */
 import { Socket } from 'node:net';
 
@@ -24,16 +23,16 @@ interface ReadingInternals {
 
 const stopped = new WeakSet<Socket>();
 
-/** The error of a socket that is already being read by a relay, a splitter or `receiveFile`. */
-export function readingIsTaken(name: string, socket: Socket): ZerosendError | undefined {
+/** The error for a socket that is being read by a relay, a splitter or `receiveFile`; `undefined` if it is not. */
+export function readingConflict(name: string, socket: Socket): ZerosendError | undefined {
   if (!stopped.has(socket)) return undefined;
   return failure(
     'ERR_ZEROSEND_BUSY',
-    `the ${name} socket is already read by another relay, splitter or receiveFile; wait for it to end`,
+    `the ${name} socket is being read by another relay, splitter or receiveFile; wait until it has finished`,
   );
 }
 
-/** A socket that Node does not read. */
+/** A socket from which Node does not read. */
 export class StoppedReading {
   readonly #socket: Socket;
   readonly #internals: ReadingInternals;
@@ -42,39 +41,39 @@ export class StoppedReading {
   #restoreHandle: (() => void) | undefined;
   #ended = false;
 
-  /** From here on no byte reaches Node's listeners. The socket may still be connecting. */
+  /** Stops reading: listeners receive no more bytes. The socket may still be connecting. */
   constructor(socket: Socket) {
     this.#socket = socket;
     this.#internals = socket as unknown as ReadingInternals;
     stopped.add(socket);
     this.#flowing = this.#internals.readableFlowing;
-    // Not `pause()`: it emits an event and stays visible in `isPaused()` after the end.
+    // Not `pause()`: it emits an event, and `isPaused()` would stay true.
     this.#internals.readableFlowing = false;
     this.#restoreRead = shadow(socket, 'read', () => null);
-    // `_read` waits for 'connect' too, so this listener has to run before its own.
+    // `_read` also listens for 'connect': this listener must run first.
     if (socket.connecting) socket.prependOnceListener('connect', this.#stopHandle);
     else this.#stopHandle();
   }
 
-  /** Removes up to `length` bytes, default all, from what Node has read, without emitting `data`. */
+  /** Takes up to `length` bytes (default: all) from Node's read buffer, without emitting `data`. */
   take(length: number = Number.POSITIVE_INFINITY): Buffer | undefined {
     const socket = this.#socket;
     const count = Math.min(socket.readableLength, length);
     if (count === 0) return undefined;
-    // Readable.read() emits 'data' for what it returns, in every mode.
+    // Readable.read() emits 'data' for the bytes it returns.
     const restoreEmit = shadow(socket, 'emit', (event: string | symbol, ...args: unknown[]) =>
       event === 'data' ? false : Reflect.apply(Socket.prototype.emit, socket, [event, ...args]),
     );
     try {
-      // The exact count: a read that asks for more than there is would emit 'end'.
+      // Exactly the available count: reading more would emit 'end'.
       return (Socket.prototype.read.call(socket, count) as Buffer | null) ?? undefined;
     } finally {
       restoreEmit();
     }
   }
 
-  /** Lets Node read again. `bytes`: what was taken and is to be read by Node after all. Later calls do nothing. */
-  giveBack(bytes?: Buffer): void {
+  /** Resumes reading by Node. `bytes` were taken and are put back. Repeated calls do nothing. */
+  restore(bytes?: Buffer): void {
     if (this.#ended) return;
     this.#ended = true;
     const socket = this.#socket;
@@ -93,10 +92,10 @@ export class StoppedReading {
     }
     const listened = socket.listenerCount('readable') > 0;
     if (socket.readableLength > 0) {
-      // Node has announced these bytes already, while they could not be read.
+      // Node has emitted 'readable' for these bytes while they could not be read.
       if (listened) process.nextTick(() => socket.destroyed || socket.emit('readable'));
     } else if (listened || this.#flowing !== false || this.#internals._readableState?.ended === true) {
-      // Emits an 'end' that is due, reads for the listener, or starts the reading that a new connection begins with.
+      // Emits a pending 'end', or starts reading.
       socket.read(0);
     }
   }
@@ -104,28 +103,28 @@ export class StoppedReading {
   readonly #stopHandle = (): void => {
     const handle = this.#internals._handle;
     if (!handle) return;
-    let wanted = handle.reading;
+    let reading = handle.reading;
     handle.readStop();
     handle.reading = false;
     const restoreStart = shadow(handle, 'readStart', () => {
-      wanted = true;
+      reading = true;
       return 0;
     });
     const restoreStop = shadow(handle, 'readStop', () => {
-      wanted = false;
+      reading = false;
       return 0;
     });
     this.#restoreHandle = () => {
       restoreStart();
       restoreStop();
       if (this.#socket.destroyed) return;
-      handle.reading = wanted;
-      if (wanted) handle.readStart();
+      handle.reading = reading;
+      if (reading) handle.readStart();
     };
   };
 }
 
-/** Puts a method in front of the one that `object` has; the function that is returned removes it. */
+/** Overrides a method of `object` until the returned function is called. */
 function shadow(object: object, method: string, replacement: (...args: never[]) => unknown): () => void {
   const before = Object.getOwnPropertyDescriptor(object, method);
   const own = { value: replacement, configurable: true, writable: true, enumerable: false };

@@ -1,69 +1,75 @@
 /**
- * Ends the connection of an HTTP server without cutting responses off that are whole: the lingering close of RFC 9112
- * section 9.6.
+ * Lingering close for connections of an HTTP server, RFC 9112 section 9.6: complete responses must reach the client.
  *
- * When a client sends what Node's parser rejects (a malformed request, bytes after `Connection: close`), Node destroys the
- * socket at once: a file that is being looked up or sent is lost, and close(2) with unread bytes resets the connection, which
- * discards what the client has not acknowledged. Instead, files whose turn has come are sent, the write side is shut
- * down, and what arrives is discarded until the client closes, within bounds of bytes and time.
+ * If a client sends bytes that Node's parser rejects (a malformed request, bytes after `Connection: close`), Node destroys the
+ * socket at once: files that are being looked up or sent are lost, and close(2) with unread bytes resets the connection, which
+ * discards bytes that the client has not acknowledged. Instead, the files that are next in the pipeline are sent, the write side is
+ * shut down, and received bytes are discarded until the client closes its side, within limits of bytes and time.
  *
- * Every other `destroy()` takes effect at once: that of a timeout, that of `closeAllConnections()`, and the application's except
- * in a listener of `clientError`.
+ * All other calls of `destroy()` take effect at once: timeouts, `closeAllConnections()`, and calls of the application outside of a
+ * `clientError` listener.
  */
 import { Socket } from 'node:net';
 import { interceptWrites, takeDeferredWrites } from '../node/intercept-writes.js';
-import { descriptor, hasParser, hasQueuedBytes, isPlainSocket } from '../node/node-internals.js';
+import {
+  descriptor,
+  detachParser,
+  hasParser,
+  hasQueuedBytes,
+  isParserErrorListener,
+  isPlainSocket,
+} from '../node/node-internals.js';
 import { engine } from './engine.js';
-import { finishFiles, isFileInTurn } from './half-open.js';
+import { afterFiles, isFileCurrent } from './half-open.js';
 import { IS_LINUX } from './platform.js';
 import { onceClosed } from './socket-close.js';
 
-/** Milliseconds that the client may take to close its side once it has acknowledged everything. */
-const LINGER = 2000;
-/** Milliseconds without an acknowledgement after which the connection is closed all the same. */
+/** Milliseconds for the client to close its side after it has acknowledged everything. */
+const LINGER_TIMEOUT = 2000;
+/** Milliseconds without an acknowledgement after which the connection is closed anyway. */
 const MAX_STALL = 30_000;
-/** Milliseconds between two looks at what the client has acknowledged: at first, doubled up to the second. */
-const FIRST_TICK = 10;
-const LAST_TICK = 1000;
-/** Bytes that are discarded at most. Beyond that they stay in the receive buffer, where TCP holds the client up. */
+/** Milliseconds between two checks of the acknowledged bytes: doubled from the first value up to the second. */
+const MIN_INTERVAL = 10;
+const MAX_INTERVAL = 1000;
+/** Maximum number of discarded bytes. Further bytes stay in the receive buffer, and TCP flow control stops the client. */
 const MAX_DISCARDED = 16 * 1024 * 1024;
 
-const guarded = new WeakSet<Socket>();
+const intercepted = new WeakSet<Socket>();
 
-/** From now on, `socket` ends without cutting responses off; where it is a plain socket of an HTTP server. */
-export function endWhole(socket: Socket | null | undefined): void {
-  if (!isPlainSocket(socket) || !hasParser(socket) || guarded.has(socket)) return;
-  guarded.add(socket);
+/** Makes closing of `socket` linger from now on, if it is a plain socket of an HTTP server. */
+export function lingerOnClose(socket: Socket | null | undefined): void {
+  if (!isPlainSocket(socket) || !hasParser(socket) || intercepted.has(socket)) return;
+  intercepted.add(socket);
   let discarding = false;
   let rejecting = false;
-  /** Writes of the application about what was rejected: the last response. */
-  const answer: unknown[][] = [];
-  // The first thing that Node does about an error of the parser, before `clientError` lets the application do the rest.
-  // There is no event for it: Node emits none when a stream's only listener is removed.
+  /** Deferred writes of the application: its response to the rejected request. */
+  const finalWrites: unknown[][] = [];
+  // After a parser error, Node first removes this listener and then emits `clientError`. Node emits no 'removeListener' for the
+  // only listener of a stream, so the method is replaced.
   const removeListener = (event: string, listener: () => void): Socket => {
-    if (event === 'error' && listener.name === 'socketOnError') {
+    if (isParserErrorListener(event, listener)) {
       rejecting = true;
-      // What is written now is not an answer to a file that is still being looked up.
-      const release = isFileInTurn(socket) ? interceptWrites(socket) : () => {};
+      // Writes of the `clientError` listener must follow the files that are still being looked up.
+      const release = isFileCurrent(socket) ? interceptWrites(socket) : () => {};
       process.nextTick(() => {
         rejecting = false;
-        if (discarding) answer.push(...takeDeferredWrites(socket));
+        if (discarding) finalWrites.push(...takeDeferredWrites(socket));
         release();
       });
     }
     return Socket.prototype.removeListener.call(socket, event, listener) as Socket;
   };
   const destroy = (error?: Error): Socket => {
-    if (!(rejecting || isParserError(error)) || socket.destroyed || !hasUnsent(socket)) {
+    if (!(rejecting || isParserError(error)) || socket.destroyed || !hasUnsentBytes(socket)) {
       restore(socket);
       return socket.destroy(error);
     }
     if (!discarding) {
       discarding = true;
       discard(socket);
-      answer.push(...takeDeferredWrites(socket));
-      finishFiles(socket, () => {
-        for (const args of answer) (socket.write as (...args: unknown[]) => boolean)(...args);
+      finalWrites.push(...takeDeferredWrites(socket));
+      afterFiles(socket, () => {
+        for (const args of finalWrites) (socket.write as (...args: unknown[]) => boolean)(...args);
         linger(socket);
       });
     }
@@ -71,7 +77,7 @@ export function endWhole(socket: Socket | null | undefined): void {
   };
   const destroySoon = (): void => {
     if (discarding) return;
-    if (hasUnsent(socket)) {
+    if (hasUnsentBytes(socket)) {
       discarding = true;
       discard(socket);
       linger(socket);
@@ -80,44 +86,38 @@ export function endWhole(socket: Socket | null | undefined): void {
     restore(socket);
     socket.destroySoon();
   };
-  const own = { destroy, destroySoon, removeListener };
-  for (const name of OWN) Object.defineProperty(socket, name, { value: own[name], configurable: true, writable: true });
+  const methods = { destroy, destroySoon, removeListener };
+  for (const name of INTERCEPTED)
+    Object.defineProperty(socket, name, { value: methods[name], configurable: true, writable: true });
 }
 
-const OWN = ['destroy', 'destroySoon', 'removeListener'] as const;
+const INTERCEPTED = ['destroy', 'destroySoon', 'removeListener'] as const;
 
 function restore(socket: Socket): void {
-  for (const name of OWN) delete (socket as Partial<Socket>)[name];
+  for (const name of INTERCEPTED) delete (socket as Partial<Socket>)[name];
 }
 
-/** llhttp's errors: the bytes are wrong, not the connection. */
+/** Whether this is an error of llhttp: malformed bytes, not a failed connection. */
 function isParserError(error: Error | undefined): boolean {
   return (error as NodeJS.ErrnoException | undefined)?.code?.startsWith('HPE_') === true;
 }
 
-/** True while a file is in turn, or the kernel has bytes that the client has not acknowledged. */
-function hasUnsent(socket: Socket): boolean {
-  return isFileInTurn(socket) || hasQueuedBytes(socket) || unacknowledged(socket) > 0;
+/** Whether a file is next in the pipeline, or the client has not acknowledged all bytes. */
+function hasUnsentBytes(socket: Socket): boolean {
+  return isFileCurrent(socket) || hasQueuedBytes(socket) || unacknowledged(socket) > 0;
 }
 
-/** Bytes that the kernel has and the client has not acknowledged; 0 where the kernel does not say (other platforms than Linux). */
+/** Bytes in the kernel that the client has not acknowledged; 0 on other platforms than Linux. */
 function unacknowledged(socket: Socket): number {
   const fd = IS_LINUX ? descriptor(socket) : -1;
   return fd < 0 ? 0 : engine().unacknowledged(fd);
 }
 
-/** Takes the socket's bytes from Node's parser, which rejects all that follows an error. */
+/** Discards received bytes, instead of passing them to Node's parser. */
 function discard(socket: Socket): void {
-  for (const [event, name] of [
-    ['data', 'bound socketOnData'],
-    ['end', 'bound socketOnEnd'],
-  ] as const) {
-    for (const listener of socket.listeners(event)) {
-      if (listener.name === name) socket.removeListener(event, listener as () => void);
-    }
-  }
+  detachParser(socket);
   let discarded = 0;
-  // `on` has Node's server give the bytes to listeners instead of the parser.
+  // With a listener for 'data', Node's server no longer lets the parser read from the handle.
   socket.on('data', (bytes: Buffer) => {
     discarded += bytes.length;
     if (discarded > MAX_DISCARDED) socket.pause();
@@ -125,11 +125,11 @@ function discard(socket: Socket): void {
   socket.resume();
 }
 
-/** Shuts the write side down, and closes when the client has closed or takes too long to. */
+/** Shuts down the write side, and closes when the client has closed its side or a timeout is reached. */
 function linger(socket: Socket): void {
-  let left = Number.POSITIVE_INFINITY;
-  let progress = performance.now();
-  let tick = FIRST_TICK;
+  let remaining = Number.POSITIVE_INFINITY;
+  let lastProgress = performance.now();
+  let interval = MIN_INTERVAL;
   let timer: NodeJS.Timeout;
   const close = () => {
     unwatch();
@@ -138,22 +138,22 @@ function linger(socket: Socket): void {
     socket.destroy();
   };
   const unwatch = onceClosed(socket, () => clearTimeout(timer));
-  const look = () => {
+  const poll = () => {
     const now = performance.now();
     const unsent = hasQueuedBytes(socket) ? Math.max(socket.writableLength, 1) : unacknowledged(socket);
-    if (unsent < left) {
-      left = unsent;
-      progress = now;
+    if (unsent < remaining) {
+      remaining = unsent;
+      lastProgress = now;
     }
-    if (now - progress >= (unsent === 0 ? LINGER : MAX_STALL)) {
+    if (now - lastProgress >= (unsent === 0 ? LINGER_TIMEOUT : MAX_STALL)) {
       close();
       return;
     }
-    timer = setTimeout(look, tick);
-    tick = Math.min(tick * 2, LAST_TICK);
+    timer = setTimeout(poll, interval);
+    interval = Math.min(interval * 2, MAX_INTERVAL);
   };
   if (socket.readableEnded) {
-    // Nothing can arrive that resets the connection.
+    // The client has closed its side: nothing can arrive that would reset the connection.
     restore(socket);
     Socket.prototype.destroySoon.call(socket);
     unwatch();
@@ -164,5 +164,5 @@ function linger(socket: Socket): void {
     else close();
   });
   socket.end();
-  look();
+  poll();
 }

@@ -2,7 +2,7 @@
 import { Socket } from 'node:net';
 
 import { descriptor, hasParser, isPlainSocket } from '../node/node-internals.js';
-import { readingIsTaken } from '../node/socket-reading.js';
+import { readingConflict } from '../node/socket-reading.js';
 import { failure, invalid } from '../util/errors.js';
 import { isDescriptor } from '../util/options.js';
 import { checkOptions, type DeliveryOptions } from './delivery-options.js';
@@ -44,7 +44,7 @@ export function checkSource(name: string, source: Socket | number): void {
   if (hasParser(source)) {
     throw invalid(name, source, "a socket without an HTTP parser (after 'upgrade' or 'connect'), or stream.pipeline");
   }
-  const busy = readingIsTaken(name, source);
+  const busy = readingConflict(name, source);
   if (busy !== undefined) throw busy;
 }
 

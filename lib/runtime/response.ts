@@ -19,7 +19,7 @@ import { failure, type ZerosendError } from '../util/errors.js';
 import { resetSocket } from './abort.js';
 import { engine, keepPending } from './engine.js';
 import { keepHalfOpen, watchEnd } from './half-open.js';
-import { endWhole } from './linger.js';
+import { lingerOnClose } from './linger.js';
 import { requireNative } from './native.js';
 import { IS_LINUX } from './platform.js';
 import { Pump } from './pump.js';
@@ -89,7 +89,7 @@ function start(res: ServerResponse, token: number, length: number, head: string,
       const started = engine().startPending(token, descriptor(socket), head, CHUNK);
       if (started < 0) {
         methods ??= requireNative().methodNames();
-        if (length > SURELY_SENT || isLast(res)) endWhole(socket);
+        if (length > SURELY_SENT || isLast(res)) lingerOnClose(socket);
         done(undefined, methods[-1 - started] as TransferReport['method']);
         res.end();
         return;
@@ -109,7 +109,7 @@ function start(res: ServerResponse, token: number, length: number, head: string,
     resetSocket(socket, () => done(error as ZerosendError));
     return;
   }
-  endWhole(socket);
+  lingerOnClose(socket);
   const release = interceptWrites(socket);
   const endClaim = keepHalfOpen(res, 'transfers');
   const pump = new Pump(socket, token, {

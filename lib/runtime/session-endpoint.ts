@@ -116,7 +116,7 @@ export class SessionEndpoint {
   /** Returns the socket to Node. `bytes`: taken with {@link takeBuffered}, to be read by Node again. */
   release(bytes?: Buffer): void {
     this.socket?.off('close', this.#onClose);
-    this.#reading?.giveBack(bytes);
+    this.#reading?.restore(bytes);
     this.#stopIntercepting?.();
     if (this.#token !== undefined) engine().release(this.#token);
   }

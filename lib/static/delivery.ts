@@ -9,12 +9,12 @@ import path from 'node:path';
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { RequestConditions } from '#native';
-import { unobstructedHeaders } from '../node/fastify-internals.js';
+import { directHeaders } from '../node/fastify-internals.js';
 import { isPlainResponse } from '../node/node-internals.js';
 import { FileBody } from '../runtime/body.js';
 import { keepPending, nextPending, staticEngine } from '../runtime/engine.js';
 import { keepHalfOpen } from '../runtime/half-open.js';
-import { endWhole } from '../runtime/linger.js';
+import { lingerOnClose } from '../runtime/linger.js';
 import { IS_LINUX } from '../runtime/platform.js';
 import { sendBody } from '../runtime/response.js';
 import type { ResponseMethod } from '../types/method.js';
@@ -99,7 +99,7 @@ export class Delivery {
     headOnly: boolean,
     conditions: RequestConditions | undefined,
   ): Promise<void> {
-    endWhole(reply.raw.req?.socket);
+    lingerOnClose(reply.raw.req?.socket);
     const release = keepHalfOpen(reply.raw, 'lookups');
     try {
       const { answer, token } = await site.respondLater(wanted.pathname, wanted.encoded, headOnly, conditions);
@@ -142,7 +142,7 @@ export class Delivery {
       return;
     }
     const parts = allowedPath !== undefined && site.roots.length > 1 ? site.parts() : [site];
-    endWhole(reply.raw.req?.socket);
+    lingerOnClose(reply.raw.req?.socket);
     const release = keepHalfOpen(reply.raw, 'lookups');
     const leaveSite = site.use();
     let held = 0;
@@ -239,7 +239,7 @@ export class Delivery {
     const { setHeaders } = this.#options;
     if (reply.statusCode === 200 && answer.status !== 200) reply.code(answer.status);
     const list = answer.headers;
-    let headers = unobstructedHeaders(reply);
+    let headers = directHeaders(reply);
     if (headers === undefined) {
       for (let at = 0; at < list.length; at += 2) reply.header(list[at] as string, list[at + 1]);
     } else {
@@ -262,7 +262,7 @@ export class Delivery {
         }
       }
       // Asked again: it may have added a trailer.
-      if (headers !== undefined) headers = unobstructedHeaders(reply);
+      if (headers !== undefined) headers = directHeaders(reply);
     }
     if (answer.varies) reply.header('vary', varyWithEncoding(reply.getHeader('vary')));
     // Nothing to send needs no engine that sends.
@@ -316,7 +316,7 @@ export class Delivery {
       onSent,
     });
     // Hooks may take their time before it is piped.
-    endWhole(reply.raw.req?.socket);
+    lingerOnClose(reply.raw.req?.socket);
     body.once('close', keepHalfOpen(reply.raw, 'lookups'));
     return body;
   }

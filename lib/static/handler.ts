@@ -9,7 +9,7 @@ import { abortResponse } from '../runtime/abort.js';
 import { FileBody } from '../runtime/body.js';
 import { keepPending, nextPending, staticEngine } from '../runtime/engine.js';
 import { keepHalfOpen } from '../runtime/half-open.js';
-import { endWhole } from '../runtime/linger.js';
+import { lingerOnClose } from '../runtime/linger.js';
 import { sendBody } from '../runtime/response.js';
 import type { ResponseMethod } from '../types/method.js';
 import { invalid, type ZerosendError } from '../util/errors.js';
@@ -152,7 +152,7 @@ class Exchange {
   /** As `run`, where a disk or a callback takes its time. */
   async #runLater(pathname: string, headOnly: boolean): Promise<void> {
     // A client that half-closes meanwhile still wants its answer.
-    endWhole(this.#response.req?.socket);
+    lingerOnClose(this.#response.req?.socket);
     const release = keepHalfOpen(this.#response, 'lookups');
     let finish: () => void;
     let token = 0;

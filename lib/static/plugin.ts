@@ -8,7 +8,7 @@ import path from 'node:path';
 import { create as contentDisposition } from 'content-disposition';
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 
-import { passErrorsBeyond } from '../node/fastify-internals.js';
+import { skipErrorHandler } from '../node/fastify-internals.js';
 import type { ResponseMethod } from '../types/method.js';
 import { Delivery } from './delivery.js';
 import * as errors from './errors.js';
@@ -137,7 +137,7 @@ function common(fastify: FastifyInstance, options: FastifyStaticOptions): Common
         return undefined;
       }
       const { errorHandler } = fastify;
-      passErrorsBeyond(reply, errorHandler);
+      skipErrorHandler(reply, errorHandler);
       // What an async handler returns is the answer.
       return errorHandler(error, request, reply);
     },
