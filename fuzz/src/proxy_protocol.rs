@@ -1,4 +1,4 @@
-//! The header of the PROXY protocol, read back by a reader of its own that follows `proxy-protocol.txt`.
+//! The header of the PROXY protocol, checked with a separate parser that follows `proxy-protocol.txt`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,13 +10,13 @@ pub fn proxy_protocol(data: &[u8]) {
     let ([options, a, b, c, d], rest) = take::<5>(data);
     let ports = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
     let (client, rest) = address(options, rest);
-    let (own, _) = address(options >> 2, rest);
+    let (local, _) = address(options >> 2, rest);
     let known = options & 16 == 0;
-    let addresses = known.then(|| (SocketAddr::new(client, ports.0), SocketAddr::new(own, ports.1)));
-    // A listener of both families has both addresses in the same one.
+    let addresses = known.then(|| (SocketAddr::new(client, ports.0), SocketAddr::new(local, ports.1)));
+    // A socket has both addresses in the same family.
     let expected = addresses
-        .map(|(client, own)| [client, own].map(|one| SocketAddr::new(one.ip().to_canonical(), one.port())))
-        .filter(|[client, own]| client.is_ipv4() == own.is_ipv4());
+        .map(|(client, local)| [client, local].map(|one| SocketAddr::new(one.ip().to_canonical(), one.port())))
+        .filter(|[client, local]| client.is_ipv4() == local.is_ipv4());
     if known && expected.is_none() {
         return;
     }
@@ -49,7 +49,7 @@ fn read_v1(header: &[u8]) -> Option<[SocketAddr; 2]> {
             let [from_port, to_port] = [from_port, to_port].map(|port| port.parse().expect("a port"));
             Some([SocketAddr::new(from, from_port), SocketAddr::new(to, to_port)])
         }
-        _ => panic!("no header of version 1: {line:?}"),
+        _ => panic!("invalid v1 header: {line:?}"),
     }
 }
 
@@ -72,6 +72,6 @@ fn read_v2(header: &[u8]) -> Option<[SocketAddr; 2]> {
             let ip = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&header[at..at + 16]).expect("sixteen bytes"));
             Some([SocketAddr::new(ip(16), port(48)), SocketAddr::new(ip(32), port(50))])
         }
-        (command, family) => panic!("no header of version 2: {command:#x} {family:#x}"),
+        (command, family) => panic!("invalid v2 header: {command:#x} {family:#x}"),
     }
 }

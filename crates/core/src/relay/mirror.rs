@@ -167,7 +167,7 @@ impl Mirror {
             }
             Err(Errno::EAGAIN) if self.policy == Policy::Block => return 0,
             Err(Errno::EAGAIN) => {}
-            // The limit of pipes is reached, or there are no descriptors.
+            // The limit of pipes is reached, or descriptors are missing.
             Err(errno @ Errno::EMFILE) if self.policy == Policy::Drop => self.report.failure = Some(errno),
             // The pipe comes back when it is written to the file.
             Err(Errno::EMFILE) if self.is_appending() => return 0,

@@ -35,7 +35,7 @@ macro_rules! relay_counters {
             mirror_failures,
             /// Connections closed by force at the end of the drain time.
             forced_closes,
-            /// Connections whose bytes went through user space because there was no pipe.
+            /// Connections whose bytes went through user space for lack of a pipe.
             degraded,
             /// Bytes from clients to targets.
             bytes_up,

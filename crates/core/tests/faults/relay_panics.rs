@@ -1,4 +1,4 @@
-//! One panic at each place of a relay: it ends one link and is counted, and the others go on.
+//! A panic at each failpoint of a relay closes one link and is counted; the other links continue.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -21,7 +21,7 @@ fn echo(mut stream: &TcpStream, text: &[u8]) -> bool {
 }
 
 #[test]
-fn a_panic_ends_one_link_and_no_other() {
+fn a_panic_closes_one_link_only() {
     let _scenario = fail::FailScenario::setup();
     for place in ["relay::accept", "relay::turn"] {
         let mut options = RelayOptions::new(Address::Tcp(([127, 0, 0, 1], 0).into()), Destination::Echo);
@@ -31,7 +31,7 @@ fn a_panic_ends_one_link_and_no_other() {
         assert!(echo(&steady, b"before"), "{place}");
 
         fail::cfg(place, "1*panic(injected)->off").expect("a fail point");
-        // The turn that panics is that of either link: of the first, when an event of its socket is still under way.
+        // The panic hits the turn of either link: that of the first one if it still has an event.
         let second = connect(&relay);
         let served = [echo(&second, b"second"), echo(&steady, b"after")];
         fail::remove(place);
@@ -41,20 +41,20 @@ fn a_panic_ends_one_link_and_no_other() {
         assert_eq!(relay.stats().panics, 1, "{place}");
 
         for stream in [&steady, &second, &next] {
-            // The one that panicked is reset.
+            // The link of the turn that panicked is already reset.
             let _ = stream.shutdown(Shutdown::Write);
         }
-        let began = Instant::now();
+        let start = Instant::now();
         while relay.stats().connections > 0 {
-            assert!(began.elapsed() < Duration::from_secs(20), "{place}: {:?}", relay.stats());
+            assert!(start.elapsed() < Duration::from_secs(20), "{place}: {:?}", relay.stats());
             std::thread::sleep(Duration::from_millis(2));
         }
-        let (tell, hears) = mpsc::channel();
-        relay.on_exit(move || tell.send(()).expect("a reader"));
-        // A panic does not take the message that ends it.
+        let (sender, exited) = mpsc::channel();
+        relay.on_exit(move || sender.send(()).expect("a receiver"));
+        // A panic does not lose the drain message.
         fail::cfg("relay::message", "1*panic(injected)->off").expect("a fail point");
         relay.close(Duration::from_secs(20));
-        hears.recv_timeout(Duration::from_secs(20)).expect("the end");
+        exited.recv_timeout(Duration::from_secs(20)).expect("the end");
         fail::remove("relay::message");
     }
 }
