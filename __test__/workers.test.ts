@@ -60,15 +60,16 @@ const ONLY_A_WORKER_LOADS_IT = `
   import { Worker } from 'node:worker_threads';
   const isMapped = () => /zerosend\\.[^ ]*\\.node$/m.test(readFileSync('/proc/self/maps', 'utf8'));
   const before = isMapped();
-  const worker = new Worker(new URL('data:text/javascript,' + encodeURIComponent(process.argv[1])), { argv: process.argv.slice(2) });
+  const worker = new Worker(new URL('data:text/javascript,' + encodeURIComponent(process.argv[1])), { workerData: process.argv[2] });
   await once(worker, 'exit');
   console.log(before, isMapped());
 `;
 
 const SEND_ON_A_NATIVE_THREAD = `
   import { openSync } from 'node:fs';
+  import { workerData } from 'node:worker_threads';
   import { sendFile } from 'zerosend';
-  await sendFile(openSync('/dev/null', 'w'), process.argv[2]);
+  await sendFile(openSync('/dev/null', 'w'), workerData);
 `;
 
 test.serial('the native library stays loaded while its threads run', async (t) => {
