@@ -1,4 +1,4 @@
-//! Conditions, entity tags and dates: a date that is read is written the same; a tag matches itself; a list has tags only.
+//! Conditions, entity tags and dates: a parsed date is formatted equally; a tag matches itself; a list contains only tags.
 
 use zerosend_http::Conformance;
 use zerosend_http::conditional::{Conditions, Validators, Verdict, evaluate, range_applies};

@@ -1,6 +1,6 @@
-//! What the fuzzer does with its bytes: one function for each target, which panics when an invariant does not hold.
+//! The fuzz targets: one function each, which panics when an invariant does not hold.
 //!
-//! `fuzz_targets/` drives them by libFuzzer; `crates/core/tests/fuzz.rs` includes this file and drives them by mutations of the
+//! `fuzz_targets/` runs them with libFuzzer; `crates/core/tests/fuzz.rs` includes this file and runs them with mutations of the
 //! corpus, on a stable compiler.
 
 mod chunked;
@@ -36,7 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ring", ring),
 ];
 
-/// Takes the first `N` bytes as numbers that steer a target; zeros where there are fewer.
+/// Splits off the first `N` bytes, which select the options of a target; zeros where there are fewer.
 fn take<const N: usize>(data: &[u8]) -> ([u8; N], &[u8]) {
     let (head, rest) = data.split_at(N.min(data.len()));
     let mut bytes = [0; N];

@@ -1,4 +1,4 @@
-//! `Accept-Encoding` and `Vary`: only codings that are there, each once, none that the client refuses by name.
+//! `Accept-Encoding` and `Vary`: the result has supported codings only, each once, and none with `q=0`.
 
 use zerosend_http::Conformance;
 use zerosend_http::negotiation::{Encoding, merge_vary, negotiate, preferences};
@@ -22,7 +22,6 @@ pub fn negotiation(data: &[u8]) {
         "{header:?}"
     );
     if conformance == Conformance::Rfc9110 {
-        // A header of one member says what it says.
         for one in &supported {
             let name = one.as_str();
             assert_eq!(negotiate(name, &supported, conformance), Some(*one));

@@ -1,4 +1,4 @@
-//! A request path: what is accepted stays below the root, has one spelling, and is accepted again as what it names.
+//! Request paths: an accepted path is below the root, is canonical, and decodes to the same path when it is encoded again.
 
 use std::path::{Component, Path};
 
@@ -29,14 +29,14 @@ pub fn path(data: &[u8]) {
     let decoded =
         RequestPath::from_decoded(relative).unwrap_or_else(|error| panic!("{raw:?} names {relative:?}: {error:?}"));
     assert_eq!(decoded.relative(), relative);
-    let spelled = spell(relative);
-    let again = decode(&spelled, rules).unwrap_or_else(|error| panic!("{raw:?} is spelled {spelled:?}: {error:?}"));
-    assert_eq!(again.relative(), relative, "{raw:?} is spelled {spelled:?}");
+    let encoded = encode(relative);
+    let again = decode(&encoded, rules).unwrap_or_else(|error| panic!("{raw:?} is encoded as {encoded:?}: {error:?}"));
+    assert_eq!(again.relative(), relative, "{raw:?} is encoded as {encoded:?}");
     assert_eq!((again.has_dotfile(), again.has_extension()), (path.has_dotfile(), path.has_extension()));
 }
 
-/// As a client writes a name: everything escaped that has a meaning, and what `decodeURI` leaves alone as it is.
-fn spell(name: &str) -> String {
+/// Percent-encodes a name, except for the characters that `decodeURI` does not decode.
+fn encode(name: &str) -> String {
     let mut text = String::from("/");
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || b"/-._~;:@&=+$,".contains(&byte) {

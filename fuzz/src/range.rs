@@ -1,4 +1,4 @@
-//! `Range`: never a byte beyond the file, nor more than the file, nor a byte twice; a single range as a naive reader has it.
+//! `Range`: ranges are within the file, do not overlap, and a single range is what a simple parser finds.
 
 use zerosend_http::Conformance;
 use zerosend_http::range::{RangeDecision, RangePolicy, decide};
@@ -36,7 +36,7 @@ pub fn range(data: &[u8]) {
     }
     if policy.max_ranges > 0
         && conformance == Conformance::Rfc9110
-        && let Some((start, last)) = naive(header)
+        && let Some((start, last)) = parse_simple(header)
     {
         let expected = start < size && start <= last;
         let found = match decision {
@@ -47,8 +47,8 @@ pub fn range(data: &[u8]) {
     }
 }
 
-/// `bytes=<first>-<last>` with numbers that fit.
-fn naive(header: &str) -> Option<(u64, u64)> {
+/// `bytes=<first>-<last>` with numbers of at most 18 digits.
+fn parse_simple(header: &str) -> Option<(u64, u64)> {
     let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
     let digits = |text: &str| !text.is_empty() && text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit());
     if digits(first) && digits(last) { Some((first.parse().ok()?, last.parse().ok()?)) } else { None }

@@ -1,28 +1,28 @@
-//! The head of a request: found at the same place however it is cut, read as a naive reader reads it, and the same again when it is
-//! written from what was read.
+//! Request heads: the end is the same for every division of the input; the parsed head agrees with a simple parser, and is parsed
+//! equally when it is written again.
 
 use zerosend_http::conditional::Conditions;
 use zerosend_http::request::{BodyLength, HeadError, HeadScanner, RequestHead, Target};
 
 use super::take;
 
-/// Bytes and fields of a head at most.
+/// Limits of a head.
 const MAX_BYTES: usize = 2048;
 const MAX_FIELDS: usize = 40;
 
 pub fn request(data: &[u8]) {
     let ([cut], bytes) = take::<1>(data);
     let whole = HeadScanner::default().scan(bytes, MAX_BYTES);
-    same(&whole, &scan_in_pieces(bytes, 1), bytes);
-    same(&whole, &scan_in_pieces(bytes, usize::from(cut).max(2)), bytes);
+    assert_same(&whole, &scan_in_steps(bytes, 1), bytes);
+    assert_same(&whole, &scan_in_steps(bytes, usize::from(cut).max(2)), bytes);
     match whole {
-        Ok(None) => assert!(bytes.len() < MAX_BYTES, "a head over the limit must be refused"),
+        Ok(None) => assert!(bytes.len() < MAX_BYTES, "a head over the limit is refused"),
         Ok(Some(end)) => {
-            assert!(end <= MAX_BYTES + 1 && bytes[..end].ends_with(b"\r\n\r\n"), "a head ends in an empty line");
+            assert!(end <= MAX_BYTES + 1 && bytes[..end].ends_with(b"\r\n\r\n"), "a head ends with an empty line");
             match RequestHead::parse(&bytes[..end], MAX_FIELDS) {
                 Ok(head) => {
                     check(&head, &bytes[..end]);
-                    again(&head);
+                    parse_again(&head);
                 }
                 Err(error) => check_status(error),
             }
@@ -36,12 +36,12 @@ fn check_status(error: HeadError) {
     assert!(!error.as_str().is_empty());
 }
 
-/// As the bytes come in from a connection: all that is there so far, each time.
-fn scan_in_pieces(bytes: &[u8], piece: usize) -> Result<Option<usize>, HeadError> {
+/// Scans growing prefixes, as a connection does that receives the bytes in steps.
+fn scan_in_steps(bytes: &[u8], step: usize) -> Result<Option<usize>, HeadError> {
     let mut scanner = HeadScanner::default();
     let mut have = 0;
     while have < bytes.len() {
-        have = bytes.len().min(have + piece);
+        have = bytes.len().min(have + step);
         match scanner.scan(&bytes[..have], MAX_BYTES) {
             Ok(None) => {}
             found => return found,
@@ -50,23 +50,23 @@ fn scan_in_pieces(bytes: &[u8], piece: usize) -> Result<Option<usize>, HeadError
     Ok(None)
 }
 
-/// Which error comes first may depend on the pieces; what is accepted, and where it ends, may not.
-fn same(whole: &Result<Option<usize>, HeadError>, pieces: &Result<Option<usize>, HeadError>, bytes: &[u8]) {
-    let equal = match (whole, pieces) {
+/// Which error is found first may depend on the steps. Whether the head is accepted, and its length, may not.
+fn assert_same(whole: &Result<Option<usize>, HeadError>, steps: &Result<Option<usize>, HeadError>, bytes: &[u8]) {
+    let equal = match (whole, steps) {
         (Ok(a), Ok(b)) => a == b,
         (Err(_), Err(_)) => true,
         _ => false,
     };
-    assert!(equal, "{whole:?} as a whole and {pieces:?} in pieces: {}", bytes.escape_ascii());
+    assert!(equal, "{whole:?} at once, but {steps:?} in steps: {}", bytes.escape_ascii());
 }
 
-/// What another reader in front of us could have made of it.
+/// Checks that a proxy in front of the server cannot understand the head differently.
 fn check(head: &RequestHead<'_>, bytes: &[u8]) {
     let text = bytes.escape_ascii();
     let mut lines = bytes.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let line = lines.by_ref().find(|line| !line.is_empty()).unwrap_or_default();
     let parts: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-    assert_eq!(parts.len(), 3, "a request line has three parts: {text}");
+    assert_eq!(parts.len(), 3, "the request line has three parts: {text}");
     assert_eq!((parts[0], parts[1]), (head.raw_method.as_bytes(), head.raw_target.as_bytes()), "{text}");
     assert!(!head.raw_method.is_empty() && head.raw_method.bytes().all(is_token), "{text}");
 
@@ -75,8 +75,11 @@ fn check(head: &RequestHead<'_>, bytes: &[u8]) {
         let colon =
             line.iter().position(|byte| *byte == b':').unwrap_or_else(|| panic!("a line without a colon: {text}"));
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        assert!(!name.is_empty() && name.iter().copied().all(is_token), "a name that is no token: {text}");
-        assert!(!value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')), "a value with a line end or NUL: {text}");
+        assert!(!name.is_empty() && name.iter().copied().all(is_token), "a field name that is not a token: {text}");
+        assert!(
+            !value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')),
+            "a field value with a line end or NUL: {text}"
+        );
         match name.to_ascii_lowercase().as_slice() {
             b"host" => hosts.push(value),
             b"content-length" => lengths.push(value),
@@ -84,18 +87,18 @@ fn check(head: &RequestHead<'_>, bytes: &[u8]) {
             _ => {}
         }
     }
-    assert!(hosts.len() == 1 || hosts.is_empty() && head.is_http10, "one Host: {text}");
-    assert!(lengths.len() + codings.len() <= 1, "one meaning of the length: {text}");
+    assert!(hosts.len() == 1 || hosts.is_empty() && head.is_http10, "exactly one Host: {text}");
+    assert!(lengths.len() + codings.len() <= 1, "only one length: {text}");
     match head.body {
         BodyLength::Chunked => {
             assert!(codings[0].eq_ignore_ascii_case(b"chunked") && !head.is_http10, "{text}");
         }
         BodyLength::Known(length) => {
             assert!(codings.is_empty(), "{text}");
-            let naive = lengths
+            let length_field = lengths
                 .first()
                 .map_or(0, |digits| digits.iter().fold(0_u128, |sum, digit| sum * 10 + u128::from(digit - b'0')));
-            assert_eq!(u128::from(length), naive, "{text}");
+            assert_eq!(u128::from(length), length_field, "{text}");
         }
     }
     if let Target::Path { path, query } = head.target {
@@ -109,8 +112,8 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Written from what was read, it reads the same.
-fn again(head: &RequestHead<'_>) {
+/// A head written from the parsed one is parsed equally.
+fn parse_again(head: &RequestHead<'_>) {
     let mut text = format!("{} {} HTTP/1.{}\r\n", head.raw_method, head.raw_target, u8::from(!head.is_http10));
     let mut add = |name: &str, value: Option<&str>| {
         if let Some(value) = value {
@@ -155,7 +158,7 @@ fn again(head: &RequestHead<'_>) {
     assert_eq!(trimmed(same.conditions()), trimmed(conditions), "{text:?}");
 }
 
-/// Lists that came in several fields, of which the last was empty, end in a blank.
+/// Joined fields of which the last was empty end with a space.
 fn trimmed(conditions: Conditions<'_>) -> Conditions<'_> {
     Conditions {
         if_match: conditions.if_match.map(str::trim_ascii),

@@ -1,4 +1,4 @@
-//! A ring whose memory somebody else has written: opened or refused, and never more bytes than it holds.
+//! A ring in memory that another process has written: it is opened or refused, and never returns more bytes than its capacity.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -26,13 +26,13 @@ pub fn ring(data: &[u8]) {
     header.extend_from_slice(&CAPACITY.to_le_bytes());
     file.set_len(HEADER + CAPACITY).expect("memory for a few pages");
     write(&header, 0);
-    // What is in it: data, and words of the header at any place, but not a magic of 0, which is one that is being made.
+    // Data, and words anywhere in the header except the magic: 0 there is a ring that is being created.
     let (data, words) = bytes.split_at(bytes.len().min(usize::from(length)));
     write(data, HEADER);
     if options & 2 != 0 {
         write(words, 8 + u64::from(offset) * 2);
     } else {
-        // Positions: a word of 64 bits at the beginning of the lines of writer and reader.
+        // Positions: 64 bits at the start of the cache lines of writer and reader.
         for (line, word) in words.chunks(12).take(2).enumerate() {
             write(word, 128 * (line as u64 + 1));
         }

@@ -1,5 +1,5 @@
-//! The cache's own cost: a hit, with and without the comparison with the disk; a miss; an insertion that evicts; by 1 to 8
-//! threads at once; and the bare map of the `lru` crate beside it.
+//! Cost of the cache: hits with and without revalidation, by 1 to 8 threads; misses; insertions that evict; and, for comparison,
+//! the map of the `lru` crate alone.
 //!
 //! `cargo bench -p zerosend-core --bench cache`
 

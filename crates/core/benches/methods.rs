@@ -1,8 +1,7 @@
-//! Method by size, over loopback TCP and Unix sockets, the file in the page cache: bytes per second.
+//! Throughput of each method by file size, over loopback TCP and Unix sockets, with the file in the page cache.
 //!
-//! `cargo bench -p zerosend-core --bench methods`. A thread receives into one buffer, as fast as it can; what is measured
-//! is a head of 200 bytes and the file, sent over and over through one connection, until the last byte has come. The rows
-//! of `transfer/strategy.rs` cite it.
+//! `cargo bench -p zerosend-core --bench methods`. A head of 200 bytes and the file are sent repeatedly over one connection; a
+//! thread receives them. The time ends when the last byte is received. `transfer/strategy.rs` cites the figures.
 
 use std::fs::File;
 use std::hint::black_box;

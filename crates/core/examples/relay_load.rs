@@ -1,15 +1,14 @@
-//! Load for relays: a backend, and clients that measure. Used by `bench/relays.ts`.
+//! A backend and measuring clients for relays. Used by `bench/relays.ts`.
 //!
 //! `relay_load backend`: listens, prints `listening <port>`, and serves until its standard input ends.
 //! `relay_load bulk <port> <connections> <bytes>`: sends that many bytes over each connection.
-//! `relay_load exchange <port> <connections> <seconds>`: sends 1 KiB over each connection, waits for 1 KiB, and again.
-//! `relay_load idle <port> <connections>`: exchanges one message over each and keeps them open until its input ends.
+//! `relay_load exchange <port> <connections> <seconds>`: repeatedly sends 1 KiB over each connection and waits for 1 KiB.
+//! `relay_load idle <port> <connections>`: exchanges one message over each connection and keeps it open until standard input ends.
 //!
-//! Clients print one line of JSON. The first byte of a connection says what it is for: `B` for bulk, whose bytes are counted,
-//! and the count sent back (8 bytes, little endian) at the end; all others get back what they send.
+//! Clients print one line of JSON. The first byte of a connection selects the mode: `B` for bulk, whose bytes are counted, and the
+//! count is sent back (8 bytes, little endian) at the end. The bytes of other connections are sent back.
 //!
-//! Bulk is sent by `sendfile(2)` from memory and received with `MSG_TRUNC` (`tcp(7)`), so that the relay is the limit and not
-//! the load.
+//! Bulk is sent by `sendfile(2)` from memory and received with `MSG_TRUNC` (`tcp(7)`), so that the relay is the bottleneck.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -46,7 +45,7 @@ struct Client {
     stream: TcpStream,
     is_bulk: Option<bool>,
     count: u64,
-    /// Echo that the socket has not taken.
+    /// Bytes to echo that the socket has not accepted yet.
     owed: Vec<u8>,
 }
 
@@ -91,7 +90,7 @@ fn backend() -> Outcome {
     }
 }
 
-/// One turn; false at the end.
+/// Handles one event; false at the end of the connection.
 fn serve(client: &mut Client, buffer: &mut [u8]) -> bool {
     if !client.owed.is_empty() {
         match client.stream.write(&client.owed) {

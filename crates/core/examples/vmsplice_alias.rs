@@ -1,5 +1,4 @@
-//! What `vmsplice(2)` does without `SPLICE_F_GIFT`: it refers to the pages all the same, so that what is written to them later is what
-//! the reader gets.
+//! `vmsplice(2)` without `SPLICE_F_GIFT` refers to the pages too: the reader gets bytes that are written to them after the call.
 //!
 //! ```text
 //! cargo run -q -p zerosend-core --example vmsplice_alias
@@ -24,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         File::from(read).read_exact(&mut bytes)?;
         let flag = if gift { "with SPLICE_F_GIFT" } else { "without it" };
         println!(
-            "{flag}: {count} bytes in the pipe, then changed; the reader gets '{}'",
+            "{flag}: {count} bytes in the pipe, modified after the call; the reader gets '{}'",
             String::from_utf8_lossy(&bytes)
         );
     }

@@ -1,5 +1,5 @@
-//! The fuzz targets of `fuzz/` on a stable compiler: mutations of the corpus for a short while. `ZEROSEND_FUZZ_RUNS` is the number of
-//! inputs for each target, `ZEROSEND_FUZZ_SEED` another start; libFuzzer looks further (`npm run fuzz`).
+//! Runs the fuzz targets of `fuzz/` on a stable compiler, with mutations of the corpus. `ZEROSEND_FUZZ_RUNS` is the number of inputs
+//! for each target, `ZEROSEND_FUZZ_SEED` the seed. `npm run fuzz` runs them with libFuzzer.
 
 #[path = "../../../fuzz/src/lib.rs"]
 mod targets;
@@ -8,7 +8,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
-/// xorshift64*, so that a failure can be repeated.
+/// xorshift64*, with a seed, so that failures are reproducible.
 struct Random(u64);
 
 impl Random {
@@ -28,7 +28,7 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Some random edits: bytes changed, inserted, removed, repeated, copied from another input, or whole lines of it.
+/// Makes some random edits: changes, inserts, removes or repeats bytes, or inserts bytes or lines of another input.
 fn mutate(input: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
     for _ in 0..=random.below(6) {
         let at = random.below(input.len() + 1);

@@ -1,7 +1,5 @@
-//! Every method through a kernel that is at its worst, compared with a naive copy of the same parts.
-//!
-//! The kernel is the real one behind a layer that gives short counts, `EAGAIN`, `EINTR` and cold pages at random, so that
-//! pipes, mappings and sockets are what they are.
+//! Every method with a kernel that returns random short counts, `EAGAIN`, `EINTR` and cold pages, compared with a copy of the same
+//! parts. Pipes, mappings and sockets are those of the real kernel.
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Seek, SeekFrom, Write};
@@ -16,7 +14,7 @@ use zerosend_sys::memory::{Mapping, Pages, Span};
 use zerosend_sys::residency::Residency;
 use zerosend_sys::{Kernel, Linux, SysResult};
 
-/// Random numbers that a seed gives back: xorshift64*.
+/// A random number generator with a seed: xorshift64*.
 struct Random(u64);
 
 impl Random {
@@ -31,7 +29,7 @@ impl Random {
         self.next().is_multiple_of(count)
     }
 
-    /// From 1 to `length`, small more often than not.
+    /// From 1 to `length`; small numbers are more likely.
     fn short(&mut self, length: usize) -> usize {
         match self.next() % 4 {
             0 => length,
@@ -44,21 +42,21 @@ impl Random {
 
 struct Hostile {
     random: Random,
-    /// How many calls of each kind were let through.
+    /// Calls passed to the real kernel, by kind.
     calls: [u64; 6],
-    /// Now and then a method is refused as a filesystem without it would.
+    /// Some calls fail with EINVAL, as on a file system that does not support the method.
     refuses: bool,
-    /// It always says what is resident.
-    tells: bool,
+    /// Residency is never unknown.
+    reports_residency: bool,
 }
 
 impl Hostile {
     fn new(seed: u64) -> Self {
-        Self { random: Random(seed), calls: [0; 6], refuses: false, tells: false }
+        Self { random: Random(seed), calls: [0; 6], refuses: false, reports_residency: false }
     }
 
-    /// What only methods other than `read-write` need.
-    fn special(&mut self) -> SysResult<()> {
+    /// For calls that `read-write` does not make.
+    fn refuse_method(&mut self) -> SysResult<()> {
         self.refuse()?;
         if self.refuses && self.random.one_in(8) { Err(Errno::EINVAL) } else { Ok(()) }
     }
@@ -74,7 +72,7 @@ impl Hostile {
 }
 
 /// The first `count` bytes of `slices`.
-fn cut<'a>(slices: &'a [IoSlice<'_>], mut count: usize) -> Vec<IoSlice<'a>> {
+fn first_bytes<'a>(slices: &'a [IoSlice<'_>], mut count: usize) -> Vec<IoSlice<'a>> {
     let mut kept = Vec::new();
     for slice in slices {
         let step = slice.len().min(count);
@@ -92,11 +90,11 @@ impl Kernel for Hostile {
         self.calls[0] += 1;
         let all: usize = slices.iter().map(|slice| slice.len()).sum();
         let count = self.random.short(all.max(1));
-        Linux.gather(out, &cut(slices, count), target, more)
+        Linux.gather(out, &first_bytes(slices, count), target, more)
     }
 
     fn sendfile(&mut self, out: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, length: usize) -> SysResult<usize> {
-        self.special()?;
+        self.refuse_method()?;
         self.calls[1] += 1;
         Linux.sendfile(out, file, offset, self.random.short(length))
     }
@@ -114,7 +112,7 @@ impl Kernel for Hostile {
     fn resident(&mut self, _file: BorrowedFd<'_>, _offset: u64, _length: u64) -> Residency {
         match self.random.next() % 8 {
             0 => Residency::Cold,
-            1 if !self.tells => Residency::Unknown,
+            1 if !self.reports_residency => Residency::Unknown,
             _ => Residency::Resident,
         }
     }
@@ -128,8 +126,8 @@ impl Kernel for Hostile {
     }
 
     fn map(&mut self, file: BorrowedFd<'_>, offset: u64, length: usize) -> SysResult<Mapping> {
-        self.special()?;
-        // Windows of a few pages, so that they slide.
+        self.refuse_method()?;
+        // Windows of a few pages, so that a file needs several.
         let pages = self.random.short(length.div_ceil(4096)).clamp(1, 16);
         Linux.map(file, offset, length.min(pages * 4096))
     }
@@ -147,7 +145,7 @@ impl Kernel for Hostile {
         let heads: usize = slices.iter().map(|slice| slice.len()).sum();
         let count = self.random.short((heads + span.len()).max(1));
         if count <= heads {
-            return Linux.gather(out, &cut(slices, count), target, more);
+            return Linux.gather(out, &first_bytes(slices, count), target, more);
         }
         Linux.gather_span(out, slices, span.first(count - heads), target, more)
     }
@@ -160,13 +158,13 @@ impl Kernel for Hostile {
         length: usize,
         more: bool,
     ) -> SysResult<usize> {
-        self.special()?;
+        self.refuse_method()?;
         self.calls[4] += 1;
         Linux.splice(from, offset, to, self.random.short(length), more)
     }
 
     fn vmsplice(&mut self, pipe: BorrowedFd<'_>, span: Span<'_>, gift: bool) -> SysResult<usize> {
-        self.special()?;
+        self.refuse_method()?;
         self.calls[5] += 1;
         let count = self.random.short(span.len());
         Linux.vmsplice(pipe, span.first(count), gift)
@@ -189,21 +187,21 @@ fn bytes(length: usize, seed: u64) -> Vec<u8> {
 }
 
 #[derive(Debug, Clone)]
-enum Piece {
+enum PartKind {
     Memory(usize),
     File { before: usize, length: usize, after: usize },
     Pages { before: usize, length: usize },
 }
 
-fn piece() -> impl Strategy<Value = Piece> {
+fn part_kind() -> impl Strategy<Value = PartKind> {
     prop_oneof![
-        (0..3000usize).prop_map(Piece::Memory),
-        (0..9000usize, 0..200_000usize, 0..5000usize).prop_map(|(before, length, after)| Piece::File {
+        (0..3000usize).prop_map(PartKind::Memory),
+        (0..9000usize, 0..200_000usize, 0..5000usize).prop_map(|(before, length, after)| PartKind::File {
             before,
             length,
             after
         }),
-        (0..9000usize, 0..100_000usize).prop_map(|(before, length)| Piece::Pages { before, length }),
+        (0..9000usize, 0..100_000usize).prop_map(|(before, length)| PartKind::Pages { before, length }),
     ]
 }
 
@@ -211,18 +209,18 @@ fn cork() -> impl Strategy<Value = Cork> {
     prop_oneof![Just(Cork::Auto), Just(Cork::On), Just(Cork::Off)]
 }
 
-/// The part, and the bytes that must come of it.
-fn build(piece: &Piece, seed: u64) -> (Part, Vec<u8>) {
-    match *piece {
-        Piece::Memory(length) => (Part::Memory(bytes(length, seed)), bytes(length, seed)),
-        Piece::File { before, length, after } => {
+/// A part and its bytes.
+fn build(kind: &PartKind, seed: u64) -> (Part, Vec<u8>) {
+    match *kind {
+        PartKind::Memory(length) => (Part::Memory(bytes(length, seed)), bytes(length, seed)),
+        PartKind::File { before, length, after } => {
             let all = bytes(before + length + after, seed);
             let mut file = tempfile::tempfile().expect("a file");
             file.write_all(&all).expect("room on the disk");
             let part = Part::File { file: Arc::new(file), offset: before as u64, length: length as u64 };
             (part, all[before..before + length].to_vec())
         }
-        Piece::Pages { before, length } => {
+        PartKind::Pages { before, length } => {
             let all = bytes(before + length, seed);
             let mut pages = Pages::new(all.len()).expect("memory");
             pages.copy_in(0, &all);
@@ -232,8 +230,8 @@ fn build(piece: &Piece, seed: u64) -> (Part, Vec<u8>) {
     }
 }
 
-/// Drives `transfer` into `out` as a driver does, reading `from` when it is blocked, and sometimes taking a piece out to
-/// send it by other means, as the pump does.
+/// Advances `transfer` to `out` and reads `from` when it is blocked. Sometimes takes bytes out of the transfer and sends them by
+/// other means, as the pump does.
 fn drive(transfer: &mut Transfer, kernel: &mut Hostile, out: &UnixStream, from: &UnixStream, chunk: u64) -> Vec<u8> {
     let mut received = Vec::new();
     let mut buffer = vec![0; 256 * 1024];
@@ -275,8 +273,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_arrives_is_what_a_naive_copy_gives(
-        pieces in prop::collection::vec(piece(), 0..5),
+    fn the_received_bytes_are_those_of_the_parts(
+        kinds in prop::collection::vec(part_kind(), 0..5),
         method in prop::sample::select(Method::ALL.to_vec()),
         disk in prop_oneof![Just(Disk::ResidentOnly), Just(Disk::MayBlock)],
         cork in cork(),
@@ -285,7 +283,7 @@ proptest! {
         refuses in any::<bool>(),
         seed in 1..u64::MAX,
     ) {
-        let (parts, expected): (Vec<_>, Vec<_>) = pieces.iter().enumerate().map(|(at, piece)| build(piece, seed ^ at as u64)).unzip();
+        let (parts, expected): (Vec<_>, Vec<_>) = kinds.iter().enumerate().map(|(at, kind)| build(kind, seed ^ at as u64)).unzip();
         let expected = expected.concat();
         let mut transfer = Transfer::new(parts, method, Target::Socket, disk);
         transfer.set_cork(cork);
@@ -293,16 +291,16 @@ proptest! {
         let mut kernel = Hostile::new(seed);
         kernel.refuses = refuses;
         let (out, from) = pair();
-        // Small turns of large parts would only repeat themselves.
+        // At most 200 turns for a transfer.
         let received = drive(&mut transfer, &mut kernel, &out, &from, chunk.max(expected.len() as u64 / 200));
         prop_assert_eq!(transfer.remaining(), 0);
         prop_assert_eq!(transfer.report().bytes, expected.len() as u64);
-        prop_assert!(received == expected, "{} bytes came for {}", received.len(), expected.len());
+        prop_assert!(received == expected, "{} bytes instead of {}", received.len(), expected.len());
     }
 
-    /// Cut off anywhere, the next transfer goes on at the byte that the report names.
+    /// Dropped after any turn, the rest is sent from the offset that the report gives.
     #[test]
-    fn a_cancelled_transfer_is_resumed_at_its_own_count(
+    fn a_dropped_transfer_is_resumed_at_its_byte_count(
         length in 1..400_000usize,
         method in prop::sample::select(Method::ALL.to_vec()),
         turns in 0..12usize,
@@ -330,22 +328,22 @@ proptest! {
         while let Ok(count @ 1..) = (&mut &from).read(&mut buffer) {
             received.extend_from_slice(&buffer[..count]);
         }
-        prop_assert_eq!(received.len() as u64, sent, "the count is what the target has got");
+        prop_assert_eq!(received.len() as u64, sent, "the count is the number of bytes received");
         received.extend(drive(&mut rest(sent), &mut kernel, &out, &from, 1 << 20));
         prop_assert!(received == all);
     }
 }
 
 #[test]
-fn each_method_makes_its_own_call() {
+fn each_method_makes_its_system_call() {
     for (method, call) in
         [(Method::Sendfile, 1), (Method::Splice, 4), (Method::Mmap, 3), (Method::ReadWrite, 2), (Method::Vmsplice, 5)]
     {
-        let (part, expected) = build(&Piece::File { before: 100, length: 150_000, after: 0 }, 7);
+        let (part, expected) = build(&PartKind::File { before: 100, length: 150_000, after: 0 }, 7);
         let mut transfer = Transfer::new([part], method, Target::Socket, Disk::MayBlock);
         let mut kernel = Hostile::new(7);
-        // `mmap` gives way to `read-write` where the kernel does not say.
-        kernel.tells = true;
+        // `mmap` is replaced by `read-write` where residency is unknown.
+        kernel.reports_residency = true;
         let (out, from) = pair();
         assert!(drive(&mut transfer, &mut kernel, &out, &from, 1 << 20) == expected);
         assert!(kernel.calls[call] > 0, "{method:?}: {:?}", kernel.calls);
@@ -354,7 +352,7 @@ fn each_method_makes_its_own_call() {
 }
 
 #[test]
-fn a_file_cut_short_on_the_way_is_truncated_for_every_method() {
+fn a_file_truncated_during_the_transfer_fails_for_every_method() {
     for method in Method::ALL {
         for cut in [150_000u64, 151_000, 4096] {
             let mut file = tempfile::tempfile().expect("a file");
@@ -370,7 +368,7 @@ fn a_file_cut_short_on_the_way_is_truncated_for_every_method() {
             let error = loop {
                 let _ = (&mut &from).read(&mut buffer);
                 match transfer.advance(&out, &mut Budget::unlimited()) {
-                    Ok(Progress::Done) => panic!("{method:?}: the bytes beyond {cut} came from nowhere"),
+                    Ok(Progress::Done) => panic!("{method:?}: sent bytes beyond {cut}"),
                     Ok(_) => {}
                     Err(error) => break error,
                 }

@@ -1,4 +1,4 @@
-//! Every method, over real sockets: sizes, receivers and kinds of request, one table.
+//! Every method over real sockets, with a table of sizes, sockets, receivers and ranges.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -27,9 +27,9 @@ enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Receiver {
     Fast,
-    /// Reads a little, then sleeps.
+    /// Sleeps after each read of 100,000 bytes.
     Slow,
-    /// The sender's socket buffer is as small as the kernel allows.
+    /// The send buffer of the socket has the minimum size.
     Tiny,
 }
 
@@ -37,11 +37,11 @@ enum Receiver {
 enum Request {
     Whole,
     Range,
-    /// Cancelled at this share of it (of 256), then resumed on the same socket.
+    /// Dropped after this share of the bytes (of 256), then resumed on the same socket.
     Resumed(u64),
 }
 
-/// Bytes of which no two stretches are alike.
+/// Bytes without repetitions.
 fn pattern(length: u64) -> Arc<Vec<u8>> {
     let mut bytes: Vec<u8> =
         (0..length.div_ceil(8)).flat_map(|word| word.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()).collect();
@@ -82,7 +82,7 @@ fn pair(kind: Kind) -> (OwnedFd, OwnedFd) {
     }
 }
 
-/// Reads all that comes and compares it with what `expected` says is at each offset.
+/// Reads until the end and checks with `expected` the bytes at each offset.
 fn receive<E>(from: OwnedFd, receiver: Receiver, start: u64, expected: E) -> JoinHandle<u64>
 where
     E: Fn(u64, &[u8]) -> bool + Send + 'static,
@@ -96,7 +96,7 @@ where
             if count == 0 {
                 return received;
             }
-            assert!(expected(start + received, &buffer[..count]), "other bytes came within {count} from {received} on");
+            assert!(expected(start + received, &buffer[..count]), "wrong bytes among the {count} bytes at {received}");
             received += count as u64;
             if receiver == Receiver::Slow {
                 thread::sleep(Duration::from_millis(1));
@@ -105,7 +105,7 @@ where
     })
 }
 
-/// Drives until the end, or until at least `stop` bytes are sent.
+/// Advances until the end, or until `stop` bytes are sent.
 fn drive(transfer: &mut Transfer, out: &OwnedFd, chunk: u64, stop: u64) {
     loop {
         let left = stop - transfer.report().bytes;
@@ -152,7 +152,7 @@ fn send(
         drive(&mut transfer(offset + sent, length - sent), &out, MIB, length);
     } else {
         let used = first.report().method;
-        assert!(method == Method::Auto || used == method, "{method:?} became {used:?}");
+        assert!(method == Method::Auto || used == method, "{method:?} was replaced by {used:?}");
     }
     drop(out);
     assert_eq!(reader.join().expect("the bytes are right"), length, "{method:?} {kind:?} {receiver:?}");
@@ -193,13 +193,13 @@ fn a_mebibyte_and_three_bytes_in_every_combination() {
 }
 
 #[test]
-fn sixty_four_mebibytes_by_every_method() {
+fn every_method_resumes_a_file_of_64_mebibytes() {
     run(&[64 * MIB], &ALL_KINDS, &[Receiver::Fast], &[Request::Resumed(150)]);
 }
 
-/// Streamed, a mark every 512 MiB and around every power of two, zeros in between; nobody has it in memory as a whole.
+/// A mark every 512 MiB and around powers of two, zeros between them. The file is larger than 4 GiB.
 #[test]
-fn five_sparse_gibibytes_by_every_method() {
+fn every_method_sends_a_sparse_file_of_5_gibibytes() {
     let size = 5 * GIB + 5;
     let mut marks: Vec<u64> = (0..10).map(|at| at * 512 * MIB + 17).collect();
     marks.extend([2 * GIB - 1, 4 * GIB - 1, 4 * GIB, size - 1]);
@@ -235,8 +235,8 @@ fn five_sparse_gibibytes_by_every_method() {
 }
 
 #[test]
-fn files_of_procfs_tmpfs_and_overlayfs() {
-    // tmpfs has pages like any other; procfs has none, and says so by EINVAL or by a size of 0.
+fn files_of_tmpfs_and_procfs() {
+    // tmpfs has pages but does not report residency. procfs has none: calls fail with EINVAL, or its size is 0.
     let memory = nix::sys::memfd::memfd_create("zerosend", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).expect("a memfd");
     let sample = Sample::within(File::from(memory), 300_000);
     for method in METHODS {
@@ -252,7 +252,7 @@ fn files_of_procfs_tmpfs_and_overlayfs() {
         let outcome = transfer.advance(&out, &mut Budget::unlimited());
         assert_eq!(outcome, Ok(Progress::Done), "{method:?}");
         if method == Method::Mmap || method == Method::Vmsplice {
-            assert_eq!(transfer.report().method, Method::ReadWrite, "{method:?} cannot be: procfs maps nothing");
+            assert_eq!(transfer.report().method, Method::ReadWrite, "{method:?}: procfs cannot be mapped");
         }
         drop(out);
         let reader = receive(from, Receiver::Fast, 0, move |at, bytes| {

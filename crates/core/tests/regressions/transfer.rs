@@ -1,4 +1,4 @@
-//! Transfers: what is resident, and files that change while they are sent.
+//! Transfers: residency, truncated files, large offsets, interrupted calls.
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
@@ -38,18 +38,14 @@ fn read_all(mut from: &UnixStream) -> Vec<u8> {
     bytes
 }
 
-/// The real kernel; what it says about residency is scripted, and every call that could wait for a disk is refused after
-/// a page was said to be cold or unknown.
+/// The real kernel, except that residency is scripted. Calls that may wait for a disk panic unless `answer` is `Resident`.
 struct Scripted {
     answer: Residency,
-    asked: usize,
-    moved: usize,
 }
 
 impl Scripted {
-    fn may_move(&mut self) {
-        assert_eq!(self.answer, Residency::Resident, "moved without asking in this turn");
-        self.moved += 1;
+    fn check_resident(&self) {
+        assert_eq!(self.answer, Residency::Resident, "residency was not checked in this turn");
     }
 }
 
@@ -59,12 +55,12 @@ impl Kernel for Scripted {
     }
 
     fn sendfile(&mut self, out: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, length: usize) -> SysResult<usize> {
-        self.may_move();
+        self.check_resident();
         Linux.sendfile(out, file, offset, length)
     }
 
     fn pread(&mut self, file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64, resident_only: bool) -> SysResult<usize> {
-        assert!(resident_only, "it would wait for the disk");
+        assert!(resident_only, "this call may wait for a disk");
         match self.answer {
             Residency::Resident => Linux.pread(file, buffer, offset, false),
             Residency::Cold => Err(Errno::EAGAIN),
@@ -73,7 +69,6 @@ impl Kernel for Scripted {
     }
 
     fn resident(&mut self, _: BorrowedFd<'_>, _: u64, _: u64) -> Residency {
-        self.asked += 1;
         self.answer
     }
 
@@ -93,7 +88,7 @@ impl Kernel for Scripted {
         target: Target,
         more: bool,
     ) -> SysResult<usize> {
-        self.may_move();
+        self.check_resident();
         Linux.gather_span(out, slices, span, target, more)
     }
 
@@ -106,13 +101,13 @@ impl Kernel for Scripted {
         more: bool,
     ) -> SysResult<usize> {
         if offset.is_some() {
-            self.may_move();
+            self.check_resident();
         }
         Linux.splice(from, offset, to, length, more)
     }
 
     fn vmsplice(&mut self, pipe: BorrowedFd<'_>, span: Span<'_>, gift: bool) -> SysResult<usize> {
-        self.may_move();
+        self.check_resident();
         Linux.vmsplice(pipe, span, gift)
     }
 
@@ -147,29 +142,28 @@ fn finish(transfer: &mut Transfer, kernel: &mut Scripted, out: &UnixStream, from
     }
 }
 
-/// What was resident in one turn may be evicted in the next, also when the pool has just brought it in, and on some file
-/// systems nothing is known. The thread that serves others never waits for a disk, and the transfer ends nevertheless.
+/// Pages may be evicted between two turns, also after a prefetch, and some file systems do not report residency.
 #[test]
-fn residency_is_asked_in_every_turn_and_never_assumed() {
+fn residency_is_checked_in_every_turn() {
     const LENGTH: usize = 3_000_000;
     for method in METHODS {
-        for later in [Residency::Cold, Residency::Unknown] {
+        for next in [Residency::Cold, Residency::Unknown] {
             let file = sample(LENGTH);
             let (out, from) = pair();
             let mut transfer = transfer(&file, LENGTH as u64, method, Disk::ResidentOnly);
-            let mut kernel = Scripted { answer: Residency::Resident, asked: 0, moved: 0 };
+            let mut kernel = Scripted { answer: Residency::Resident };
             let first = transfer.advance_on(&mut kernel, out.as_fd(), &mut Budget::new(10_000));
             assert_eq!(first, Ok(Progress::Yield), "{method:?}");
-            kernel.answer = later;
+            kernel.answer = next;
             let received = finish(&mut transfer, &mut kernel, &out, &from).expect("sent");
-            assert!(received == vec![b'x'; LENGTH], "{method:?} {later:?}: {} bytes", received.len());
+            assert!(received == vec![b'x'; LENGTH], "{method:?} {next:?}: {} bytes", received.len());
         }
     }
 }
 
-/// Within the last page what is cut off reads as zeros from a mapping.
+/// After a truncation the rest of the last page reads as zeros from a mapping.
 #[test]
-fn a_file_cut_inside_its_last_page_sends_no_zero_byte() {
+fn a_file_truncated_inside_its_last_page_sends_no_zeros() {
     const LENGTH: u64 = 300_001;
     for disk in [Disk::ResidentOnly, Disk::MayBlock] {
         for method in METHODS {
@@ -182,7 +176,7 @@ fn a_file_cut_inside_its_last_page_sends_no_zero_byte() {
             file.set_len(LENGTH - 1).expect("truncated");
             let error = loop {
                 match transfer.advance(&out, &mut Budget::new(100_000)) {
-                    Ok(Progress::Done) => panic!("{method:?}: a byte beyond the end"),
+                    Ok(Progress::Done) => panic!("{method:?}: sent a byte beyond the end"),
                     Ok(Progress::Cold) => {
                         let prefetched = transfer.prefetch().expect("a file is next").wait();
                         transfer.prefetched(prefetched.expect("readable"));
@@ -219,7 +213,7 @@ fn ranges_up_to_the_largest_offset_do_not_overflow() {
     }
 }
 
-/// A storm of signals must not keep the thread from others.
+/// So that a series of signals cannot extend a turn without limit.
 #[test]
 fn interrupted_calls_cost_budget() {
     struct Interrupted;
