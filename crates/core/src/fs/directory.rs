@@ -46,17 +46,17 @@ impl Listing {
     }
 }
 
-/// What [`open`] opens.
+/// What [`open`] opens a path for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A directory, to be listed.
+    /// A directory, for a listing.
     Directory,
-    /// Anything, for its attributes alone.
+    /// Any file, for its attributes.
     Entry,
 }
 
-/// Opens what is at `relative` below `root`, with the root's rule for symbolic links. May wait for a disk. A name that has no
-/// URL of its own, one with a backslash say, is `ENOENT`.
+/// Opens `relative` below `root`, with the root's policy for symbolic links. May block on the disk. A name that no request path
+/// can express, for example one with a backslash, is `ENOENT`.
 pub fn open(root: &Root, relative: &str, kind: Kind) -> Result<OwnedFd> {
     let failed = |errno| Error::system("open", errno).with_path(root.path().join(relative));
     let path = RequestPath::from_decoded(relative).map_err(|_| failed(Errno::ENOENT))?;
@@ -67,9 +67,9 @@ pub fn open(root: &Root, relative: &str, kind: Kind) -> Result<OwnedFd> {
     Visit::new(root, Access::MayBlock).open_fd(path.relative(), flags | OFlag::O_CLOEXEC).map_err(failed)
 }
 
-/// Lists the directory at `relative` (checked by [`zerosend_http::path`]). May wait for a disk. Files and directories only:
-/// nothing else is served. Links are followed for what they are, though not everything a link leads to is served; names
-/// that are no UTF-8 are left out, for no URL leads to them.
+/// Lists the directory at `relative` (checked by [`zerosend_http::path`]). May block on the disk. Lists files and directories; a
+/// symbolic link has the type of its target, which the root's policy may still refuse to serve. Names that are not UTF-8 are left
+/// out, because no URL leads to them.
 pub fn list(root: &Root, relative: &str, dotfiles: bool) -> Result<Listing> {
     let failed = |errno| Error::system("opendir", errno).with_path(root.path().join(relative));
     let mut directory = Dir::from_fd(open(root, relative, Kind::Directory)?).map_err(failed)?;
@@ -91,7 +91,7 @@ pub fn list(root: &Root, relative: &str, dotfiles: bool) -> Result<Listing> {
         }
     }
     for name in names {
-        // Gone, or a link to nothing: nothing to list.
+        // Deleted in the meantime, or a dangling link.
         let Ok(stat) = fstatat(&directory, name.as_str(), AtFlags::empty()) else { continue };
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
         if kind != SFlag::S_IFREG && kind != SFlag::S_IFDIR {

@@ -1,9 +1,9 @@
-//! Which version of which file: the one place that decides whether a file is still the same.
+//! File metadata, which identifies a version of a file.
 //!
-//! Two [`FileMeta`] that are equal are the same version, provided that the first was [settled](FileMeta::is_settled) when
-//! it was read. The cache, remembered heads, entity tags and transfers all compare with it.
+//! Equal [`FileMeta`] are the same version, provided that the first was [settled](FileMeta::is_settled) when it was read. The
+//! cache, cached heads, entity tags and transfers all compare versions with it.
 //!
-//! The change time is a part of the identity because programs cannot set it: `tar`, `rsync -t` and `cp -p` put an old
+//! The change time is part of the identity because programs cannot set it: `tar`, `rsync -t` and `cp -p` set an old
 //! modification time on new bytes, and a file system reuses the inode number of a deleted file.
 
 use std::os::fd::AsFd;
@@ -22,15 +22,15 @@ use zerosend_sys::open::Attributes;
 const SECOND_NS: i64 = 1_000_000_000;
 /// Longer than one tick of the clock that file times come from: 1 to 10 ms, `CONFIG_HZ`.
 const TICK_NS: i64 = 50_000_000;
-/// The coarsest times in use: FAT has the modification time in units of two seconds.
+/// The coarsest times in use: FAT stores the modification time in units of two seconds.
 const COARSE_NS: i64 = 2 * SECOND_NS;
-/// FAT's unit of the creation time, which Linux before 6.0 gives as the change time.
+/// FAT's unit of the creation time, which Linux before 6.0 reports as the change time.
 const FAT_UNIT_NS: i64 = 10_000_000;
 
 /// The metadata of a file, and the identity of its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileMeta {
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Last modification in nanoseconds since 1970, clamped to the years 1677 to 2262.
     pub mtime_ns: i64,
@@ -45,16 +45,16 @@ pub struct FileMeta {
 }
 
 impl FileMeta {
-    /// The metadata of an open descriptor of any type, asked for freshly where the file system is remote. May wait for it.
+    /// The metadata of an open descriptor of any type, synchronized with a remote file system. May block on it.
     pub fn of(fd: impl AsFd) -> Result<Self> {
         Self::with_mount(fd).map(|(meta, _)| meta)
     }
 
-    /// As [`FileMeta::of`], and the mount that the descriptor was opened through, where the kernel says so.
+    /// Like [`FileMeta::of`], with the mount of the descriptor where the kernel reports it.
     pub(super) fn with_mount(fd: impl AsFd) -> Result<(Self, Option<Mount>)> {
         match sys::open::statx(fd.as_fd(), Attributes::Fresh) {
             Ok(stat) => Ok((stat.into(), Some(Mount::from(&stat)))),
-            // Kernels before 4.11, and container runtimes whose seccomp filter does not know statx.
+            // Linux before 4.11, and seccomp filters without statx.
             Err(Errno::ENOSYS | Errno::EPERM) => {
                 let stat = nix::sys::stat::fstat(fd).map_err(|errno| Error::system("fstat", errno))?;
                 let meta = Self {
@@ -71,8 +71,8 @@ impl FileMeta {
         }
     }
 
-    /// The metadata of the file that `path`, resolved from `dir`, leads to, asked for freshly; `None` when it cannot be
-    /// read. May wait for the file system.
+    /// The metadata of the file at `path`, resolved from `dir`, synchronized with a remote file system; `None` when it cannot be
+    /// read. May block on the file system.
     pub(crate) fn at(dir: impl AsFd, path: &std::ffi::CStr) -> Option<Self> {
         match sys::open::statx_path(&dir, path, Attributes::Fresh) {
             Ok(stat) => Some(stat.into()),
@@ -84,34 +84,33 @@ impl FileMeta {
         }
     }
 
-    /// Whether a later write is certain to change this metadata. False while the file is so new that the clock of its file
-    /// system may not have advanced since the last write. Call it right after the metadata was read.
+    /// Whether every later write changes this metadata. False while the file is so new that the clock of its file system may not
+    /// have advanced since the last write. Call it right after the metadata is read.
     pub(crate) fn is_settled(&self) -> bool {
         self.is_older_than(TICK_NS, now_ns())
     }
 
-    /// Whether the file was last changed more than `ns` before `now`, by the clock and to the resolution of its file system.
+    /// Whether the last change was more than `ns` nanoseconds before `now`, given the resolution of the file system's times.
     pub(crate) fn is_older_than(&self, ns: i64, now: i64) -> bool {
         if self.mtime_ns == 0 && self.ctime_ns == 0 {
-            // The file system has no times, so a write would show in nothing but the size.
+            // The file system has no times, so a write changes only the size.
             return false;
         }
         let is_coarse = self.mtime_ns % SECOND_NS == 0 && self.ctime_ns % FAT_UNIT_NS == 0;
-        let least = ns.max(if is_coarse { COARSE_NS + TICK_NS } else { 0 });
-        // A change time in the future is that of a server whose clock is ahead of ours: its age is unknown. A modification
-        // time in the future was set by a program.
+        let min_age = ns.max(if is_coarse { COARSE_NS + TICK_NS } else { 0 });
+        // A change time in the future comes from a file server whose clock is ahead: the age is unknown. A modification time in
+        // the future was set by a program.
         let since_modified = now.saturating_sub(self.mtime_ns);
-        now.saturating_sub(self.ctime_ns) >= least && !(0..least).contains(&since_modified)
+        now.saturating_sub(self.ctime_ns) >= min_age && !(0..min_age).contains(&since_modified)
     }
 
-    /// False for a modification time that was zeroed: 0 and 1 are what reproducible builds set, and before 1970 no file was
-    /// written.
+    /// False for a modification time without meaning: reproducible builds set 0 or 1, and negative times are before 1970.
     pub(crate) fn has_modification_time(&self) -> bool {
         self.mtime_ns >= 2 * SECOND_NS
     }
 
-    /// The weak entity tag of this version, RFC 9110 section 8.8.3, as Fastify's and Express' are made; of the change time
-    /// where the modification time says nothing.
+    /// The weak entity tag of this version, RFC 9110 section 8.8.3, as computed by Fastify and Express; from the change time if
+    /// the modification time has no meaning.
     pub(crate) fn weak_tag(&self) -> String {
         let time = if self.has_modification_time() { self.mtime_ns } else { self.ctime_ns };
         etag::weak(self.size, etag::node_mtime_ms(time))
@@ -127,7 +126,7 @@ impl FileMeta {
         self.mode & libc::S_IFMT == libc::S_IFDIR
     }
 
-    /// The type in words, for messages.
+    /// The type as text, for error messages.
     pub fn kind(&self) -> &'static str {
         match self.mode & libc::S_IFMT {
             libc::S_IFREG => "a regular file",
@@ -155,7 +154,7 @@ impl From<sys::open::Stat> for FileMeta {
     }
 }
 
-/// The time of day in nanoseconds since 1970.
+/// The current time in nanoseconds since 1970.
 pub(crate) fn now_ns() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
@@ -169,18 +168,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settles_by_the_resolution_of_the_file_system() {
+    fn a_file_is_settled_after_the_resolution_of_its_file_system() {
         const NOW: i64 = 1_700_000_001_234_567_891;
         const SECOND: i64 = 1_700_000_000_000_000_000;
         let old = 1_000_000_007;
-        // Modification time, change time, whether a later write would show.
+        // Modification time, change time, whether every later write changes them.
         let rows = [
             (old, NOW - 60_000_000, true),
             (old, NOW - 40_000_000, false),
             (NOW - 40_000_000, old, false),
             (NOW + 5, old, true),
             (old, NOW + 5, false),
-            // Whole seconds, and FAT's two seconds beside a creation time.
+            // Whole seconds, and FAT's two seconds with a creation time.
             (SECOND, SECOND, false),
             (SECOND - SECOND_NS, SECOND - SECOND_NS, true),
             (SECOND, SECOND - 990_000_000, false),

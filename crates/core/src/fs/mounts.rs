@@ -1,11 +1,11 @@
-//! Which file systems answer from the memory of this machine, and which have to ask another process or machine.
+//! Which file systems are local: they answer from the memory of this machine, without another process or machine.
 //!
-//! On a local file system attributes of a file in use cost no wait, so that a thread that serves others may ask for them.
-//! FUSE and network file systems may take any time, and only a thread of the pool may ask. The kernel has no flag that says
-//! which is which, so the types known to be local are listed and every other one counts as remote: right, only slower.
+//! On a local file system the attributes of a cached file are read without blocking, so a thread that serves several clients may
+//! read them. FUSE and network file systems may take any time, so only pool threads access them. The kernel has no flag for
+//! this, so the local types are listed, and every other type counts as remote, which is correct but slower.
 //!
-//! The verdict is remembered for each mount. `statfs(2)` itself asks a remote file system, so it is called where waiting is
-//! allowed, and elsewhere a mount without a verdict counts as remote.
+//! The result is cached for each mount. `statfs(2)` itself accesses a remote file system, so it is called only where blocking is
+//! allowed; elsewhere a mount without a cached result counts as remote.
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -15,8 +15,8 @@ use nix::sys::statfs::fstatfs;
 
 use zerosend_sys::open::Stat;
 
-/// A mount: the device of its file system, and the mount's number. Linux 6.8 and later never reuse the number; before, a new
-/// mount may get both numbers of one that is gone, and with them its verdict.
+/// A mount: the device of its file system, and the mount number. Before Linux 6.8, which does not reuse the number, a new mount may
+/// get both numbers of a removed one, and with them its cached result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Mount {
     dev: u64,
@@ -29,13 +29,13 @@ impl From<&Stat> for Mount {
     }
 }
 
-/// Verdicts kept at most; beyond it all are forgotten at once.
-const MAX_VERDICTS: usize = 4096;
+/// Cached results. When full, all are discarded.
+const MAX_MOUNTS: usize = 4096;
 
-static VERDICTS: RwLock<Option<HashMap<Mount, bool>>> = RwLock::new(None);
+static IS_LOCAL: RwLock<Option<HashMap<Mount, bool>>> = RwLock::new(None);
 
-/// Magic numbers of `statfs(2)` and `<linux/magic.h>`. The file systems of containers (overlay, aufs) and of secrets (eCryptfs)
-/// lie on others, which are local in practice.
+/// Magic numbers from `statfs(2)` and `<linux/magic.h>`. Overlay, aufs and eCryptfs are stacked on other file systems, which are
+/// local in practice.
 const LOCAL: [u32; 41] = [
     0xef53,      // ext2, ext3, ext4
     0x5846_5342, // xfs
@@ -80,27 +80,27 @@ const LOCAL: [u32; 41] = [
     0x9584_58f6, // hugetlbfs
 ];
 
-/// Whether the mount is local; `None` when that is not known without waiting.
+/// The cached result for a mount.
 pub(crate) fn known(mount: Mount) -> Option<bool> {
-    VERDICTS.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(&mount).copied()
+    IS_LOCAL.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(&mount).copied()
 }
 
-/// Whether the file system of `fd`, which is on `mount`, is local. May wait for it.
+/// Whether the file system of `fd`, which is on `mount`, is local. May block on it.
 pub(crate) fn is_local(fd: impl AsFd, mount: Mount) -> bool {
-    if let Some(verdict) = known(mount) {
-        return verdict;
+    if let Some(is_local) = known(mount) {
+        return is_local;
     }
-    // Not remembered after an error: a FUSE daemon that is gone says ENOTCONN.
+    // Errors are not cached: after the exit of a FUSE daemon statfs fails with ENOTCONN.
     let Ok(answer) = fstatfs(fd) else { return false };
     // The type of the magic number differs between architectures; it has 32 bits.
-    let verdict = LOCAL.contains(&(answer.filesystem_type().0 as u32));
-    let mut verdicts = VERDICTS.write().unwrap_or_else(PoisonError::into_inner);
-    let verdicts = verdicts.get_or_insert_default();
-    if verdicts.len() >= MAX_VERDICTS {
-        verdicts.clear();
+    let is_local = LOCAL.contains(&(answer.filesystem_type().0 as u32));
+    let mut mounts = IS_LOCAL.write().unwrap_or_else(PoisonError::into_inner);
+    let mounts = mounts.get_or_insert_default();
+    if mounts.len() >= MAX_MOUNTS {
+        mounts.clear();
     }
-    verdicts.insert(mount, verdict);
-    verdict
+    mounts.insert(mount, is_local);
+    is_local
 }
 
 #[cfg(test)]
@@ -109,12 +109,12 @@ mod tests {
     use zerosend_sys::open::{Attributes, statx};
 
     #[test]
-    fn a_verdict_is_remembered_for_its_mount() {
+    fn the_result_is_cached_for_the_mount() {
         let directory = tempfile::tempdir().expect("a directory");
         let fd = std::fs::File::open(directory.path()).expect("open");
         let mount = Mount::from(&statx(&fd, Attributes::Cached).expect("statx"));
-        let verdict = is_local(&fd, mount);
-        assert_eq!(known(mount), Some(verdict));
+        let result = is_local(&fd, mount);
+        assert_eq!(known(mount), Some(result));
         assert_eq!(known(Mount { dev: mount.dev, number: u64::MAX }), None);
     }
 }

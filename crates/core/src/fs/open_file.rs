@@ -1,6 +1,6 @@
-//! A regular file, open for reading, with its metadata as of the opening.
+//! A regular file, open for reading, with its metadata at that time.
 //!
-//! Only regular files get through: a FIFO or device would make a transfer wait for someone else.
+//! Other types are refused: a transfer from a FIFO or a device could block on another process.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -15,8 +15,8 @@ use crate::error::{Code, Error, Result};
 use crate::io::pool::{Lane, Pool, Volume};
 use zerosend_sys::fd::ClosedBy;
 
-/// How every file is opened. `O_NONBLOCK`: opening a FIFO without a writer returns at once instead of waiting, open(2);
-/// regular files ignore it. `O_NOCTTY`: a terminal never becomes ours.
+/// The flags of every open. `O_NONBLOCK`: opening a FIFO without a writer does not block, open(2); regular files ignore the flag.
+/// `O_NOCTTY`: a terminal does not become the controlling terminal.
 pub(super) const OPEN_FLAGS: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOCTTY).union(OFlag::O_NONBLOCK);
 
@@ -28,7 +28,7 @@ pub struct OpenFile {
     is_local: bool,
 }
 
-/// close(2) of a file on FUSE or NFS waits for a flush, which the thread that drops it must not.
+/// close(2) of a file on FUSE or NFS waits for a flush, which would block the thread that drops it.
 fn close_in_pool(fd: OwnedFd) {
     let work = |fd| {
         drop(fd);
@@ -38,7 +38,7 @@ fn close_in_pool(fd: OwnedFd) {
 }
 
 impl OpenFile {
-    /// Opens a regular file; symbolic links are followed. May wait for a disk.
+    /// Opens a regular file; symbolic links are followed. May block on the disk.
     pub fn open(path: &Path) -> Result<Self> {
         match nix::fcntl::open(path, OPEN_FLAGS, Mode::empty()) {
             Ok(fd) => Self::from_fd(fd).map_err(|error| error.with_path(path)),
@@ -48,12 +48,12 @@ impl OpenFile {
         }
     }
 
-    /// Takes over a descriptor that is open for reading. May wait for its file system.
+    /// Takes ownership of a descriptor that is open for reading. May block on its file system.
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         Self::of_any_type(fd)?.map_err(|meta| not_regular(meta.kind()))
     }
 
-    /// Takes over a descriptor that is open for reading. For one of another type than a regular file gives its metadata.
+    /// Takes ownership of a descriptor that is open for reading. The inner error is the metadata of a file of another type.
     pub(super) fn of_any_type(fd: OwnedFd) -> Result<std::result::Result<Self, FileMeta>> {
         let (meta, mount) = FileMeta::with_mount(&fd)?;
         if !meta.is_file() {
@@ -64,12 +64,12 @@ impl OpenFile {
         Ok(Ok(Self { fd, meta, is_local }))
     }
 
-    /// Whether its file system answers from the memory of this machine; see [`mounts`].
+    /// Whether its file system is local, see [`mounts`].
     pub(crate) fn is_local(&self) -> bool {
         self.is_local
     }
 
-    /// The metadata as of the opening.
+    /// The metadata when it was opened.
     pub fn meta(&self) -> &FileMeta {
         &self.meta
     }

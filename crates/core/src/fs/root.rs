@@ -1,12 +1,11 @@
 //! A directory below which paths are opened.
 //!
-//! Paths come checked ([`zerosend_http::path`]): no `..` and no second spelling. What is left to decide is symbolic
-//! links, [`Symlinks`], and whether the call may wait for a file system, [`Access`].
+//! Paths have been checked by [`zerosend_http::path`]: they contain neither `..` nor a second spelling. This module applies the
+//! policy for symbolic links, [`Symlinks`], and the permission to block on a file system, [`Access`].
 //!
 //! A root need not exist yet, and it may be replaced while it is served: a build deletes its output directory, a `current`
-//! link moves to the next release, a file system is mounted again. So its directory is opened afresh for each request
-//! ([`Visit`]) and never held: a held descriptor would name the old directory, or a file system that is gone, and keep it from
-//! being unmounted.
+//! link moves to the next release, a file system is mounted again. So its directory is opened for each request ([`Visit`]) and
+//! not kept open: an open descriptor would refer to the old directory, and prevent its file system from being unmounted.
 
 use std::cell::OnceCell;
 use std::ffi::CString;
@@ -28,43 +27,42 @@ use zerosend_sys::open::{Attributes, RESOLVE_CACHED, openat2, statx};
 /// `PATH_MAX`, which counts the NUL at the end.
 const MAX_PATH: usize = libc::PATH_MAX as usize;
 
-/// What symbolic links below the root may do.
+/// The policy for symbolic links below a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Symlinks {
-    /// Lead anywhere, as `@fastify/static` lets them.
+    /// They are followed anywhere, as in `@fastify/static`.
     #[default]
     Follow,
-    /// Lead anywhere below the root. Absolute links count as leaving it, openat2(2).
+    /// They are followed below the root. Absolute links count as leaving it, openat2(2).
     Beneath,
-    /// Not exist on the way.
+    /// Paths with symbolic links are refused.
     Deny,
 }
 
-/// Whether a lookup may wait for a file system.
+/// Whether a lookup may block on a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Access {
-    /// Never: only local file systems ([`mounts`]), and only names that the kernel has in its cache; otherwise the answer is
-    /// "would block".
+    /// It may not: a lookup outside of local file systems ([`mounts`]) and of the kernel's name cache would block.
     CachedOnly,
-    /// It may.
+    /// It may block.
     #[default]
     MayBlock,
 }
 
-/// How much of `openat2(2)` the kernel has.
+/// The support of the kernel for `openat2(2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OpenSupport {
-    /// None: before Linux 5.6, or a seccomp filter. [`Symlinks::Beneath`] is as strict as [`Symlinks::Deny`], for names
-    /// are walked one by one. [`Access::CachedOnly`] always would block.
+    /// None: before Linux 5.6, or under a seccomp filter. Paths are opened one name at a time, and [`Symlinks::Beneath`] is as
+    /// strict as [`Symlinks::Deny`]. [`Access::CachedOnly`] always would block.
     NoOpenat2 = 1,
-    /// No `RESOLVE_CACHED`: before Linux 5.12. [`Access::CachedOnly`] always would block.
+    /// Without `RESOLVE_CACHED`: before Linux 5.12. [`Access::CachedOnly`] always would block.
     NoCached = 2,
-    /// All of it.
+    /// Complete.
     Full = 3,
 }
 
 impl OpenSupport {
-    /// Asks the kernel, once per process.
+    /// Probes the kernel, once per process.
     pub fn probe() -> Self {
         static PROBED: AtomicU8 = AtomicU8::new(0);
         match PROBED.load(Ordering::Relaxed) {
@@ -73,14 +71,14 @@ impl OpenSupport {
             3 => return Self::Full,
             _ => {}
         }
-        // "/" is always cached and O_PATH needs no permission on it, so an error is about the call itself.
-        let ask = |resolve| openat2(AT_FDCWD, c"/", OFlag::O_PATH | OFlag::O_CLOEXEC, resolve).err();
-        let support = match ask(RESOLVE_CACHED) {
+        // "/" is always cached and O_PATH needs no permission, so an error is about the call itself.
+        let probe = |resolve| openat2(AT_FDCWD, c"/", OFlag::O_PATH | OFlag::O_CLOEXEC, resolve).err();
+        let support = match probe(RESOLVE_CACHED) {
             None => Self::Full,
-            // Unknown flag, openat2(2).
+            // An unknown flag, openat2(2).
             Some(Errno::EINVAL) => Self::NoCached,
             Some(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) => Self::NoOpenat2,
-            // Out of descriptors or memory: says nothing about the kernel, ask again next time.
+            // Out of descriptors or memory: probe again next time.
             Some(_) => return Self::Full,
         };
         PROBED.store(support as u8, Ordering::Relaxed);
@@ -88,7 +86,7 @@ impl OpenSupport {
     }
 }
 
-/// What was found under a name.
+/// The result of a lookup.
 #[derive(Debug)]
 pub enum Lookup {
     /// A regular file.
@@ -97,20 +95,20 @@ pub enum Lookup {
     Directory,
     /// A FIFO, socket or device.
     NotRegular,
-    /// Nothing.
+    /// No such name.
     Missing,
-    /// A name before the last is no directory.
+    /// A name before the last is not a directory.
     NotADirectory,
-    /// Nothing can have this name: it is too long for the file system.
+    /// The name is too long for the file system.
     TooLong,
-    /// Symbolic links go round in a circle, or the policy forbids one.
+    /// A loop of symbolic links, or a link that the policy forbids.
     Refused,
-    /// Permission denied. `file_exists` tells an unreadable file from an unreadable way to it.
+    /// Permission denied.
     Denied {
-        /// True when the file itself is there.
+        /// The file itself exists and cannot be read; otherwise a directory on the way cannot be searched.
         file_exists: bool,
     },
-    /// Not in the kernel's cache: ask again with [`Access::MayBlock`], off the JavaScript thread.
+    /// Not in the kernel's cache: repeat with [`Access::MayBlock`] on a thread that may block.
     WouldBlock,
 }
 
@@ -124,12 +122,12 @@ pub struct Root {
 }
 
 impl Root {
-    /// A root at an absolute path, which need not exist yet but must not be something else than a directory.
+    /// A root at an absolute path. It need not exist yet; if it does, it must be a directory.
     pub fn new(path: impl Into<PathBuf>, symlinks: Symlinks) -> Result<Self> {
         Self::with_support(path, symlinks, OpenSupport::probe())
     }
 
-    /// As [`Root::new`] on a kernel with less, to test what then happens.
+    /// Like [`Root::new`], but with less support of the kernel, for tests.
     pub fn with_support(path: impl Into<PathBuf>, symlinks: Symlinks, support: OpenSupport) -> Result<Self> {
         let path = path.into();
         if !path.is_absolute() {
@@ -149,16 +147,16 @@ impl Root {
         &self.path
     }
 
-    /// Unique in this process; never reused.
+    /// Unique in this process; not reused.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
-    /// The metadata of the file that `relative` leads to, asked for freshly in one `statx`; `None` when it cannot be read. May
-    /// wait for the file system.
+    /// The current metadata of the file at `relative`, from one `statx`; `None` when it cannot be read. May block on the file
+    /// system.
     ///
-    /// From the root's path on, so that a root that was replaced shows. Symbolic links are followed whatever the policy: this is
-    /// compared with the metadata of what [`Root::open`] found before, and the same inode is the same file under any name.
+    /// Resolved from the root's path, so that a replaced root is detected. Symbolic links are followed whatever the policy: the
+    /// result is compared with the metadata of an earlier [`Root::open`], and the same inode is the same file under any name.
     pub(crate) fn stat(&self, relative: &str) -> Option<FileMeta> {
         FileMeta::at(AT_FDCWD, &CString::new(self.full_path(relative)).ok()?)
     }
@@ -171,12 +169,12 @@ impl Root {
         path
     }
 
-    /// Opens `relative` (checked by [`zerosend_http::path`], empty for the root itself), on its own.
+    /// Opens `relative` (checked by [`zerosend_http::path`], empty for the root itself).
     pub fn open(&self, relative: &str, access: Access) -> Result<Lookup> {
         Visit::new(self, access).open(relative)
     }
 
-    /// EAGAIN under `MayBlock` means that a rename raced with the walk, openat2(2): tried again a few times.
+    /// EAGAIN with `MayBlock` means that a rename raced with the path resolution, openat2(2): it is retried a few times.
     fn open_at(
         &self,
         dir: impl AsFd,
@@ -196,7 +194,7 @@ impl Root {
         let mut result = Err(Errno::EAGAIN);
         for _ in 0..TRIES {
             result = match self.support {
-                // Only Follow gets here without openat2, and it has no resolve flags.
+                // Without openat2 this is called for Follow only, which has no resolve flags.
                 OpenSupport::NoOpenat2 => openat(&dir, path.as_c_str(), flags, Mode::empty()),
                 _ => openat2(&dir, &path, flags, resolve),
             };
@@ -208,7 +206,7 @@ impl Root {
     }
 }
 
-/// Which directory a root was, for as long as that one exists: inode, device and mount.
+/// Identifies the directory of a root while that directory exists: inode, device and mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     ino: u64,
@@ -222,7 +220,7 @@ struct Directory {
     identity: Option<Identity>,
 }
 
-/// A root as one request sees it: its directory is opened once, so that all lookups of the request are in the same one.
+/// The view of a root for one request: the directory is opened once, so that all lookups are in the same one.
 pub(crate) struct Visit<'a> {
     root: &'a Root,
     access: Access,
@@ -242,7 +240,7 @@ impl<'a> Visit<'a> {
         self.access
     }
 
-    /// See [`Root::open`]. One `openat2` and one `statx`, after another pair for the directory.
+    /// See [`Root::open`]. One `openat2` and one `statx`; the first call has another pair for the directory.
     pub fn open(&self, relative: &str) -> Result<Lookup> {
         let fd = match self.open_fd(relative, OPEN_FLAGS) {
             Ok(fd) => fd,
@@ -255,7 +253,7 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// Which directory the root is now; `None` when there is none.
+    /// The current directory of the root; `None` when it does not exist.
     pub fn identity(&self) -> SysResult<Option<Identity>> {
         match self.directory() {
             Ok(directory) => directory.identity.map(Some).ok_or(Errno::ENOSYS),
@@ -284,7 +282,7 @@ impl<'a> Visit<'a> {
             (Some(Identity { mount, .. }), Access::CachedOnly) if mounts::known(mount) == Some(true) => {}
             (_, Access::CachedOnly) => return Err(Errno::EAGAIN),
             (Some(Identity { mount, .. }), Access::MayBlock) => {
-                // For the next request, which may not wait.
+                // For the next request that may not block.
                 mounts::is_local(&fd, mount);
             }
             (None, Access::MayBlock) => {}
@@ -294,7 +292,7 @@ impl<'a> Visit<'a> {
 
     pub fn open_fd(&self, relative: &str, flags: OFlag) -> SysResult<OwnedFd> {
         let Root { symlinks, support, .. } = *self.root;
-        // As the one path that it is for users. Below the directory alone the kernel would take it.
+        // The limit applies to the whole path, of which the kernel sees only the part below the directory.
         if symlinks == Symlinks::Follow && self.root.path.as_os_str().len() + 1 + relative.len() >= MAX_PATH {
             return Err(Errno::ENAMETOOLONG);
         }
@@ -309,7 +307,7 @@ impl<'a> Visit<'a> {
         }
         let resolve = match symlinks {
             Symlinks::Follow => ResolveFlag::empty(),
-            // Implies RESOLVE_NO_MAGICLINKS, openat2(2).
+            // RESOLVE_NO_SYMLINKS implies RESOLVE_NO_MAGICLINKS, openat2(2).
             Symlinks::Deny => ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_BENEATH,
             Symlinks::Beneath => ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_BENEATH,
         };
@@ -317,11 +315,11 @@ impl<'a> Visit<'a> {
         if self.access == Access::MayBlock {
             return open(flags, resolve);
         }
-        // The directory is on a local mount, so nothing on it waits for another machine: RESOLVE_CACHED is about
-        // names alone, and opening a file of FUSE asks its daemon.
+        // The directory is on a local mount. RESOLVE_CACHED covers the names only: opening a file on FUSE calls its daemon, so
+        // the resolution must not leave the mount.
         match open(flags, resolve | ResolveFlag::RESOLVE_NO_XDEV) {
             Err(Errno::EXDEV) => {
-                // Another mount, or a link that leaves the root. O_PATH opens no file.
+                // Another mount, or a link that leaves the root. O_PATH does not open the file.
                 let probe = open(OFlag::O_PATH | OFlag::O_CLOEXEC, resolve)?;
                 let mount = Mount::from(&statx(&probe, Attributes::Cached)?);
                 if mounts::known(mount) == Some(true) { open(flags, resolve) } else { Err(Errno::EAGAIN) }
@@ -344,7 +342,7 @@ impl<'a> Visit<'a> {
                 // O_PATH needs no permission on the file itself, open(2).
                 match self.open_fd(relative, OFlag::O_PATH | OFlag::O_CLOEXEC) {
                     Err(errno) if would_block(errno) => Lookup::WouldBlock,
-                    // A directory one may pass but not list is a directory all the same.
+                    // A directory without read permission is still a directory.
                     Ok(fd) if FileMeta::of(&fd).is_ok_and(|meta| meta.is_directory()) => Lookup::Directory,
                     result => Lookup::Denied { file_exists: result.is_ok() },
                 }
@@ -354,7 +352,7 @@ impl<'a> Visit<'a> {
     }
 }
 
-/// Opens `relative` below `directory` name by name, refusing every symbolic link: what is left without `openat2`.
+/// Opens `relative` below `directory` one name at a time and refuses every symbolic link: the fallback without `openat2`.
 fn walk(directory: &OwnedFd, relative: &str, flags: OFlag) -> SysResult<OwnedFd> {
     let step = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut parent: Option<OwnedFd> = None;
@@ -367,7 +365,7 @@ fn walk(directory: &OwnedFd, relative: &str, flags: OFlag) -> SysResult<OwnedFd>
         }
         match openat(at, name, step, Mode::empty()) {
             Ok(next) => parent = Some(next),
-            // O_DIRECTORY is judged before O_NOFOLLOW is: tell a link from a file.
+            // O_DIRECTORY is checked before O_NOFOLLOW: distinguish a link from a file.
             Err(Errno::ENOTDIR) if readlinkat(at, name).is_ok() => return Err(Errno::ELOOP),
             Err(errno) => return Err(errno),
         }
