@@ -1,8 +1,8 @@
 //! Accepting connections on the event loop of a worker: in batches, with pauses while the process has no descriptors.
 //!
 //! On TCP each worker has a listener. A listener that all workers share (a Unix socket, an adopted socket) is watched by the
-//! first of them, which deals the connections out in turn: if each worker watched it, every connection would wake all of
-//! them.
+//! first of them, which distributes the connections in turn: if each worker watched it, every connection would wake all
+//! of them.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -15,7 +15,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
 use super::listener::{self, Listener};
 use crate::event_loop::mailbox::Mailbox;
-use crate::event_loop::{EventLoop, Handler, LISTENER};
+use crate::event_loop::{EventLoop, Handler, LISTENER, contain};
 use zerosend_sys::SysResult;
 
 /// Connections per round, so that a burst of them does not delay the others.
@@ -127,13 +127,13 @@ pub(crate) trait Accept: Handler {
     /// Takes back a reserve that was not used.
     fn unreserve(&mut self, reserve: Self::Reserve);
 
-    /// Serves a connection on this worker.
+    /// Serves a connection on this worker. A panic closes that connection only.
     fn on_accept(&mut self, connection: Accepted<Self::Reserve>);
 
     /// The message that makes another worker call [`Accept::on_accept`].
     fn message(connection: Accepted<Self::Reserve>) -> Self::Message;
 
-    /// Whether `descriptor`, the lowest that was free, is one of the last.
+    /// Whether `descriptor`, which was the lowest free one, is among the last of the process.
     fn is_scarce(&mut self, _descriptor: RawFd) -> bool {
         false
     }
@@ -201,9 +201,14 @@ pub(crate) trait Accept: Handler {
 
     /// Closes the listener.
     fn close_listener(&mut self) {
-        let acceptor = self.acceptor();
-        acceptor.listener = None;
+        let (acceptor, event_loop) = self.accept_parts();
         acceptor.paused_until = None;
+        if let Some(listener) = acceptor.listener.take()
+            && acceptor.is_watched
+        {
+            // close(2) would not remove it: the entry lives as long as any duplicate of the descriptor, see epoll(7).
+            let _ = event_loop.epoll().delete(&listener);
+        }
         self.on_listener_closed();
     }
 }
@@ -222,10 +227,10 @@ where
                 left -= 1;
                 let is_scarce = handler.is_scarce(socket.as_raw_fd());
                 let is_last = handler.acceptor().backlog_left.as_mut().is_some_and(|left| {
-                    *left -= 1;
+                    *left = left.saturating_sub(1);
                     *left == 0
                 });
-                deal(handler, Accepted { socket, client, reserve });
+                contain(handler, None, |handler| deal(handler, Accepted { socket, client, reserve }));
                 if is_last {
                     return handler.close_listener();
                 }
@@ -281,196 +286,4 @@ fn update_interest<H: Accept>(handler: &mut H) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::TcpStream;
-
-    use super::super::Address;
-    use super::*;
-    use crate::event_loop::slab::Token;
-    use crate::event_loop::{Scheduler, run};
-
-    enum Message {
-        Accepted(Accepted<()>),
-        Drain(Instant),
-    }
-
-    struct Worker {
-        event_loop: EventLoop<Message>,
-        scheduler: Scheduler<()>,
-        acceptor: Acceptor<Message>,
-        accepted: Vec<OwnedFd>,
-        /// Results of [`Accept::free_descriptors`]; `false` when there are none.
-        freed: Vec<bool>,
-        pauses: usize,
-    }
-
-    impl Handler for Worker {
-        type Message = Message;
-        type Entry = ();
-
-        fn event_loop(&mut self) -> &mut EventLoop<Message> {
-            &mut self.event_loop
-        }
-
-        fn scheduler(&mut self) -> &mut Scheduler<()> {
-            &mut self.scheduler
-        }
-
-        fn token_of_message(&self, _: &Message) -> Option<Token> {
-            None
-        }
-
-        fn on_event(&mut self, _: u64, _: EpollFlags) {}
-
-        fn on_listener(&mut self) {
-            self.accept_batch();
-        }
-
-        fn on_message(&mut self, message: Message) {
-            match message {
-                Message::Accepted(connection) => self.on_accept(connection),
-                Message::Drain(deadline) => {
-                    self.event_loop.drain(deadline);
-                    self.drain_listener();
-                }
-            }
-        }
-
-        fn before_turns(&mut self) {
-            if self.acceptor.has_backlog() {
-                self.accept_batch();
-            }
-        }
-
-        fn on_turn(&mut self, _: Token) {}
-
-        fn on_deadline(&mut self, _: Token) {}
-
-        fn on_panic(&mut self, _: Option<Token>) {}
-
-        fn on_round_end(&mut self) {
-            self.resume_accepting();
-        }
-
-        fn next_round_at(&self, now: Instant) -> Option<Instant> {
-            self.acceptor.next_round_at(now)
-        }
-
-        fn is_done(&mut self) -> bool {
-            let event_loop = &self.event_loop;
-            event_loop.is_drained(|| self.acceptor.is_finished(event_loop.mailbox()))
-        }
-    }
-
-    impl Accept for Worker {
-        type Reserve = ();
-
-        fn accept_parts(&mut self) -> (&mut Acceptor<Message>, &EventLoop<Message>) {
-            (&mut self.acceptor, &self.event_loop)
-        }
-
-        fn reserve(&mut self) -> Option<()> {
-            Some(())
-        }
-
-        fn unreserve(&mut self, (): ()) {}
-
-        fn on_accept(&mut self, connection: Accepted<()>) {
-            self.accepted.push(connection.socket);
-        }
-
-        fn message(connection: Accepted<()>) -> Message {
-            Message::Accepted(connection)
-        }
-
-        fn free_descriptors(&mut self) -> bool {
-            self.freed.pop().unwrap_or(false)
-        }
-
-        fn on_pause(&mut self) {
-            self.pauses += 1;
-        }
-    }
-
-    /// Workers with one listener, which they share if there are several.
-    fn workers(count: usize) -> (Vec<Worker>, Address) {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        socket.set_nonblocking(true).expect("non-blocking");
-        let (listeners, address) = listener::adopt(socket.into(), count, 10).expect("adopted");
-        let mailboxes: Vec<_> = (0..count).map(|_| Arc::new(Mailbox::new().expect("an eventfd"))).collect();
-        let acceptors = Acceptor::for_workers(listeners, &mailboxes, 10).into_iter().zip(mailboxes);
-        let workers = acceptors.map(|(mut acceptor, mailbox)| {
-            let event_loop = EventLoop::new(mailbox).expect("an epoll instance");
-            acceptor.update_interest(event_loop.epoll()).expect("registered");
-            let scheduler = Scheduler::default();
-            Worker { event_loop, scheduler, acceptor, accepted: Vec::new(), freed: Vec::new(), pauses: 0 }
-        });
-        (workers.collect(), address)
-    }
-
-    fn connect(address: &Address) -> TcpStream {
-        let Address::Tcp(address) = address else { panic!("a TCP address") };
-        TcpStream::connect(address).expect("connected")
-    }
-
-    fn drain(worker: &Worker, milliseconds: u64) {
-        let deadline = Instant::now() + Duration::from_millis(milliseconds);
-        worker.event_loop.mailbox().send(Message::Drain(deadline));
-    }
-
-    #[test]
-    fn without_descriptors_accepting_pauses_and_resumes() {
-        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EINVAL] {
-            let (mut workers, address) = workers(1);
-            let worker = &mut workers[0];
-            let _client = connect(&address);
-            accept_batch(worker, |_| Err(errno));
-            assert_eq!(worker.pauses, 1, "{errno}");
-            let paused_until = worker.acceptor.next_round_at(Instant::now()).expect("paused");
-            accept_batch(worker, |_| panic!("accepts during a pause"));
-            // The loop has no event for the listener until the pause ends.
-            drain(worker, 20_000);
-            run(worker);
-            assert_eq!(worker.accepted.len(), 1, "{errno}");
-            assert!(Instant::now() >= paused_until, "{errno}");
-        }
-    }
-
-    #[test]
-    fn accepting_goes_on_after_descriptors_were_freed() {
-        let (mut workers, _) = workers(1);
-        let worker = &mut workers[0];
-        worker.freed = vec![true];
-        let mut results = vec![Err(Errno::EMFILE)];
-        worker.acceptor.batch = 2;
-        accept_batch(worker, |_| results.pop().unwrap_or(Err(Errno::EAGAIN)));
-        assert_eq!((worker.pauses, worker.freed.len()), (0, 0));
-    }
-
-    #[test]
-    fn draining_accepts_the_backlog_and_closes_the_listener() {
-        let (mut workers, address) = workers(1);
-        let worker = &mut workers[0];
-        let _clients = [(); 5].map(|()| connect(&address));
-        drain(worker, 20_000);
-        run(worker);
-        assert_eq!(worker.accepted.len(), 5);
-        assert!(worker.acceptor.listener.is_none());
-    }
-
-    #[test]
-    fn a_shared_listener_is_dealt_out_in_turn() {
-        let (mut workers, address) = workers(3);
-        let _clients = [(); 6].map(|()| connect(&address));
-        workers[0].acceptor.batch = 6;
-        workers[0].accept_batch();
-        for worker in &workers {
-            drain(worker, 20_000);
-        }
-        assert!(!workers[1].acceptor.is_finished(workers[1].event_loop.mailbox()), "more may come");
-        for worker in &mut workers {
-            run(worker);
-            assert_eq!(worker.accepted.len(), 2);
-        }
-    }
-}
+mod tests;
