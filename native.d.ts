@@ -210,7 +210,7 @@ export interface DriveOptions {
   timeout?: number
   /** Maximum number of bytes in one turn. */
   chunk: number
-  /** Milliseconds between two progress events. Absent: no such events. */
+  /** Milliseconds between two progress events. Absent: none. */
   progress?: number
   /** The value of `TCP_NODELAY`. Absent: unchanged. */
   noDelay?: boolean
@@ -292,7 +292,7 @@ export declare function keepPending(number: number): number
 /** The names of the limits, in the order of the counters. */
 export declare function limitNames(): Array<string>
 
-/** Limits; 0 is no limit. */
+/** Limits. 0: unlimited. */
 export interface LimitSettings {
   connections: number
   connectionsPerAddress: number
@@ -1167,7 +1167,7 @@ export declare function writeMapped(request: number, file: number, offset: numbe
 /** Writes as many bytes as there is room for; of messages only whole frames. Returns the number of bytes. */
 export declare function writeRing(ring: number, bytes: Uint8Array): number
 
-/** Writes a message; false when there is no room for it now. */
+/** Writes a message; false when it does not fit now. */
 export declare function writeRingMessage(ring: number, message: Uint8Array): boolean
 
 /** Copies `bytes` into a shared buffer. */

@@ -34,7 +34,7 @@ export class StreamEngine implements StaticEngine {
   }
 
   describePending(): SiteAnswer {
-    throw failure('ERR_ZEROSEND_INTERNAL', 'internal error, please report it: there is no pending response');
+    throw failure('ERR_ZEROSEND_INTERNAL', 'internal error, please report it: the pending response was requested');
   }
 
   keepPending(): number {

@@ -7,10 +7,10 @@ use napi::Env;
 use napi_derive::napi;
 use zerosend_tools::bench::{self, Case, Sample, Socket, Usage};
 
-use crate::background_task::run_in_background;
-use crate::convert::parse_enum;
-use crate::events::Payload;
-use crate::guard::guard;
+use crate::engine::background_task::run_in_background;
+use crate::engine::convert::parse_enum;
+use crate::engine::events::Payload;
+use crate::engine::guard::guard;
 
 /// One measurement.
 #[napi(object)]

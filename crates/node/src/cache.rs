@@ -10,10 +10,10 @@ use zerosend_core::Result;
 use zerosend_core::cache::{Advice, CacheOptions, CacheStats, CachedFile, FileCache, Revalidate};
 use zerosend_core::io::pool::{Lane, Volume};
 
-use crate::convert::{from_milliseconds, numbers, parse_enum};
+use crate::engine::convert::{from_milliseconds, numbers, parse_enum};
+use crate::engine::events::Payload;
+use crate::engine::handles::Kind;
 use crate::engine::{Engine, lane_for, with};
-use crate::events::Payload;
-use crate::handles::Kind;
 
 impl Kind for Arc<FileCache> {
     const NAME: &'static str = "a cache";

@@ -10,10 +10,10 @@ use zerosend_core::io::NonBlocking;
 use zerosend_core::{Error, Result};
 use zerosend_sys as sys;
 
+use crate::engine::guard::guard;
+use crate::engine::handles::Kind;
 use crate::engine::with;
 use crate::ffi::JsFd;
-use crate::guard::guard;
-use crate::handles::Kind;
 
 /// A descriptor that native code owns: a duplicate of one that JavaScript has open, or one that was received.
 pub struct Descriptor(pub OwnedFd);
@@ -56,7 +56,7 @@ pub fn duplicate_descriptor(env: &Env, fd: i32) -> napi::Result<f64> {
 #[napi]
 pub fn reset_on_close(env: &Env, #[napi(ts_arg_type = "number")] fd: JsFd) -> napi::Result<()> {
     guard(env, || {
-        // The errors mean that there is no connection to reset.
+        // It fails for descriptors without a connection.
         let _ = fd.borrow().and_then(sys::socket::reset_on_close);
         Ok(())
     })

@@ -3,21 +3,14 @@
 //! `Engine` is the state of one JavaScript environment (the main thread or a worker): the objects that have a handle, and the
 //! queue of events. The other modules export functions for one kind of object each.
 
-mod background_task;
 mod bench;
 mod cache;
-mod convert;
 mod descriptor;
 mod engine;
-mod error;
-mod events;
 mod ffi;
-mod guard;
-mod handles;
 mod mapped_file;
 mod output;
 mod page_cache;
-mod page_registry;
 mod pages;
 mod parts;
 mod pipe;
@@ -28,5 +21,4 @@ mod relay;
 mod server;
 mod shm;
 mod site;
-mod static_site;
 mod transfer;

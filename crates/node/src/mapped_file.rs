@@ -11,10 +11,10 @@ use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::mapped_file::{MapOptions, MappedFile};
 use zerosend_sys::memory::{Advice, MapMode};
 
-use crate::convert::{numbers, parse_enum};
+use crate::engine::convert::{numbers, parse_enum};
+use crate::engine::events::Payload;
+use crate::engine::handles::Kind;
 use crate::engine::{Engine, lane_for, with};
-use crate::events::Payload;
-use crate::handles::Kind;
 
 impl Kind for Arc<MappedFile> {
     const NAME: &'static str = "a mapped file";

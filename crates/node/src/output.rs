@@ -6,9 +6,9 @@ use zerosend_core::Error;
 use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::output::{self, Output};
 
+use crate::engine::events::Payload;
+use crate::engine::handles::Kind;
 use crate::engine::with;
-use crate::events::Payload;
-use crate::handles::Kind;
 
 impl Kind for Output {
     const NAME: &'static str = "an output file";

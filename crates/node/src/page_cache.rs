@@ -8,10 +8,10 @@ use zerosend_core::Result;
 use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_tools::{Measurement, PageResidency, Throughput, WarmReport};
 
-use crate::background_task::run_in_background;
-use crate::convert::{ErrnoName, numbers};
+use crate::engine::background_task::run_in_background;
+use crate::engine::convert::{ErrnoName, numbers};
+use crate::engine::events::Payload;
 use crate::engine::with;
-use crate::events::Payload;
 
 /// How much of a file is in the page cache.
 #[napi(object, object_from_js = false)]

@@ -7,9 +7,9 @@ use zerosend_core::transfer::{Disk, Method, Part, Target, Transfer};
 use zerosend_core::{Error, Result};
 use zerosend_sys::memory::{Pages, SealedPages};
 
+use crate::engine::guard::guard;
 use crate::engine::with;
 use crate::ffi;
-use crate::guard::guard;
 use crate::parts::SendingOptions;
 
 /// Page-aligned memory of `bytes`, rounded up to whole pages. Unmapped when the ArrayBuffer is collected and the last

@@ -15,8 +15,8 @@ use zerosend_core::transfer::{Cork, Disk, Method, Part, Target, Transfer};
 use zerosend_core::{Code, Error, Result};
 
 use crate::descriptor::duplicate;
+use crate::engine::events::Payload;
 use crate::engine::{Engine, with};
-use crate::events::Payload;
 
 /// A part of a transfer: bytes, or a file given by exactly one of `path`, `fd` and `cached`. The TypeScript side has checked
 /// that the numbers are safe integers and not negative.

@@ -8,8 +8,8 @@ use zerosend_core::io::pipe::{Pipe, statistics};
 use zerosend_core::{Code, Error, Result};
 use zerosend_sys::pipe;
 
+use crate::engine::handles::Kind;
 use crate::engine::{Engine, with};
-use crate::handles::Kind;
 
 /// The ends of a pipe that are open.
 struct PipeEnds {

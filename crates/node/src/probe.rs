@@ -5,9 +5,9 @@ use napi_derive::napi;
 use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_tools::{Interface, Mechanism, PipeLimits, Probe};
 
-use crate::convert::{ErrnoName, numbers};
+use crate::engine::convert::{ErrnoName, numbers};
+use crate::engine::events::Payload;
 use crate::engine::with;
-use crate::events::Payload;
 
 /// The result of a probe.
 #[napi(object, object_from_js = false)]

@@ -9,9 +9,9 @@ use zerosend_sys as sys;
 use zerosend_sys::pipe::SpliceFlags;
 
 use crate::descriptor::borrow;
+use crate::engine::guard::guard;
 use crate::engine::with;
 use crate::ffi::JsFd;
-use crate::guard::guard;
 use crate::pages;
 
 /// The arguments of splice(2).

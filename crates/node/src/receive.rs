@@ -10,9 +10,9 @@ use zerosend_core::reactor::Work;
 use zerosend_core::transfer::{Receive, Start, TargetFile};
 
 use crate::descriptor::{Descriptor, duplicate};
+use crate::engine::events::Payload;
+use crate::engine::handles::Kind;
 use crate::engine::with;
-use crate::events::Payload;
-use crate::handles::Kind;
 use crate::transfer::DriveOptions;
 
 impl Kind for TargetFile {

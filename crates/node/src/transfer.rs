@@ -13,12 +13,12 @@ use zerosend_core::transfer::{Budget, Method, Progress, Report, Transfer};
 use zerosend_core::{Error, Result, reactor};
 use zerosend_sys as sys;
 
-use crate::convert::from_milliseconds;
 use crate::descriptor::{Descriptor, borrow};
+use crate::engine::convert::from_milliseconds;
+use crate::engine::events::{Payload, Request};
+use crate::engine::static_site::not_pending;
 use crate::engine::{Engine, Job, with};
-use crate::events::{Payload, Request};
 use crate::ffi::JsFd;
-use crate::static_site::not_pending;
 
 /// Why a turn ended.
 #[napi]
@@ -73,7 +73,7 @@ pub struct DriveOptions {
     pub timeout: Option<f64>,
     /// Maximum number of bytes in one turn.
     pub chunk: f64,
-    /// Milliseconds between two progress events. Absent: no such events.
+    /// Milliseconds between two progress events. Absent: none.
     pub progress: Option<f64>,
     /// The value of `TCP_NODELAY`. Absent: unchanged.
     pub no_delay: Option<bool>,
@@ -217,7 +217,7 @@ pub fn drive(env: &Env, transfer: f64, target: f64, request: f64, options: Drive
     })
 }
 
-/// Sockets other than TCP have no such option.
+/// Succeeds for sockets other than TCP, which do not have the option.
 fn set_no_delay(target: BorrowedFd<'_>, on: bool) -> Result<()> {
     match sys::socket::set_no_delay(target, on) {
         Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOPROTOOPT | Errno::ENOTSOCK) => Ok(()),

@@ -7,9 +7,9 @@ use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::relay::MirrorDestination;
 
 use super::RelayHandle;
+use crate::engine::events::Payload;
+use crate::engine::handles::Kind;
 use crate::engine::with;
-use crate::events::Payload;
-use crate::handles::Kind;
 
 impl Kind for MirrorDestination {
     const NAME: &'static str = "a mirror";

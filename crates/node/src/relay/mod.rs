@@ -8,10 +8,10 @@ use napi_derive::napi;
 use zerosend_core::Result;
 use zerosend_core::relay::{Relay, RelaySnapshot, TargetRequest, TargetRequestId};
 
-use crate::convert::{from_milliseconds, host_and_port, numbers};
+use crate::engine::convert::{from_milliseconds, host_and_port, numbers};
+use crate::engine::events::{Events, Payload};
+use crate::engine::handles::Kind;
 use crate::engine::{Engine, with};
-use crate::events::{Events, Payload};
-use crate::handles::Kind;
 use options::{RelaySettings, TargetSettings};
 
 mod mirror;

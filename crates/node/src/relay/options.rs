@@ -10,8 +10,8 @@ use zerosend_core::relay::{
     RelayOptions, TargetRequest,
 };
 
-use crate::convert::{from_milliseconds, parse_enum, tcp_address};
 use crate::engine::Engine;
+use crate::engine::convert::{from_milliseconds, parse_enum, tcp_address};
 
 /// An IP address and a port, or the path of a Unix socket.
 #[napi(object)]

@@ -12,11 +12,11 @@ use zerosend_core::relay::{Endpoint, LinkReport, MirrorReport, Outcome, Relay, R
 use zerosend_core::transfer::TargetFile;
 
 use super::options::{METHODS, POLICIES};
-use crate::convert::{ErrnoName, from_milliseconds, parse_enum};
 use crate::descriptor::Descriptor;
+use crate::engine::convert::{ErrnoName, from_milliseconds, parse_enum};
+use crate::engine::events::Payload;
+use crate::engine::handles::Kind;
 use crate::engine::{Engine, with};
-use crate::events::Payload;
-use crate::handles::Kind;
 
 /// A relay that does not listen.
 struct SessionRelay(Relay);

@@ -8,10 +8,10 @@ use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::server::access_log::{AccessLog, Format, LogFile};
 use zerosend_core::thread;
 
-use crate::convert::parse_enum;
+use crate::engine::convert::parse_enum;
+use crate::engine::events::Payload;
+use crate::engine::handles::Kind;
 use crate::engine::with;
-use crate::events::Payload;
-use crate::handles::Kind;
 
 impl Kind for AccessLog {
     const NAME: &'static str = "an access log";

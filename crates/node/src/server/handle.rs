@@ -7,7 +7,7 @@ use zerosend_core::server::{HandoffQueue, Server};
 
 use super::log_queue::LogQueue;
 use crate::engine::Engine;
-use crate::handles::Kind;
+use crate::engine::handles::Kind;
 
 /// A server, and what it gives to the Node server on the same socket.
 pub struct ServerHandle {

@@ -18,8 +18,8 @@ use super::handle::{Handoff, ServerHandle};
 use super::log_queue::{AccessLogEntry, LogQueue};
 use super::options::ServerSettings;
 use crate::descriptor::duplicate;
+use crate::engine::events::Payload;
 use crate::engine::{Engine, with};
-use crate::events::Payload;
 
 /// The options of a server that shares its socket, besides those of every server.
 #[napi(object)]

@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 use napi_derive::napi;
 use zerosend_core::server::access_log::Entry;
 
-use crate::convert::to_milliseconds;
+use crate::engine::convert::to_milliseconds;
 
 /// Entries that may wait for JavaScript.
 const MAX_ENTRIES: usize = 65_536;

@@ -4,9 +4,9 @@ use napi::Env;
 use napi_derive::napi;
 use zerosend_core::server::{Limit, Limits, Server, Snapshot};
 
-use crate::convert::{from_milliseconds, host_and_port};
+use crate::engine::convert::{from_milliseconds, host_and_port};
+use crate::engine::events::Payload;
 use crate::engine::with;
-use crate::events::Payload;
 use handle::ServerHandle;
 use options::{LimitSettings, ServerSettings};
 

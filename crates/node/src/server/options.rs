@@ -8,8 +8,8 @@ use zerosend_core::net::Address;
 use zerosend_core::server::access_log::AccessLog;
 use zerosend_core::server::{Limits, ListFormat, Mount, ServerOptions};
 
-use crate::convert::{from_milliseconds, parse_enum, tcp_address, to_milliseconds};
 use crate::engine::Engine;
+use crate::engine::convert::{from_milliseconds, parse_enum, tcp_address, to_milliseconds};
 use crate::site::options::SiteSettings;
 
 /// A site below a prefix.
@@ -27,7 +27,7 @@ pub struct MountSettings {
     pub respond_not_found: bool,
 }
 
-/// Limits; 0 is no limit.
+/// Limits. 0: unlimited.
 #[napi(object)]
 pub struct LimitSettings {
     pub connections: f64,

@@ -6,8 +6,8 @@ use napi_derive::napi;
 use zerosend_core::Result;
 use zerosend_core::shm::{Seals, SharedBuffer};
 
+use crate::engine::handles::Kind;
 use crate::engine::{Engine, with};
-use crate::handles::Kind;
 
 impl Kind for SharedBuffer {
     const NAME: &'static str = "a shared buffer";

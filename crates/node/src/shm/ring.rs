@@ -6,11 +6,11 @@ use napi_derive::napi;
 use zerosend_core::Result;
 use zerosend_core::shm::{PipeTo, ReadOutcome, RingHandle, Role};
 
-use crate::convert::parse_enum;
 use crate::descriptor::Descriptor;
+use crate::engine::convert::parse_enum;
+use crate::engine::events::Payload;
+use crate::engine::handles::Kind;
 use crate::engine::{Engine, with};
-use crate::events::Payload;
-use crate::handles::Kind;
 
 impl Kind for RingHandle {
     const NAME: &'static str = "a ring";
@@ -28,7 +28,7 @@ pub fn write_ring(env: &Env, ring: f64, bytes: &[u8]) -> napi::Result<u32> {
     with(env, |engine| engine.ring(ring)?.write(bytes).map(|count| count as u32))
 }
 
-/// Writes a message; false when there is no room for it now.
+/// Writes a message; false when it does not fit now.
 #[napi]
 pub fn write_ring_message(env: &Env, ring: f64, message: &[u8]) -> napi::Result<bool> {
     with(env, |engine| engine.ring(ring)?.write_message(message))

@@ -8,12 +8,12 @@ use zerosend_core::Result;
 use zerosend_core::io::pool::{Lane, Volume};
 use zerosend_core::shm::{self, Framing, Ring, RingHandle, RingOptions, SegmentName, SharedBuffer};
 
-use crate::background_task::run_in_background;
-use crate::convert::parse_enum;
 use crate::descriptor::{Descriptor, duplicate};
+use crate::engine::background_task::run_in_background;
+use crate::engine::convert::parse_enum;
+use crate::engine::events::Payload;
+use crate::engine::guard::guard;
 use crate::engine::{Engine, with};
-use crate::events::Payload;
-use crate::guard::guard;
 
 /// The memory to open: exactly one of these.
 #[napi(object)]

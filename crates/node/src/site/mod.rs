@@ -11,9 +11,9 @@ use zerosend_core::static_site::Outcome;
 use zerosend_core::{Code, Error};
 use zerosend_http::negotiation;
 
+use crate::engine::events::Payload;
+use crate::engine::static_site::{PendingResponse, SiteAnswer, not_pending};
 use crate::engine::with;
-use crate::events::Payload;
-use crate::static_site::{PendingResponse, SiteAnswer, not_pending};
 use conditions::{RequestConditions, SiteRequest};
 use options::SiteSettings;
 

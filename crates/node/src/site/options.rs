@@ -15,9 +15,9 @@ use zerosend_http::headers::CacheControl;
 use zerosend_http::negotiation::Encoding;
 use zerosend_http::path::PathRules;
 
-use crate::convert::parse_enum;
 use crate::engine::Engine;
-use crate::static_site::StaticSite;
+use crate::engine::convert::parse_enum;
+use crate::engine::static_site::StaticSite;
 
 /// The options of a site. The TypeScript side has filled in the defaults.
 #[napi(object)]

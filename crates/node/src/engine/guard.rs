@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use napi::Env;
 use zerosend_core::{Code, Error, Result, stats};
 
-use crate::error;
+use crate::engine::error;
 
 /// Runs `body` and throws its error in JavaScript. A panic must not unwind into Node, which is C++: it becomes
 /// `ERR_ZEROSEND_INTERNAL`.

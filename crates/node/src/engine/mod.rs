@@ -3,6 +3,15 @@
 //! An environment stays on one thread, so the state is thread-local. Functions are exported as plain functions, not as
 //! methods of a class: unwrapping `this` costs three times as much as the call itself.
 
+pub mod background_task;
+pub mod convert;
+mod error;
+pub mod events;
+pub mod guard;
+pub mod handles;
+mod page_registry;
+pub mod static_site;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -14,11 +23,11 @@ use zerosend_core::io::pool::{Lane, Pool, Task, Volume};
 use zerosend_core::reactor::{JobHandle, Reactor};
 use zerosend_core::{Code, Error, Result};
 
-use crate::events::{Events, Payload, Request};
-use crate::guard::guard;
-use crate::handles::Handles;
-use crate::page_registry::PageRegistry;
-use crate::static_site::{PendingResponse, not_pending};
+use events::{Events, Payload, Request};
+use guard::guard;
+use handles::Handles;
+use page_registry::PageRegistry;
+use static_site::{PendingResponse, not_pending};
 
 thread_local! {
     static ENGINE: RefCell<Option<Engine>> = const { RefCell::new(None) };

@@ -44,7 +44,7 @@ pub struct PendingResponse {
 
 impl PendingResponse {
     pub fn new(number: f64, site: &StaticSite, mut outcome: Outcome) -> Self {
-        // The response may stay here until the next request: it must not keep a file open that has no bytes to send.
+        // The response may stay here until the next request: it must not keep a file open when there is nothing to send.
         if let Outcome::Response(response) = &mut outcome
             && response.body.length() == 0
         {
@@ -100,7 +100,7 @@ impl PendingResponse {
         }
     }
 
-    /// The transfer of the body; `None` when there are no bytes to send.
+    /// The transfer of the body; `None`: nothing to send.
     pub fn into_transfer(self) -> Option<Transfer> {
         let Outcome::Response(response) = self.outcome else { return None };
         let transfer = Transfer::new(response.into_parts(), self.method, Target::Socket, Disk::ResidentOnly);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use zerosend_core::transfer::Transfer;
 use zerosend_core::{Code, Error, Result};
 
-use crate::static_site::StaticSite;
+use crate::engine::static_site::StaticSite;
 
 /// A type whose values have handles.
 pub trait Kind: 'static {

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use napi::Env;
 use zerosend_core::{Error, Result, stats, thread};
 
+use crate::engine::events::Payload;
+use crate::engine::handles::Kind;
 use crate::engine::with;
-use crate::events::Payload;
-use crate::handles::Kind;
 
 /// A thread that is asked to stop when this is dropped.
 pub struct BackgroundTask {

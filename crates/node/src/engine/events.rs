@@ -10,8 +10,8 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status};
 use zerosend_core::{Error, Result};
 
-use crate::error;
-use crate::handles::{Handles, Kind};
+use crate::engine::error;
+use crate::engine::handles::{Handles, Kind};
 
 /// The thread-safe function. It is weak: open requests keep the event loop alive from the JavaScript side.
 pub type Wake = ThreadsafeFunction<(), (), (), Status, false, true>;
