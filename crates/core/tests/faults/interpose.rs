@@ -1,13 +1,13 @@
-//! The C library's wrappers of system calls, replaced in this test binary: each may fail, move fewer bytes than asked for,
-//! or take its time, as a seed decides.
+//! Replaces the C library's wrappers of system calls in this test binary. By a seed, each call may fail, move fewer bytes than
+//! requested, or be delayed.
 //!
-//! Symbols of an executable come before those of shared libraries, so every call of the product, of `nix` and of the
-//! standard library arrives here first. Only the product's own threads (their names begin with `zerosend-`) are
-//! affected, and threads that ask for it with [`Here`]: clients and peers of the tests stay reliable.
+//! Symbols of an executable take precedence over those of shared libraries, so every call of zerosend, `nix` and the standard
+//! library is made through these functions. They affect only zerosend's threads (their names begin with `zerosend-`) and threads
+//! with an [`OnThisThread`]; clients and peers of the tests are not affected.
 //!
-//! The failures are those that a kernel can give for the call. `EAGAIN` is given only where no readiness event is owed
-//! for it: an edge-triggered descriptor that says `EAGAIN` while it is readable would wait without end, and the kernel
-//! never does that. `EPIPE` is left out: it follows only from an end that the peer has sent, which these peers do not.
+//! The errors are those that a kernel can return for the call. `EAGAIN` is returned only where no readiness event must follow: an
+//! edge-triggered descriptor that returns `EAGAIN` while it is readable would never be reported again, and the kernel does not do
+//! that. `EPIPE` is not returned: it requires that the peer has closed its side, which these peers do not.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -28,7 +28,7 @@ mod libc {
 pub struct Rates {
     /// The call fails.
     pub error: u32,
-    /// It moves fewer bytes than asked for.
+    /// It moves fewer bytes than requested.
     pub short: u32,
     /// It takes up to three milliseconds longer.
     pub delay: u32,
@@ -42,13 +42,13 @@ static SHORT: AtomicU32 = AtomicU32::new(0);
 static DELAY: AtomicU32 = AtomicU32::new(0);
 static INJECTED: AtomicU64 = AtomicU64::new(0);
 
-/// Each failure is printed.
+/// Prints each failure.
 pub static TRACE: AtomicBool = AtomicBool::new(false);
 
 /// Only calls of this name fail.
 pub static ONLY: OnceLock<String> = OnceLock::new();
 
-/// From now on, calls fail at these rates.
+/// Lets calls fail at these rates from now on.
 pub fn begin(seed: u64, rates: Rates) {
     SEED.store(seed, Ordering::Relaxed);
     ERROR.store(rates.error, Ordering::Relaxed);
@@ -57,7 +57,7 @@ pub fn begin(seed: u64, rates: Rates) {
     EPOCH.fetch_add(1, Ordering::Release);
 }
 
-/// From now on, the kernel answers.
+/// Stops all faults.
 pub fn end() {
     begin(0, Rates::default());
 }
@@ -70,22 +70,22 @@ pub fn injected() -> u64 {
 thread_local! {
     static STATE: Cell<u64> = const { Cell::new(0) };
     static SEEN: Cell<u32> = const { Cell::new(0) };
-    /// 0: not looked yet; 1: a thread of the tests; 2: one of the product.
-    static KIND: Cell<u8> = const { Cell::new(0) };
+    /// This is a thread of zerosend.
+    static IS_OURS: Cell<bool> = const { Cell::new(false) };
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// While it lives, calls of this thread fail as well.
-pub struct Here(());
+/// Until it is dropped, calls of this thread are affected too.
+pub struct OnThisThread(());
 
-impl Here {
+impl OnThisThread {
     pub fn new() -> Self {
         DEPTH.set(DEPTH.get() + 1);
         Self(())
     }
 }
 
-impl Drop for Here {
+impl Drop for OnThisThread {
     fn drop(&mut self) {
         DEPTH.set(DEPTH.get() - 1);
     }
@@ -95,17 +95,14 @@ fn is_affected() -> bool {
     if DEPTH.get() > 0 {
         return true;
     }
-    if KIND.get() == 0 {
+    if !IS_OURS.get() {
         let mut name = [0u8; 16];
         // SAFETY: PR_GET_NAME writes 16 bytes at most, the size of the buffer; see prctl(2).
         unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
-        // A thread has its parent's name until it sets one: not decided before it is a final one.
-        match &name {
-            name if name.starts_with(b"zerosend-") => KIND.set(2),
-            _ => return false,
-        }
+        // A new thread has its parent's name until it sets its own, so another name is not final.
+        IS_OURS.set(name.starts_with(b"zerosend-"));
     }
-    KIND.get() == 2
+    IS_OURS.get()
 }
 
 /// xorshift64*, seeded for each thread and epoch.
@@ -130,7 +127,7 @@ fn chance(rate: &AtomicU32) -> bool {
     rate > 0 && random() % 1000 < u64::from(rate)
 }
 
-/// Delays the call now and then, and says with which errno it fails, if it does.
+/// Delays the call at the rate of delays. Returns the errno it fails with, if it fails.
 fn failure(name: &str, errnos: &[c_int]) -> Option<c_int> {
     if !is_affected() {
         return None;
@@ -154,7 +151,7 @@ fn failure(name: &str, errnos: &[c_int]) -> Option<c_int> {
     Some(errno)
 }
 
-/// What is left of a length.
+/// The length, or a shorter one at the rate of short counts.
 fn shortened(length: size_t) -> size_t {
     if length > 1 && is_affected() && chance(&SHORT) {
         INJECTED.fetch_add(1, Ordering::Relaxed);
@@ -168,7 +165,7 @@ fn fail_with(errno: c_int) {
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// The address of the C library's own function.
+/// The address of the function in the C library.
 fn real(cache: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
     let known = cache.load(Ordering::Relaxed);
     if !known.is_null() {
@@ -185,7 +182,7 @@ fn name(with_nul: &'static str) -> &'static CStr {
     CStr::from_bytes_with_nul(with_nul.as_bytes()).unwrap_or(c"")
 }
 
-/// Defines a wrapper: what may fail it, and which argument is a length that may be cut.
+/// Defines a wrapper: its errors, and the argument whose length may be shortened.
 macro_rules! wrap {
     ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty, $errnos:expr $(, short $length:ident)?;)*) => { $(
         /// Replaces the C library's function.
@@ -205,13 +202,13 @@ macro_rules! wrap {
             let address = real(&REAL, name(concat!(stringify!($name), "\0")));
             // SAFETY: the C library's function of this name has this type.
             let function = unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($type),*) -> $result>(address) };
-            // SAFETY: the caller answers for the arguments.
+            // SAFETY: the caller guarantees valid arguments.
             unsafe { function($($argument),*) }
         }
     )* };
 }
 
-/// Wake-ups by eventfd(2) are eight bytes and cannot fail in a kernel.
+/// Reads of eventfd(2) have eight bytes and cannot fail in a kernel.
 fn unless_wakeup(length: size_t, errnos: &'static [c_int]) -> &'static [c_int] {
     if length == 8 { &[] } else { errnos }
 }
@@ -260,7 +257,7 @@ wrap! {
         by_number(number);
 }
 
-/// Calls that the C library has no wrapper for, by number.
+/// Errors of calls without a wrapper in the C library, by number.
 fn by_number(number: c_long) -> &'static [c_int] {
     match number {
         libc::SYS_openat2 => OPEN,
@@ -271,7 +268,7 @@ fn by_number(number: c_long) -> &'static [c_int] {
     }
 }
 
-/// Replaces the C library's function; the first piece may be cut, and the others left out.
+/// Replaces the C library's function. It may send only a part of the first vector.
 ///
 /// # Safety
 ///
@@ -298,6 +295,6 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int
             return unsafe { function(fd, &raw const copy, flags) };
         }
     }
-    // SAFETY: the caller answers for the arguments.
+    // SAFETY: the caller guarantees valid arguments.
     unsafe { function(fd, message, flags) }
 }

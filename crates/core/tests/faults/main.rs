@@ -1,10 +1,9 @@
-//! Random faults: every system call of the product's threads may fail, move less or take longer, and every turn, pool
-//! job and hand-over between threads may panic or be late. Whatever happens: no hang, no leak, no wrong byte, and what
-//! was not hit goes on.
+//! Random faults: every system call of zerosend's threads may fail, move fewer bytes or be delayed, and every turn, pool job and
+//! message between threads may panic or be delayed. There must be no hang, no leak and no wrong byte, and connections that are
+//! not hit must continue.
 //!
-//! `ZEROSEND_FAULT_SCHEDULES` is the number of random schedules (default 200), `ZEROSEND_FAULT_SEED` the first seed;
-//! `ZEROSEND_FAULT_TRACE=1` prints each failure, `ZEROSEND_FAULT_ONLY` names the
-//! one call that fails.
+//! `ZEROSEND_FAULT_SCHEDULES` is the number of random schedules (default 200), `ZEROSEND_FAULT_SEED` the first seed.
+//! `ZEROSEND_FAULT_TRACE=1` prints each failure; `ZEROSEND_FAULT_ONLY` names the only call that fails.
 
 #![cfg(feature = "failpoints")]
 
@@ -18,21 +17,21 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use interpose::Rates;
-use workload::{Ground, Verdict};
+use workload::{Outcomes, TestBed};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-/// What happens at each fail point in a schedule: a panic or a delay, in a thousand times.
+/// Sets the panics and delays at each fail point, for 1000 executions.
 fn set_fail_points(panics: u32, delays: u32) {
     for name in zerosend_core::failpoint::NAMES {
         let act = move || {
-            let drawn = interpose::random() % 1000;
-            if drawn < u64::from(panics) {
+            let number = interpose::random() % 1000;
+            if number < u64::from(panics) {
                 panic!("injected");
             }
-            if drawn < u64::from(panics + delays) {
+            if number < u64::from(panics + delays) {
                 std::thread::sleep(Duration::from_micros(interpose::random() % 2000));
             }
         };
@@ -40,7 +39,7 @@ fn set_fail_points(panics: u32, delays: u32) {
     }
 }
 
-/// The faults of one schedule. They end with it, also when the schedule fails, which it then names.
+/// The faults of one schedule, until it is dropped. Prints the seed when the schedule fails.
 struct Faults(u64);
 
 impl Faults {
@@ -61,22 +60,22 @@ impl Drop for Faults {
     }
 }
 
-/// Injected panics are expected: their messages would hide others.
+/// Does not print the messages of injected panics, which would hide others.
 fn silence_injected_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let before = std::panic::take_hook();
+        let default_hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if info.payload().downcast_ref::<&str>() != Some(&"injected")
                 && info.payload().downcast_ref::<String>().is_none_or(|message| message != "injected")
             {
-                before(info);
+                default_hook(info);
             }
         }));
     });
 }
 
-/// What a process must have no more of afterwards than before.
+/// Resources that must not be leaked.
 struct Resources {
     /// Workers of servers and relays.
     threads: Vec<String>,
@@ -84,7 +83,7 @@ struct Resources {
     pipes: usize,
 }
 
-/// Ends of pipes that are kept for the next transfer: 16 pipes.
+/// Descriptors of pipes that the pool keeps: 16 pipes.
 const MAX_IDLE_PIPE_ENDS: usize = 32;
 
 impl Resources {
@@ -104,7 +103,7 @@ impl Resources {
 }
 
 #[test]
-fn random_schedules_of_faults() {
+fn random_faults_cause_no_hang_leak_or_wrong_byte() {
     silence_injected_panics();
     interpose::TRACE.store(number("ZEROSEND_FAULT_TRACE", 0) > 0, Ordering::Relaxed);
     if let Ok(name) = std::env::var("ZEROSEND_FAULT_ONLY") {
@@ -113,15 +112,15 @@ fn random_schedules_of_faults() {
     let scenario = fail::FailScenario::setup();
     let (schedules, first) = (number("ZEROSEND_FAULT_SCHEDULES", 200), number("ZEROSEND_FAULT_SEED", 1));
     let start = Instant::now();
-    let mut sum = Verdict::default();
+    let mut sum = Outcomes::default();
 
-    // What the process keeps (the reactor, its epoll descriptor, pooled pipes) is made before anything is counted.
-    Ground::new(0).check();
+    // Creates what the process keeps (the reactor, its epoll descriptor, pooled pipes) before descriptors are counted.
+    TestBed::new(0).check();
     let before = Resources::now();
 
-    const PER_GROUND: u64 = 25;
-    for batch in (first..first + schedules).collect::<Vec<_>>().chunks(PER_GROUND as usize) {
-        let ground = Ground::new(batch[0]);
+    const PER_BED: u64 = 25;
+    for batch in (first..first + schedules).collect::<Vec<_>>().chunks(PER_BED as usize) {
+        let bed = TestBed::new(batch[0]);
         for &seed in batch {
             let kinds = [
                 (Rates { error: 5, short: 50, delay: 0 }, 0, 0),
@@ -133,12 +132,12 @@ fn random_schedules_of_faults() {
             ];
             let (rates, panics, delays) = kinds[(seed % kinds.len() as u64) as usize];
             let faults = Faults::begin(seed, rates, panics, delays);
-            sum.add(&ground.load(seed));
+            sum.add(&bed.load(seed));
             drop(faults);
         }
-        // Nothing that was hit harms what comes after it.
-        ground.check();
-        drop(ground);
+        // Without faults everything works again.
+        bed.check();
+        drop(bed);
     }
 
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -149,7 +148,7 @@ fn random_schedules_of_faults() {
         }
         assert!(
             Instant::now() < deadline,
-            "left behind: {threads:?}, {descriptors} descriptors after {} before, {pipes} ends of pipes",
+            "leaked: threads {threads:?}, {descriptors} descriptors ({} before), {pipes} pipe ends",
             before.descriptors
         );
         std::thread::sleep(Duration::from_millis(10));
@@ -160,6 +159,6 @@ fn random_schedules_of_faults() {
         interpose::injected(),
         start.elapsed()
     );
-    assert!(interpose::injected() > schedules, "faults are injected");
-    assert!(sum.whole > 0 && sum.cut > 0 && sum.refused > 0, "schedules reach all outcomes: {sum:?}");
+    assert!(interpose::injected() > schedules, "too few faults were injected");
+    assert!(sum.complete > 0 && sum.truncated > 0 && sum.refused > 0, "some outcome did not occur: {sum:?}");
 }

@@ -1,4 +1,4 @@
-//! A server, a proxy in front of it, transfers by the reactor, and clients that compare every byte.
+//! The test bed: a server, a proxy in front of it, transfers by the reactor, and clients that compare every byte.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -29,31 +29,31 @@ use zerosend_http::path::PathRules;
 
 use crate::interpose;
 
-/// Sizes of the files, in bytes: one packet, a block of the cache, more than a socket takes at once.
+/// Sizes of the files in bytes: in one packet, in the cache's memory, mapped by the cache, larger than a socket buffer.
 const SIZES: [usize; 4] = [1000, 60_000, 300_000, 2_000_000];
-/// The longest time without a byte before something is said to hang.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time without a byte after which a test fails.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What became of requests and transfers.
+/// Counts of the outcomes of requests and transfers.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Verdict {
+pub struct Outcomes {
     /// Every byte arrived.
-    pub whole: u64,
-    /// The bytes that arrived are right, and the end was visibly early.
-    pub cut: u64,
-    /// An error status, or no connection at all.
+    pub complete: u64,
+    /// The received bytes are right, and the receiver saw that they are not all.
+    pub truncated: u64,
+    /// An error status, or no connection.
     pub refused: u64,
 }
 
-impl Verdict {
-    pub fn add(&mut self, other: &Verdict) {
-        self.whole += other.whole;
-        self.cut += other.cut;
+impl Outcomes {
+    pub fn add(&mut self, other: &Outcomes) {
+        self.complete += other.complete;
+        self.truncated += other.truncated;
         self.refused += other.refused;
     }
 }
 
-/// The byte of a file at an offset.
+/// The byte at an offset of a file.
 fn byte(file: usize, offset: usize) -> u8 {
     let word = (offset as u64 / 8).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(file as u64);
     (word >> (8 * (offset % 8))) as u8
@@ -63,7 +63,8 @@ fn content(file: usize) -> Vec<u8> {
     (0..SIZES[file]).map(|offset| byte(file, offset)).collect()
 }
 
-pub struct Ground {
+/// A server, a proxy, a cache and their files.
+pub struct TestBed {
     root: TempDir,
     contents: Vec<Arc<Vec<u8>>>,
     server: Option<Server>,
@@ -80,7 +81,7 @@ fn tcp(address: &Address) -> SocketAddr {
     }
 }
 
-impl Ground {
+impl TestBed {
     pub fn new(_seed: u64) -> Self {
         let root = TempDir::new().expect("a directory");
         let contents: Vec<_> = (0..SIZES.len()).map(|file| Arc::new(content(file))).collect();
@@ -115,8 +116,8 @@ impl Ground {
         Self { root, contents, server: Some(server), relay: Some(relay), cache, direct, proxied }
     }
 
-    /// Some clients of each kind at once.
-    pub fn load(&self, seed: u64) -> Verdict {
+    /// Runs clients of each kind at the same time.
+    pub fn load(&self, seed: u64) -> Outcomes {
         let clients = (0..6u64).map(|client| {
             let (address, contents) = (if client % 2 == 0 { self.direct } else { self.proxied }, self.contents.clone());
             thread::spawn(move || requests(address, &contents, seed.wrapping_mul(31) + client))
@@ -125,19 +126,19 @@ impl Ground {
         let mut sum = self.transfers(seed);
         sum.add(&self.cached(seed));
         for client in clients {
-            let Ok(verdict) = client.join() else {
+            let Ok(outcomes) = client.join() else {
                 let (server, relay) = (self.server.as_ref().map(Server::stats), self.relay.as_ref().map(Relay::stats));
                 panic!("a client of the server {} or the proxy {}: {server:?} {relay:?}", self.direct, self.proxied);
             };
-            sum.add(&verdict);
+            sum.add(&outcomes);
         }
         sum
     }
 
-    /// Without faults everything is whole, promptly.
+    /// Checks that everything is complete without faults.
     pub fn check(&self) {
-        // A link or a pause of the last schedule may have to end first.
-        let deadline = Instant::now() + PATIENCE;
+        // Connections and pauses of the last schedule may have to end first.
+        let deadline = Instant::now() + TIMEOUT;
         for address in [self.direct, self.proxied] {
             for file in 0..SIZES.len() {
                 while get(address, file, &self.contents[file], true) != Some(true) {
@@ -148,48 +149,48 @@ impl Ground {
         }
         let mut sent = self.transfers(0);
         sent.add(&self.cached(0));
-        assert_eq!((sent.cut, sent.refused), (0, 0), "{sent:?}");
+        assert_eq!((sent.truncated, sent.refused), (0, 0), "{sent:?}");
         while self.server.as_ref().is_some_and(|server| server.stats().connections > 0) {
             assert!(Instant::now() < deadline, "connections are left: {:?}", self.server.as_ref().map(Server::stats));
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Files through a cache, on a thread that fails as those of the product do.
-    fn cached(&self, seed: u64) -> Verdict {
-        let mut verdict = Verdict::default();
+    /// Reads files through a cache, on a thread that is affected by faults.
+    fn cached(&self, seed: u64) -> Outcomes {
+        let mut outcomes = Outcomes::default();
         for step in 0..8 {
             let file = ((seed + step) % SIZES.len() as u64) as usize;
             let path = self.root.path().join(format!("{file}.bin"));
-            let faults = interpose::Here::new();
+            let faults = interpose::OnThisThread::new();
             let read = catch_unwind(AssertUnwindSafe(|| self.cache.get(&path)?.read_at(0, SIZES[file] as u64)));
             drop(faults);
             match read {
                 Ok(Ok(bytes)) => {
                     assert_eq!(bytes.len(), SIZES[file], "file {file} from the cache");
                     assert!(bytes == *self.contents[file], "file {file} from the cache: wrong bytes");
-                    verdict.whole += 1;
+                    outcomes.complete += 1;
                 }
-                Ok(Err(_)) | Err(_) => verdict.refused += 1,
+                Ok(Err(_)) | Err(_) => outcomes.refused += 1,
             }
         }
-        verdict
+        outcomes
     }
 
-    /// Files to Unix sockets by the reactor, one for each size and method.
-    fn transfers(&self, seed: u64) -> Verdict {
-        let mut under_way = Vec::new();
-        let mut verdict = Verdict::default();
+    /// Sends each file by the reactor to a Unix socket, with one of the methods.
+    fn transfers(&self, seed: u64) -> Outcomes {
+        let mut running = Vec::new();
+        let mut outcomes = Outcomes::default();
         for (at, file) in (0..SIZES.len()).enumerate() {
             let method = Method::ALL[(seed as usize + at) % Method::ALL.len()];
             match self.transfer(file, method) {
-                Some(transfer) => under_way.push((file, method, transfer)),
-                None => verdict.refused += 1,
+                Some(transfer) => running.push((file, method, transfer)),
+                None => outcomes.refused += 1,
             }
         }
-        for (file, method, (reader, done)) in under_way {
+        for (file, method, (reader, done)) in running {
             let received = reader.join().expect("a reader");
-            let result = match done.recv_timeout(PATIENCE) {
+            let result = match done.recv_timeout(TIMEOUT) {
                 Ok(result) => result,
                 Err(RecvTimeoutError::Timeout) => panic!("a transfer of file {file} by {method:?} hangs"),
                 Err(RecvTimeoutError::Disconnected) => panic!("the end of file {file} by {method:?} is not reported"),
@@ -198,15 +199,15 @@ impl Ground {
             assert!(expected.starts_with(&received), "file {file} by {method:?}: wrong bytes");
             match result {
                 Ok(report) => {
-                    assert_eq!(received.len(), expected.len(), "file {file} by {method:?} is said to be whole");
+                    assert_eq!(received.len(), expected.len(), "file {file} by {method:?} is reported as complete");
                     assert_eq!(report.bytes, expected.len() as u64);
-                    verdict.whole += 1;
+                    outcomes.complete += 1;
                 }
-                Err(_) if received.is_empty() => verdict.refused += 1,
-                Err(_) => verdict.cut += 1,
+                Err(_) if received.is_empty() => outcomes.refused += 1,
+                Err(_) => outcomes.truncated += 1,
             }
         }
-        verdict
+        outcomes
     }
 
     #[allow(clippy::type_complexity)]
@@ -221,18 +222,18 @@ impl Ground {
         ours.set_nonblocking(true).expect("non-blocking");
         let part = Part::File { file: Arc::new(open), offset: 0, length: SIZES[file] as u64 };
         let transfer = Transfer::new([part], method, zerosend_core::transfer::Target::Socket, Disk::ResidentOnly);
-        let (ended, done) = channel();
+        let (sender, done) = channel();
         let job = Job {
             work: Work::Send(transfer),
             peer: Arc::new(NonBlocking::socket(OwnedFd::from(ours))),
-            timeout: Some(PATIENCE),
+            timeout: Some(TIMEOUT),
             chunk: 256 * 1024,
             progress: None,
-            observer: Box::new(End(ended)),
+            observer: Box::new(DoneObserver(sender)),
         };
         Reactor::global().submit(job).ok()?;
         let reader = thread::spawn(move || {
-            theirs.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            theirs.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
             let mut bytes = Vec::new();
             match theirs.read_to_end(&mut bytes) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("a receiver waits after {}", bytes.len()),
@@ -243,27 +244,27 @@ impl Ground {
     }
 }
 
-impl Drop for Ground {
+impl Drop for TestBed {
     fn drop(&mut self) {
-        let (ended, done) = mpsc::channel::<()>();
+        let (sender, done) = mpsc::channel::<()>();
         if let Some(relay) = self.relay.take() {
-            let ended = ended.clone();
-            relay.on_exit(move || drop(ended));
+            let sender = sender.clone();
+            relay.on_exit(move || drop(sender));
             relay.close(Duration::from_secs(1));
         }
         if let Some(server) = self.server.take() {
-            server.on_exit(move || drop(ended));
+            server.on_exit(move || drop(sender));
             server.close(Duration::from_secs(1));
         }
         if !thread::panicking() {
-            assert_eq!(done.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected), "server and relay end");
+            assert_eq!(done.recv_timeout(TIMEOUT), Err(RecvTimeoutError::Disconnected), "server or relay did not end");
         }
     }
 }
 
-struct End(mpsc::Sender<zerosend_core::Result<Report>>);
+struct DoneObserver(mpsc::Sender<zerosend_core::Result<Report>>);
 
-impl Observer for End {
+impl Observer for DoneObserver {
     fn progress(&mut self, _: u64) {}
 
     fn done(self: Box<Self>, result: zerosend_core::Result<Report>) {
@@ -271,8 +272,8 @@ impl Observer for End {
     }
 }
 
-/// Ten requests, some on one connection.
-fn requests(address: SocketAddr, contents: &[Arc<Vec<u8>>], seed: u64) -> Verdict {
+/// Makes ten requests.
+fn requests(address: SocketAddr, contents: &[Arc<Vec<u8>>], seed: u64) -> Outcomes {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut random = || {
         state ^= state << 13;
@@ -280,22 +281,22 @@ fn requests(address: SocketAddr, contents: &[Arc<Vec<u8>>], seed: u64) -> Verdic
         state ^= state << 17;
         state >> 16
     };
-    let mut verdict = Verdict::default();
+    let mut outcomes = Outcomes::default();
     for _ in 0..10 {
         let file = (random() % SIZES.len() as u64) as usize;
         match get(address, file, &contents[file], false) {
-            Some(true) => verdict.whole += 1,
-            Some(false) => verdict.cut += 1,
-            None => verdict.refused += 1,
+            Some(true) => outcomes.complete += 1,
+            Some(false) => outcomes.truncated += 1,
+            None => outcomes.refused += 1,
         }
     }
-    verdict
+    outcomes
 }
 
-/// One request on a new connection. `Some(true)`: whole; `Some(false)`: cut; `None`: refused.
+/// Makes a request on a new connection. `Some(true)`: complete; `Some(false)`: truncated; `None`: refused.
 fn get(address: SocketAddr, file: usize, expected: &[u8], strict: bool) -> Option<bool> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).ok()?;
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let request = format!("GET /{file}.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut bytes = Vec::with_capacity(expected.len() + 1024);
@@ -318,6 +319,6 @@ fn get(address: SocketAddr, file: usize, expected: &[u8], strict: bool) -> Optio
     if body.len() == expected.len() {
         return Some(true);
     }
-    assert!(end.is_err(), "file {file} from {address}: cut after {} bytes by a clean end", body.len());
+    assert!(end.is_err(), "file {file} from {address}: ends normally after {} bytes", body.len());
     Some(false)
 }

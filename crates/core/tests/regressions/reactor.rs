@@ -1,4 +1,4 @@
-//! The reactor: failures that are contained, descriptors that others share, ends that the receiver can tell.
+//! The reactor: panics, shared descriptors in blocking mode, truncated files.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -17,14 +17,14 @@ use zerosend_core::transfer::{
 };
 use zerosend_core::{Code, Result, stats};
 
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const MIB: usize = 1 << 20;
 
-struct Tell(std::sync::mpsc::Sender<Result<Report>>);
+struct PanickingObserver(std::sync::mpsc::Sender<Result<Report>>);
 
-impl Observer for Tell {
+impl Observer for PanickingObserver {
     fn progress(&mut self, _: u64) {
-        panic!("a bug of an observer");
+        panic!("injected");
     }
 
     fn done(self: Box<Self>, result: Result<Report>) {
@@ -36,7 +36,7 @@ fn submit(work: Work, peer: impl Into<OwnedFd>, timeout: Option<Duration>) -> Re
     let (sender, receiver) = channel();
     let peer = Arc::new(NonBlocking::new(peer.into()).expect("a descriptor"));
     let progress = Some(Duration::ZERO);
-    let job = Job { work, peer, timeout, chunk: MIB as u64, progress, observer: Box::new(Tell(sender)) };
+    let job = Job { work, peer, timeout, chunk: MIB as u64, progress, observer: Box::new(PanickingObserver(sender)) };
     Reactor::global().submit(job).expect("a reactor");
     receiver
 }
@@ -58,53 +58,53 @@ fn tcp() -> (TcpStream, TcpStream) {
     (out, listener.accept().expect("accepted").0)
 }
 
-struct Panics;
+struct PanickingSource;
 
-impl AsFd for Panics {
+impl AsFd for PanickingSource {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        panic!("a bug of a source");
+        panic!("injected");
     }
 }
 
-impl FileSource for Panics {}
+impl FileSource for PanickingSource {}
 
 #[test]
-fn a_panic_in_a_turn_ends_that_transfer_and_no_other() {
+fn a_panic_in_a_turn_ends_only_that_transfer() {
     let before = stats::contained_panics();
     let (blocked, _unread) = UnixStream::pair().expect("a pair");
     let waiting = submit(send(sample(4 * MIB), 4 * MIB as u64, Method::Auto, Target::Socket), blocked, None);
     for _ in 0..3 {
         let (out, _from) = UnixStream::pair().expect("a pair");
-        let broken = submit(send(Arc::new(Panics), 10, Method::Auto, Target::Socket), out, None);
-        let error = broken.recv_timeout(SOON).expect("an answer").expect_err("a panic");
+        let broken = submit(send(Arc::new(PanickingSource), 10, Method::Auto, Target::Socket), out, None);
+        let error = broken.recv_timeout(TIMEOUT).expect("a result").expect_err("a panic");
         assert_eq!(error.code(), Code::Internal);
         assert_eq!(error.message(), "internal error, please report it: a task was dropped without a result");
         let (out, mut from) = UnixStream::pair().expect("a pair");
         let whole = submit(send(sample(5), 5, Method::Auto, Target::Socket), out, None);
-        // Its observer panics at the report of progress, and is told of the end all the same.
-        assert_eq!(whole.recv_timeout(SOON).expect("an answer").expect("sent").bytes, 5);
+        // The observer panics in `progress`; `done` is called nevertheless.
+        assert_eq!(whole.recv_timeout(TIMEOUT).expect("a result").expect("sent").bytes, 5);
         let mut bytes = Vec::new();
         from.read_to_end(&mut bytes).expect("readable");
         assert_eq!(bytes, b"xxxxx");
     }
     assert!(stats::contained_panics() >= before + 3);
-    assert!(waiting.try_recv().is_err(), "the blocked transfer is still there");
+    assert!(waiting.try_recv().is_err(), "the blocked transfer continues");
 }
 
 fn is_non_blocking(fd: impl AsFd) -> bool {
     OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).expect("flags")).contains(OFlag::O_NONBLOCK)
 }
 
-/// The reactor serves another transfer.
-fn serves_others() {
-    let (elsewhere, mut from) = UnixStream::pair().expect("a pair");
-    let third = submit(send(sample(3), 3, Method::Auto, Target::Socket), elsewhere, None);
-    third.recv_timeout(SOON).expect("the reactor is not blocked").expect("sent");
+/// Checks that the reactor runs another transfer.
+fn check_another_transfer() {
+    let (out, mut from) = UnixStream::pair().expect("a pair");
+    let third = submit(send(sample(3), 3, Method::Auto, Target::Socket), out, None);
+    third.recv_timeout(TIMEOUT).expect("the reactor is not blocked").expect("sent");
     from.read_exact(&mut [0; 3]).expect("readable");
 }
 
-/// Two users share an open file in blocking mode; the first to end must not take the mode from the second, whose next turn
-/// would then block the reactor and with it every other transfer.
+/// Two users share an open file description in blocking mode. When the first one ends, non-blocking mode must stay set for the
+/// second, whose next turn would otherwise block the reactor.
 #[test]
 fn transfers_on_one_blocking_descriptor_are_independent() {
     let (read, write) = nix::unistd::pipe().expect("a pipe");
@@ -113,25 +113,25 @@ fn transfers_on_one_blocking_descriptor_are_independent() {
         let duplicate = || out.try_clone().expect("a descriptor");
         for method in [Method::Auto, Method::Sendfile, Method::Splice, Method::ReadWrite, Method::Mmap] {
             let first = NonBlocking::new(duplicate()).expect("a descriptor");
-            // It fills the pipe or socket and waits.
+            // Fills the pipe or socket and is blocked.
             let long = submit(send(sample(4 * MIB), 4 * MIB as u64, method, target), duplicate(), None);
-            serves_others();
+            check_another_transfer();
             drop(first);
             let mut buffer = vec![0; MIB];
             let source: &dyn AsFdRead = if target == Target::Fd { &read } else { &other };
             let mut count = 0;
-            // Room for some of it: another turn.
+            // Makes room for another turn.
             while count < 64 * 1024 {
                 count += nix::unistd::read(source.fd(), &mut buffer[..32 * 1024]).expect("readable");
             }
-            serves_others();
+            check_another_transfer();
             assert!(long.try_recv().is_err());
             while count < 4 * MIB {
                 count += nix::unistd::read(source.fd(), &mut buffer).expect("readable");
             }
-            long.recv_timeout(SOON).expect("an answer").expect("sent");
+            long.recv_timeout(TIMEOUT).expect("a result").expect("sent");
         }
-        assert!(!is_non_blocking(&out), "the owner's mode is as it was");
+        assert!(!is_non_blocking(&out), "the mode is restored");
     }
 }
 
@@ -145,9 +145,9 @@ impl<T: AsFd> AsFdRead for T {
     }
 }
 
-/// The same for receivers, whose turns are made by the pool: none of its threads may wait for a sender.
+/// The same for receivers, whose turns run on the pool: its threads must not wait for a sender.
 #[test]
-fn receiving_from_blocking_descriptors_that_others_use_too() {
+fn receives_from_shared_blocking_descriptors_are_independent() {
     let receive = |length, peer: OwnedFd| {
         let target = tempfile::tempfile().expect("a file");
         submit(
@@ -165,7 +165,7 @@ fn receiving_from_blocking_descriptors_that_others_use_too() {
             (socket, other, first, receiving)
         })
         .collect();
-    serves_others();
+    check_another_transfer();
     let all: Vec<_> = all
         .into_iter()
         .map(|(socket, mut other, first, receiving)| {
@@ -175,21 +175,21 @@ fn receiving_from_blocking_descriptors_that_others_use_too() {
         })
         .collect();
     for _ in 0..8 {
-        let (elsewhere, mut other) = UnixStream::pair().expect("a pair");
+        let (out, mut other) = UnixStream::pair().expect("a pair");
         other.write_all(b"x").expect("room");
-        let one = receive(1, elsewhere.into());
-        assert_eq!(one.recv_timeout(SOON).expect("no thread is blocked").expect("received").bytes, 1);
+        let one = receive(1, out.into());
+        assert_eq!(one.recv_timeout(TIMEOUT).expect("no thread is blocked").expect("received").bytes, 1);
     }
     for (socket, mut other, receiving) in all {
         other.write_all(b"def").expect("room");
-        assert_eq!(receiving.recv_timeout(SOON).expect("an answer").expect("received").bytes, 6);
+        assert_eq!(receiving.recv_timeout(TIMEOUT).expect("a result").expect("received").bytes, 6);
         assert!(!is_non_blocking(&socket));
     }
 }
 
-/// The receiver of a body that is not whole must not see an orderly end.
+/// The receiver of an incomplete body must not see a normal end.
 #[test]
-fn a_truncated_file_ends_in_a_reset() {
+fn a_truncated_file_resets_the_connection() {
     for method in [Method::Auto, Method::Mmap, Method::ReadWrite, Method::Splice, Method::Vmsplice] {
         let file = sample(30 * MIB);
         let (out, mut from) = tcp();
@@ -198,7 +198,7 @@ fn a_truncated_file_ends_in_a_reset() {
         file.set_len(10 * MIB as u64).expect("truncated");
         let mut rest = Vec::new();
         let end = from.read_to_end(&mut rest);
-        let error = sending.recv_timeout(SOON).expect("an answer").expect_err("truncated");
+        let error = sending.recv_timeout(TIMEOUT).expect("a result").expect_err("truncated");
         assert_eq!(error.code(), Code::Truncated, "{method:?}");
         assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset), "{method:?}");
         assert!(!rest.contains(&0), "{method:?}: no byte beyond the end");
