@@ -29,7 +29,7 @@ async function start(t: ExecutionContext, options: Partial<FileServerOptions> = 
   return { server, root, ...address };
 }
 
-test.serial('listens, serves, counts and closes; nothing stays open', async (t) => {
+test.serial('a server listens, serves, counts, and closes all descriptors', async (t) => {
   const before = openDescriptors();
   const { server, url, port } = await start(t, { workers: 2, headers: { 'X-One': '1' }, metrics: '/metrics' });
   t.is(url, `http://127.0.0.1:${port}/`);
@@ -57,7 +57,7 @@ test.serial('listens, serves, counts and closes; nothing stays open', async (t) 
   await settled(t, before);
 });
 
-test.serial('close waits for what is in flight, and cuts it after drain', async (t) => {
+test.serial('close waits for responses in flight and resets them after drain', async (t) => {
   for (const [drain, whole] of [
     [5000, true],
     [50, false],
@@ -76,7 +76,7 @@ test.serial('close waits for what is in flight, and cuts it after drain', async 
   }
 });
 
-test.serial('a taken port, and two processes with reusePort', async (t) => {
+test.serial('a port in use is an error without reusePort', async (t) => {
   const { port, root } = await start(t);
   await t.throwsAsync(createFileServer({ root, port }).listen(), { code: 'EADDRINUSE' });
   const shared = await start(t, { reusePort: true });
@@ -88,7 +88,7 @@ test.serial('a taken port, and two processes with reusePort', async (t) => {
   t.true(other.stats().requests > 10, 'the kernel spreads connections');
 });
 
-test.serial('a Unix socket', async (t) => {
+test.serial('a Unix socket is served', async (t) => {
   const root = scratch(t);
   writeFileSync(join(root, 'a.txt'), 'hello');
   const path = join(root, 'socket');
@@ -100,7 +100,7 @@ test.serial('a Unix socket', async (t) => {
   await server.close();
 });
 
-test.serial('options reach the engine', async (t) => {
+test.serial('options reach the native server', async (t) => {
   const { url, root } = await start(t, {
     prefix: '/files',
     list: 'json',
@@ -128,7 +128,7 @@ test.serial('options reach the engine', async (t) => {
   t.is((await fetch(new URL('/other', url))).status, 404);
 });
 
-test.serial('the log of requests, to a file', async (t) => {
+test.serial('requests are logged to a file', async (t) => {
   const directory = scratch(t);
   const path = join(directory, 'log');
   const { server, url } = await start(t, { log: { format: 'json', path } });
@@ -143,7 +143,7 @@ test.serial('the log of requests, to a file', async (t) => {
   t.like(lines[1], { method: 'POST', target: '/nothing', status: 405, aborted: false });
 });
 
-test('wrong options name themselves, the value and what is allowed', async (t) => {
+test('invalid options are named with their value and a remedy', async (t) => {
   const root = scratch(t);
   const wrong = (options: object, message: RegExp) =>
     t.throws(() => createFileServer({ root, ...options } as FileServerOptions), {
@@ -156,18 +156,18 @@ test('wrong options name themselves, the value and what is allowed', async (t) =
   wrong({ root: [] }, /root/);
   wrong({ root: 5 }, /invalid root 5/);
   wrong({ limits: { heads: 1 } }, /unknown limit 'heads': use one of connections, /);
-  wrong({ limits: { idleTimeout: -1 } }, /limits.idleTimeout is -1/);
+  wrong({ limits: { idleTimeout: -1 } }, /invalid limits.idleTimeout -1: use an integer from 0/);
   wrong({ log: 'apache' }, /invalid log 'apache'/);
   wrong({ headers: { a: 1 } }, /invalid headers\['a'\] 1/);
   wrong({ etag: 'hash' as 'strong' }, /invalid etag 'hash'/);
   const late = (options: object, message: RegExp) =>
     t.throwsAsync(createFileServer({ root, ...options } as FileServerOptions).listen(), { message });
-  await late({ headers: { 'a b': '1' } }, /'a b'/);
-  await late({ limits: { headBytes: 1 } }, /limits.headBytes( is)? 1/);
-  wrong({ root: `${root}\0` }, /root is .*without NUL/);
+  await late({ headers: { 'a b': '1' } }, /invalid header name 'a b'/);
+  await late({ limits: { headBytes: 1 } }, /invalid limits.headBytes 1: use 256 to 1048576/);
+  wrong({ root: `${root}\0` }, /invalid root .*: use a path without NUL/);
 });
 
-test.serial('workers that end take their servers with them', async (t) => {
+test.serial('a worker thread that ends closes its servers', async (t) => {
   const root = scratch(t);
   patternFile(root, 'file', 8_000_000);
   const before = openDescriptors();
@@ -205,7 +205,7 @@ async function run(t: ExecutionContext, args: string[]): Promise<{ child: ChildP
   return { child, said, url: /at (http\S+?),?\s/.exec(`${said} `)?.[1] as string };
 }
 
-test.serial('zerosend serve: with the native server and with Fastify; a signal ends it', async (t) => {
+test.serial('zerosend serve runs the native server or Fastify and ends on a signal', async (t) => {
   const root = scratch(t);
   patternFile(root, 'file.bin', 100_000);
   writeFileSync(join(root, 'index.html'), 'index');
@@ -226,7 +226,7 @@ test.serial('zerosend serve: with the native server and with Fastify; a signal e
   }
 });
 
-test('zerosend serve: errors are one line, with exit codes', async (t) => {
+test('zerosend serve reports an error in one line and with an exit code', async (t) => {
   const { port, root } = await start(t);
   const fail = async (args: string[], code: number, line: RegExp) => {
     const { status, stderr } = await promisify(execFile)(process.execPath, [MAIN, ...args]).then(
@@ -263,7 +263,7 @@ for (const [tool, args] of [
     const { server, url, root } = await start(t);
     patternFile(root, 'film.bin', 20_000_000);
     const out = join(scratch(t), 'film.bin');
-    // What an earlier attempt left: aria2c keeps its own account and begins anew.
+    // The result of an earlier attempt. aria2c resumes from its control file only.
     if (tool !== 'aria2c') writeFileSync(out, pattern(7_000_000));
     await promisify(execFile)(tool, args(`${url}film.bin`, out));
     t.is(sha256(readFileSync(out)), sha256(pattern(20_000_000)));
@@ -272,28 +272,25 @@ for (const [tool, args] of [
   });
 }
 
-test.serial(
-  '10,000 idle connections and 100 slow ones on one worker: others are served, and all are gone in time',
-  async (t) => {
-    const limits = { idleTimeout: 4000, connections: 20_000, minRate: 100_000 };
-    const { server, port, url } = await start(t, { workers: 1, limits });
-    const idle = await clients(port, 10_000);
-    t.teardown(() => idle.kill());
-    const slow = Array.from({ length: 100 }, () => {
-      const socket = connect(port, '127.0.0.1').on('error', () => {});
-      socket.write('GET /sub/large.bin HTTP/1.1\r\nHost: x\r\n\r\n');
-      return socket.pause();
-    });
-    await until(() => server.stats().connections >= 10_000, 10_000, 'all connected');
-    for (let at = 0; at < 50; at++) t.is((await fetch(url)).status, 200);
-    await until(() => server.stats().connections <= 1, 20_000, 'all gone');
-    const { idleTimeout, minRate } = server.stats().limits;
-    t.true(idleTimeout >= 10_000);
-    // On a busy machine the request of one or another comes so late that it is idle before.
-    t.true(minRate > 50 && idleTimeout + minRate >= 10_100, `${idleTimeout} idle, ${minRate} slow`);
-    for (const socket of slow) socket.destroy();
-  },
-);
+test.serial('10,000 idle and 100 slow connections do not delay others and are closed in time', async (t) => {
+  const limits = { idleTimeout: 4000, connections: 20_000, minRate: 100_000 };
+  const { server, port, url } = await start(t, { workers: 1, limits });
+  const idle = await clients(port, 10_000);
+  t.teardown(() => idle.kill());
+  const slow = Array.from({ length: 100 }, () => {
+    const socket = connect(port, '127.0.0.1').on('error', () => {});
+    socket.write('GET /sub/large.bin HTTP/1.1\r\nHost: x\r\n\r\n');
+    return socket.pause();
+  });
+  await until(() => server.stats().connections >= 10_000, 10_000, 'all connected');
+  for (let at = 0; at < 50; at++) t.is((await fetch(url)).status, 200);
+  await until(() => server.stats().connections <= 1, 20_000, 'all gone');
+  const { idleTimeout, minRate } = server.stats().limits;
+  t.true(idleTimeout >= 10_000);
+  // On a busy machine the request of one or another comes so late that it is idle before.
+  t.true(minRate > 50 && idleTimeout + minRate >= 10_100, `${idleTimeout} idle, ${minRate} slow`);
+  for (const socket of slow) socket.destroy();
+});
 
 /** A process that holds `count` connections and says nothing. */
 async function clients(port: number, count: number): Promise<ChildProcess> {
@@ -313,7 +310,7 @@ async function clients(port: number, count: number): Promise<ChildProcess> {
   return child;
 }
 
-test.serial('without descriptors it sheds who is idle and goes on', async (t) => {
+test.serial('without descriptors it closes idle connections and continues', async (t) => {
   const root = scratch(t);
   writeFileSync(join(root, 'a.txt'), 'hello');
   const child = spawn(

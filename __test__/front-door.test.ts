@@ -58,7 +58,7 @@ const door = (app: FastifyInstance) => {
   return counts;
 };
 
-test('files are answered natively, the rest by the application; both are counted', async (t) => {
+test('files are served natively and other requests by the application; both are counted', async (t) => {
   const { app } = make(t, { root: files(t), prefix: '/static/', headers: { 'x-own': 'yes' } });
   app.get('/route', async () => 'route');
   const port = await listen(app);
@@ -70,7 +70,7 @@ test('files are answered natively, the rest by the application; both are counted
   t.is((await get(port, '/static/none')).status, 404);
   t.like(door(app), { accepted: 3, requests: 1, handedOff: 2 });
   t.is(app.zerosend.stats().responses, 0);
-  // On a connection of the application the plugin answers.
+  // After a handoff the plugin answers the requests of the connection.
   const [, second] = parseResponses(
     await exchange(port, head('/route') + head('/static/a.txt', 'Connection: close\r\n')),
   );
@@ -79,7 +79,7 @@ test('files are answered natively, the rest by the application; both are counted
   t.is(app.zerosend.stats().responses, 1);
 });
 
-test('several mounts, and the longest prefix decides', async (t) => {
+test('the mount with the longest prefix serves a request', async (t) => {
   const [one, two] = [files(t), files(t)];
   writeFileSync(join(two, 'a.txt'), 'another a');
   const mounts = [
@@ -97,7 +97,7 @@ test('several mounts, and the longest prefix decides', async (t) => {
   );
 });
 
-test('delegate, private, excludeRoutes and onMissing', async (t) => {
+test('delegate, private, excludeRoutes and onMissing hand requests to Node', async (t) => {
   const root = files(t);
   const { app, lines } = make(t, {
     mounts: [
@@ -107,7 +107,7 @@ test('delegate, private, excludeRoutes and onMissing', async (t) => {
     excludeRoutes: '/static/:name.map',
   });
   app.addHook('onRequest', async (request, reply) => {
-    if (request.url.includes('private')) return reply.code(401).send('who are you?');
+    if (request.url.includes('private')) return reply.code(401).send('unauthorized');
   });
   const port = await listen(app);
   const native = async (path: string, fields: Record<string, string> = {}) => {
@@ -142,7 +142,7 @@ test('routes below a prefix are reported at the start', async (t) => {
   t.is((await get(port, '/static/deep/made')).body.toString(), 'made');
 });
 
-test('the log of the application', async (t) => {
+test('natively served files appear in the log of the application', async (t) => {
   const { app, lines } = make(t, { root: files(t), prefix: '/static/', log: true });
   app.get('/route', async () => 'route');
   const port = await listen(app);
@@ -158,7 +158,7 @@ test('the log of the application', async (t) => {
   t.deepEqual(Object.keys(native?.req as object).sort(), Object.keys(incoming?.req as object).sort());
 });
 
-test('a plain http.Server', async (t) => {
+test('a plain http.Server gets a front door', async (t) => {
   const root = files(t);
   const server = http.createServer((request, response) => response.end(`node ${request.url}`));
   const standing = plainFrontDoor(server, {
@@ -188,7 +188,7 @@ test('a plain http.Server', async (t) => {
   }
 });
 
-test('TLS disables it, with one warning', async (t) => {
+test('TLS disables the front door with one warning', async (t) => {
   const root = files(t);
   const { app, lines } = make(t, { root, prefix: '/static/' }, { https: certificate(t) } as FastifyServerOptions);
   const port = await listen(app);
@@ -200,7 +200,7 @@ test('TLS disables it, with one warning', async (t) => {
   t.is(app.zerosend.stats().frontDoor, null);
 });
 
-test('wrong options name the option, its value and what is allowed', (t) => {
+test('invalid options are named with their value and a remedy', (t) => {
   const root = files(t);
   const server = http.createServer();
   const cases: [FastifyFrontDoorOptions, RegExp][] = [
@@ -226,17 +226,17 @@ test('wrong options name the option, its value and what is allowed', (t) => {
   for (const [options, message] of cases) {
     t.throws(() => plainFrontDoor(server, options), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT', message });
   }
-  t.throws(() => plainFrontDoor({} as http.Server, { root }), { message: /server .* must be an http.Server/ });
+  t.throws(() => plainFrontDoor({} as http.Server, { root }), { message: /invalid server .*: use an http.Server/ });
 });
 
-test('a server that listens already is refused', async (t) => {
+test('a server that is already listening is refused', async (t) => {
   const server = http.createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   t.throws(() => plainFrontDoor(server, { root: files(t) }), { message: /listens already/ });
   server.close();
 });
 
-test('a cache that is shared stays the owner’s', async (t) => {
+test('a shared cache stays open when the front door closes', async (t) => {
   const cache = new FileCache();
   const { app } = make(t, { root: files(t), cache });
   const port = await listen(app);
@@ -247,7 +247,7 @@ test('a cache that is shared stays the owner’s', async (t) => {
   cache.close();
 });
 
-test('an unreferenced server does not keep the process, a listening one does', async (t) => {
+test('an unreferenced server does not keep the process alive, a listening one does', async (t) => {
   const script = (unref: boolean) => `
     import http from 'node:http';
     import { frontDoor } from 'zerosend';
@@ -269,7 +269,7 @@ test('an unreferenced server does not keep the process, a listening one does', a
   t.is(await run(false), 'false');
 });
 
-/** An application in a process of its own, which can be blocked. */
+/** Starts an application in a separate process, which can be blocked. */
 async function spawnApp(t: ExecutionContext, options: { root: string; queue?: number }, descriptors?: number) {
   const app = new URL('./support/front-door-app.ts', import.meta.url).pathname;
   const command = [process.execPath, '--import=tsx', app, JSON.stringify(options)];
@@ -284,7 +284,7 @@ async function spawnApp(t: ExecutionContext, options: { root: string; queue?: nu
   return { child, lines, port, json };
 }
 
-test('while JavaScript is busy files are answered, and the rest waits and is answered then', async (t) => {
+test('files are served while JavaScript is busy, other requests wait', async (t) => {
   const { child, lines, port } = await spawnApp(t, { root: files(t) });
   child.stdin.write('block 1500\n');
   await until(() => lines.includes('blocking'));
@@ -293,19 +293,19 @@ test('while JavaScript is busy files are answered, and the rest waits and is ans
     done += 1;
   });
   for (let count = 0; count < 50; count++) t.is((await get(port, '/static/a.txt')).status, 200);
-  t.false(lines.includes('unblocked'), 'all of that while it was blocked');
+  t.false(lines.includes('unblocked'), 'JavaScript was blocked meanwhile');
   t.is(done, 0);
   t.is((await route).body.toString(), 'route');
   t.true(lines.includes('unblocked'));
 });
 
-test('connections that Node does not take fill a bounded queue, and then nothing is accepted', async (t) => {
+test('a full handoff queue stops accepting', async (t) => {
   const { child, lines, port, json } = await spawnApp(t, { root: files(t), queue: 4 });
   child.stdin.write('block 1500\n');
   await until(() => lines.includes('blocking'));
   const routes = Array.from({ length: 40 }, () => get(port, '/route'));
   await sleep(200);
-  // It connects to the kernel's queue and has to wait there with the others.
+  // This connection waits in the backlog of the kernel.
   const file = get(port, '/static/a.txt');
   const bodies = (await Promise.all(routes)).map(({ body }) => body.toString());
   t.deepEqual([...new Set(bodies)], ['route']);
@@ -315,10 +315,10 @@ test('connections that Node does not take fill a bounded queue, and then nothing
   t.true(limits.handoffQueue > 0);
 });
 
-test('without descriptors it goes on when there are some again', async (t) => {
+test('accepting resumes when descriptors are available again', async (t) => {
   const root = files(t);
   const { port, json } = await spawnApp(t, { root }, 128);
-  // What is opened once, at the first request of each kind, is there from here on.
+  // Open the descriptors that the first request of each kind needs.
   await get(port, '/static/a.txt');
   await get(port, '/route');
   const before = (await json('/descriptors')) as string[];
@@ -343,7 +343,7 @@ test('without descriptors it goes on when there are some again', async (t) => {
   t.true(after.length <= before.length, `${before.join()}\n${after.join()}`);
 });
 
-test('close() while connections are being handed over: each is answered or refused, none is left', async (t) => {
+test('close() during handoffs answers or refuses each connection', async (t) => {
   for (let round = 0; round < 10; round++) {
     const { app } = make(t, { root: files(t), prefix: '/static/' });
     app.get('/route', async () => 'route');
@@ -362,7 +362,7 @@ test('close() while connections are being handed over: each is answered or refus
   }
 });
 
-test.serial('a worker_thread that ends takes its front door with it', async (t) => {
+test.serial('a worker thread that ends closes its front door', async (t) => {
   const root = files(t);
   patternFile(root, 'large.bin', 30_000_000);
   const before = openDescriptors();

@@ -1,4 +1,4 @@
-/** The native server on a file system that hangs: each wait has an end, and costs nobody else. */
+/** The native server on a file system that hangs: waits are bounded and do not delay other clients. */
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
