@@ -1,6 +1,6 @@
 /** Builds the binding (cargo) and the TypeScript (tsc). Run by `npm ci` in a clone, and by `npm run build`. */
 import { spawnSync } from 'node:child_process';
-import { rm } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 
 import { ROOT, run } from './run.js';
 
@@ -20,6 +20,9 @@ if (process.platform !== 'linux') {
   }
   const where = ['--manifest-path', 'crates/node/Cargo.toml', '--output-dir', '.', '--no-js', '--dts', 'native.d.ts'];
   await must('napi', ['build', '--platform', '--release', '--no-const-enum', ...where]);
+  // A doc comment that has passed through a macro is a raw string, of which napi copies the start: `/** r" Text. */`.
+  const declarations = await readFile(`${ROOT}native.d.ts`, 'utf8');
+  await writeFile(`${ROOT}native.d.ts`, declarations.replaceAll(/^(\s*\/?\*\*?) r" /gm, '$1 '));
 }
 await rm(`${ROOT}dist`, { recursive: true, force: true });
 await must('tsc', ['-p', 'tsconfig.json']);
