@@ -8,6 +8,7 @@
 #![cfg(feature = "failpoints")]
 
 mod interpose;
+mod reactor_panics;
 mod relay_panics;
 mod server_panics;
 mod workload;
