@@ -45,7 +45,7 @@ fn by_name(name: &str) -> Encoding {
 
 #[test]
 fn choices_equal_those_of_fastify_static() {
-    for line in include_str!("vectors/encoding.tsv").lines() {
+    for line in include_str!("vectors/encoding.tsv").lines().step_by(support::STEP) {
         let [supported, header, expected] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
         let supported: Vec<_> = supported.split(',').map(by_name).collect();
         let choice = negotiate(header, &supported, FastifyStatic).map_or("none", Encoding::as_str);

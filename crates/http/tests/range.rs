@@ -103,7 +103,7 @@ fn a_hostile_header_takes_linear_time() {
 
 #[test]
 fn decisions_equal_those_of_fastify_send() {
-    for line in include_str!("vectors/range.tsv").lines() {
+    for line in include_str!("vectors/range.tsv").lines().step_by(support::STEP) {
         let [size, header, expected] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
         let decision = match decide(header, size.parse().unwrap(), &FASTIFY) {
             RangeDecision::Whole => "whole".to_owned(),

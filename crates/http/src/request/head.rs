@@ -11,6 +11,7 @@ use crate::conditional::Conditions;
 
 /// Upper bound of the number of header fields, whatever the caller's limit.
 pub const MAX_HEADERS: usize = 256;
+
 /// A parsed and validated request head.
 #[derive(Debug)]
 pub struct RequestHead<'a> {
@@ -82,6 +83,7 @@ impl<'a> Single<'a> {
     }
 }
 
+/// Appends a field line to a list.
 fn join<'a>(list: &mut Option<Cow<'a, str>>, value: Option<&'a str>) {
     let Some(value) = value else { return };
     match list {
