@@ -1,6 +1,6 @@
 /**
- * `npm run torture -- [--minutes=<n>] [--seconds=<n>] [--seed=<n>] [--only=<area>,...]`: everything at once, until the time is up;
- * every byte is checked, and after each round that nothing is left. Exit code 1 when something was found.
+ * `npm run torture -- [--minutes=<n>] [--seconds=<n>] [--seed=<n>] [--only=<area>,...]`: runs everything at the same time. Checks every
+ * byte, and after each round that no resources are leaked. Exit code 1 when faults were found.
  */
 import { parseArgs } from 'node:util';
 
@@ -20,7 +20,7 @@ const { values } = parseArgs({
 const number = (name: 'minutes' | 'seconds' | 'seed', fallback: number): number => {
   const value = values[name] === undefined ? fallback : Number(values[name]);
   if (Number.isFinite(value) && value >= 0) return value;
-  console.error(`--${name} is '${values[name]}'; give a number`);
+  console.error(`invalid --${name} '${values[name]}': use a number`);
   process.exit(2);
 };
 
@@ -29,7 +29,7 @@ const seed = number('seed', Math.floor(Math.random() * 2 ** 32));
 const only = (values.only?.split(',') ?? AREAS) as AreaName[];
 const unknown = only.filter((name) => !AREAS.includes(name));
 if (unknown.length > 0) {
-  console.error(`--only has '${unknown.join(',')}'; there are ${AREAS.join(', ')}`);
+  console.error(`unknown area '${unknown.join(',')}': use ${AREAS.join(', ')}`);
   process.exit(2);
 }
 

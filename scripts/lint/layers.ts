@@ -27,7 +27,7 @@ export const ALLOWED: Record<string, Record<string, readonly string[]>> = {
     bench: ['engine'],
   },
   lib: {
-    // Types alone.
+    // Types, and the list of methods.
     types: [],
     util: [],
     // The only folder that uses internals of Node and Fastify.

@@ -1,11 +1,11 @@
-/** Bare connections for the comparison. */
+/** TCP connections for the comparison. */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export { sleep };
 
-/** What came over a connection, and how it ended. */
+/** The bytes received over a connection, and how it ended. */
 export interface Conversation {
   socket: Socket;
   received: Buffer;
@@ -52,7 +52,7 @@ export interface Answer {
   body: Buffer;
 }
 
-/** One request on a connection of its own; status 0 where nothing came within `ms`. */
+/** Makes one request on a new connection; status 0 when nothing was received within `ms`. */
 export async function ask(
   port: number,
   path: string,

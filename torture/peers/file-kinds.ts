@@ -1,4 +1,4 @@
-/** What is tried with servers of files. Each gives a few words for its cell. */
+/** The faults tried with file servers. Each returns a few words for its cell of the table. */
 import {
   mkdirSync,
   mkdtempSync,
@@ -50,7 +50,7 @@ async function withPeer<T>(start: Start, root: string, act: (peer: Peer) => Prom
   }
 }
 
-/** Another version with the size and the modification time of the old one, under the old inode number where that can be had. */
+/** Writes another version with the size and modification time of the old one, if possible with its inode number too. */
 function replaceLikeTar(path: string, bytes: string): void {
   const { mtimeMs, atimeMs, ino } = statSync(path);
   for (let tries = 0; tries < 20; tries++) {
@@ -125,7 +125,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       try {
         const path = join(mount.backing, 'a.txt');
         return await withPeer(start, mount.path, async ({ port }) => {
-          // Both in the first half of a second.
+          // Both changes happen in the first half of a second.
           await sleep(1000 - (Date.now() % 1000));
           writeFileSync(path, 'old');
           for (let times = 0; times < 3; times++) {
@@ -405,13 +405,13 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
     title: '30 pipelined requests: warnings of the process',
     try: (start) =>
       withRoot((root) =>
-        withPeer(start, root, async ({ port, said }) => {
+        withPeer(start, root, async ({ port, output }) => {
           const client = await dial(port, 'GET /large.bin HTTP/1.1\r\nHost: h\r\n\r\n'.repeat(30));
           await until(() => client.received.length > 30 << 20, 15_000);
           client.socket.destroy();
           await sleep(100);
           const whole = client.received.length > 30 << 20;
-          return `${/MaxListenersExceededWarning/.test(said()) ? 'MaxListenersExceededWarning' : 'none'}${whole ? '' : ', not all answered'}`;
+          return `${/MaxListenersExceededWarning/.test(output()) ? 'MaxListenersExceededWarning' : 'none'}${whole ? '' : ', not all answered'}`;
         }),
       ),
   },
@@ -468,10 +468,10 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
           const one = await ask(port, '/future.txt');
           const other = await ask(port, '/zero.txt');
           const date = one.headers['last-modified'];
-          const said =
+          const output =
             date === undefined ? 'none' : Date.parse(date) > Date.now() ? 'in the future' : 'not later than now';
           const zero = other.headers['last-modified'] === undefined ? 'no date' : '1970';
-          return `${said}; ${zero}`;
+          return `${output}; ${zero}`;
         });
       }),
   },

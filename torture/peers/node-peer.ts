@@ -1,4 +1,4 @@
-/** One of the servers in Node: `node-peer.ts <name> <root or target>`; says its port. SIGTERM closes it as its documentation says. */
+/** A server in Node: `node-peer.ts <name> <root or target>`; prints its port. SIGTERM closes it as its documentation recommends. */
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
@@ -59,6 +59,6 @@ switch (name) {
     throw new Error(`unknown server '${name}'`);
 }
 process.on('SIGTERM', () => void close().then(() => process.exit()));
-// It ends with the program that has started it.
+// Exits with its parent process.
 process.stdin.on('end', () => process.exit()).resume();
 console.log(port);

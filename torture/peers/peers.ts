@@ -1,5 +1,5 @@
 /**
- * `npm run torture:peers [-- --only=<number>,...]`: tries each kind of fault with servers and relays of others and with ours, and prints two
+ * `npm run torture:peers [-- --only=<number>,...]`: tries each kind of fault with other servers and relays and with zerosend, and prints two
  * tables in Markdown. Needs root, /dev/fuse, nginx with its stream module, and haproxy.
  */
 import { parseArgs } from 'node:util';

@@ -1,4 +1,4 @@
-/** What is tried with relays of bytes. */
+/** The faults tried with relays. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { rmSync, writeFileSync } from 'node:fs';
@@ -54,7 +54,7 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
         (socket) => {
           socket.once('readable', () => {
             socket.read(100);
-            // The rest has arrived, so that closing is a reset.
+            // Unread bytes have arrived, so closing sends a reset.
             setTimeout(() => socket.write('answer', () => socket.destroy()), 20);
           });
         },
@@ -206,7 +206,7 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
       return await withTarget(one(0), (a) =>
         withTarget(one(1), (b) =>
           withTarget(one(2), async (c) => {
-            // A port that nothing listens on.
+            // A port without a listener.
             const dead = await withTarget(
               () => {},
               async (port) => port,

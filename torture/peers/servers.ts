@@ -1,4 +1,4 @@
-/** The servers of files and the relays that are compared, each in a process of its own. */
+/** The compared file servers and relays, each in a separate process. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -23,22 +23,22 @@ export type RelayName = (typeof RELAYS)[number];
 
 export interface Peer {
   port: number;
-  /** Of the process that has the connections. */
+  /** The process that owns the connections. */
   pid: number;
   process: ChildProcess;
-  /** What it has written to standard error. */
-  said(): string;
-  /** Asks it to end as an operator does, by a signal. */
+  /** Its standard error. */
+  output(): string;
+  /** Shuts it down gracefully, by a signal. */
   quit(): Promise<void>;
   stop(): Promise<void>;
 }
 
 export interface Limits {
-  /** Descriptors at most. */
+  /** Maximum of descriptors. */
   files?: number;
-  /** A Unix socket to listen on instead of a port; of servers of files. */
+  /** A Unix socket to listen on instead of a port; for file servers. */
   socket?: string;
-  /** A file in the place of /etc/hosts, for this process alone. */
+  /** A file to mount over /etc/hosts, for this process only. */
   hosts?: string;
 }
 
@@ -56,7 +56,11 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-function start(command: string, args: string[], { files, hosts }: Limits): { child: ChildProcess; said: () => string } {
+function start(
+  command: string,
+  args: string[],
+  { files, hosts }: Limits,
+): { child: ChildProcess; output: () => string } {
   const limits = files === undefined ? [] : ['prlimit', `--nofile=${files}:${files}`];
   const namespace =
     hosts === undefined
@@ -64,15 +68,15 @@ function start(command: string, args: string[], { files, hosts }: Limits): { chi
       : ['unshare', '--mount', 'sh', '-c', `mount --bind ${hosts} /etc/hosts && exec "$@"`, 'sh'];
   const limited = [...namespace, ...limits, command, ...args];
   const child = spawn(limited[0] as string, limited.slice(1), { stdio: ['pipe', 'pipe', 'pipe'] });
-  let said = '';
+  let output = '';
   child.stderr?.on('data', (chunk: Buffer) => {
-    said += chunk.toString();
+    output += chunk.toString();
   });
   child.stdin?.on('error', () => {});
-  return { child, said: () => said };
+  return { child, output: () => output };
 }
 
-async function untilListening(port: number | string, said: () => string): Promise<void> {
+async function untilListening(port: number | string, output: () => string): Promise<void> {
   for (let tries = 0; tries < 400; tries++) {
     const socket = typeof port === 'number' ? connect(port, '127.0.0.1') : connect(port);
     const open = await Promise.race([
@@ -83,14 +87,14 @@ async function untilListening(port: number | string, said: () => string): Promis
     if (open) return;
     await sleep(25);
   }
-  throw new Error(`does not listen: ${said()}`);
+  throw new Error(`does not listen: ${output()}`);
 }
 
 function peer(
   child: ChildProcess,
   pid: number,
   port: number,
-  said: () => string,
+  output: () => string,
   signal: NodeJS.Signals,
   clean = () => {},
 ): Peer {
@@ -99,7 +103,7 @@ function peer(
     port,
     pid,
     process: child,
-    said,
+    output,
     quit: async () => {
       child.kill(signal);
       await Promise.race([exited, sleep(20_000)]);
@@ -107,10 +111,10 @@ function peer(
     stop: async () => {
       child.kill('SIGKILL');
       try {
-        // A worker of its own.
+        // A dedicated worker.
         if (pid !== child.pid) process.kill(pid, 'SIGKILL');
       } catch {
-        // It has ended.
+        // The process has ended.
       }
       await exited;
       clean();
@@ -119,7 +123,7 @@ function peer(
 }
 
 async function node(kind: string, argument: string, limits: Limits): Promise<Peer> {
-  const { child, said } = start(
+  const { child, output } = start(
     process.execPath,
     ['--import', import.meta.resolve('tsx'), NODE_PEER, kind, argument, limits.socket ?? ''],
     limits,
@@ -127,14 +131,14 @@ async function node(kind: string, argument: string, limits: Limits): Promise<Pee
   const [line] = (await Promise.race([
     once(child.stdout!, 'data'),
     once(child, 'exit').then(() => {
-      throw new Error(`${kind} has ended: ${said()}`);
+      throw new Error(`${kind} exited: ${output()}`);
     }),
   ])) as [Buffer];
   child.stdout?.resume();
-  return peer(child, child.pid as number, Number(line.toString()), said, 'SIGTERM');
+  return peer(child, child.pid as number, Number(line.toString()), output, 'SIGTERM');
 }
 
-/** One process without a master, so that its limits and its descriptors are those of the worker. */
+/** One process without a master, so that limits and descriptors are those of the worker. */
 async function nginx(
   configuration: (port: number, directory: string) => string,
   limits: Limits,
@@ -149,9 +153,9 @@ async function nginx(
      events { worker_connections ${limits.files === undefined ? 1024 : limits.files}; }
      ${configuration(port, directory)}`,
   );
-  const { child, said } = start('nginx', ['-p', directory, '-c', file], limits);
-  await untilListening(limits.socket ?? port, said);
-  return peer(child, child.pid as number, port, said, 'SIGQUIT', () =>
+  const { child, output } = start('nginx', ['-p', directory, '-c', file], limits);
+  await untilListening(limits.socket ?? port, output);
+  return peer(child, child.pid as number, port, output, 'SIGQUIT', () =>
     rmSync(directory, { recursive: true, force: true }),
   );
 }
@@ -198,9 +202,9 @@ listen main
   balance roundrobin
 ${servers.map((server) => `  ${server}\n`).join('')}`,
   );
-  const { child, said } = start('haproxy', ['-db', '-f', join(directory, 'haproxy.cfg')], limits);
-  await untilListening(port, said);
-  return peer(child, child.pid as number, port, said, 'SIGUSR1', () =>
+  const { child, output } = start('haproxy', ['-db', '-f', join(directory, 'haproxy.cfg')], limits);
+  await untilListening(port, output);
+  return peer(child, child.pid as number, port, output, 'SIGUSR1', () =>
     rmSync(directory, { recursive: true, force: true }),
   );
 }

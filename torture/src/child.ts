@@ -1,4 +1,4 @@
-/** A process of the program under test, asked over IPC. */
+/** A process of the program under test, controlled over IPC. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -14,7 +14,7 @@ interface Answer {
   error?: string;
 }
 
-/** Lines on standard error that mean nothing. */
+/** Expected lines on standard error. */
 const HARMLESS = /ExperimentalWarning|--trace-warnings|^\s*$/;
 
 export class Child {
@@ -23,7 +23,7 @@ export class Child {
   readonly #report: Report;
   readonly #waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   #last = 0;
-  /** An end from now on is expected. */
+  /** The process may exit from now on. */
   #ending = false;
 
   private constructor(name: string, process: ChildProcess, report: Report) {
@@ -37,7 +37,7 @@ export class Child {
       else waiting?.reject(new Error(answer.error));
     });
     process.on('exit', (code, signal) => {
-      if (!this.#ending) report.fault(name, 'the process has ended', `code ${code}, signal ${signal}`);
+      if (!this.#ending) report.fault(name, 'the process exited', `code ${code}, signal ${signal}`);
       for (const { reject } of this.#waiting.values()) reject(new Error(`${name} has ended`));
       this.#waiting.clear();
     });
@@ -48,7 +48,7 @@ export class Child {
     process.stdout?.resume();
   }
 
-  /** Starts a program of `children/`; with `files`, no more descriptors than that. */
+  /** Starts a program of `children/`. `files`: maximum of descriptors. */
   static start(report: Report, name: string, program: string, files?: number): Child {
     const script = `${CHILDREN}${program}.ts`;
     const options = {
@@ -74,13 +74,13 @@ export class Child {
     return this.process.exitCode === null && this.process.signalCode === null;
   }
 
-  /** Rejects with the error of the child, and when it has ended; a fault after `ms`. */
+  /** Rejects with the error of the child, or when it exits. Reports a fault after `ms`. */
   async call<T = unknown>(command: string, argument?: unknown, ms = 60_000): Promise<T> {
     const id = ++this.#last;
     return await new Promise<T>((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#waiting.delete(id);
-        this.#report.fault(this.name, 'hangs', `'${command}' was not answered within ${ms} ms`);
+        this.#report.fault(this.name, 'hangs', `no response to '${command}' within ${ms} ms`);
         reject(new Error(`${this.name}: '${command}' was not answered`));
       }, ms);
       this.#waiting.set(id, {
@@ -107,7 +107,7 @@ export class Child {
     await closed;
   }
 
-  /** Lets it close and end by itself; a fault when it does not. */
+  /** Closes it and waits for its exit. Reports a fault when it does not exit. */
   async end(ms = 30_000): Promise<void> {
     if (!this.running) return;
     this.#ending = true;
@@ -115,10 +115,10 @@ export class Child {
     try {
       await this.call('end', undefined, ms);
     } catch {
-      // Reported where it hangs; an end before the answer is one.
+      // A hang is reported above; an exit before the response is expected.
     }
     const timer = setTimeout(() => {
-      this.#report.fault(this.name, 'does not end', `still there ${ms} ms after everything was closed`);
+      this.#report.fault(this.name, 'does not exit', `still running ${ms} ms after everything was closed`);
       this.process.kill('SIGKILL');
     }, ms);
     await closed;

@@ -1,4 +1,4 @@
-/** Files that change while they are served, and what is known of them at each moment. */
+/** Files that change while they are served, and their possible contents at each moment. */
 import {
   closeSync,
   ftruncateSync,
@@ -19,19 +19,19 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Random } from './random.js';
 import { make, RECORD } from './records.js';
 
-/** How a file changes. `release` files change all together, by a symbolic link that is moved. */
+/** How a file changes. `release` files change together, when a symbolic link is replaced. */
 export type Kind = 'steady' | 'replace' | 'rewrite' | 'resize' | 'vanish' | 'release';
 
-/** What is known at one moment. */
+/** The state at one moment. */
 export interface Snapshot {
-  /** The version that was complete. */
+  /** The last complete version. */
   complete: number;
-  /** The version that was begun; the same where nothing is being written. */
+  /** The version that is being written; otherwise the same. */
   begun: number;
-  /** How often it has vanished or come back. */
+  /** How often it was removed or restored. */
   absences: number;
   absent: boolean;
-  /** How often bytes were cut off or the file was rewritten in place. */
+  /** How often it was truncated or overwritten in place. */
   disturbances: number;
   disturbing: boolean;
 }
@@ -41,13 +41,13 @@ let lastId = 0;
 export class Tracked {
   readonly id = ++lastId;
   readonly kind: Kind;
-  /** Where it is written. */
+  /** Its path. */
   readonly path: string;
-  /** Below the site. */
+  /** Its path below the site. */
   readonly url: string;
-  /** Sizes by version. In-place changes have sizes in between. */
+  /** Sizes by version. During changes in place, sizes are between those of two versions. */
   readonly sizes = new Map<number, number>();
-  /** Versions made with the modification time of the one before: a weak tag cannot tell them. */
+  /** Versions with the modification time of the previous one: a weak tag does not distinguish them. */
   readonly sameTime = new Set<number>();
   complete = 0;
   begun = 0;
@@ -91,14 +91,14 @@ export function randomSize(random: Random): number {
   return random.chance(0.8) ? random.pick(SIZES) : random.int(1, 400_000);
 }
 
-/** The first version, written. */
+/** Writes the first version. */
 export function createFile(file: Tracked, size: number): Tracked {
   writeFileSync(file.path, make(file.id, file.begin(size), size));
   file.end();
   return file;
 }
 
-/** Makes the next version by the means of the file's kind. */
+/** Writes the next version as the kind of the file requires. */
 export async function change(file: Tracked, random: Random): Promise<void> {
   switch (file.kind) {
     case 'replace':
@@ -113,7 +113,7 @@ export async function change(file: Tracked, random: Random): Promise<void> {
   }
 }
 
-/** A new file by rename(2), sometimes of the same size and with the modification time of the old one, as tar(1) and rsync(1) make. */
+/** Replaces it with rename(2), sometimes with the same size and modification time, as tar(1) and rsync(1) do. */
 function replace(file: Tracked, random: Random): void {
   const old = statSync(file.path);
   const size = random.chance(0.5) ? file.size : randomSize(random);
@@ -128,7 +128,7 @@ function replace(file: Tracked, random: Random): void {
   file.end();
 }
 
-/** As many other bytes in place, sometimes with the old modification time. */
+/** Overwrites it in place with the same number of bytes, sometimes with the old modification time. */
 async function rewrite(file: Tracked, random: Random): Promise<void> {
   const { atimeMs, mtimeMs } = statSync(file.path);
   const { size } = file;
@@ -153,7 +153,7 @@ async function rewrite(file: Tracked, random: Random): Promise<void> {
   file.end();
 }
 
-/** Shorter or longer in place: bytes are cut off, or others of the same version come after. All bytes stay those of their version. */
+/** Truncates or extends it in place, with bytes of the same version. */
 async function resize(file: Tracked, random: Random): Promise<void> {
   const old = file.size;
   const size = random.chance(0.2) ? Math.max(0, old - random.int(1, 40)) : randomSize(random);
@@ -173,7 +173,7 @@ async function resize(file: Tracked, random: Random): Promise<void> {
   file.end();
 }
 
-/** Away for a while, then there again, often under the same inode number, sometimes with size and modification time of the old one. */
+/** Removes it for a while, then restores it, often with the same inode number, sometimes with the old size and modification time. */
 async function vanish(file: Tracked, random: Random): Promise<void> {
   const { atimeMs, mtimeMs } = statSync(file.path);
   const size = random.chance(0.6) ? file.size : randomSize(random);
@@ -182,7 +182,7 @@ async function vanish(file: Tracked, random: Random): Promise<void> {
   file.absences += 1;
   unlinkSync(file.path);
   if (random.chance(0.5)) await sleep(random.int(1, 200));
-  // Under another name until it is whole; the inode number is that of the old file where the file system gives it out again.
+  // Written under another name and renamed. The inode number is the old one if the file system reuses it.
   const temporary = `${file.path}.new`;
   writeFileSync(temporary, make(file.id, version, size));
   if (random.chance(0.5)) {
@@ -206,7 +206,7 @@ export class Releases {
     this.next(4000);
   }
 
-  /** Where `current` leads: the root of a site. */
+  /** The target of `current`: the root of a site. */
   get link(): string {
     return join(this.#directory, 'current');
   }

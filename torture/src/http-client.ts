@@ -1,4 +1,4 @@
-/** HTTP/1.1 on a bare socket, with manners and without. */
+/** HTTP/1.1 on a socket, well-behaved or not. */
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -16,37 +16,37 @@ export interface Response {
   status: number;
   headers: Record<string, string>;
   body: Buffer;
-  /** The body is as long as the head says. */
+  /** The body has the announced length. */
   whole: boolean;
-  /** When the last byte came. */
+  /** Time of the last byte. */
   at: number;
 }
 
-/** How a connection came to its end. */
+/** How a connection ended. */
 export type Ending = 'client' | 'end' | 'reset' | 'timeout' | 'refused';
 
 export interface Outcome {
   responses: Response[];
   ending: Ending;
-  /** What came that is no response. */
+  /** Bytes that are not a response. */
   garbage: Buffer;
-  /** This side has cut the connection while a response was under way. */
+  /** This side has closed the connection during a response. */
   aborted: boolean;
 }
 
 export interface Manners {
-  /** How the heads are cut into writes. */
+  /** How heads are divided into writes. */
   heads: 'whole' | 'bytes' | 'pieces';
-  /** All requests at once, or each after the response to the one before. */
+  /** All requests at once, or each after the previous response. */
   pipelined: boolean;
-  /** Reading: as fast as it comes, or with pauses. */
+  /** Reads at once, or with pauses. */
   reading: 'fast' | 'slow';
   /** Bytes after which the connection is destroyed or reset. */
   abortAfter: number | undefined;
   abort: 'destroy' | 'reset';
   /** Half-close after the last request. */
   halfClose: boolean;
-  /** Bytes that come after the last request. */
+  /** Bytes sent after the last request. */
   trailing: string;
 }
 
@@ -77,7 +77,7 @@ const serialize = ({ method, path, headers }: Request): string =>
     .map(([name, value]) => `${name}: ${value}\r\n`)
     .join('')}\r\n`;
 
-/** Sends requests over a connection of its own; resolves when all are answered, or the connection has ended, or after `ms`. */
+/** Sends requests over a new connection. Resolves after all responses, after the end of the connection, or after `ms`. */
 export async function exchange(
   port: number,
   requests: readonly Request[],
@@ -166,7 +166,7 @@ async function write(
   if (manners.halfClose) socket.end();
 }
 
-/** Cuts what comes into responses. */
+/** Divides received bytes into responses. */
 class Reader {
   readonly responses: Response[] = [];
   readonly #requests: readonly Request[];
@@ -224,7 +224,7 @@ class Reader {
     }
     const status = Number(first.split(' ')[1]);
     const bare = status === 304 || status < 200 || this.#requests[this.responses.length]?.method === 'HEAD';
-    // Nothing here sends bodies without a length, except where the connection ends with them.
+    // The servers send bodies without a length only if the connection ends after them.
     const length = bare ? 0 : Number(headers['content-length'] ?? Number.POSITIVE_INFINITY);
     this.#current = { status, headers, length, chunks: [], have: 0 };
   }

@@ -1,22 +1,22 @@
-/** What a process holds, from procfs. */
+/** The resources of a process, from procfs. */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 export interface Held {
   sockets: number;
   files: number;
   pipes: number;
-  /** Descriptors of event loops, timers and the like. */
+  /** Descriptors of event loops and timers. */
   other: number;
   threads: number;
-  /** Mappings of files and of shared memory, without the program's own. */
+  /** Mappings of files and of shared memory, without those of the program. */
   fileMappings: number;
-  /** Sockets whose peer has closed, and that this process has not. */
+  /** Sockets closed by the peer but not by this process. */
   closeWait: number;
   /** Bytes. */
   rss: number;
 }
 
-/** Undefined when the process is gone. */
+/** Undefined when the process has exited. */
 export function measure(pid: number): Held | undefined {
   const held: Held = { sockets: 0, files: 0, pipes: 0, other: 0, threads: 0, fileMappings: 0, closeWait: 0, rss: 0 };
   try {
@@ -55,15 +55,15 @@ export function measure(pid: number): Held | undefined {
 const CACHED_FILES = 400;
 
 /**
- * What may come after the first round: pools of threads, with what they wait on, grow to their bounds when that is needed, and each
- * worker of a proxy keeps descriptors in reserve once it has accepted a connection.
+ * Allowed growth after the first round: thread pools grow to their limits on demand, and each worker of a proxy keeps reserve descriptors
+ * after it has accepted a connection.
  */
 const POOLED = { sockets: 0, other: 16, threads: 8 };
 
-/** What of `now` is more than at `base`, as text; undefined where nothing is. */
+/** The resources of `now` that exceed `base`, as text; undefined when there are none. */
 export function excess(base: Held, now: Held, pooledPipes = 32): string | undefined {
   const more: string[] = [];
-  // Both ends of each.
+  // Both ends of each pipe.
   const bounds = { ...POOLED, pipes: 2 * pooledPipes };
   for (const key of ['sockets', 'pipes', 'other', 'threads'] as const) {
     if (now[key] > base[key] + bounds[key]) more.push(`${key} ${base[key]} -> ${now[key]}`);

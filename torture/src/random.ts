@@ -1,4 +1,4 @@
-/** Random numbers that a seed repeats. */
+/** Random numbers with a seed. */
 export class Random {
   #state: number;
 
@@ -15,7 +15,7 @@ export class Random {
     return ((word ^ (word >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** A whole number, both ends included. */
+  /** An integer, both bounds included. */
   int(min: number, max: number): number {
     return min + Math.floor(this.next() * (max - min + 1));
   }
@@ -28,7 +28,7 @@ export class Random {
     return items[this.int(0, items.length - 1)] as T;
   }
 
-  /** A generator of its own for a part of the program, so that parts do not shift each other's numbers. */
+  /** A separate generator for a part of the program, so that its numbers do not depend on other parts. */
   fork(): Random {
     return new Random(this.int(0, 2 ** 32 - 1));
   }

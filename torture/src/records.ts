@@ -1,6 +1,6 @@
 /**
- * Content that carries its own position: records of 16 bytes with a stream's number, a version, the record's index and a
- * constant. Whatever arrives says from which version of which file, and from where in it, it is.
+ * Content that encodes its position: records of 16 bytes with a stream number, a version, the index of the record and a constant. So
+ * received bytes show their file, version and offset.
  */
 
 export const RECORD = 16;
@@ -22,20 +22,20 @@ export function make(id: number, version: number, length: number, offset = 0): B
 }
 
 export interface Verified {
-  /** The lowest and the highest version found; undefined where no whole record was. */
+  /** The lowest and the highest version; undefined without a complete record. */
   min: number | undefined;
   max: number | undefined;
-  /** The first byte that is wrong whatever the version, as an offset into the stream, and what is there. */
+  /** The first byte that is wrong for every version: its offset in the stream, and the bytes there. */
   bad: { offset: number; got: string } | undefined;
 }
 
-/** What is in `bytes`, which are to be those of stream `id` from `offset` on. */
+/** Checks that `bytes` are those of stream `id` from `offset` on. */
 export function verify(bytes: Buffer, id: number, offset = 0): Verified {
   const result: Verified = { min: undefined, max: undefined, bad: undefined };
   const lead = Math.min((RECORD - (offset % RECORD)) % RECORD, bytes.length);
   const whole = Math.floor((bytes.length - lead) / RECORD);
   const tail = lead + whole * RECORD;
-  // Aligned, as typed arrays must be.
+  // Copied, because typed arrays must be aligned.
   const copy = new Uint8Array(whole * RECORD);
   copy.set(bytes.subarray(lead, tail));
   const words = new Uint32Array(copy.buffer);
@@ -58,7 +58,7 @@ export function verify(bytes: Buffer, id: number, offset = 0): Verified {
   return result;
 }
 
-/** Compares a part of a record, the version left out. */
+/** Compares a part of a record, without the version. */
 function samePart(bytes: Buffer, id: number, offset: number): boolean {
   const expected = make(id, 0, bytes.length, offset);
   for (let at = 0; at < bytes.length; at++) {

@@ -1,4 +1,4 @@
-/** What was done, what was found, and the table at the end. */
+/** Counts, faults, and the table at the end. */
 
 interface Found {
   count: number;
@@ -12,7 +12,7 @@ export class Report {
   readonly #counts = new Map<string, Map<string, number>>();
   readonly #faults = new Map<string, Found>();
   readonly seed: number;
-  /** When something was counted last: the watchdog looks at it. */
+  /** Time of the last count, for the watchdog. */
   lastProgress = performance.now();
 
   constructor(seed: number) {
@@ -29,7 +29,7 @@ export class Report {
     events.set(event, (events.get(event) ?? 0) + by);
   }
 
-  /** Something that must not be. Printed at once, the first few of each kind. */
+  /** Reports a fault. The first few of each kind are printed at once. */
   fault(area: string, what: string, detail: string): void {
     const key = `${area}: ${what}`;
     const known = this.#faults.get(key);
@@ -65,7 +65,7 @@ export class Report {
   }
 }
 
-/** Spans of time in which something may go wrong for a known reason. */
+/** Time spans in which errors are expected, for a known reason. */
 export class Trouble {
   #open = 0;
   #last = Number.NEGATIVE_INFINITY;
@@ -79,7 +79,7 @@ export class Trouble {
     this.#last = performance.now();
   }
 
-  /** Whether there was trouble at some time since `time`, `grace` milliseconds before it included. */
+  /** Whether errors were expected at some time since `grace` milliseconds before `time`. */
   since(time: number, grace = 0): boolean {
     return this.#open > 0 || this.#last >= time - grace;
   }

@@ -1,4 +1,4 @@
-/** The rounds: start everything, let it run, let it come to rest, look at what is left. */
+/** The rounds: start everything, run it, wait until it is idle, check the resources. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { HttpArea } from './areas/http.js';
@@ -13,12 +13,12 @@ import { World } from './world.js';
 export const AREAS = ['http', 'proxy', 'sockets', 'ring', 'lifecycle'] as const;
 export type AreaName = (typeof AREAS)[number];
 
-/** A part of the product with its processes. */
+/** A part of zerosend with its processes. */
 export interface Area {
   start(): Promise<void>;
-  /** All that happens in a round, until the signal is aborted; resolves when everything is at rest. */
+  /** Runs one round until the signal is aborted; resolves when everything is idle. */
   round(signal: AbortSignal): Promise<void>;
-  /** Compares what is held with the first round. */
+  /** Compares the resources with those after the first round. */
   check(): Promise<void>;
   end(): Promise<void>;
 }
@@ -33,23 +33,23 @@ const MAKERS: Record<AreaName, (world: World, report: Report, random: Random) =>
 
 /** Milliseconds of a round. */
 const ROUND = 12_000;
-/** Rounds after which all processes are started again, with other options. */
+/** Rounds after which all processes are restarted with other options. */
 const ROUNDS = 5;
-/** Milliseconds in which nothing at all was counted: everything hangs. */
+/** Milliseconds without a count after which everything is considered to hang. */
 const STANDSTILL = 120_000;
 
 export async function run(seconds: number, names: readonly AreaName[], report: Report, random: Random): Promise<void> {
   const end = performance.now() + seconds * 1000;
   const watchdog = setInterval(() => {
     if (performance.now() - report.lastProgress < STANDSTILL) return;
-    report.fault('torture', 'standstill', `nothing has happened for ${STANDSTILL} ms`);
+    report.fault('torture', 'standstill', `no progress for ${STANDSTILL} ms`);
     report.print();
     process.exit(1);
   }, 5000);
   const world = await World.create(random.fork(), report);
   let ending = false;
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    // It may come twice: from the terminal, and from the program that has started this one.
+    // It may be received twice: from the terminal and from the parent process.
     process.on(signal, () => {
       if (ending) return;
       ending = true;

@@ -1,4 +1,4 @@
-/** What is under test: this checkout, or another built one. */
+/** The module under test: this checkout, or another built one. */
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 

@@ -9,7 +9,7 @@ import { createFile, Releases, randomSize, Tracked } from './files.js';
 import type { Random } from './random.js';
 import { type Report, Trouble } from './report.js';
 
-/** A FUSE file system below the root of the sites, and whether it misbehaves. */
+/** A FUSE file system below the root of the sites, and whether it has faults now. */
 export interface FuseArea {
   mount: FaultFs;
   files: Tracked[];
@@ -22,19 +22,19 @@ export class World {
   readonly root: string;
   readonly files: Tracked[] = [];
   readonly releases: Releases;
-  /** One file that never changes and is small: a request for it never waits long. */
+  /** A small file that never changes, so a request for it never waits long. */
   readonly canary: Tracked;
-  /** Another one, of more than caches keep by default, which is on the disk alone each time that it is asked for. */
+  /** A file larger than caches keep by default, so it is read from the disk for each request. */
   readonly cold: Tracked;
-  /** Below the sites: so large that hashing it takes long. Sparse. */
+  /** A sparse file below the sites, so large that hashing takes long. */
   readonly huge = 'huge.bin';
-  /** Caches nothing in the kernel. */
+  /** A file system without caching in the kernel. */
   fuse: FuseArea | undefined;
-  /** The same with times in whole seconds, and in good order. */
+  /** The same with times in whole seconds and without faults. */
   coarse: FuseArea | undefined;
   /** A file system that is nearly full; undefined without root. */
   small: string | undefined;
-  /** A file system for mirrors, delayed and failed at times. */
+  /** A file system for mirrors, with delays and failures. */
   slowDisk: FuseArea | undefined;
 
   private constructor(directory: string, random: Random) {

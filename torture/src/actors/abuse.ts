@@ -1,4 +1,4 @@
-/** Clients that break the rules. What they get is of no interest; that they harm nothing else is seen by the others and by what is left. */
+/** Clients that violate the protocol. Their responses are not checked; other clients and the resource checks show side effects. */
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -6,7 +6,7 @@ import type { Random } from '../random.js';
 import type { Report } from '../report.js';
 import type { Endpoint } from './http.js';
 
-/** As in the world's root. */
+/** Files in the root of the world. */
 const HUGE = 'huge.bin';
 
 type Abuse = (socket: Socket, endpoint: Endpoint, random: Random) => Promise<void>;

@@ -1,4 +1,4 @@
-/** Someone who asks for little and must not wait long, whatever others do. */
+/** A client that requests a small file and must not wait long, whatever other clients do. */
 import { request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -9,13 +9,13 @@ import { zerosend } from '../under-test.js';
 import type { World } from '../world.js';
 import type { Endpoint } from './http.js';
 
-/** Milliseconds for a small file on a healthy file system. Far above what a busy machine needs, and below the longest hang of FUSE. */
+/** Milliseconds for a small file on a healthy file system: more than a busy machine needs, less than the longest hang of FUSE. */
 const BOUND = 4000;
 
 export async function canary(
   world: World,
   endpoint: Endpoint,
-  /** Of a server of Node alone, in a process of its own: what it needs is the machine's doing. */
+  /** The same request to a plain Node server in a separate process, to measure the delay of the machine. */
   controlPort: number,
   report: Report,
   random: Random,
@@ -39,7 +39,7 @@ export async function canary(
       report.fault(endpoint.kind, 'a small file was not served', `${path}: ${error} after ${asked.ms.toFixed()} ms`);
     } else if (asked.ms > BOUND + 2 * control.ms) {
       const times = `${asked.ms.toFixed()} ms, and ${control.ms.toFixed()} from a server without files`;
-      report.fault(endpoint.kind, 'a small file had to wait', `${path}: ${times}`);
+      report.fault(endpoint.kind, 'a small file was delayed', `${path}: ${times}`);
     } else if (file !== undefined) {
       const { bad } = verify(body, file.id);
       if (bad !== undefined || body.length !== file.size) {

@@ -1,4 +1,4 @@
-/** What happens to the files and file systems meanwhile. */
+/** Changes of files and file systems during a round. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { Operation } from '../../../__test__/support/faultfs-mount.js';
@@ -23,7 +23,7 @@ export async function changeFiles(
   }
 }
 
-/** Moves the link to the next release. */
+/** Points the link to the next release. */
 export async function release(world: World, report: Report, random: Random, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     await sleep(random.int(100, 800));

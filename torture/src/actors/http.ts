@@ -1,4 +1,4 @@
-/** Clients that ask for files in every way, and the judgement of what they get. */
+/** Clients that request files in all ways, and the checks of their responses. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { Child } from '../child.js';
@@ -10,7 +10,7 @@ import { RECORD, verify } from '../records.js';
 import type { Report, Trouble } from '../report.js';
 import type { World } from '../world.js';
 
-/** How long a response may take, whatever goes on. */
+/** Maximum of milliseconds for a response, under all conditions. */
 const PATIENCE = 60_000;
 
 /** A site of a running server. */
@@ -20,13 +20,13 @@ export interface Endpoint {
   port: number;
   site: string;
   files: readonly Tracked[];
-  /** Where the root of the site is, below that of the others: a file's URL without it is that of the site. */
+  /** Path of the site's root below the root of the world. It is removed from the path of a file to get its URL. */
   below: string;
-  /** The server is stopped or killed at times. */
+  /** The server is sometimes stopped or killed. */
   trouble: Trouble;
-  /** Responses on a connection before the server closes it. */
+  /** Number of responses after which the server closes a connection. */
   requestsPerConnection: number | undefined;
-  /** Entity tags by file, with the version that they stood for. */
+  /** Entity tags by file, with their version. */
   tags: Map<Tracked, Map<string, number>>;
 }
 
@@ -34,13 +34,13 @@ interface Asked extends Request {
   file: Tracked;
   before: Snapshot;
   sentAt: number;
-  /** Milliseconds from the connection, or the response before, to the last byte of the head. */
+  /** Milliseconds from the connection, or the previous response, to the last byte of the head. */
   headTook: number;
   range: { start: number; end: number | undefined } | undefined;
   tag: { value: string; version: number } | undefined;
 }
 
-/** Asks until `signal` is aborted. */
+/** Makes requests until `signal` is aborted. */
 export async function askForFiles(
   world: World,
   endpoints: readonly Endpoint[],
@@ -48,7 +48,7 @@ export async function askForFiles(
   random: Random,
   signal: AbortSignal,
 ): Promise<void> {
-  // Some files are asked for again and again: caches show what they do wrong at the second request.
+  // Some files are requested repeatedly, because errors of a cache show at the second request.
   let focus: { endpoint: Endpoint; file: Tracked } | undefined;
   while (!signal.aborted) {
     if (focus === undefined || random.chance(0.1)) {
@@ -67,7 +67,7 @@ export async function askForFiles(
       requests.push(makeRequest(endpoint, random.chance(0.7) ? file : random.pick(endpoint.files), random));
     if (requests.length > 0 && random.chance(0.2)) {
       (requests.at(-1) as Asked).headers.Connection = 'close';
-      // Node's parser answers such bytes with 400, also while the response is still to come.
+      // Node's parser responds to these bytes with 400, also before the pending response.
       if (endpoint.kind === 'server' && random.chance(0.3)) manners.trailing = 'x'.repeat(random.int(1, 100_000));
     }
     const begun = performance.now();
@@ -139,18 +139,19 @@ function judge(
     report.count(area, 'connections cut by the client');
     return;
   }
-  // A server may close after a response, but what it began is there, and so is what it was asked before it said so.
+  // A server may close after a response. Responses that it has begun, and those of requests before it announced the close, must be
+  // complete.
   const limit = Math.min(requests.length, endpoint.requestsPerConnection ?? requests.length);
   const fuse = requests.some(({ file }) => isFuse(world, file)) && world.fuse?.trouble.since(begun, 1000);
   const disturbed = requests.some((request) => isDisturbed(request));
-  // Behind Node's parser a client that has ended gets files, those whose lookup takes no longer than five seconds; not what Node's own
-  // code answers, such as 404.
+  // Behind Node's parser, a client that has half-closed its connection gets files whose lookup takes at most five seconds, but not
+  // the responses of Node, for example 404.
   const absent = requests.some(({ file, before }) => before.absent || file.absences !== before.absences);
   const slow = requests.some(({ file }) => isFuse(world, file));
   const endedByNode = manners.halfClose && endpoint.kind !== 'server' && (absent || slow);
   const closedByResponse = outcome.responses.some(({ headers }) => headers.connection?.toLowerCase() === 'close');
-  // Its keep-alive timeout begins when the last byte is in the socket, which a slow client may have long to read. A request whose
-  // head was never complete has waited since it was made.
+  // The keep-alive timeout starts when the last byte is in the socket buffer, from which a slow client may read much later. For a
+  // request whose head was not complete, it starts with the request.
   const waited = ({ headTook, sentAt }: Asked) => (headTook > 0 ? headTook : performance.now() - sentAt);
   const idled = endpoint.kind !== 'server' && !manners.pipelined && requests.some((request) => waited(request) > 4000);
   if (
@@ -172,7 +173,7 @@ function judge(
 
 const isFuse = (world: World, file: Tracked) => world.fuse?.files.includes(file) === true;
 
-/** The file lost bytes or was written over while it was asked for. */
+/** Whether the file was truncated or overwritten during the request. */
 function isDisturbed({ file, before }: Asked): boolean {
   return before.disturbing || file.disturbances !== before.disturbances;
 }
@@ -206,15 +207,15 @@ function judgeResponse(
       return;
     case 404:
       if (!before.absent && file.absences === before.absences && !lenient)
-        report.fault(area, `404 for a file that is there (${file.kind})`, describe());
+        report.fault(area, `404 for an existing file (${file.kind})`, describe());
       return;
     case 416:
       if (range === undefined || ![...sizesSince(file, before)].some((size) => size <= range.start)) {
-        if (!isDisturbed(request) && !lenient) report.fault(area, '416 for a range that is there', describe());
+        if (!isDisturbed(request) && !lenient) report.fault(area, '416 for a valid range', describe());
       }
       return;
     default:
-      // The head came too slowly: byte by byte on a busy machine.
+      // The head was sent too slowly, byte by byte on a busy machine.
       if (response.status === 408 && request.headTook > 5000) return;
       if (!lenient) report.fault(area, `status ${response.status}`, describe());
       return;
@@ -223,7 +224,7 @@ function judgeResponse(
     if (outcome.aborted) return;
     report.count(area, 'responses cut');
     if (!lenient && !isDisturbed(request))
-      report.fault(area, `a response was cut without a reason (${file.kind})`, describe());
+      report.fault(area, `a response was truncated without a reason (${file.kind})`, describe());
   }
   if (request.method === 'HEAD') return;
   judgeBody(endpoint, request, response, after, report, describe);
@@ -250,7 +251,7 @@ function judgeBody(
     offset = Number(match[1]);
     const last = Number(match[2]);
     if (offset !== request.range.start || (request.range.end !== undefined && last > request.range.end)) {
-      report.fault(area, 'another range than asked for', describe());
+      report.fault(area, 'a range that was not requested', describe());
       return;
     }
     if (last - offset + 1 !== total) {
@@ -282,8 +283,8 @@ function judgeBody(
 }
 
 /**
- * A file that was cut while it was sent: sendfile(2) gives pages to the socket by reference, and truncate(2) fills the rest of the last
- * page (or large folio) with zeros, after which others may follow that were taken before.
+ * A file that was truncated while it was sent: sendfile(2) passes pages to the socket by reference, and truncate(2) clears the rest of
+ * the last page (or large folio); pages passed before may follow.
  */
 function isTornTail(file: Tracked, before: Snapshot, offset: number): boolean {
   return file.kind === 'resize' && offset + RECORD > Math.min(...sizesSince(file, before));
@@ -298,10 +299,10 @@ function sizesSince(file: Tracked, before: Snapshot): Set<number> {
   return sizes;
 }
 
-/** Whether a weak tag of one version also stands for a later one: that of a file written in place, or with an old time. */
+/** Whether a weak tag of one version is also that of a later one: for a file written in place, or with the old time. */
 function sameTag(file: Tracked, tag: { value: string; version: number }, version: number): boolean {
   if (!tag.value.startsWith('W/')) return false;
-  // Two versions within one second: with whole seconds no time tells them.
+  // Two versions within one second have the same time in whole seconds.
   if (file.url.startsWith('coarse/')) return true;
   for (let at = tag.version + 1; at <= version; at++)
     if (!file.sameTime.has(at)) return file.kind === 'rewrite' || file.kind === 'resize';
@@ -317,7 +318,7 @@ function rememberTag(
   describe: () => string,
 ): void {
   const { etag } = response.headers;
-  // A file that is written in place has tags of moments in between.
+  // A file written in place also has tags of the moments between two versions.
   if (etag === undefined || file.kind === 'rewrite' || file.kind === 'resize') return;
   let tags = endpoint.tags.get(file);
   if (tags === undefined) {

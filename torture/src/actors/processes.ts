@@ -1,4 +1,4 @@
-/** Servers that are stopped for a while, and clients that are stopped and killed in the middle of downloads. */
+/** Stops servers for a while, and stops and kills clients during downloads. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,7 +9,7 @@ import type { Report } from '../report.js';
 import type { World } from '../world.js';
 import type { Endpoint } from './http.js';
 
-/** Stops processes for less time than anybody must wait. */
+/** Stops processes for less time than the limits of the clients. */
 export async function stopServers(
   children: readonly Child[],
   report: Report,
@@ -26,7 +26,7 @@ export async function stopServers(
   }
 }
 
-/** Asks for a large file over some connections, and reads now and then. */
+/** Requests a large file over some connections, and reads with pauses. */
 const CLIENT = `
   const { connect } = require('node:net');
   const [port, path] = process.argv.slice(1);

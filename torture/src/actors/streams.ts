@@ -1,6 +1,6 @@
 /**
- * Streams through something that is to pass them on: a client and an upstream server that check each other's bytes. A stream begins
- * with a head of 64 bytes that says what is to come in both directions.
+ * Streams through a relay: a client and an upstream server that check each other's bytes. A stream starts with a head of 64 bytes that
+ * describes both directions.
  */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -13,26 +13,26 @@ import type { Report } from '../report.js';
 
 export const HEAD = 64;
 
-/** What the two sides do. */
+/** The behavior of the two sides. */
 export interface Plan {
-  /** Records of the way up have the id `2 * id`, those of the way down `2 * id + 1`. */
+  /** Records to the upstream have the id `2 * id`, those to the client `2 * id + 1`. */
   id: number;
   up: number;
   down: number;
   /**
-   * `both`: both at once. `answer`: first all up, then all down. `early`: the upstream reads the head, answers, and closes
-   * with bytes unread. `resetUp`, `resetDown`: the client, the upstream resets after half of what it sends.
+   * `both`: both directions at once. `answer`: first all bytes up, then all bytes down. `early`: the upstream reads the head, responds,
+   * and closes with unread bytes. `resetUp`, `resetDown`: the client or the upstream resets after half of its bytes.
    */
   mode: 'both' | 'answer' | 'early' | 'resetUp' | 'resetDown';
-  /** Pauses of the reading sides. */
+  /** Pauses of the readers. */
   slowClient: boolean;
   slowUpstream: boolean;
 }
 
-/** How a side saw the other one end. */
+/** How a side saw the end of the other one. */
 type Ended = 'end' | 'reset' | undefined;
 
-/** What one side has received. */
+/** The bytes that one side has received. */
 interface Side {
   received: number;
   ended: Ended;
@@ -43,9 +43,9 @@ export interface Stream {
   plan: Plan;
   client: Side;
   upstream: Side;
-  /** Both directions went through to the end. */
+  /** Both directions were complete. */
   complete: boolean;
-  /** Bytes that the client has written, the head included. */
+  /** Bytes written by the client, with the head. */
   written: number;
 }
 
@@ -57,7 +57,7 @@ export function randomPlan(random: Random): Plan {
   return {
     id: ++lastStream,
     up: mode === 'early' ? random.int(2000, 60_000) : length(),
-    // A reset takes what was not yet acknowledged with it, of more than a little anywhere.
+    // A reset discards bytes that were not acknowledged.
     down: mode === 'early' ? random.int(1, 1000) : length(),
     mode,
     slowClient: random.chance(0.15),
@@ -70,7 +70,7 @@ const headOf = (plan: Plan) => {
   return Buffer.from(`${id} ${up} ${down} ${mode} ${slowUpstream ? 1 : 0}`.padEnd(HEAD - 1).concat('\n'));
 };
 
-/** The server behind. Its port does not change; what it saw is in the stream of that id. */
+/** The upstream server. Its port does not change; it records what it receives in the stream of that id. */
 export class Upstream {
   readonly #server: Server;
   readonly streams = new Map<number, Stream>();
@@ -111,7 +111,7 @@ export class Upstream {
     const { plan, upstream: side } = stream;
     if (plan.mode === 'early') {
       socket.pause();
-      // Bytes arrive meanwhile, that are never read: closing is a reset.
+      // Unread bytes arrive meanwhile, so closing sends a reset.
       await sleep(this.#random.int(0, 30));
       socket.write(make(plan.id * 2 + 1, 1, plan.down), () => socket.destroy());
       return;
@@ -145,13 +145,12 @@ const onceQuietly = (socket: Socket, event: string) =>
   new Promise<void>((resolve) => socket.once(event, () => resolve()));
 
 /**
- * To be called for a connected socket; then gives the state of the connection (a number of the kernel's, in hexadecimal) when Node
- * has reported an end; undefined when there was none. libuv reports a reset as an end when it
- * comes together with the last bytes (POLLHUP after a partial read). A connection that was reset is gone; one that has ended is in
- * CLOSE-WAIT or TIME-WAIT.
+ * Called for a connected socket. The returned function gives the state of the connection (the kernel's number in hexadecimal) when Node
+ * reported an end; undefined when it did not. libuv reports a reset as an end when it arrives with the last bytes (POLLHUP after a
+ * partial read). A connection that was reset does not exist any more; one that has ended is in CLOSE-WAIT or TIME-WAIT.
  */
 export function watchEnd(socket: Socket): () => string | undefined {
-  // Of a connection that is gone the kernel does not say the other end.
+  // The kernel does not report the peer of a connection that does not exist any more.
   const { localPort, remotePort } = socket;
   if (remotePort === undefined) return () => undefined;
   return () => {
@@ -202,7 +201,7 @@ function receive(
   });
 }
 
-/** Writes in pieces of random length. */
+/** Writes in chunks of random length. */
 async function write(socket: Socket, bytes: Buffer, random: Random): Promise<void> {
   for (let at = 0; at < bytes.length && socket.writable; ) {
     const piece = bytes.subarray(at, at + random.pick([RECORD, 1000, 65_536, 1 << 20]));
@@ -213,10 +212,10 @@ async function write(socket: Socket, bytes: Buffer, random: Random): Promise<voi
   }
 }
 
-/** How long a stream may take: nothing stands still for longer than a hang of a disk, which a mirror must not pass on. */
+/** Maximum of milliseconds for a stream. A hanging disk of a mirror must not delay it. */
 const PATIENCE = 60_000;
 
-/** One stream through `port` to the upstream, judged. Undefined where no connection could be had. */
+/** Runs one stream through `port` to the upstream and checks it. Undefined when no connection could be made. */
 export async function runStream(
   port: number,
   upstream: Upstream,
@@ -252,7 +251,7 @@ export async function runStream(
   } else {
     if (plan.mode !== 'early') socket.end();
     await receiving;
-    // What came back is complete; what went up may still be on its way.
+    // The bytes to the client are complete; those to the upstream may not have arrived yet.
     const end = performance.now() + PATIENCE;
     const settled = () => plan.mode === 'early' || stream.upstream.ended !== undefined;
     while (!settled() && client.ended === 'end' && performance.now() < end) await sleep(5);
@@ -286,7 +285,7 @@ function judge(stream: Stream, timedOut: boolean, report: Report, area: string, 
       if (!stream.complete) report.fault(area, 'a stream is not complete', describe());
       break;
     case 'early':
-      if (client.received !== plan.down) report.fault(area, 'an answer before a reset is lost', describe());
+      if (client.received !== plan.down) report.fault(area, 'a response before a reset was lost', describe());
       break;
     case 'resetDown':
       if (client.ended === 'end') report.fault(area, 'a reset of the upstream looks like an end', describe());

@@ -17,7 +17,7 @@ import type { World } from '../world.js';
 const KINDS: readonly ServeKind[] = ['server', 'door', 'plugin', 'handler'];
 const CLIENTS = 24;
 const ABUSERS = 8;
-/** Bytes that a process may grow between its first round and a later one. */
+/** Maximum of bytes that a process may grow after the first round. */
 const GROWTH = 300 << 20;
 
 interface Server {
@@ -64,7 +64,7 @@ export class HttpArea implements Area {
       },
       { name: 'content', root: world.root, options: { etag: 'content', symlinks: 'beneath' } },
     ];
-    // The root itself is a mount whose daemon dies at times.
+    // The root is a mount whose daemon is sometimes killed.
     if (world.fuse !== undefined) {
       sites.push({
         name: 'mount',
@@ -125,7 +125,7 @@ export class HttpArea implements Area {
     await Promise.all(this.#servers.map((server) => this.#checkServer(server)));
   }
 
-  /** What is held must come back to what it was after the first round, and no connection may be left. */
+  /** Resources must be as after the first round, and no connection may be left. */
   async #checkServer(server: Server): Promise<void> {
     const { child, kind } = server;
     if (!child.running) return;
@@ -145,7 +145,7 @@ export class HttpArea implements Area {
       if (problem === undefined) break;
       await sleep(500);
     } while (performance.now() < end);
-    if (problem !== undefined) this.#report.fault(kind, 'left over after a round', problem);
+    if (problem !== undefined) this.#report.fault(kind, 'resources leaked in a round', problem);
     if (server.base !== undefined && held.rss > server.base.rss + GROWTH) {
       this.#report.fault(kind, 'memory grows', `${server.base.rss >> 20} -> ${held.rss >> 20} MiB`);
     }

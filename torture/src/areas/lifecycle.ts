@@ -1,4 +1,4 @@
-/** Processes that are stopped, ended, or have little of what they need: one such case after another, each with processes of its own. */
+/** Processes that are stopped, closed, or short of resources: one case after another, each with its processes. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, rmSync } from 'node:fs';
@@ -16,7 +16,7 @@ import type { World } from '../world.js';
 
 const PATIENCE = 40_000;
 
-/** A connection, and what came over it until its end. */
+/** A connection, and the bytes received until its end. */
 interface Client {
   socket: Socket;
   received: Buffer;
@@ -111,7 +111,7 @@ export class LifecycleArea implements Area {
     return end > 0 && body.length === this.#world.canary.size && verify(body, this.#world.canary.id).bad === undefined;
   }
 
-  /** What was connected when it was told to close is served. */
+  /** Clients that are connected when the server is closed are served. */
   async #backlog(random: Random): Promise<void> {
     const { child, port } = await this.#server();
     child.process.kill('SIGSTOP');
@@ -126,7 +126,7 @@ export class LifecycleArea implements Area {
     for (const { socket } of clients) socket.destroy();
   }
 
-  /** More clients than descriptors: each is served in its turn. */
+  /** More clients than descriptors: all are served, one after another. */
   async #fewForServer(): Promise<void> {
     const { child, port } = await this.#server(64);
     const clients = await Promise.all(Array.from({ length: 100 }, () => dial({ port }, this.#get())));
@@ -134,11 +134,10 @@ export class LifecycleArea implements Area {
       this.#fault('hangs without descriptors', `${clients.filter(({ ended }) => ended === undefined).length} of 100`);
     }
     const served = clients.filter((client) => this.#isWhole(client)).length;
-    // A file that cannot be opened for want of descriptors is a 503 or a 500; a connection is not lost.
+    // Without a descriptor for the file, the response is 503 or 500; the connection is not lost.
     const answered = clients.filter(({ received }) => received.length > 0).length;
     this.#report.count('lifecycle', 'served with few descriptors', served);
-    if (answered < clients.length)
-      this.#fault('connections are lost without descriptors', `${answered} of 100 answered`);
+    if (answered < clients.length) this.#fault('connections are lost without descriptors', `${answered} of 100 served`);
     for (const { socket } of clients) socket.destroy();
     await child.end();
   }
@@ -174,7 +173,7 @@ export class LifecycleArea implements Area {
     await sleep(500);
     const lost = clients.filter(({ ended }) => ended !== undefined).length;
     if (lost > 0) this.#fault('connections are reset without descriptors', `${lost} of 100`);
-    // As those that are served go, the others have their turn.
+    // When clients have been served and disconnect, the next ones are served.
     const served = () => clients.filter(({ received }) => received.length >= bytes.length);
     const all = await until(() => {
       for (const { socket } of served()) socket.destroy();
@@ -188,7 +187,7 @@ export class LifecycleArea implements Area {
 
   async #unixBacklog(): Promise<void> {
     const path = join(this.#directory, `target-${++this.#last}`);
-    // Nothing is accepted, so that the backlog is full, until the process goes on.
+    // The stopped process accepts nothing, so the backlog is full until it continues.
     const script = `
       const server = require('node:net').createServer((socket) => socket.on('error', () => {}).pipe(socket));
       server.listen({ path: process.argv[1], backlog: 4 }, () => console.log('listening'));`;
@@ -210,40 +209,39 @@ export class LifecycleArea implements Area {
     rmSync(path, { force: true });
   }
 
-  /** A pipe of the log that is full must not keep the server from serving, nor from ending. */
+  /** A full pipe of the access log must not stop the server from serving or closing. */
   async #unreadLog(random: Random): Promise<void> {
     const root = process.env.ZEROSEND_UNDER_TEST ?? PACKAGE_ROOT;
     const main = join(root, 'dist/lib/cli/main.js');
     const args = [main, 'serve', this.#world.root, '--port', '0', '--log', 'combined'];
     const server = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     let port = 0;
-    let said = '';
+    let output = '';
     const onLine = (chunk: Buffer) => {
-      said += chunk.toString();
-      port ||= Number(/http:\/\/[^\s:]+:(\d+)/.exec(said)?.[1] ?? 0);
+      output += chunk.toString();
+      port ||= Number(/http:\/\/[^\s:]+:(\d+)/.exec(output)?.[1] ?? 0);
     };
     server.stderr.on('data', onLine);
     server.stdout.on('data', onLine);
     if (!(await until(() => port !== 0, 20_000))) {
       server.kill('SIGKILL');
-      throw new Error(`zerosend serve does not say its port: ${said}`);
+      throw new Error(`zerosend serve did not print its port: ${output}`);
     }
     server.stdout.pause().removeAllListeners('data');
     const file = `GET /${this.#world.canary.url} HTTP/1.1\r\nHost: h\r\n`;
     const requests = `${`${file}\r\n`.repeat(199)}${file}Connection: close\r\n\r\n`;
     const clients = await Promise.all(Array.from({ length: 10 }, () => dial({ port }, requests)));
     if (!(await until(() => clients.every(({ ended }) => ended !== undefined))))
-      this.#fault('a log that is not read stops the server', said);
+      this.#fault('an unread log stops the server', output);
     for (const { socket } of clients) socket.destroy();
     const exited = once(server, 'exit');
     server.kill(random.pick(['SIGTERM', 'SIGINT'] as const));
     const timely = await Promise.race([exited.then(() => true), sleep(25_000, false)]);
-    if (!timely)
-      this.#fault('a log that is not read keeps the server from ending', 'still there 25 s after the signal');
+    if (!timely) this.#fault('an unread log stops the server from exiting', 'still running 25 s after the signal');
     server.kill('SIGKILL');
   }
 
-  /** Refused at once, and nothing is blocked meanwhile. */
+  /** It is refused at once, and nothing is blocked. */
   async #fifo(): Promise<void> {
     const path = join(this.#directory, `fifo-${++this.#last}`);
     spawnSync('mkfifo', [path]);

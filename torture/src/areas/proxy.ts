@@ -15,13 +15,13 @@ import type { Area } from '../run.js';
 import type { World } from '../world.js';
 
 const CLIENTS = 16;
-/** Of all workers of a process, 64 each. */
+/** The reserve of all workers of a process, 64 each. */
 const POOLED_PIPES = 9 * 64;
 
-/** A proxy, and the streams that it has had since the last check. */
+/** A proxy, and its streams since the last check. */
 interface Proxy {
   name: string;
-  /** Undefined for the upstream itself, without a proxy: what fails there is a fault of this program. */
+  /** Undefined for the upstream without a proxy: failures there are faults of this program. */
   child: Child | undefined;
   port: number;
   streams: Stream[];
@@ -151,7 +151,7 @@ export class ProxyArea implements Area {
     return stream;
   }
 
-  /** A small stream that must not wait for a mirror, whatever becomes of that. */
+  /** A small stream that must not wait for a mirror. */
   async #canary(proxy: Proxy, random: Random, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await sleep(random.int(50, 200));
@@ -168,12 +168,12 @@ export class ProxyArea implements Area {
         await this.#stream(to, random, plan);
         return performance.now() - begun;
       };
-      // What it takes without a proxy is the machine's doing, and this program's.
+      // The time without a proxy is that of the machine and of this program.
       const [took, control] = await Promise.all([timed(proxy), timed(this.#proxies[0] as Proxy)]);
       this.#report.count('canary', 'streams');
       if (took > 4000 + 2 * control) {
         const times = `${took.toFixed()} ms, and ${control.toFixed()} without a proxy`;
-        this.#report.fault(`proxy ${proxy.name}`, 'a small stream had to wait', times);
+        this.#report.fault(`proxy ${proxy.name}`, 'a small stream was delayed', times);
       }
     }
   }
@@ -205,7 +205,7 @@ export class ProxyArea implements Area {
       if (proxy.child?.running === false) continue;
       const counts = stats[proxy.name];
       if (counts !== undefined && counts.connections !== 0) {
-        this.#report.fault(`proxy ${proxy.name}`, 'connections left over', `${counts.connections}`);
+        this.#report.fault(`proxy ${proxy.name}`, 'connections leaked', `${counts.connections}`);
       }
       if (proxy.each !== undefined) this.#checkEach(proxy, proxy.each);
       if (proxy.lossy !== undefined) this.#checkLossy(proxy, proxy.lossy);
@@ -231,11 +231,11 @@ export class ProxyArea implements Area {
       if (problem === undefined) break;
       await sleep(300);
     } while (performance.now() < end);
-    if (problem !== undefined) this.#report.fault('proxy', 'left over after a round', problem);
+    if (problem !== undefined) this.#report.fault('proxy', 'resources leaked in a round', problem);
     held.base ??= now;
   }
 
-  /** A file for each connection, each the stream from its beginning; whole where the stream was. */
+  /** One file for each connection: it has the stream from its start, complete if the stream was. */
   #checkEach(proxy: Proxy, prefix: string): void {
     const area = 'proxy each';
     const files = readdirSync(this.#directory).filter((name) => name.startsWith('each-'));
@@ -276,13 +276,13 @@ export class ProxyArea implements Area {
         );
       }
     }
-    // A stream that was reset at once may have none.
+    // A stream that was reset at once may have no file.
     for (const { complete, plan } of byId.values()) {
-      if (complete) this.#report.fault(area, 'a stream without a mirror of its own', JSON.stringify(plan));
+      if (complete) this.#report.fault(area, 'a stream without a mirror file', JSON.stringify(plan));
     }
   }
 
-  /** One file for all: each byte once, in whatever order the streams were joined. */
+  /** One file for all connections: it has each byte once, in any order of the streams. */
   #checkShared(): void {
     const sharing = this.#proxies.filter(({ shared }) => shared !== undefined);
     const path = sharing[0]?.shared;
@@ -290,21 +290,17 @@ export class ProxyArea implements Area {
     const streams = sharing.flatMap((proxy) => proxy.streams);
     const bytes = readFileSync(path);
     truncateSync(path, 0);
-    const least = streams.reduce((sum, { complete, written }) => sum + (complete ? written : 0), 0);
-    const most = streams.reduce((sum, { written }) => sum + written, 0);
+    const min = streams.reduce((sum, { complete, written }) => sum + (complete ? written : 0), 0);
+    const max = streams.reduce((sum, { written }) => sum + written, 0);
     this.#report.count('proxy shared', 'mirrored bytes', bytes.length);
-    if (bytes.length < least)
-      this.#report.fault(
-        'proxy shared',
-        'bytes are missing in a shared mirror',
-        `${bytes.length} of ${least} to ${most}`,
-      );
-    if (bytes.length > most)
-      this.#report.fault('proxy shared', 'too many bytes in a shared mirror', `${bytes.length} of ${least} to ${most}`);
+    if (bytes.length < min)
+      this.#report.fault('proxy shared', 'bytes are missing in a shared mirror', `${bytes.length} of ${min} to ${max}`);
+    if (bytes.length > max)
+      this.#report.fault('proxy shared', 'too many bytes in a shared mirror', `${bytes.length} of ${min} to ${max}`);
     this.#checkZeros('proxy shared', bytes);
   }
 
-  /** A mirror that may miss bytes, but has no others. */
+  /** A mirror may miss bytes, but has no other bytes. */
   #checkLossy(proxy: Proxy, path: string): void {
     if (!existsSync(path)) return;
     const bytes = readFileSync(path);

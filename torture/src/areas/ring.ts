@@ -30,7 +30,7 @@ export class RingArea implements Area {
   }
 
   async start(): Promise<void> {
-    // Holds the name and nothing else.
+    // Only keeps the name.
     this.#owner = Child.start(this.#report, 'ring', 'ring');
     await this.#owner.call('create', this.#name);
     await this.#startWriter();
@@ -95,7 +95,7 @@ export class RingArea implements Area {
     for (const fault of seen.faults) this.#report.fault('ring', 'messages', fault);
   }
 
-  /** Messages must flow: with both alive, more have come after a moment. */
+  /** Messages must arrive while both sides are alive. */
   async check(): Promise<void> {
     const reader = this.#reader;
     const before = await reader?.call<Seen>('seen');
@@ -105,7 +105,7 @@ export class RingArea implements Area {
       await sleep(50);
       now = await reader?.call<Seen>('seen');
     }
-    if (now?.messages === before?.messages) this.#report.fault('ring', 'nothing passes', JSON.stringify(now));
+    if (now?.messages === before?.messages) this.#report.fault('ring', 'no messages arrive', JSON.stringify(now));
     this.#report.count('ring', 'messages looked at', now?.messages ?? 0);
     await this.#look();
   }

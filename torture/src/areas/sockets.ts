@@ -23,11 +23,11 @@ const HEAD = 16;
 const METHODS = ['auto', 'sendfile', 'splice', 'mmap', 'read-write', 'vmsplice'] as const;
 const WORKERS = ['ring', 'ring writer', 'transfer', 'server', 'proxy', 'cache'] as const;
 
-/** What arrived of a transfer. */
+/** The received bytes of a transfer. */
 interface Arrival {
   chunks: Buffer[];
   ended: 'end' | 'reset' | undefined;
-  /** Of the connection at an end, as the kernel has it. */
+  /** The state of the connection at its end, as reported by the kernel. */
   state: string | undefined;
   slow: boolean;
 }
@@ -111,7 +111,7 @@ export class SocketsArea implements Area {
 
   async #stream(random: Random): Promise<void> {
     const [when, port] = random.pick(Object.entries(this.#relays));
-    // A reset that comes before the relay begins is seen by Node alone.
+    // A reset before the relay starts is seen by Node only.
     const plan = randomPlan(random);
     if (plan.mode === 'resetUp' || plan.mode === 'resetDown' || plan.mode === 'early') plan.mode = 'both';
     await runStream(
@@ -125,7 +125,7 @@ export class SocketsArea implements Area {
     );
   }
 
-  /** A file to the sink: whole, or visibly cut. */
+  /** A file to the sink: complete, or visibly truncated. */
   async #transfer(random: Random): Promise<void> {
     const { fuse, files } = this.#world;
     const onFuse = fuse !== undefined && random.chance(0.15);
@@ -138,7 +138,7 @@ export class SocketsArea implements Area {
     const transfer: Omit<Transfer, 'port' | 'head'> = {
       path: onFuse ? join(this.#world.root, file.url) : file.path,
       method: random.pick(METHODS),
-      // A descriptor on FUSE would be opened by the child itself, where it may hang.
+      // A descriptor of a file on FUSE would be opened by the child, which may hang.
       from: onFuse ? 'path' : random.pick(['path', 'path', 'descriptor', 'cache'] as const),
       offset,
       ...(cancelAfter === undefined ? {} : { cancelAfter }),
@@ -165,12 +165,12 @@ export class SocketsArea implements Area {
     this.#report.count('sendFile', outcome.error ?? 'sent');
     if (outcome.error === undefined) {
       if (sizeOf(arrival) !== outcome.bytes - HEAD || arrival.ended !== 'end')
-        this.#report.fault('sendFile', 'not what was sent', describe());
+        this.#report.fault('sendFile', 'received bytes differ from the file', describe());
     } else if (arrival.ended === 'end' && sizeOf(arrival) > 0) {
-      this.#report.fault('sendFile', 'a transfer that failed looks whole', describe());
+      this.#report.fault('sendFile', 'a failed transfer looks complete', describe());
     }
     if (outcome.lateBy !== undefined && outcome.lateBy > 4000) {
-      this.#report.fault('sendFile', 'a cancel had to wait', describe());
+      this.#report.fault('sendFile', 'an abort was delayed', describe());
     }
   }
 
@@ -194,7 +194,7 @@ export class SocketsArea implements Area {
     }
   }
 
-  /** A large file that is cut while it is sent to a slow receiver. */
+  /** A large file that is truncated while it is sent to a slow receiver. */
   async #cut(random: Random): Promise<void> {
     const file = new Tracked('resize', join(this.#directory, `cut-${++this.#last}`), '');
     const size = 40_000_000;
@@ -219,9 +219,9 @@ export class SocketsArea implements Area {
         state: arrival.state,
       });
     const { bad } = verify(Buffer.concat(arrival.chunks), file.id);
-    // Pages that the kernel had by reference show what the file has become.
+    // Pages passed by reference show later changes of the file.
     if (bad !== undefined && (bad.offset < Math.floor(rest / 4096) * 4096 || outcome.error === undefined)) {
-      this.#report.fault('sendFile', 'wrong bytes of a cut file', `at ${bad.offset}: ${bad.got}; ${describe()}`);
+      this.#report.fault('sendFile', 'wrong bytes of a truncated file', `at ${bad.offset}: ${bad.got}; ${describe()}`);
     }
     this.#judge(outcome, arrival, 0, describe);
   }
@@ -287,7 +287,7 @@ export class SocketsArea implements Area {
       if (problem === undefined) break;
       await sleep(500);
     } while (performance.now() < end);
-    if (problem !== undefined) this.#report.fault('sockets', 'left over after a round', problem);
+    if (problem !== undefined) this.#report.fault('sockets', 'resources leaked in a round', problem);
     this.#base ??= held;
   }
 

@@ -1,9 +1,9 @@
-/** The side of a child: commands over IPC, and what is under test. */
+/** The child's side: commands over IPC, and the module under test. */
 export { plugin, zerosend } from '../under-test.js';
 
 type Handler = (argument: never) => unknown;
 
-/** Answers commands. `end` closes, after which the process is to end by itself. */
+/** Handles commands. After `end` has closed everything, the process must exit by itself. */
 export function control(handlers: Record<string, Handler>): void {
   process.on('message', ({ id, command, argument }: { id: number; command: string; argument: never }) => {
     void (async () => {
@@ -22,6 +22,6 @@ export function control(handlers: Record<string, Handler>): void {
       }
     })();
   });
-  // The orchestrator is gone.
+  // The parent process has exited.
   process.on('disconnect', () => setTimeout(() => process.exit(), 20_000).unref());
 }

@@ -1,4 +1,4 @@
-/** One end of a ring. */
+/** One side of a ring. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { SharedRing, ZerosendError } from 'zerosend';
@@ -7,14 +7,14 @@ import { Random } from '../random.js';
 import { make, verify } from '../records.js';
 import { control, zerosend } from './control.js';
 
-/** Of a message: which writer, which number, whether it is the last. */
+/** The head of a message: writer, number, and whether it is the last. */
 const HEAD = 12;
 
 let ring: SharedRing | undefined;
 let stopped = false;
 let working: Promise<unknown> = Promise.resolve();
 
-/** What the reader has seen. */
+/** What the reader has received. */
 const seen = { writer: 0, next: 0, messages: 0, ends: 0, deaths: 0, faults: [] as string[] };
 
 const open = async (name: string): Promise<SharedRing> => {
@@ -36,7 +36,7 @@ async function write({ name, writer, seed }: { name: string; writer: number; see
   }
 }
 
-/** False when `write` was refused: the reader has died. Another takes its place; what was written before waits for it. */
+/** False when `write` failed because the reader died. Its successor gets the bytes written before. */
 async function passed(write: () => true | Promise<void>): Promise<boolean> {
   let draining: true | Promise<void>;
   try {

@@ -12,11 +12,11 @@ export interface Site {
   name: string;
   root: string;
   options: SiteOptions;
-  /** Of a native server only. */
+  /** For native servers only. */
   requestsPerConnection?: number;
 }
 
-/** `none` has no files: what it needs to answer is the machine's doing. */
+/** `none` serves no files, to measure the delay of the machine. */
 export type ServeKind = 'server' | 'door' | 'plugin' | 'handler' | 'none';
 
 const closers: (() => Promise<unknown>)[] = [];

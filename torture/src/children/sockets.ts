@@ -1,4 +1,4 @@
-/** What a program does with sockets of its own: relays, transfers, uploads, and threads that end in the middle of them. */
+/** A program that uses relays, transfers, uploads and worker threads that exit during them. */
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
@@ -9,13 +9,13 @@ import type { FileCache, Method, ZerosendError } from 'zerosend';
 
 import { control, zerosend } from './control.js';
 
-/** When a program calls `relay`, and in which state the socket is then. */
+/** The moment of the call of `relay`, and the state of the socket then. */
 export const MOMENTS = ['at once', 'after data', 'after readable', 'paused', 'later', 'in a tick'] as const;
 export type Moment = (typeof MOMENTS)[number];
 
 const ignoreErrors = <S extends Socket>(socket: S): S => socket.on('error', () => {});
 
-/** Resolves at the moment, with what the program has taken for itself. */
+/** Resolves at the moment, with the bytes that the program has read before. */
 async function moment(socket: Socket, when: Moment): Promise<Buffer | undefined> {
   switch (when) {
     case 'after data':
@@ -49,7 +49,7 @@ function relayServer(target: number, when: Moment, method: 'auto' | 'splice' | '
       if (taken !== undefined) upstream.write(taken);
       await zerosend.relay(socket, upstream, { method });
     };
-    // In the callback itself, which differs from after an await.
+    // In the callback; after an await the state would differ.
     const joined =
       when === 'after data'
         ? new Promise((resolve, reject) => {
@@ -80,7 +80,7 @@ async function listen(server: ReturnType<typeof createServer>): Promise<number> 
 }
 
 export interface Transfer {
-  /** Where to connect to. */
+  /** The target. */
   port: number;
   path: string;
   head: string;
@@ -88,7 +88,7 @@ export interface Transfer {
   from: 'path' | 'descriptor' | 'cache';
   offset?: number;
   length?: number;
-  /** Milliseconds until it is cancelled. */
+  /** Milliseconds until it is aborted. */
   cancelAfter?: number;
   timeout?: number;
 }
@@ -96,7 +96,7 @@ export interface Transfer {
 export interface TransferOutcome {
   bytes: number;
   error?: string;
-  /** Milliseconds from the cancel to the rejection. */
+  /** Milliseconds from the abort to the rejection. */
   lateBy?: number;
 }
 
@@ -118,14 +118,14 @@ async function send({ port, path, head, from, cancelAfter, ...options }: Transfe
   cache ??= new zerosend.FileCache({ maxFileSize: 4 << 20 });
   let descriptor: number | undefined;
   try {
-    // Opened without waiting: a test of sendFile's own bounds, not of open(2).
+    // Opened with O_NONBLOCK, to test the limits of sendFile and not open(2).
     if (from === 'descriptor') descriptor = openSync(path, 'r');
     const source = from === 'cache' ? await cache.get(path) : (descriptor ?? path);
     const { bytes } = await zerosend.sendFile(socket, source, { head, signal: controller.signal, ...options });
     socket.end();
     return { bytes };
   } catch (error) {
-    // After a cancel the socket is still the program's. Otherwise sendFile itself has reset it where a part was sent.
+    // After an abort the socket stays open. After other errors sendFile has reset it if a part was sent.
     const { code, bytes = 0 } = error as ZerosendError;
     if (bytes === 0 || code === 'ABORT_ERR') socket.resetAndDestroy();
     else setTimeout(() => socket.destroy(), 1000).unref();
@@ -136,7 +136,7 @@ async function send({ port, path, head, from, cancelAfter, ...options }: Transfe
   }
 }
 
-/** A server that receives into the file that the sender names in the first 256 bytes, and answers how many bytes there were. */
+/** A server that receives into the file named in the first 256 bytes, and responds with the number of bytes. */
 function uploadServer(when: Moment): Promise<number> {
   return listen(
     createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
@@ -158,7 +158,7 @@ function uploadServer(when: Moment): Promise<number> {
   );
 }
 
-/** A thread that is ended in the middle of what it does. */
+/** A worker thread that is terminated while it works. */
 async function worker({
   what,
   ms,

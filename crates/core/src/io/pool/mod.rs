@@ -83,7 +83,7 @@ impl Pool {
         on_result: impl FnOnce(Result<T>) + Send + 'static,
     ) -> Task {
         let mut work = Some(work);
-        // `None` cannot happen: there is no step after `Break`.
+        // Not reached after `Break`.
         let step = move || match work.take() {
             Some(work) => ControlFlow::Break(work()),
             None => ControlFlow::Break(Err(crate::Error::dropped())),
