@@ -21,7 +21,7 @@ const DENIED: [RegExp, string][] = [
   ],
   [/\b(of|on) (its|their|one's|ones) own\b(?! (terms|stack))/i, "'separate', 'dedicated', 'private', 'by itself'"],
   [/\bgoes by\b|\bgoes? round\b|\bgone round\b/i, "'passes', 'wraps'"],
-  [/\b(is|are|was|were) no(?! longer\b| more\b| less\b| later\b| earlier\b)\s+[a-z]+/i, "'is not a ...'"],
+  [/(?<!\bthere )\b(is|are|was|were) no(?! longer\b| more\b| less\b| later\b| earlier\b)\s+[a-z]+/i, "'is not a ...'"],
   [/\bbut must be\b/i, "'must be'"],
   [/\bno such\b/i, "'unknown', 'not found'"],
   [/\bsteps? aside\b/i, "'is disabled'"],
