@@ -149,7 +149,7 @@ impl Worker {
         self.drain_listener();
         // Idle connections close in their next turn.
         for token in self.connections.tokens() {
-            if self.connections.get_mut(token).is_some_and(|connection| connection.note(EpollFlags::empty())) {
+            if self.connections.get_mut(token).is_some_and(|connection| connection.record_events(EpollFlags::empty())) {
                 self.connections.enqueue(token);
             }
         }
@@ -183,7 +183,7 @@ impl Handler for Worker {
         if is_over {
             return self.close(token);
         }
-        if connection.note(events) && !self.connections.is_queued(token) {
+        if connection.record_events(events) && !self.connections.is_queued(token) {
             self.drive(token);
         }
     }

@@ -62,7 +62,7 @@ impl Connection {
         let queued = if reset { self.unacknowledged() } else { 0 };
         let lingering = Lingering { rate: SendRate::new(now), queued, discarded: 0, reset, tick };
         self.state = State::Lingering(Box::new(lingering));
-        self.arm(tick, now);
+        self.set_timeout(tick, now);
         CONTINUE
     }
 
@@ -102,7 +102,7 @@ impl Connection {
         if left == 0 {
             // Everything has been acknowledged since the last check. Now the client has time to close.
             lingering.queued = 0;
-            self.arm(LINGER, now);
+            self.set_timeout(LINGER, now);
             return Next::Wait;
         }
         lingering.queued = lingering.queued.max(left);
@@ -117,7 +117,7 @@ impl Connection {
         }
         lingering.tick = (lingering.tick * 2).min(TICK);
         let tick = lingering.tick;
-        self.arm(tick, now);
+        self.set_timeout(tick, now);
         Next::Wait
     }
 
@@ -148,7 +148,7 @@ impl Connection {
         let now = cx.event_loop.now();
         let age = now.duration_since(self.idle_since);
         if self.requests == 0 && age < FIRST_REQUEST {
-            self.arm(FIRST_REQUEST - age, now);
+            self.set_timeout(FIRST_REQUEST - age, now);
             return Step::Break(Next::Wait);
         }
         self.close_idle(cx)

@@ -7,7 +7,7 @@
 //!        |  |         |                                           |
 //!        |  +---------+--> PendingHandoff, for the application    |
 //!        |                                                        |
-//!        +--> error response, then Lingering <--------------------+ last response
+//!        +--> error response, then Lingering <--------------------+ after the last response
 //! ```
 //!
 //! A turn is bounded in requests, bytes sent and bytes received, so that a busy connection does not starve the others of its
@@ -60,7 +60,7 @@ impl Connection {
     }
 
     /// Records epoll events. Returns whether the connection can proceed.
-    pub fn note(&mut self, events: EpollFlags) -> bool {
+    pub fn record_events(&mut self, events: EpollFlags) -> bool {
         self.readable |= events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP);
         self.half_closed |= events.contains(EpollFlags::EPOLLRDHUP);
         self.urgent |= events.contains(EpollFlags::EPOLLPRI);
@@ -138,7 +138,7 @@ impl Connection {
             State::Reading => match self.close_idle(cx) {
                 // A request has just arrived.
                 Step::Continue(()) if matches!(self.state, State::Reading) => {
-                    self.arm(cx.shared.options.limits.idle_timeout, cx.event_loop.now());
+                    self.set_timeout(cx.shared.options.limits.idle_timeout, cx.event_loop.now());
                     self.drive(token, cx)
                 }
                 step => {

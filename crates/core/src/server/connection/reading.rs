@@ -97,7 +97,7 @@ impl Connection {
             Ok(None) => {
                 if !self.head_started && self.scanner.has_begun(input) {
                     self.head_started = true;
-                    self.arm(options.limits.head_timeout, cx.event_loop.now());
+                    self.set_timeout(options.limits.head_timeout, cx.event_loop.now());
                 }
                 return None;
             }
@@ -195,7 +195,7 @@ impl Connection {
         if is_end {
             self.state = State::Reading;
             self.idle_since = cx.event_loop.now();
-            self.arm(limits.idle_timeout, cx.event_loop.now());
+            self.set_timeout(limits.idle_timeout, cx.event_loop.now());
         }
         CONTINUE
     }

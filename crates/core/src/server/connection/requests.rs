@@ -56,7 +56,7 @@ impl Connection {
                 return false;
             }
             Ok(Decision::NeedsLookup(lane, volume)) => {
-                self.arm(limits.disk_timeout, cx.event_loop.now());
+                self.set_timeout(limits.disk_timeout, cx.event_loop.now());
                 let raw: Arc<[u8]> = raw.into();
                 let (shared, mailbox) = (cx.shared.clone(), cx.event_loop.mailbox().clone());
                 let lookup = {

@@ -29,7 +29,7 @@ impl Connection {
                 if cx.event_loop.epoll().modify(&self.socket, &mut event).is_err() {
                     return Step::Break(Next::Close);
                 }
-                self.arm(TICK, cx.event_loop.now());
+                self.set_timeout(TICK, cx.event_loop.now());
                 Step::Break(Next::Wait)
             }
             Ok(Progress::Cold) => {
@@ -39,7 +39,7 @@ impl Connection {
                     response.prefetching = Some((cx.event_loop.now(), task));
                 }
                 let limit = cx.shared.options.limits.disk_timeout;
-                self.arm(if limit.is_zero() { TICK } else { limit.min(TICK) }, cx.event_loop.now());
+                self.set_timeout(if limit.is_zero() { TICK } else { limit.min(TICK) }, cx.event_loop.now());
                 Step::Break(Next::Wait)
             }
             Err(error) if error.is_peer_gone() => Step::Break(Next::Close),
@@ -66,11 +66,11 @@ impl Connection {
         match body {
             None => {
                 self.state = State::Reading;
-                self.arm(limits.idle_timeout, cx.event_loop.now());
+                self.set_timeout(limits.idle_timeout, cx.event_loop.now());
             }
             Some(body) => {
                 self.state = State::SkippingBody(body);
-                self.arm(limits.head_timeout, cx.event_loop.now());
+                self.set_timeout(limits.head_timeout, cx.event_loop.now());
             }
         }
         CONTINUE
@@ -100,7 +100,7 @@ impl Connection {
                 return Step::Break(Next::Close);
             }
         }
-        self.arm(TICK, cx.event_loop.now());
+        self.set_timeout(TICK, cx.event_loop.now());
         Step::Break(Next::Wait)
     }
 }

@@ -121,7 +121,7 @@ impl Connection {
     }
 
     /// Sets the deadline to `timeout` from `now`; zero means none.
-    pub(super) fn arm(&mut self, timeout: Duration, now: Instant) {
+    pub(super) fn set_timeout(&mut self, timeout: Duration, now: Instant) {
         self.deadline = (!timeout.is_zero()).then(|| now + timeout);
     }
 }
