@@ -166,7 +166,7 @@ impl Error {
 }
 
 impl fmt::Display for Error {
-    /// Node's own shape: `ENOENT: No such file or directory, open '/x'`.
+    /// Node's own shape: `EACCES: Permission denied, open '/x'`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Code::System(errno) = self.code {
             write!(f, "{errno:?}: ")?;

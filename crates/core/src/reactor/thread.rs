@@ -7,7 +7,6 @@ use nix::sys::epoll::EpollFlags;
 
 use super::command::{Command, PoolTurn, Registration};
 use super::job::{Place, RunningJob};
-
 use crate::error::{Code, Error, Result};
 use crate::event_loop::slab::Token;
 use crate::event_loop::{self, EventLoop, Handler, Scheduler};
@@ -23,22 +22,21 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(50);
 pub(super) fn start(event_loop: EventLoop<Command>, registration: &'static Registration) -> std::io::Result<()> {
     thread::spawn("zerosend-reactor", move || {
         let mailbox = event_loop.mailbox().clone();
-        let mut jobs = Jobs {
+        let mut this = ReactorThread {
             idle_since: event_loop.now(),
             event_loop,
             registration,
             jobs: Scheduler::default(),
             tokens: HashMap::new(),
         };
-        stats::contain(|| event_loop::run(&mut jobs));
+        stats::contain(|| event_loop::run(&mut this));
         // After a panic of the loop itself too: the next job starts another thread.
         registration.remove(&mailbox);
     })?;
     Ok(())
 }
 
-/// The jobs of the reactor's thread.
-pub(super) struct Jobs {
+pub(super) struct ReactorThread {
     pub event_loop: EventLoop<Command>,
     pub jobs: Scheduler<RunningJob>,
     registration: &'static Registration,
@@ -46,7 +44,7 @@ pub(super) struct Jobs {
     idle_since: Instant,
 }
 
-impl Handler for Jobs {
+impl Handler for ReactorThread {
     type Message = Command;
     type Entry = RunningJob;
 
@@ -108,7 +106,7 @@ impl Handler for Jobs {
     }
 }
 
-impl Jobs {
+impl ReactorThread {
     fn handle_command(&mut self, command: Command) {
         crate::failpoint::failpoint!("reactor::command");
         match command {

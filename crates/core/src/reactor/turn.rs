@@ -7,7 +7,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::command::{Command, PoolTurn};
 use super::job::Place;
-use super::thread::{Jobs, aborted};
+use super::thread::{ReactorThread, aborted};
 use crate::error::{Error, Result};
 use crate::event_loop::slab::Token;
 use crate::io::pool::{Lane, Pool};
@@ -22,7 +22,7 @@ const MAX_POOL_TURN: u64 = 1024 * 1024;
 const MAX_STALLED_TURNS: u32 = 16;
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
-impl Jobs {
+impl ReactorThread {
     pub fn turn(&mut self, token: Token) {
         let Some(job) = self.jobs.get_mut(token) else { return };
         job.retry_at = None;
