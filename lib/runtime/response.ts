@@ -1,8 +1,8 @@
 /**
- * The body of a Node response, past Node's stream: head and file leave by one native call, on the JavaScript thread.
+ * Sends the body of a Node response without Node's stream: one native call on the JavaScript thread sends head and file.
  *
- * Node's own head block is used, so its Date, its keep-alive and its order of pipelined responses stay right, and the
- * response ends as if it had been written: `finish`, `close` and `server.close()` behave as with a stream.
+ * The head is the one that Node has written, so `Date`, keep-alive and the order of pipelined responses are correct. The
+ * response ends as with a stream: `finish`, `close` and `server.close()` behave the same.
  */
 import type { ServerResponse } from 'node:http';
 import type { TransferReport } from '#native';
@@ -26,85 +26,86 @@ import { Pump } from './pump.js';
 import { spend } from './send-budget.js';
 import { onceClosed } from './socket-close.js';
 
-/** Bytes sent at once when a response starts, and in each turn after. */
+/** Maximum number of bytes in one turn. */
 const CHUNK = 512 * 1024;
-/** Bytes of a body that a client's window holds as a rule: what is larger may be on its way when the connection ends. */
-const SURELY_SENT = 16 * 1024;
+/** Bytes of a body that usually fit into the receive window of a client: larger ones may be in transit when the connection ends. */
+const USUAL_WINDOW = 16 * 1024;
 
 /**
- * Called once, when all is sent (before the response ends) or nothing more will be, with the method that moved the bytes
- * if any were.
+ * Called once: before the response ends, or with the error that ended it. `method` is the method that sent the bytes; absent
+ * when no byte was sent.
  */
 export type Done = (error: ZerosendError | undefined, method?: TransferReport['method']) => void;
 
 let methods: ReturnType<ReturnType<typeof requireNative>['methodNames']> | undefined;
 
 /**
- * Sends `length` bytes of the transfer `token`, a handle or the number of the pending response (see `nextPending`), as the body
+ * Sends `length` bytes of `transfer`, a handle or the number of the pending response (see `nextPending`), as the body
  * of `res`, and ends it. The transfer is released at the end.
  *
- * False when these bytes must take the ordinary road (TLS, HTTP/2, `inject()`, chunked, no body, methods that somebody
- * has replaced, another platform than Linux): nothing has happened then, but that the head may have been written.
+ * Returns false when the bytes have to be written to the stream of the response (TLS, HTTP/2, `inject()`, chunked, no body,
+ * methods of the response that were replaced, another platform than Linux). The head may have been written then; `done` is not
+ * called.
  */
-export function sendBody(res: ServerResponse, token: number, length: number, done: Done): boolean {
+export function sendBody(res: ServerResponse, transfer: number, length: number, done: Done): boolean {
   if (!IS_LINUX || !isPlainResponse(res)) return false;
   const head = takeHead(res, length);
   if (head === undefined) return false;
   if (res.socket === null) {
-    waitForTurn(res, keepPending(token), length, head, done);
+    waitForTurn(res, keepPending(transfer), length, head, done);
   } else {
-    start(res, token, length, head, done);
+    start(res, transfer, length, head, done);
   }
   return true;
 }
 
-/** A pipelined response has no socket until those before it are out. */
-function waitForTurn(res: ServerResponse, token: number, length: number, head: string, done: Done): void {
+/** Starts when the response has a socket: a pipelined response gets it after the responses before it. */
+function waitForTurn(res: ServerResponse, transfer: number, length: number, head: string, done: Done): void {
   const { socket } = res.req;
   watchEnd(socket);
   const onSocket = () => {
     unwatch();
-    start(res, token, length, head, done);
+    start(res, transfer, length, head, done);
   };
   const unwatch = onceClosed(socket, () => {
     res.removeListener('socket', onSocket);
-    engine().release(token);
+    engine().release(transfer);
     res.destroy();
-    done(failure('ERR_ZEROSEND_CLOSED', 'the socket was closed before the response had its turn'));
+    done(failure('ERR_ZEROSEND_CLOSED', 'the socket was closed before the response could start'));
   });
   res.once('socket', onSocket);
 }
 
-function start(res: ServerResponse, token: number, length: number, head: string, done: Done): void {
+function start(res: ServerResponse, transfer: number, length: number, head: string, done: Done): void {
   const socket = res.socket;
   if (socket === null || socket.destroyed || res.destroyed || !isPlainSocket(socket)) {
-    engine().release(token);
+    engine().release(transfer);
     res.destroy();
     done(failure('ERR_ZEROSEND_CLOSED', 'the socket was closed before the response was sent'));
     return;
   }
   let turn: number | undefined;
   try {
-    if (token < 0 && !hasQueuedBytes(socket)) {
-      const started = engine().startPending(token, descriptor(socket), head, CHUNK);
+    if (transfer < 0 && !hasQueuedBytes(socket)) {
+      const started = engine().startPending(transfer, descriptor(socket), head, CHUNK);
       if (started < 0) {
         methods ??= requireNative().methodNames();
-        if (length > SURELY_SENT || isLast(res)) lingerOnClose(socket);
+        if (length > USUAL_WINDOW || isLast(res)) lingerOnClose(socket);
         done(undefined, methods[-1 - started] as TransferReport['method']);
         res.end();
         return;
       }
       // The handle and the turn in one number: see `startPending`.
       turn = started % 4;
-      token = (started - turn) / 4;
+      transfer = (started - turn) / 4;
       spend(CHUNK);
     } else {
-      token = keepPending(token);
-      engine().setHead(token, head);
+      transfer = keepPending(transfer);
+      engine().setHead(transfer, head);
     }
   } catch (error) {
-    engine().release(token);
-    // Nothing else may be written to it.
+    engine().release(transfer);
+    // The client must not take later writes for a part of the response.
     interceptWrites(socket);
     resetSocket(socket, () => done(error as ZerosendError));
     return;
@@ -112,7 +113,7 @@ function start(res: ServerResponse, token: number, length: number, head: string,
   lingerOnClose(socket);
   const release = interceptWrites(socket);
   const endClaim = keepHalfOpen(res, 'transfers');
-  const pump = new Pump(socket, token, {
+  const pump = new Pump(socket, transfer, {
     chunk: CHUNK,
     done: (error, report) => {
       if (error === undefined) {
@@ -120,8 +121,7 @@ function start(res: ServerResponse, token: number, length: number, head: string,
         done(undefined, report.method);
         res.end();
       } else {
-        // The client has a part of what was announced: only the end of the connection tells it so, and nothing
-        // else may be written before that.
+        // The response is incomplete: only a reset shows that to the client. Writes stay intercepted until then.
         resetSocket(socket, () => done(error, report.method));
       }
       endClaim();
