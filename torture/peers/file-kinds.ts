@@ -142,7 +142,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
     },
   },
   {
-    title: 'The root is a link, which is moved to the next release: the next `GET`',
+    title: 'The root is a symbolic link, which is replaced by one to the next release: the next `GET`',
     try: (start) =>
       withRoot((root) => {
         for (const release of ['1', '2']) {
@@ -196,7 +196,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
     },
   },
   {
-    title: 'A file of 40 MB is cut by one byte while it is sent to a slow client',
+    title: 'A file of 40 MB is truncated by one byte while it is sent to a slow client',
     try: (start) =>
       withRoot((root) => {
         const path = join(root, 'cut.bin');
@@ -220,7 +220,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       }),
   },
   {
-    title: 'A request with `Connection: close` for 1 MiB, and bytes behind it: whole responses',
+    title: 'A request with `Connection: close` for 1 MiB, followed by other bytes: complete responses',
     try: (start) =>
       withRoot((root) =>
         withPeer(start, root, async ({ port }) => {
@@ -237,7 +237,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       ),
   },
   {
-    title: 'The client half-closes after its request for 1 MiB: whole responses',
+    title: 'The client half-closes after its request for 1 MiB: complete responses',
     try: (start) =>
       withRoot((root) =>
         withPeer(start, root, async ({ port }) => {
@@ -254,7 +254,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       ),
   },
   {
-    title: 'A request without `Host`, a good one behind it, then the client closes (20 times): sockets left after 2 s',
+    title: 'A request without `Host`, then a valid one, then the client closes (20 times): sockets left after 2 s',
     try: (start) =>
       withRoot((root) =>
         withPeer(start, root, async ({ port, pid }) => {
@@ -273,7 +273,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       ),
   },
   {
-    title: 'Eight clients that send `BAD` and then data without end: the slowest `GET` of another client in 4 s',
+    title: 'Eight clients that send `BAD` and then endless data: the slowest `GET` of another client in 4 s',
     try: (start) =>
       withRoot((root) =>
         withPeer(start, root, async ({ port }) => {
@@ -331,7 +331,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
     },
   },
   {
-    title: 'A FUSE file system whose open(2) hangs for 6 s: the slowest `GET` of a file elsewhere',
+    title: 'A FUSE file system whose open(2) hangs for 6 s: the slowest `GET` of a file on another file system',
     try: async (start) => {
       const mount = await FaultFs.mount({ attrTimeout: 0, entryTimeout: 0 });
       try {
@@ -381,7 +381,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       ),
   },
   {
-    title: 'Stopped (SIGSTOP), 100 clients connect and ask, told to end gracefully, continued: answered',
+    title: 'Stopped (SIGSTOP), 100 clients send a request, graceful shutdown requested, continued: served',
     try: (start) =>
       withRoot((root) =>
         withPeer(start, root, async (peer) => {
@@ -416,7 +416,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       ),
   },
   {
-    title: '`If-Range` with the tag that the server has sent two seconds after the file was written',
+    title: '`If-Range` with the tag sent two seconds after the file was written',
     try: (start) =>
       withRoot(async (root) => {
         await sleep(2500);
@@ -468,15 +468,15 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
           const one = await ask(port, '/future.txt');
           const other = await ask(port, '/zero.txt');
           const date = one.headers['last-modified'];
-          const output =
+          const lastModified =
             date === undefined ? 'none' : Date.parse(date) > Date.now() ? 'in the future' : 'not later than now';
           const zero = other.headers['last-modified'] === undefined ? 'no date' : '1970';
-          return `${output}; ${zero}`;
+          return `${lastModified}; ${zero}`;
         });
       }),
   },
   {
-    title: 'A Unix socket file that `kill -9` has left: started again',
+    title: 'A Unix socket file left after `kill -9`: restart',
     try: (start) =>
       withRoot(async (root) => {
         const socket = join(root, 'listen.sock');

@@ -48,7 +48,7 @@ const echo = (socket: Socket) => void socket.pipe(socket);
 
 export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
   {
-    title: 'The target reads 100 bytes, answers, and closes with 2,900 unread: answers that arrive',
+    title: 'The target reads 100 bytes, responds, and closes with 2,900 unread bytes: responses that arrive',
     try: (start) =>
       withTarget(
         (socket) => {
@@ -96,13 +96,13 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
             return seen.end === 0
               ? 'a reset'
               : seen.reset === 0
-                ? 'an end, as if it were whole'
+                ? 'a normal end'
                 : `an end in ${seen.end} of 20`;
           }),
       ),
   },
   {
-    title: 'The client half-closes after 1 MB, the target answers as much: whole answers',
+    title: 'The client half-closes after 1 MB, the target responds with 1 MB: complete responses',
     try: (start) =>
       withTarget(
         (socket) => {
@@ -156,7 +156,7 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
     },
   },
   {
-    title: '`ulimit -n 64`, 100 clients, each of which goes when it is served: served',
+    title: '`ulimit -n 64`, 100 clients, each disconnects when it is served: served',
     try: (start) =>
       withTarget(echo, (target) =>
         withRelay(
@@ -177,7 +177,7 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
       ),
   },
   {
-    title: 'Stopped (SIGSTOP), 100 clients connect, told to end gracefully, continued: served',
+    title: 'Stopped (SIGSTOP), 100 clients connect, graceful shutdown requested, continued: served',
     try: (start) =>
       withTarget(
         (socket) => void socket.once('data', () => socket.end('answer')),
@@ -196,7 +196,7 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
       ),
   },
   {
-    title: 'Four targets in turn, one of them dead, 60 connections one after another: how many each had',
+    title: 'Four targets, one of them down, 60 connections one after another: connections of each',
     try: async (start) => {
       const counts = [0, 0, 0];
       const one = (at: number) => (socket: Socket) => {
@@ -228,7 +228,7 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
     },
   },
   {
-    title: 'A client that takes 64 KiB each second of 2 MB, other clients meanwhile: the slowest of them in 3 s',
+    title: 'A client that reads 64 KiB per second of 2 MB, and other clients: the slowest of them in 3 s',
     try: (start) =>
       withTarget(
         (socket) => {
@@ -255,7 +255,7 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
       ),
   },
   {
-    title: 'The client sends `abc`, an urgent byte, and `def`: what the target has a second later',
+    title: 'The client sends `abc`, an urgent byte, and `def`: what the target has received a second later',
     try: (start) => {
       let received = '';
       return withTarget(
