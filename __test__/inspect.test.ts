@@ -1,4 +1,4 @@
-/** probe, memoryMaps and pageCache, each against what else can be asked: strace, procfs, fincore. */
+/** probe, memoryMaps and pageCache, compared with strace, procfs and fincore. */
 import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, statfsSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -16,11 +16,11 @@ const MAIN = new URL('../dist/lib/cli/main.js', import.meta.url).pathname;
 const TMPFS = 0x01021994;
 const run = promisify(execFile);
 
-/** Tests of what only a disk has. */
+/** Tests that need a file system on a disk. */
 const onDisk = statfsSync(tmpdir()).type === TMPFS ? test.skip : test;
-if (onDisk === test.skip) console.warn(`skipped: ${tmpdir()} is no disk; set TMPDIR to one`);
+if (onDisk === test.skip) console.warn(`skipped: ${tmpdir()} is in memory; set TMPDIR to a directory on a disk`);
 
-/** The system call that each claim is about. */
+/** The system call of each feature. */
 const CALLS: Record<string, string> = {
   sendfile: 'sendfile',
   splice: 'splice',
@@ -30,7 +30,7 @@ const CALLS: Record<string, string> = {
   openat2: 'openat2',
   statx: 'statx',
   'preadv2(RWF_NOWAIT)': 'preadv2',
-  // Not every strace knows its name.
+  // Older versions of strace print only its number.
   cachestat: '451',
   process_vm_readv: 'process_vm_readv',
   memfd: 'memfd_create',
@@ -41,10 +41,10 @@ const CALLS: Record<string, string> = {
   'kernel TLS': 'setsockopt',
 };
 
-/** A call as strace writes it. */
+/** A call as strace prints it. */
 const nameOf = (call: string) => (call === '451' ? 'syscall_0x1c3' : call);
 
-/** What of the arguments tells such a call from others of the same name. */
+/** Arguments that distinguish the call from others of the same name. */
 const MARKS: Record<string, RegExp> = {
   'preadv2(RWF_NOWAIT)': /RWF_NOWAIT|0x8\)/,
   'open file description locks': /F_OFD_SETLK/,
@@ -53,19 +53,19 @@ const MARKS: Record<string, RegExp> = {
   'kernel TLS': /TCP_ULP/,
 };
 
-/** `zerosend probe --json` under strace: its answer, and the calls that it made. */
+/** Runs `zerosend probe --json` under strace: its result and its system calls. */
 function traced(t: ExecutionContext, ...inject: string[]): { found: Probe; trace: string } {
   const directory = scratch(t);
   const node = [process.execPath, MAIN, 'probe', '--json'];
   const wanted = inject.length > 0 ? inject.flatMap((one) => ['-e', `inject=${one}`]) : [];
-  // A file for each thread: in one file a call of one is cut in two by those of others.
+  // One file for each thread: in a common file, calls of other threads divide a call into two lines.
   const { stdout, stderr } = spawnSync('strace', ['-ff', '-qq', '-o', join(directory, 'trace'), ...wanted, ...node]);
   t.true(stdout.length > 0, stderr.toString());
   const trace = readdirSync(directory).map((name) => readFileSync(join(directory, name), 'latin1').replace(/^/gm, ' '));
   return { found: JSON.parse(stdout.toString()), trace: trace.join('') };
 }
 
-testWith('strace')('probe: each claim is a call that was made, and that said so', (t) => {
+testWith('strace')('probe: each result is that of a system call', (t) => {
   const { found, trace } = traced(t);
   t.deepEqual(found.mechanisms.map(({ name }) => name).sort(), Object.keys(CALLS).sort());
   const lines = trace.split('\n');
@@ -96,8 +96,8 @@ testWith('strace')('probe: each claim is a call that was made, and that said so'
   t.true(found.interfaces.some(({ name, loopback }) => name === 'lo' && loopback));
 });
 
-testWith('strace')('probe: what a kernel or a sandbox refuses is not available', (t) => {
-  // `fcntl`, `setsockopt` and `statx` are not refused as such: Node itself cannot do without them. `cachestat` is, in Rust.
+testWith('strace')('probe: a refused system call makes its feature unavailable', (t) => {
+  // Node needs `fcntl`, `setsockopt` and `statx`. `cachestat` is refused in the Rust tests.
   for (const error of ['ENOSYS', 'EPERM'] as const) {
     const calls = [
       'sendfile',
@@ -121,7 +121,7 @@ testWith('strace')('probe: what a kernel or a sandbox refuses is not available',
   }
 });
 
-/** A program under a kernel that refuses these calls; what it prints. */
+/** Runs a program with a kernel that refuses these calls. Returns its output. */
 function without(t: ExecutionContext, calls: string, program: string): string {
   const log = join(scratch(t), 'trace');
   const node = [process.execPath, '--input-type=module', '-e', program];
@@ -131,7 +131,7 @@ function without(t: ExecutionContext, calls: string, program: string): string {
   return stdout.toString().trim();
 }
 
-testWith('strace')('what is refused is done without', (t) => {
+testWith('strace')('files are sent without refused system calls', (t) => {
   const root = scratch(t);
   const path = patternFile(root, 'file.bin', 3_000_000);
   const expected = sha256(pattern(3_000_000));
@@ -174,7 +174,7 @@ testWith('strace')('what is refused is done without', (t) => {
   t.is(without(t, 'process_vm_readv:error=EPERM', mapping), expected);
 });
 
-test('probe: the same as a function and as a command; a table for people', async (t) => {
+test('probe: function and command have the same result; the command prints a table', async (t) => {
   const found = await probe();
   const json = JSON.parse((await run(process.execPath, [MAIN, 'probe', '--json'])).stdout) as Probe;
   const verdicts = (of: Probe) => of.mechanisms.map(({ name, available }) => `${name} ${available}`);
@@ -185,7 +185,7 @@ test('probe: the same as a function and as a command; a table for people', async
   t.regex(stdout, /scatter-gather/);
 });
 
-test('memoryMaps: addresses, permissions, files and how much of them is in memory', async (t) => {
+test('memoryMaps: addresses, permissions, files and resident pages', async (t) => {
   const path = patternFile(scratch(t), 'a file\nwith a line', 100_000);
   const mapped = await MappedFile.open(path, { mode: 'shared', populate: true });
   const [map, ...more] = await memoryMaps({ filter: 'a file\nwith' });
@@ -226,12 +226,12 @@ test('memoryMaps: addresses, permissions, files and how much of them is in memor
   await t.throwsAsync(memoryMaps({ filter: 5 as unknown as string }), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT' });
 });
 
-onDisk('pageCache: warm makes all of a file resident, evict none of it', async (t) => {
+onDisk('pageCache: after warm all pages are resident, after evict none', async (t) => {
   const path = patternFile(scratch(t), 'file', 20_000_001);
   const pages = Math.ceil(20_000_001 / 4096);
   t.like(await pageCache.evict(path), { resident: 0, pages, runs: [{ resident: false, pages }] });
   t.like(await pageCache.residency(path), { resident: 0, pages, size: 20_000_001 });
-  // The middle, without read-ahead beyond it.
+  // Reads only the middle, without read-ahead.
   execFileSync('dd', [`if=${path}`, 'of=/dev/null', 'bs=4096', 'skip=1000', 'count=1'], { stdio: 'ignore' });
   const some = await pageCache.residency(path);
   t.true(some.resident > 0 && some.resident < pages);
@@ -260,20 +260,20 @@ onDisk('pageCache: warm makes all of a file resident, evict none of it', async (
   for (const pace of [measured.first, measured.second, measured.evicted]) {
     t.true(Math.abs(pace.bytes / 1e6 / pace.seconds - pace.megabytesPerSecond) < 1);
   }
-  t.is((await pageCache.residency(path)).resident, pages, 'it is in memory afterwards');
+  t.is((await pageCache.residency(path)).resident, pages, 'all pages are resident afterwards');
 });
 
 const overlay = spawnSync('sh', ['-c', 'test "$(id -u)" = 0 && grep -q overlay /proc/filesystems']).status === 0;
 if (!overlay) console.warn('skipped: the test on overlayfs needs root and overlayfs');
-(overlay ? onDisk : test.skip)('pageCache: on overlayfs, whose files have no pages of their own', async (t) => {
+(overlay ? onDisk : test.skip)('pageCache: files on overlayfs, whose pages belong to the lower file', async (t) => {
   const directory = scratch(t);
   const at = (name: string) => join(directory, name);
   for (const name of ['lower', 'upper', 'work', 'merged']) mkdirSync(at(name));
-  // What is below an overlay is not its to write to the disk.
+  // An overlay does not write modified pages of the lower file system to the disk.
   execFileSync('sync', [patternFile(at('lower'), 'file', 1_000_000)]);
   const options = `lowerdir=${at('lower')},upperdir=${at('upper')},workdir=${at('work')}`;
   const { status, stderr } = spawnSync('mount', ['-t', 'overlay', 'overlay', '-o', options, at('merged')]);
-  // Overlays on overlays are refused, and so are mounts in most containers.
+  // An overlay on an overlay is refused, and so are mounts in most containers.
   if (status !== 0) return t.pass(`skipped: ${stderr}`);
   t.teardown(() => spawnSync('umount', [at('merged')]));
   const path = join(at('merged'), 'file');
@@ -291,7 +291,7 @@ testWith('fincore')('pageCache: agrees with fincore', async (t) => {
   }
 });
 
-test('pageCache: cancel, empty files, what is no file, and memory', async (t) => {
+test('pageCache: aborting, empty files, directories, and memory', async (t) => {
   const root = scratch(t);
   const path = patternFile(root, 'file', 50_000_000);
   await pageCache.evict(path);
@@ -315,7 +315,7 @@ test('pageCache: cancel, empty files, what is no file, and memory', async (t) =>
   t.true(status.cached > 0 && status.available > 0 && status.cached < status.total);
 });
 
-onDisk('zerosend cache: lines and bars, directories, JSON, and errors', async (t) => {
+onDisk('zerosend cache: text with bars, directories, JSON and errors', async (t) => {
   const root = scratch(t);
   mkdirSync(join(root, 'deep/er'), { recursive: true });
   patternFile(root, 'deep/a', 4096 * 64);

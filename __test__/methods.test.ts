@@ -1,4 +1,4 @@
-/** sendFile and sendFiles by every method: what is reported, how it is bounded, cancelled and resumed. */
+/** sendFile and sendFiles with every method: results, limits, aborting and resuming. */
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
@@ -22,7 +22,7 @@ test('the methods of the types are those of the native binding', (t) => {
 });
 
 for (const kind of ['TCP', 'Unix'] as const) {
-  test.serial(`every method over ${kind}: bytes, and what is reported`, async (t) => {
+  test.serial(`every method over ${kind}: bytes and result`, async (t) => {
     const directory = scratch(t);
     for (const size of [0, 1, 4095, 65_537, 3 * MIB + 3]) {
       const file = patternFile(directory, 'file', size);
@@ -41,7 +41,7 @@ for (const kind of ['TCP', 'Unix'] as const) {
   });
 }
 
-test.serial('files of procfs say that they are empty, and are sent whole', async (t) => {
+test.serial('files of procfs have size 0 and are sent completely', async (t) => {
   for (const method of METHODS) {
     const { server, client } = await pair(t);
     const received = readAll(client);
@@ -55,7 +55,7 @@ test.serial('files of procfs say that they are empty, and are sent whole', async
   }
 });
 
-test.serial('tmpfs has every method', async (t) => {
+test.serial('every method sends files of tmpfs', async (t) => {
   const directory = '/dev/shm';
   const file = join(directory, `zerosend-${process.pid}`);
   writeFileSync(file, pattern(200_000));
@@ -95,7 +95,7 @@ if (!overlay) console.warn('skipped: the test on overlayfs needs root and overla
   }
 });
 
-test.serial('a sparse file of 5 GiB costs no 5 GiB of memory', async (t) => {
+test.serial('a sparse file of 5 GiB is sent with little memory', async (t) => {
   const file = patternFile(scratch(t), 'sparse', 1000);
   truncateSync(file, 5 * 1024 * MIB);
   for (const method of METHODS) {
@@ -116,7 +116,7 @@ test.serial('progress: at most every 50 ms, and once at the end', async (t) => {
     const { server, client } = await pair(t);
     const calls: { at: number; bytes: number }[] = [];
     const began = performance.now();
-    // Slowly read, so that it lasts.
+    // A slow reader, so that the transfer takes some time.
     const reading = (async () => {
       let count = 0;
       for await (const chunk of client) {
@@ -132,7 +132,7 @@ test.serial('progress: at most every 50 ms, and once at the end', async (t) => {
     server.end();
     t.is(await reading, 24 * MIB);
     t.is(calls.at(-1)?.bytes, 24 * MIB);
-    t.is(calls.filter(({ bytes }) => bytes === 24 * MIB).length, 1, 'the end is told once');
+    t.is(calls.filter(({ bytes }) => bytes === 24 * MIB).length, 1, 'the end is reported once');
     t.true(calls.length > 2, `${calls.length} in ${result.durationMs} ms`);
     t.true(calls.length <= result.durationMs / 50 + 1, `${calls.length} in ${result.durationMs} ms`);
     const gaps = calls.slice(1, -1).map(({ at }, index) => at - (calls[index]?.at as number));
@@ -144,7 +144,7 @@ test.serial('progress: at most every 50 ms, and once at the end', async (t) => {
   }
 });
 
-test.serial('cancelled at once, and resumed by offset: the bytes are whole', async (t) => {
+test.serial('an aborted transfer ends at once and can be resumed by offset', async (t) => {
   const file = patternFile(scratch(t), 'file', 40 * MIB);
   const before = openDescriptors();
   for (const method of METHODS) {
@@ -158,7 +158,7 @@ test.serial('cancelled at once, and resumed by offset: the bytes are whole', asy
         client.pause();
         setTimeout(() => controller.abort(), 10);
       });
-      // One chunk is far more than the socket takes: a cancel that waited for its end would never come.
+      // A chunk is much larger than the socket buffer: an abort that waited for its end would never complete.
       const sending = sendFile(target, file, { method, signal: controller.signal, chunkSize: 2 ** 30 });
       const asked = once(controller.signal, 'abort').then(() => performance.now());
       const error = (await t.throwsAsync(sending, {
@@ -180,7 +180,7 @@ test.serial('cancelled at once, and resumed by offset: the bytes are whole', asy
   await settled(t, before);
 });
 
-test.serial('chunkSize bounds a turn: others have theirs meanwhile', async (t) => {
+test.serial('chunkSize limits a turn, so that other transfers run', async (t) => {
   const file = patternFile(scratch(t), 'file', 16 * MIB);
   const { server, client } = await pair(t);
   const received = readAll(client);
@@ -214,7 +214,7 @@ test.serial('cork and noDelay', async (t) => {
   await t.throwsAsync(sendFile(server, file, { noDelay: 1 as unknown as boolean }), { message: /noDelay/ });
 });
 
-test.serial('sendFiles: memory and files in order, gathered', async (t) => {
+test.serial('sendFiles sends memory and files in order, gathered', async (t) => {
   const directory = scratch(t);
   const one = patternFile(directory, 'one', 100_000, 1);
   const two = patternFile(directory, 'two', 3000, 2);
@@ -260,7 +260,7 @@ test.serial('sendFiles: memory and files in order, gathered', async (t) => {
   await t.throwsAsync(sendFiles(other.server, ['text' as unknown as Buffer]), { message: /parts\[0\]/ });
 });
 
-test.serial('a body in parts, as multipart/byteranges has it', async (t) => {
+test.serial('sendFiles sends a multipart/byteranges body', async (t) => {
   const file = patternFile(scratch(t), 'file', 10_000);
   const fd = openSync(file, 'r');
   const { server, client } = await pair(t);
@@ -290,7 +290,7 @@ test.serial('a body in parts, as multipart/byteranges has it', async (t) => {
   t.true(syscalls < 20, `${syscalls}`);
 });
 
-test.serial('slices of one open file over several sockets do not disturb each other', async (t) => {
+test.serial('ranges of one open file are sent over several sockets at the same time', async (t) => {
   const size = 20 * MIB + 7;
   const file = patternFile(scratch(t), 'file', size);
   const handle = await open(file);
@@ -330,7 +330,7 @@ test('sliceRanges', (t) => {
 
 const traced = serialTestWith('strace');
 
-/** The system calls named in `calls` of a process that sends `file` to a connection of its own, one a line. */
+/** The system calls `calls` of a process that sends `file` over a new connection, one per line. */
 function trace(t: ExecutionContext, file: string, options: SendFileOptions, calls: string): string[] {
   const program = `
     import { createServer, connect } from 'node:net';
@@ -348,9 +348,9 @@ function trace(t: ExecutionContext, file: string, options: SendFileOptions, call
   return readFileSync(log, 'utf8').split('\n');
 }
 
-traced('strace: each method does what its name says', (t) => {
+traced('strace: each method makes its system calls', (t) => {
   const file = patternFile(scratch(t), 'file', 8 * MIB);
-  // Which calls carry a file's bytes out.
+  // The calls that send the bytes of the file.
   const carriers: Record<(typeof METHODS)[number], RegExp> = {
     sendfile: /sendfile\(/,
     splice: /[^m]splice\(/,
@@ -372,7 +372,7 @@ traced('strace: each method does what its name says', (t) => {
   }
 });
 
-traced('strace: cork and noDelay set what they say', (t) => {
+traced('strace: cork and noDelay set their socket options', (t) => {
   const file = patternFile(scratch(t), 'file', 5000);
   const calls = (options: SendFileOptions) => {
     const lines = trace(t, file, { method: 'sendfile', head: 'head', ...options }, 'setsockopt,sendmsg');

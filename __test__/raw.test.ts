@@ -1,4 +1,4 @@
-/** The raw layer: pipes, single calls, memory given to the kernel, and files received. */
+/** Pipes, single system calls, memory passed to the kernel, and receiving into files. */
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
@@ -66,7 +66,7 @@ test.serial('Pipe: invalid sizes are refused', (t) => {
   t.throws(() => pipe.resize(4096), { code: 'EBUSY', message: /./ });
 });
 
-test('a pipe that nobody holds is closed by the collector', (t) => {
+test('an unreferenced pipe is closed after garbage collection', (t) => {
   const program = `
     import { readdirSync } from 'node:fs';
     import { setTimeout } from 'node:timers/promises';
@@ -83,7 +83,7 @@ test('a pipe that nobody holds is closed by the collector', (t) => {
   t.is(String(stdout).trim(), '0', String(stderr));
 });
 
-/** Runs a program as somebody with limits, which root has not; what it prints, as JSON. */
+/** Runs a program as an unprivileged user, because root has no limits of pipes. Returns its output, parsed as JSON. */
 function unprivileged(program: string): Record<string, unknown> {
   const become = process.getuid?.() === 0 ? 'process.setuid(65534);' : '';
   const whole = `const { Pipe, pipeStatistics, sendFile } = await import('${import.meta.resolve('zerosend')}'); ${become} ${program}`;
@@ -92,7 +92,7 @@ function unprivileged(program: string): Record<string, unknown> {
   return JSON.parse(String(stdout));
 }
 
-test('over /proc/sys/fs/pipe-max-size', (t) => {
+test('a pipe larger than /proc/sys/fs/pipe-max-size is made smaller', (t) => {
   const most = Number(readFileSync('/proc/sys/fs/pipe-max-size', 'utf8'));
   const seen = unprivileged(`
     const pipe = new Pipe();
@@ -105,7 +105,7 @@ test('over /proc/sys/fs/pipe-max-size', (t) => {
   t.true((seen.made as number) >= 65_536 && (seen.made as number) <= most, `${seen.made} of ${most}`);
 });
 
-test('over the quota of pipe pages, pipes are smaller and counted, and transfers go on', (t) => {
+test('above the quota of pipe pages, pipes are smaller and counted, and transfers succeed', (t) => {
   const directory = scratch(t);
   const file = patternFile(directory, 'file', 300_000);
   chmodSync(directory, 0o755);
@@ -138,7 +138,7 @@ test('over the quota of pipe pages, pipes are smaller and counted, and transfers
   t.true((seen.after as number) > (seen.small as number), 'the one of the transfer too');
 });
 
-test.serial('splice, file to pipe to socket to pipe to file', async (t) => {
+test.serial('splice: file to pipe to socket to pipe to file', async (t) => {
   const directory = scratch(t);
   const file = patternFile(directory, 'from', 40_000);
   const from = await open(file);
@@ -166,7 +166,7 @@ test.serial('splice, file to pipe to socket to pipe to file', async (t) => {
   }
   t.is(splice(fdOf(client), receiving, 10), null, 'nothing has come: EAGAIN');
   t.deepEqual(readFileSync(join(directory, 'to')).subarray(10), pattern(40_000).subarray(100));
-  // By its own position, which moves on.
+  // Without an offset the position is used, and moves.
   t.is(splice(from, pipe, 10), 10);
   t.is(splice(from, pipe, 10), 10);
   t.is(splice(pipe, to, 20), 20);
@@ -176,7 +176,7 @@ test.serial('splice, file to pipe to socket to pipe to file', async (t) => {
   await until(() => splice(fdOf(client), receiving, 10) === 0, 2000, 'the end of the socket');
 });
 
-test.serial('tee leaves the bytes where they are', (t) => {
+test.serial('tee does not consume the bytes', (t) => {
   const [one, two, three] = [new Pipe(), new Pipe(), new Pipe({ size: 4096 })];
   t.teardown(() => [one, two, three].forEach((pipe) => void pipe.close()));
   t.is(tee(one, two, 10), null);
@@ -192,7 +192,7 @@ test.serial('tee leaves the bytes where they are', (t) => {
   t.is(tee(one, two, 10), 0, 'the end');
 });
 
-test.serial('vmsplice: copies, gifts and what is neither', (t) => {
+test.serial('vmsplice: copies, gifts and invalid buffers', (t) => {
   const pipe = new Pipe();
   t.teardown(() => pipe.close());
   const buffer = Buffer.from('abc');
@@ -237,7 +237,7 @@ test.serial('sendfile: one call, from an offset', async (t) => {
   client.pause();
   let count: number | null = 0;
   while (count !== null) count = sendfile(server, file, 0, 10_000);
-  t.is(count, null, 'full: EAGAIN');
+  t.is(count, null, 'EAGAIN: the socket is full');
   client.destroy();
   await once(server, 'close').catch(() => {});
   t.throws(() => sendfile(server, file, 0, 10), { code: 'ERR_ZEROSEND_CLOSED' });
@@ -276,88 +276,94 @@ test.serial('invalid combinations are refused, and the error names the rule', as
   const error = t.throws(() => splice(99_999, pipe, 10)) as ZerosendError;
   t.like(error, { code: 'EBADF', errno: -9 });
   t.is(typeof error.syscall, 'string');
-  t.is(splice(pipe, other, 10), 5, 'nothing was lost');
+  t.is(splice(pipe, other, 10), 5, 'the bytes are still in the pipe');
 });
 
-test.serial('sendPages: a gift is gone at the call, a copy is not seen to change', async (t) => {
-  // The first transfer leaves its pipe in the pool, which those after it use.
-  const first = await pair(t);
-  first.client.resume();
-  await sendPages(first.server, Buffer.from('x'));
-  first.client.destroy();
-  first.server.destroy();
-  const before = openDescriptors();
-  for (const gift of [true, false]) {
+test.serial(
+  'sendPages: a gift is detached at the call, and later changes of a copied buffer are not sent',
+  async (t) => {
+    // The first transfer leaves its pipe in the pool.
+    const first = await pair(t);
+    first.client.resume();
+    await sendPages(first.server, Buffer.from('x'));
+    first.client.destroy();
+    first.server.destroy();
+    const before = openDescriptors();
+    for (const gift of [true, false]) {
+      const { server, client } = await pair(t);
+      const received = readAll(client);
+      const pages = allocPages(3 * MIB + 5);
+      t.is(pages.length, 3 * MIB + 5);
+      pattern(pages.length).copy(pages);
+      const sending = sendPages(server, pages, { gift });
+      t.is(pages.length, gift ? 0 : 3 * MIB + 5);
+      if (!gift) pages.fill(0);
+      const result = await sending;
+      t.like(result, { bytes: 3 * MIB + 5, method: 'vmsplice' });
+      server.end();
+      t.is(sha256(await received), sha256(pattern(3 * MIB + 5)));
+      server.destroy();
+    }
     const { server, client } = await pair(t);
-    const received = readAll(client);
-    const pages = allocPages(3 * MIB + 5);
-    t.is(pages.length, 3 * MIB + 5);
-    pattern(pages.length).copy(pages);
-    const sending = sendPages(server, pages, { gift });
-    t.is(pages.length, gift ? 0 : 3 * MIB + 5);
-    if (!gift) pages.fill(0);
-    const result = await sending;
-    t.like(result, { bytes: 3 * MIB + 5, method: 'vmsplice' });
-    server.end();
-    t.is(sha256(await received), sha256(pattern(3 * MIB + 5)));
-    server.destroy();
-  }
-  const { server, client } = await pair(t);
-  await t.throwsAsync(sendPages(server, Buffer.alloc(4096), { gift: true }), {
-    code: 'ERR_ZEROSEND_INVALID_ARGUMENT',
-    message: /allocPages/,
-  });
-  const given = allocPages(4096);
-  client.resume();
-  await sendPages(server, given, { gift: true });
-  await t.throwsAsync(sendPages(server, given, { gift: true }), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT' });
-  const cancelled = allocPages(64 * MIB);
-  client.pause();
-  const controller = new AbortController();
-  const sending = sendPages(server, cancelled, { gift: true, signal: controller.signal });
-  setTimeout(() => controller.abort(), 50);
-  await t.throwsAsync(sending, { code: 'ABORT_ERR' });
-  t.is(cancelled.length, 0, 'a gift that is cancelled is gone all the same');
-  for (const bytes of [0, -1, 1.5]) t.throws(() => allocPages(bytes), { code: 'ERR_ZEROSEND_OUT_OF_RANGE' });
-  server.destroy();
-  client.destroy();
-  await settled(t, before);
-});
-
-test.serial('receiveFile: from a socket to a path, a handle, a descriptor; nothing stays open', async (t) => {
-  const directory = scratch(t);
-  const size = 9 * MIB + 1;
-  const first = await pair(t);
-  first.server.end('x');
-  await receiveFile(first.client, join(directory, 'first'));
-  first.client.destroy();
-  const before = openDescriptors();
-  for (const kind of ['path', 'handle', 'fd'] as const) {
-    const { server, client } = await pair(t);
-    const path = join(directory, kind);
-    const handle = kind === 'handle' ? await open(path, 'w') : undefined;
-    const fd = kind === 'fd' ? openSync(path, 'w') : undefined;
-    const progress: number[] = [];
-    const receiving = receiveFile(client, handle ?? fd ?? path, {
-      length: size,
-      onProgress: (bytes) => progress.push(bytes),
+    await t.throwsAsync(sendPages(server, Buffer.alloc(4096), { gift: true }), {
+      code: 'ERR_ZEROSEND_INVALID_ARGUMENT',
+      message: /allocPages/,
     });
-    server.write(pattern(size));
-    server.write('rest');
-    const result = await receiving;
-    t.like(result, { bytes: size, method: 'splice' });
-    t.is(progress.at(-1), size);
-    t.is(sha256(readFileSync(path)), sha256(pattern(size)), kind);
-    t.is((await readExactly(client, 4)).toString(), 'rest', 'what is beyond is left');
-    await handle?.close();
-    if (fd !== undefined) closeSync(fd);
+    const given = allocPages(4096);
+    client.resume();
+    await sendPages(server, given, { gift: true });
+    await t.throwsAsync(sendPages(server, given, { gift: true }), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT' });
+    const cancelled = allocPages(64 * MIB);
+    client.pause();
+    const controller = new AbortController();
+    const sending = sendPages(server, cancelled, { gift: true, signal: controller.signal });
+    setTimeout(() => controller.abort(), 50);
+    await t.throwsAsync(sending, { code: 'ABORT_ERR' });
+    t.is(cancelled.length, 0, 'a gift that is cancelled is gone all the same');
+    for (const bytes of [0, -1, 1.5]) t.throws(() => allocPages(bytes), { code: 'ERR_ZEROSEND_OUT_OF_RANGE' });
     server.destroy();
     client.destroy();
-  }
-  await settled(t, before);
-});
+    await settled(t, before);
+  },
+);
 
-test.serial('receiveFile over a Unix socket: what Node had read already goes first', async (t) => {
+test.serial(
+  'receiveFile: from a socket to a path, a handle and a descriptor, without leaking descriptors',
+  async (t) => {
+    const directory = scratch(t);
+    const size = 9 * MIB + 1;
+    const first = await pair(t);
+    first.server.end('x');
+    await receiveFile(first.client, join(directory, 'first'));
+    first.client.destroy();
+    const before = openDescriptors();
+    for (const kind of ['path', 'handle', 'fd'] as const) {
+      const { server, client } = await pair(t);
+      const path = join(directory, kind);
+      const handle = kind === 'handle' ? await open(path, 'w') : undefined;
+      const fd = kind === 'fd' ? openSync(path, 'w') : undefined;
+      const progress: number[] = [];
+      const receiving = receiveFile(client, handle ?? fd ?? path, {
+        length: size,
+        onProgress: (bytes) => progress.push(bytes),
+      });
+      server.write(pattern(size));
+      server.write('rest');
+      const result = await receiving;
+      t.like(result, { bytes: size, method: 'splice' });
+      t.is(progress.at(-1), size);
+      t.is(sha256(readFileSync(path)), sha256(pattern(size)), kind);
+      t.is((await readExactly(client, 4)).toString(), 'rest', 'what is beyond is left');
+      await handle?.close();
+      if (fd !== undefined) closeSync(fd);
+      server.destroy();
+      client.destroy();
+    }
+    await settled(t, before);
+  },
+);
+
+test.serial('receiveFile over a Unix socket: bytes that Node has read already come first', async (t) => {
   const directory = scratch(t);
   const { server, client } = await pair(t, join(directory, 'socket'));
   server.write(pattern(100_000));
@@ -385,7 +391,7 @@ test.serial('a file through a pipe into a file', async (t) => {
   t.is(sha256(readFileSync(join(directory, 'to'))), sha256(pattern(3 * MIB + 5)));
 });
 
-test.serial('receiveFile: until the end, too short, cancelled, refused', async (t) => {
+test.serial('receiveFile: to the end of the stream, truncated, aborted, refused', async (t) => {
   const directory = scratch(t);
   const path = join(directory, 'file');
   const first = await pair(t);

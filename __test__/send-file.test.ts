@@ -13,14 +13,14 @@ import { type Method, sendFile, type ZerosendError } from 'zerosend';
 import { openDescriptors, pattern, patternFile, scratch, settled, sha256 } from './support/files.js';
 import { pair, readAll, readExactly } from './support/wire.js';
 
-// Descriptors are counted, so one test at a time.
+// Serial, because descriptors are counted.
 const serial = test.serial;
 const MiB = 1024 * 1024;
 
 for (const method of ['auto', 'sendfile', 'read-write'] as Method[]) {
   for (const kind of ['tcp', 'unix']) {
     for (const size of [0, 1, 4095, 4096, 65537, 5 * MiB + 3]) {
-      serial(`${method} over ${kind}: ${size} bytes arrive as they are`, async (t) => {
+      serial(`${method} over ${kind}: ${size} bytes arrive unchanged`, async (t) => {
         const directory = scratch(t);
         const file = patternFile(directory, 'file', size);
         const { server, client } = await pair(t, kind === 'unix' ? join(directory, 'socket') : undefined);
@@ -39,7 +39,7 @@ for (const method of ['auto', 'sendfile', 'read-write'] as Method[]) {
   }
 }
 
-serial('every kind of source, and the position of a handle stays', async (t) => {
+serial('every kind of source; the position of a handle does not move', async (t) => {
   const file = patternFile(scratch(t), 'file', 1000);
   const handle = await open(file);
   await handle.read(Buffer.alloc(7), 0, 7);
@@ -88,7 +88,7 @@ serial('to a descriptor: a socket, a pipe, a regular file', async (t) => {
   await settled(t, before);
 });
 
-serial('bytes never overtake each other: writes before, between and after, and two transfers', async (t) => {
+serial('bytes are sent in order: writes before, between and after two transfers', async (t) => {
   const file = patternFile(scratch(t), 'file', 8 * MiB);
   const { server, client } = await pair(t);
   const received = readAll(client);
@@ -107,10 +107,10 @@ serial('bytes never overtake each other: writes before, between and after, and t
     Buffer.from('after'),
   ]);
   t.is(sha256(await received), sha256(wanted));
-  t.is(server.write, Socket.prototype.write, 'the methods of the socket are its own again');
+  t.is(server.write, Socket.prototype.write, 'the methods of the socket are restored');
 });
 
-serial('progress is told, at the end at the latest, and never goes back', async (t) => {
+serial('progress increases and is reported at the end', async (t) => {
   const file = patternFile(scratch(t), 'file', 4 * MiB);
   const { server, client } = await pair(t);
   client.resume();
@@ -123,39 +123,42 @@ serial('progress is told, at the end at the latest, and never goes back', async 
   );
 });
 
-serial('aborting: before, while it waits for its turn, and in the middle, with the bytes to go on from', async (t) => {
-  const file = patternFile(scratch(t), 'file', 32 * MiB);
-  const before = openDescriptors();
-  const { server, client } = await pair(t);
+serial(
+  'aborting before the start, while waiting, and during the transfer, with the number of bytes to resume from',
+  async (t) => {
+    const file = patternFile(scratch(t), 'file', 32 * MiB);
+    const before = openDescriptors();
+    const { server, client } = await pair(t);
 
-  const early = AbortSignal.abort(new Error('why'));
-  const refused = await t.throwsAsync(sendFile(server, file, { signal: early }));
-  t.is((refused as ZerosendError).code, 'ABORT_ERR');
-  t.is(refused?.name, 'AbortError');
-  t.is(refused?.cause, early.reason);
+    const early = AbortSignal.abort(new Error('why'));
+    const refused = await t.throwsAsync(sendFile(server, file, { signal: early }));
+    t.is((refused as ZerosendError).code, 'ABORT_ERR');
+    t.is(refused?.name, 'AbortError');
+    t.is(refused?.cause, early.reason);
 
-  // Nobody reads, so the first stays under way and the second waits.
-  const controller = new AbortController();
-  const waiting = new AbortController();
-  const first = sendFile(server, file, { signal: controller.signal });
-  const second = sendFile(server, file, { signal: waiting.signal });
-  waiting.abort();
-  t.is(((await t.throwsAsync(second)) as ZerosendError).code, 'ABORT_ERR');
-  setTimeout(() => controller.abort(), 50);
-  const error = (await t.throwsAsync(first)) as ZerosendError;
-  t.is(error.code, 'ABORT_ERR');
-  const sent = error.bytes as number;
-  t.true(sent > 0 && sent < 32 * MiB);
+    // The peer does not read, so the first transfer is blocked and the second waits.
+    const controller = new AbortController();
+    const waiting = new AbortController();
+    const first = sendFile(server, file, { signal: controller.signal });
+    const second = sendFile(server, file, { signal: waiting.signal });
+    waiting.abort();
+    t.is(((await t.throwsAsync(second)) as ZerosendError).code, 'ABORT_ERR');
+    setTimeout(() => controller.abort(), 50);
+    const error = (await t.throwsAsync(first)) as ZerosendError;
+    t.is(error.code, 'ABORT_ERR');
+    const sent = error.bytes as number;
+    t.true(sent > 0 && sent < 32 * MiB);
 
-  const received = readAll(client);
-  await sendFile(server, file, { offset: sent });
-  server.end();
-  t.is(sha256(await received), sha256(pattern(32 * MiB)), 'resumed at the byte where it stopped');
-  client.destroy();
-  await settled(t, before);
-});
+    const received = readAll(client);
+    await sendFile(server, file, { offset: sent });
+    server.end();
+    t.is(sha256(await received), sha256(pattern(32 * MiB)), 'resumed at the byte where it stopped');
+    client.destroy();
+    await settled(t, before);
+  },
+);
 
-serial('aborting what the reactor sends', async (t) => {
+serial('aborting a transfer to a descriptor', async (t) => {
   const file = patternFile(scratch(t), 'file', 32 * MiB);
   const before = openDescriptors();
   const { server, client } = await pair(t);
@@ -173,21 +176,21 @@ serial('aborting what the reactor sends', async (t) => {
   await settled(t, before);
 });
 
-for (const road of ['socket', 'descriptor']) {
-  serial(`timeout, on a ${road}: no progress for that long`, async (t) => {
+for (const kind of ['socket', 'descriptor']) {
+  serial(`a ${kind} without progress times out`, async (t) => {
     const file = patternFile(scratch(t), 'file', 32 * MiB);
     const { server } = await pair(t);
-    const target = road === 'socket' ? server : (server as unknown as { _handle: { fd: number } })._handle.fd;
+    const target = kind === 'socket' ? server : (server as unknown as { _handle: { fd: number } })._handle.fd;
     const error = (await t.throwsAsync(sendFile(target, file, { timeout: 100 }))) as ZerosendError;
     t.is(error.code, 'ERR_ZEROSEND_TIMEOUT');
     t.regex(error.message, /100 ms/);
   });
 
-  serial(`a file that gets shorter, on a ${road}, is an error and never a hang`, async (t) => {
+  serial(`a file truncated during the transfer to a ${kind} is an error`, async (t) => {
     const file = patternFile(scratch(t), 'file', 32 * MiB);
     const before = openDescriptors();
     const { server, client } = await pair(t);
-    const target = road === 'socket' ? server : (server as unknown as { _handle: { fd: number } })._handle.fd;
+    const target = kind === 'socket' ? server : (server as unknown as { _handle: { fd: number } })._handle.fd;
     const sending = sendFile(target, file);
     setTimeout(() => {
       truncateSync(file, MiB);
@@ -195,17 +198,17 @@ for (const road of ['socket', 'descriptor']) {
     }, 50);
     const error = (await t.throwsAsync(sending)) as ZerosendError;
     t.is(error.code, 'ERR_ZEROSEND_TRUNCATED');
-    if (road === 'socket') t.true(server.destroyed, 'the receiver is told by the end of the connection');
+    if (kind === 'socket') t.true(server.destroyed, 'the connection is closed');
     server.destroy();
     client.destroy();
     await settled(t, before);
   });
 
-  serial(`a peer that goes away, on a ${road}`, async (t) => {
+  serial(`a transfer to a ${kind} fails when the peer resets the connection`, async (t) => {
     const file = patternFile(scratch(t), 'file', 32 * MiB);
     const before = openDescriptors();
     const { server, client } = await pair(t);
-    const target = road === 'socket' ? server : (server as unknown as { _handle: { fd: number } })._handle.fd;
+    const target = kind === 'socket' ? server : (server as unknown as { _handle: { fd: number } })._handle.fd;
     const sending = sendFile(target, file);
     setTimeout(() => client.resetAndDestroy(), 50);
     const error = (await t.throwsAsync(sending)) as ZerosendError;
@@ -215,7 +218,7 @@ for (const road of ['socket', 'descriptor']) {
   });
 }
 
-serial('bad input: a typed error with code, path and what to do; nothing stays open', async (t) => {
+serial('invalid input: a typed error with code, path and remedy, without leaking descriptors', async (t) => {
   const directory = scratch(t);
   const file = patternFile(directory, 'file', 100);
   mkdirSync(join(directory, 'dir'));
@@ -288,7 +291,7 @@ serial('an empty file, and an empty range', async (t) => {
   t.is((await received).toString(), 'h');
 });
 
-serial('the process ends by itself when nothing is under way', (t) => {
+serial('the process exits when no transfer is running', (t) => {
   const script = `import { sendFile } from 'zerosend'; import { openSync } from 'node:fs';
     await sendFile(openSync('/dev/null', 'w'), process.argv[1] ?? 'package.json'); console.log('sent');`;
   const out = execFileSync(process.execPath, ['--input-type=module', '-e', script], {

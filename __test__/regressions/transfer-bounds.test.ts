@@ -1,4 +1,4 @@
-/** Bounds of transfers in every phase: opening, queues, turns, slow sources; a hung file system costs its own users only. */
+/** Timeouts and aborts of transfers in every phase: opening, waiting, turns, slow sources, hung file systems. */
 import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
@@ -15,7 +15,7 @@ import { get, pair } from '../support/wire.js';
 
 const MiB = 1024 * 1024;
 
-/** Collects what a socket receives; paused when it has what was asked for. */
+/** Collects the bytes that a socket receives, and pauses it after the requested number. */
 class Receiver {
   readonly #socket: Socket;
   readonly #chunks: Buffer[] = [];
@@ -36,7 +36,7 @@ class Receiver {
     socket.pause();
   }
 
-  /** All bytes so far, once there are `length`. */
+  /** Resolves with all bytes so far when there are at least `length`. */
   async reach(length: number): Promise<Buffer> {
     this.#wanted = length;
     if (this.#length < length) {
@@ -74,40 +74,45 @@ async function ends(
 }
 
 for (const operation of ['lookup', 'open'] as const) {
-  fuseSerial(`timeout, signal and close act while ${operation} hangs; what it opens later is closed`, async (t) => {
-    const fs = await mount(t, { entryTimeout: 0 });
-    writeFileSync(join(fs.backing, 'file'), 'bytes');
-    const path = join(fs.path, 'file');
-    for (const cause of ['timeout', 'signal', 'close'] as const) {
-      for (const to of ['socket', 'descriptor', 'file'] as const) {
-        if (to === 'descriptor' && cause === 'close') continue;
-        const { server } = await pair(t);
-        const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
-        await fs.set(operation, { hang: true }, '/file');
-        const phase = to === 'file' ? /target file cannot be opened/ : /source file cannot be opened/;
-        await ends(
-          t,
-          cause,
-          phase,
-          (options) =>
-            to === 'file' ? receiveFile(server, path, options) : sendFile(to === 'socket' ? server : fd, path, options),
-          () => server.destroy(),
-          () => fs.held(operation),
-        );
-        await fs.clear();
-        await until(() => !openDescriptors().includes(path), 20_000, 'that the late file is closed');
-        server.destroy();
+  fuseSerial(
+    `timeout, signal and close take effect while ${operation} hangs; a file opened later is closed`,
+    async (t) => {
+      const fs = await mount(t, { entryTimeout: 0 });
+      writeFileSync(join(fs.backing, 'file'), 'bytes');
+      const path = join(fs.path, 'file');
+      for (const cause of ['timeout', 'signal', 'close'] as const) {
+        for (const to of ['socket', 'descriptor', 'file'] as const) {
+          if (to === 'descriptor' && cause === 'close') continue;
+          const { server } = await pair(t);
+          const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
+          await fs.set(operation, { hang: true }, '/file');
+          const phase = to === 'file' ? /target file cannot be opened/ : /source file cannot be opened/;
+          await ends(
+            t,
+            cause,
+            phase,
+            (options) =>
+              to === 'file'
+                ? receiveFile(server, path, options)
+                : sendFile(to === 'socket' ? server : fd, path, options),
+            () => server.destroy(),
+            () => fs.held(operation),
+          );
+          await fs.clear();
+          await until(() => !openDescriptors().includes(path), 20_000, 'that the late file is closed');
+          server.destroy();
+        }
       }
-    }
-  });
+    },
+  );
 }
 
-fuseSerial('a slow source is called one, whoever drives the transfer', async (t) => {
+fuseSerial('a timeout names a slow source for transfers to sockets and descriptors', async (t) => {
   const fs = await mount(t);
   for (const to of ['socket', 'descriptor'] as const) {
     const { server, client } = await pair(t);
     client.resume();
-    // A file of its own: opening one whose pages are still being read waits for them.
+    // Another file, because opening a file whose pages are being read waits for them.
     patternFile(fs.backing, to, 4 * MiB);
     await fs.set('read', { hang: true });
     const target = to === 'socket' ? server : (server as unknown as { _handle: { fd: number } })._handle.fd;
@@ -120,7 +125,7 @@ fuseSerial('a slow source is called one, whoever drives the transfer', async (t)
   }
 });
 
-test.serial('a slow receiver is called one; a transfer that waits for its turn has its own bounds', async (t) => {
+test.serial('a timeout names a slow receiver; a waiting transfer has its own timeout and signal', async (t) => {
   const file = patternFile(scratch(t), 'file', 16 * MiB);
   for (const to of ['socket', 'descriptor'] as const) {
     for (const cause of ['timeout', 'signal', 'close'] as const) {
@@ -154,14 +159,14 @@ test.serial('a slow receiver is called one; a transfer that waits for its turn h
   }
 });
 
-test.serial('a transfer that moves does not let the one behind it time out', async (t) => {
+test.serial('a waiting transfer does not time out while the earlier one makes progress', async (t) => {
   const file = patternFile(scratch(t), 'file', 12 * MiB);
   for (const to of ['socket', 'descriptor'] as const) {
     const { server, client } = await pair(t);
     const target = to === 'socket' ? server : (server as unknown as { _handle: { fd: number } })._handle.fd;
     const first = sendFile(target, file);
     const second = sendFile(target, file, { length: 7, timeout: 1500 });
-    // Slower than the timeout in sum, and never as slow in between.
+    // The whole transfer takes longer than the timeout, but there is progress.
     const receiver = new Receiver(client);
     for (let part = 1; part < 6; part += 1) {
       await receiver.reach(part * 2 * MiB);
@@ -173,7 +178,7 @@ test.serial('a transfer that moves does not let the one behind it time out', asy
   }
 });
 
-fuseSerial('a hung file system costs those who use it, and nobody else', async (t) => {
+fuseSerial('a hung file system does not delay files of others', async (t) => {
   const fs = await mount(t, { entryTimeout: 0, attrTimeout: 0 });
   const root = scratch(t);
   mkdirSync(join(root, 'site'));
@@ -210,7 +215,7 @@ fuseSerial('a hung file system costs those who use it, and nobody else', async (
   await Promise.all(gets);
 });
 
-fuseSerial('a worker thread ends while its files hang', async (t) => {
+fuseSerial('a worker thread exits while its files hang', async (t) => {
   const fs = await mount(t, { entryTimeout: 0 });
   writeFileSync(join(fs.backing, 'file'), 'bytes');
   await fs.set('open', { hang: true }, '/file');
@@ -233,7 +238,7 @@ fuseSerial('a worker thread ends while its files hang', async (t) => {
   await until(() => !openDescriptors().includes(join(fs.path, 'file')), 20_000, 'that the late files are closed');
 });
 
-fuseSerial('the JavaScript thread never waits for a file system that does not say what is resident', async (t) => {
+fuseSerial('the JavaScript thread does not wait for a file system that does not report residency', async (t) => {
   const fs = await mount(t, { keepCache: false });
   const file = join(fs.path, 'file');
   patternFile(fs.backing, 'file', 6 * MiB);
@@ -242,12 +247,12 @@ fuseSerial('the JavaScript thread never waits for a file system that does not sa
     const first = sendFile(server, file, { method });
     const receiver = new Receiver(client);
     await receiver.reach(MiB);
-    // What was read is resident no longer: opening the file again drops its pages.
+    // Opening the file again drops its cached pages.
     closeSync(openSync(file, 'r'));
     await fs.set('read', { hang: true });
     const all = receiver.reach(6 * MiB);
     await fs.held('read');
-    // This thread is here to see it.
+    // Checks that this thread is not blocked.
     await fs.clear();
     t.is((await first).bytes, 6 * MiB, method);
     t.true((await all).equals(pattern(6 * MiB)), method);

@@ -1,4 +1,4 @@
-/** Descriptors whose open file others use too. */
+/** Descriptors that share an open file description. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
@@ -8,7 +8,7 @@ import test from 'ava';
 import { scratch } from '../support/files.js';
 import { readAll } from '../support/wire.js';
 
-/** stdout and stderr are one pipe in blocking mode, which nobody reads at first. */
+/** stdout and stderr are one pipe in blocking mode, which is not read at first. */
 const PROGRAM = `
   import { writeFileSync } from 'node:fs';
   import { connect, createServer } from 'node:net';
@@ -24,7 +24,7 @@ const PROGRAM = `
       process.send('first');
       return;
     }
-    // Another transfer of the same reactor, while the second waits for the pipe.
+    // Another transfer of the reactor, while the second one is blocked.
     const server = createServer((socket) => socket.resume()).listen(0, '127.0.0.1', () => {
       const socket = connect(server.address().port, '127.0.0.1', async () => {
         await sendFile(socket._handle.fd, large);
@@ -37,10 +37,10 @@ const PROGRAM = `
   process.send('started');
 `;
 
-test('transfers to stdout, stderr and elsewhere do not wait for each other', async (t) => {
+test('transfers to stdout, stderr and a socket do not wait for each other', async (t) => {
   const directory = scratch(t);
-  // A pipe of the shell: Node's own are sockets. The reader takes enough for the first to end and for another turn of the
-  // second, waits for a line on descriptor 4, and counts the rest.
+  // A pipe of the shell, because Node uses sockets. The reader reads enough for the first transfer and one turn of the second, waits
+  // for a line on descriptor 4, and counts the rest.
   const script =
     '"$0" --input-type=module -e "$1" "$2" 2>&1 | { head -c 200000 | wc -c; read -r line <&4; wc -c; } >&5';
   const child = spawn('sh', ['-c', script, process.execPath, PROGRAM, directory], {

@@ -1,4 +1,4 @@
-/** Files that change while they are sent, or behind a mount; ends that a receiver can tell from a whole body. */
+/** Files that change while they are sent, or without notice on FUSE; incomplete bodies end in a reset. */
 import { appendFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -18,7 +18,7 @@ function fdOf(socket: object): number {
 
 for (const attrTimeout of [0, 60_000]) {
   fuseSerial(
-    `a file that changed behind a mount (attributes kept for ${attrTimeout} ms) is sent as it is`,
+    `a file changed without notice on FUSE (attributes cached for ${attrTimeout} ms) is sent in its new version`,
     async (t) => {
       const fs = await mount(t, { attrTimeout, entryTimeout: attrTimeout });
       const [behind, path] = [join(fs.backing, 'file'), join(fs.path, 'file')];
@@ -38,7 +38,7 @@ for (const attrTimeout of [0, 60_000]) {
             return [outcome, bytes.length];
           };
           t.deepEqual(await send(), [10_000, 10_000], `${method} ${to}`);
-          // Shorter: within the time for which the kernel keeps its attributes, the old length may be announced, and is then an error.
+          // Truncated: while the kernel caches the attributes, the old length may be announced; then it is an error.
           truncateSync(behind, 9_999);
           const [outcome, bytes] = await send();
           if (attrTimeout === 0) t.deepEqual([outcome, bytes], [9_999, 9_999], `${method} ${to}`);
@@ -51,7 +51,7 @@ for (const attrTimeout of [0, 60_000]) {
   );
 }
 
-test.serial('a body that is not whole ends in a reset, one that the caller has stopped does not', async (t) => {
+test.serial('an incomplete body ends in a reset, unless the caller has aborted the transfer', async (t) => {
   for (const method of METHODS) {
     for (const to of ['socket', 'descriptor'] as const) {
       const file = patternFile(scratch(t), 'file', 30 * MiB);
@@ -79,7 +79,7 @@ test.serial('a body that is not whole ends in a reset, one that the caller has s
   }
 });
 
-fuseSerial('a disk that fails in the middle of a body ends in a reset', async (t) => {
+fuseSerial('a disk error during a body ends in a reset', async (t) => {
   const fs = await mount(t);
   patternFile(fs.backing, 'file', 4 * MiB);
   for (const to of ['socket', 'descriptor'] as const) {
