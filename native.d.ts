@@ -96,25 +96,25 @@ export declare function cacheCounters(cache: number): CacheCounters
 
 /** The counters of a cache. */
 export interface CacheCounters {
-  /** Files in the cache now. */
+  /** Files in the cache. */
   files: number
-  /** Bytes of files in memory now. */
+  /** Bytes of these files. */
   bytes: number
-  /** Files that are mapped now. */
+  /** Mapped files among them. */
   mapped: number
-  /** Requests that found their file. */
+  /** Lookups that found a fresh file. */
   hits: number
-  /** Requests that did not. */
+  /** All other lookups, those of missing files included. */
   misses: number
   /** Comparisons with the disk. */
   revalidations: number
-  /** Comparisons that found a changed file. */
+  /** Files that had changed on the disk. */
   stale: number
-  /** Files removed to make room. */
+  /** Files removed to make room for others. */
   evictions: number
-  /** Files that are too large for the cache. */
+  /** Files that were served but not kept: too large, or changed a moment ago. */
   rejected: number
-  /** Requests for names that were known to be missing. */
+  /** Lookups of a missing file that were answered from memory. */
   negativeHits: number
 }
 
@@ -871,29 +871,29 @@ export declare function serverCounters(server: number): ServerCounters
 
 /** The counters of a server. */
 export interface ServerCounters {
-  /** Connections now. */
+  /** Open connections. */
   connections: number
-  /** Connections accepted so far. */
+  /** Connections accepted. */
   accepted: number
-  /** Connections handed off to JavaScript. */
+  /** Connections handed off to an application. */
   handedOff: number
-  /** Responses sent or started. */
+  /** Requests answered, or being answered. */
   requests: number
-  /** Bytes of bodies. */
+  /** Bytes of response bodies accepted by the kernel. */
   bytes: number
-  /** Bytes of heads. */
+  /** Bytes of response heads accepted by the kernel. */
   headBytes: number
-  /** Responses that were not sent completely. */
+  /** Responses cut short by the end of their connection. */
   aborted: number
-  /** Responses that failed because of an error of the server. */
+  /** Internal errors: unreadable or truncated files, panics. */
   failures: number
-  /** Log entries discarded because the log could not be written fast enough. */
+  /** Access log lines lost because they could not be written in time. */
   logLost: number
-  /** Responses by class of status, 1xx to 5xx. */
+  /** Responses by status class, 1xx to 5xx. */
   statuses: Array<number>
-  /** Responses by method, in the order of `methodNames()`. */
+  /** Responses with bytes of a file, in the order of `methodNames()`. */
   methods: Array<number>
-  /** Connections and requests refused because of a limit, in the order of `limitNames()`. */
+  /** How often each limit was met, in the order of `limitNames()`. */
   limits: Array<number>
   /** All of it in the text format of Prometheus. */
   text: string

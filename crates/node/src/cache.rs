@@ -58,31 +58,24 @@ pub struct CachedFileInfo {
     pub mapped: bool,
 }
 
-numbers! {
-    /// The counters of a cache.
-    pub struct CacheCounters from CacheStats {
-        /// Files in the cache now.
-        files,
-        /// Bytes of files in memory now.
-        bytes,
-        /// Files that are mapped now.
-        mapped,
-        /// Requests that found their file.
-        hits,
-        /// Requests that did not.
-        misses,
-        /// Comparisons with the disk.
-        revalidations,
-        /// Comparisons that found a changed file.
-        stale,
-        /// Files removed to make room.
-        evictions,
-        /// Files that are too large for the cache.
-        rejected,
-        /// Requests for names that were known to be missing.
-        negative_hits,
-    }
+macro_rules! define_counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        numbers! {
+            /// The counters of a cache.
+            pub struct CacheCounters from CacheStats {
+                /// Files in the cache.
+                files,
+                /// Bytes of these files.
+                bytes,
+                /// Mapped files among them.
+                mapped,
+                $($(#[$doc])* $name,)*
+            }
+        }
+    };
 }
+
+zerosend_core::cache_counters!(define_counters);
 
 /// Opens a cache and returns its handle.
 #[napi]

@@ -137,20 +137,8 @@ impl FileCache {
 
     /// A snapshot of the statistics.
     pub fn stats(&self) -> CacheStats {
-        let state = self.lock();
-        let counters = &self.counters;
-        CacheStats {
-            files: state.files.len() as u64,
-            bytes: state.files.bytes(),
-            mapped: state.files.mapped() as u64,
-            hits: counters.hits.get(),
-            misses: counters.misses.get(),
-            revalidations: counters.revalidations.get(),
-            stale: counters.stale.get(),
-            evictions: counters.evictions.get(),
-            rejected: counters.rejected.get(),
-            negative_hits: counters.negative_hits.get(),
-        }
+        let files = &self.lock().files;
+        self.counters.snapshot(files.len() as u64, files.bytes(), files.mapped() as u64)
     }
 
     fn fetch(&self, origin: &impl Origin) -> Result<Fetched> {

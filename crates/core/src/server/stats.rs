@@ -43,8 +43,23 @@ limits! {
     HandoffQueue "handoffQueue" "Connections that had to wait for a place in the handoff queue.";
 }
 
-/// Declares the counters: the field of [`WorkerStats`] and [`Snapshot`], the name of the metric, and its help text.
-macro_rules! counters {
+/// Passes the counters of a server to the macro `$define`: the name of each, the name of its metric, and its documentation.
+#[macro_export]
+macro_rules! server_counters {
+    ($define:ident) => {
+        $define! {
+            accepted "connections_accepted_total" "Connections accepted.";
+            handed_off "handed_off_total" "Connections handed off to an application.";
+            requests "requests_total" "Requests answered, or being answered.";
+            bytes "sent_bytes_total" "Bytes of response bodies accepted by the kernel.";
+            head_bytes "sent_head_bytes_total" "Bytes of response heads accepted by the kernel.";
+            aborted "aborted_total" "Responses cut short by the end of their connection.";
+            failures "failures_total" "Internal errors: unreadable or truncated files, panics.";
+        }
+    };
+}
+
+macro_rules! define_counters {
     ($($field:ident $metric:literal $help:literal;)*) => {
         /// The counters of one worker.
         #[derive(Debug, Default)]
@@ -95,15 +110,7 @@ macro_rules! counters {
     };
 }
 
-counters! {
-    accepted "connections_accepted_total" "Connections accepted.";
-    handed_off "handed_off_total" "Connections handed off to an application.";
-    requests "requests_total" "Requests answered, or being answered.";
-    bytes "sent_bytes_total" "Bytes of response bodies accepted by the kernel.";
-    head_bytes "sent_head_bytes_total" "Bytes of response heads accepted by the kernel.";
-    aborted "aborted_total" "Responses cut short by the end of their connection.";
-    failures "failures_total" "Internal errors: unreadable or truncated files, panics.";
-}
+server_counters!(define_counters);
 
 impl WorkerStats {
     pub fn limit(&self, limit: Limit) {

@@ -25,36 +25,44 @@ pub struct OpenedServer {
     pub port: u32,
 }
 
-/// The counters of a server.
-#[napi(object, object_from_js = false)]
-pub struct ServerCounters {
-    /// Connections now.
-    pub connections: f64,
-    /// Connections accepted so far.
-    pub accepted: f64,
-    /// Connections handed off to JavaScript.
-    pub handed_off: f64,
-    /// Responses sent or started.
-    pub requests: f64,
-    /// Bytes of bodies.
-    pub bytes: f64,
-    /// Bytes of heads.
-    pub head_bytes: f64,
-    /// Responses that were not sent completely.
-    pub aborted: f64,
-    /// Responses that failed because of an error of the server.
-    pub failures: f64,
-    /// Log entries discarded because the log could not be written fast enough.
-    pub log_lost: f64,
-    /// Responses by class of status, 1xx to 5xx.
-    pub statuses: Vec<f64>,
-    /// Responses by method, in the order of `methodNames()`.
-    pub methods: Vec<f64>,
-    /// Connections and requests refused because of a limit, in the order of `limitNames()`.
-    pub limits: Vec<f64>,
-    /// All of it in the text format of Prometheus.
-    pub text: String,
+macro_rules! define_counters {
+    ($($name:ident $metric:literal $doc:literal;)*) => {
+        /// The counters of a server.
+        #[napi(object, object_from_js = false)]
+        pub struct ServerCounters {
+            /// Open connections.
+            pub connections: f64,
+            $(#[doc = $doc] pub $name: f64,)*
+            /// Access log lines lost because they could not be written in time.
+            pub log_lost: f64,
+            /// Responses by status class, 1xx to 5xx.
+            pub statuses: Vec<f64>,
+            /// Responses with bytes of a file, in the order of `methodNames()`.
+            pub methods: Vec<f64>,
+            /// How often each limit was met, in the order of `limitNames()`.
+            pub limits: Vec<f64>,
+            /// All of it in the text format of Prometheus.
+            pub text: String,
+        }
+
+        impl From<Snapshot> for ServerCounters {
+            fn from(sum: Snapshot) -> Self {
+                let numbers = |counts: &[u64]| counts.iter().map(|count| *count as f64).collect();
+                Self {
+                    connections: sum.connections as f64,
+                    $($name: sum.$name as f64,)*
+                    log_lost: sum.log_lost as f64,
+                    statuses: numbers(&sum.statuses),
+                    methods: numbers(&sum.methods),
+                    limits: numbers(&sum.limits),
+                    text: sum.prometheus(),
+                }
+            }
+        }
+    };
 }
+
+zerosend_core::server_counters!(define_counters);
 
 /// The default limits of a server.
 #[napi]
@@ -95,25 +103,4 @@ pub fn close_server(env: &Env, server: f64, drain: f64) -> napi::Result<()> {
         engine.server(server)?.server.close(from_milliseconds(drain));
         Ok(())
     })
-}
-
-impl From<Snapshot> for ServerCounters {
-    fn from(sum: Snapshot) -> Self {
-        let numbers = |counts: &[u64]| counts.iter().map(|count| *count as f64).collect();
-        Self {
-            connections: sum.connections as f64,
-            accepted: sum.accepted as f64,
-            handed_off: sum.handed_off as f64,
-            requests: sum.requests as f64,
-            bytes: sum.bytes as f64,
-            head_bytes: sum.head_bytes as f64,
-            aborted: sum.aborted as f64,
-            failures: sum.failures as f64,
-            log_lost: sum.log_lost as f64,
-            statuses: numbers(&sum.statuses),
-            methods: numbers(&sum.methods),
-            limits: numbers(&sum.limits),
-            text: sum.prometheus(),
-        }
-    }
 }
