@@ -83,7 +83,8 @@ export type {
 } from './lib/frontdoor/options.js';
 export type { RelaySessionOptions } from './lib/runtime/relay-session.js';
 export type { FileServerLimit, FileServerStatistics, FrontDoorStatistics } from './lib/server/statistics.js';
-export { createStaticHandler, type StaticHandler, type StaticHandlerOptions } from './lib/static/handler.js';
+export { createStaticHandler, type StaticHandler } from './lib/static/handler.js';
+export type { StaticHandlerOptions } from './lib/static/handler-options.js';
 export type { Coding, SiteOptions } from './lib/static/site-options.js';
 export type { MethodStatistics, StaticStatistics } from './lib/static/statistics.js';
 export type { Method, ResponseMethod } from './lib/types/method.js';

@@ -335,7 +335,7 @@ test('a package of no release, and a release without this platform', async (t) =
   failed(
     t,
     await zerosend(['install']),
-    /this package was not released, so there is no binary to download; run "npx zerosend install --build"/,
+    /this package was not released, so no binary can be downloaded; run "npx zerosend install --build"/,
   );
 });
 

@@ -6,7 +6,7 @@ import { cacheSettings, type FileCacheOptions } from './options.js';
 
 /**
  * The cache for a `cache` option: the given one, or a new one, which the caller must close; `undefined` for none. On other
- * platforms than Linux the option is checked, and there is no cache. Throws `ERR_ZEROSEND_INVALID_ARGUMENT`.
+ * platforms than Linux the option is checked and nothing is cached. Throws `ERR_ZEROSEND_INVALID_ARGUMENT`.
  */
 export function cacheOption(
   value: boolean | FileCacheOptions | FileCache | undefined,

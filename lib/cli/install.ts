@@ -100,7 +100,7 @@ async function installReleased(
 function expectedChecksum(name: string): Checksum {
   const checksums = releasedChecksums();
   if (checksums === undefined)
-    throw new Error(`this package was not released, so there is no binary to download; ${BUILD}`);
+    throw new Error(`this package was not released, so no binary can be downloaded; ${BUILD}`);
   const expected = checksums[name];
   if (expected !== undefined) return expected;
   const releases = isReleased() ? `the release of zerosend ${VERSION} contains` : 'releases contain';

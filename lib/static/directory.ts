@@ -1,9 +1,9 @@
 /**
- * Directories below a root, as lists look at them: every step goes through what was opened and checked before, never by a
- * path once more, for a directory may be replaced by a link meanwhile.
+ * Reads directories for listings. Entries are accessed through open directories, not by path: a directory may be replaced by a
+ * link at any time.
  *
- * On Linux a directory is a descriptor that the engine has opened under the site's rules. Other systems have no such
- * descriptor, and a user who may create links below the root can win that race.
+ * On Linux, a directory is a descriptor that the engine has opened under the rules of the site. Other platforms have no equivalent:
+ * there, a user with permission to create links below the root can race the check.
  */
 import { close as closeFd, type Dirent, fstat, type Stats } from 'node:fs';
 import { lstat, readdir, realpath, stat } from 'node:fs/promises';
@@ -15,11 +15,11 @@ import { IS_LINUX } from '../runtime/platform.js';
 import type { Site } from './site.js';
 
 export interface Directory {
-  /** What is in it, but for what the site does not serve because of its name. */
+  /** The entries, without those that the site does not serve because of their names. */
   entries(): Promise<Dirent[]>;
-  /** Of an entry, of what a link leads to; fails where the site does not follow that link. */
+  /** The stats of an entry, or of the target of a link. Rejects if the site does not follow the link. */
   stat(entry: Dirent): Promise<Stats>;
-  /** A directory in it; fails where the site does not follow that link. */
+  /** Opens a subdirectory. Rejects if it is a link that the site does not follow. */
   open(name: string): Promise<Directory>;
   close(): Promise<void>;
 }
@@ -31,8 +31,8 @@ export async function openDirectory(site: Site, rootIndex: number, relative: str
   return new NamedDirectory(site, root, await checkedPath(site, root, path.join(root, relative)));
 }
 
-const closeLater = promisify(closeFd);
-const statLater = promisify(fstat);
+const closeAsync = promisify(closeFd);
+const fstatAsync = promisify(fstat);
 
 class OpenedDirectory implements Directory {
   readonly #site: Site;
@@ -52,17 +52,17 @@ class OpenedDirectory implements Directory {
   }
 
   async entries(): Promise<Dirent[]> {
-    return served(this.#site, await readdir(this.#path(''), { withFileTypes: true }));
+    return visible(this.#site, await readdir(this.#path(''), { withFileTypes: true }));
   }
 
   async stat({ name }: Dirent): Promise<Stats> {
     const { symlinks = 'follow' } = this.#site.options;
     if (symlinks === 'follow') return await stat(this.#path(name));
-    // The entry itself, in one step; a link is another step, which is the engine's.
+    // Does not follow a link; the engine opens its target.
     const stats = await lstat(this.#path(name));
     if (!stats.isSymbolicLink()) return stats;
     const fd = await openEntry(this.#site, this.#rootIndex, this.#below(name), false);
-    return await statLater(fd).finally(() => closeLater(fd));
+    return await fstatAsync(fd).finally(() => closeAsync(fd));
   }
 
   async open(name: string): Promise<Directory> {
@@ -70,21 +70,21 @@ class OpenedDirectory implements Directory {
   }
 
   async close(): Promise<void> {
-    await closeLater(this.#fd);
+    await closeAsync(this.#fd);
   }
 
   #below(name: string): string {
     return this.#relative === '' ? name : `${this.#relative}/${name}`;
   }
 
-  /** proc_pid_fd(5): a magic link leads to the open directory itself. */
+  /** proc_pid_fd(5): the magic link refers to the open directory. */
   #path(name: string): string {
     return `/proc/self/fd/${this.#fd}/${name}`;
   }
 }
 
 function openEntry(site: Site, rootIndex: number, relative: string, isDirectory: boolean): Promise<number> {
-  return requestValue((number) => engine().openEntry(number, site.token, relative, rootIndex, isDirectory));
+  return requestValue((number) => engine().openEntry(number, site.handle, relative, rootIndex, isDirectory));
 }
 
 class NamedDirectory implements Directory {
@@ -99,7 +99,7 @@ class NamedDirectory implements Directory {
   }
 
   async entries(): Promise<Dirent[]> {
-    return served(this.#site, await readdir(this.#path, { withFileTypes: true }));
+    return visible(this.#site, await readdir(this.#path, { withFileTypes: true }));
   }
 
   async stat({ name }: Dirent): Promise<Stats> {
@@ -114,7 +114,7 @@ class NamedDirectory implements Directory {
   async close(): Promise<void> {}
 }
 
-/** `file`, which is below `root` by its name, if the site follows the links on the way to it. */
+/** The real path of `file`, if the site follows the links in it. Throws if it does not. */
 async function checkedPath(site: Site, root: string, file: string): Promise<string> {
   const { symlinks = 'follow' } = site.options;
   if (symlinks === 'follow') return file;
@@ -123,10 +123,10 @@ async function checkedPath(site: Site, root: string, file: string): Promise<stri
   const isAsNamed = real === path.join(realRoot, below);
   const isBelow = real === realRoot || real.startsWith(path.join(realRoot, '/'));
   if (isAsNamed || (symlinks === 'beneath' && isBelow)) return real;
-  throw new Error(`${file} leads over a symbolic link`);
+  throw new Error(`'${file}' contains a symbolic link that is not followed`);
 }
 
-function served(site: Site, entries: Dirent[]): Dirent[] {
+function visible(site: Site, entries: Dirent[]): Dirent[] {
   const { dotfiles = 'allow' } = site.options;
   return dotfiles === 'allow' ? entries : entries.filter(({ name }) => !name.startsWith('.'));
 }

@@ -1,8 +1,7 @@
-/** The errors of the plugin, with the codes of `@fastify/static`. */
+/** Errors of the plugin, with the codes of `@fastify/static`. */
 import createError, { type FastifyErrorConstructor } from '@fastify/error';
 
-// The types are written out, because what the compiler makes of them names `createError` as a namespace, which it is only to some
-// ways of resolving modules.
+// Explicit types: the inferred ones refer to `createError` as a namespace, which does not work with every `moduleResolution`.
 
 export const FST_STATIC_INVALID_OPTION: FastifyErrorConstructor<{ code: string }, [string, string]> = createError<
   [string, string]

@@ -1,23 +1,23 @@
-/** `wildcard: false`: which files get a route of their own. */
+/** The files that get a route with `wildcard: false`. */
 import path from 'node:path';
 
 import type { FastifyStaticOptions } from './options.js';
 
-/** A route of a file or of a directory's index. */
+/** A route for a file or the index of a directory. */
 export interface FileRoute {
   url: string;
-  /** The path below the root, with its slash, decoded. */
+  /** The decoded path relative to the root, with a leading slash. */
   pathname: string;
   root: string;
 }
 
-/** The routes for all files that are below the roots now. Of files with the same path the first root's is served. */
+/** The routes for all files that exist below the roots. Of several files with the same path, that of the first root is served. */
 export async function fileRoutes(
   roots: readonly string[],
   prefix: string,
   options: FastifyStaticOptions,
 ): Promise<{ routes: FileRoute[]; skipped: string[] }> {
-  // Only here, so that nobody else waits for it to be loaded.
+  // Loaded on demand: it is not needed for other options.
   const { glob } = await import('glob');
   const { index = ['index.html'], globIgnore, serveDotFiles } = options;
   const indexes = new Set(index === false ? [] : typeof index === 'string' ? [index] : index);
@@ -30,24 +30,24 @@ export async function fileRoutes(
       absolute: false,
       follow: true,
       nodir: true,
-      // With slashes on Windows too.
+      // Slashes on Windows, too.
       posix: true,
       dot: serveDotFiles ?? false,
       ...(globIgnore === undefined ? {} : { ignore: globIgnore }),
     });
     for (const file of files) {
-      // The router has no way to write a star that stands for itself.
+      // find-my-way has no escape for an asterisk.
       if (file.includes('*')) {
         skipped.push(file);
         continue;
       }
-      const url = prefix + literally(file);
+      const url = prefix + escapeColons(file);
       if (routes.has(url)) continue;
       routes.set(url, { url, pathname: `/${file}`, root });
       const directory = path.posix.dirname(file);
       if (!indexes.has(path.posix.basename(file)) || directories.has(directory)) continue;
       const below = directory === '.' ? '' : `${directory}/`;
-      directories.set(directory, { url: prefix + literally(below), pathname: `/${below}`, root });
+      directories.set(directory, { url: prefix + escapeColons(below), pathname: `/${below}`, root });
     }
   }
   const all = [...routes.values(), ...directories.values()];
@@ -60,7 +60,7 @@ export async function fileRoutes(
   return { routes: all, skipped };
 }
 
-/** A colon begins a parameter; two of them are one that stands for itself. */
-function literally(file: string): string {
+/** Escapes colons, which begin a parameter, for find-my-way. */
+function escapeColons(file: string): string {
   return file.replaceAll(':', '::');
 }

@@ -1,7 +1,7 @@
-/** Errors that HTTP itself has a status for. */
+/** Errors with an HTTP status. */
 import { STATUS_CODES } from 'node:http';
 
-/** An error of HTTP without a code of our own, as Fastify's error handler likes them: its message is the status in words. */
+/** An error for Fastify's error handler. Its message is the text of the status. */
 export function httpError(status: number, headers?: Record<string, string>, cause?: unknown): Error {
   const error = new Error(STATUS_CODES[status], cause === undefined ? undefined : { cause });
   return Object.assign(error, { statusCode: status }, headers === undefined ? undefined : { headers });

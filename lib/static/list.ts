@@ -1,20 +1,20 @@
-/** Listings of directories, as JSON or as the HTML that a function of the application makes of them. */
+/** Directory listings, as JSON or as HTML made by a function of the application. */
 import type { Stats } from 'node:fs';
 import path from 'node:path';
 
 import type { Directory } from './directory.js';
 
-/** What is in a directory, counted through all directories below. */
+/** Totals for a directory, including all subdirectories. */
 export interface ExtendedInformation {
-  /** Files right in it. */
+  /** Files in the directory itself. */
   fileCount: number;
   totalFileCount: number;
-  /** Directories right in it. */
+  /** Subdirectories of the directory itself. */
   folderCount: number;
   totalFolderCount: number;
-  /** Bytes of all files. */
+  /** Total size of all files in bytes. */
   totalSize: number;
-  /** The latest modification of a file, in milliseconds since 1970; 0 without files. */
+  /** Time of the last modification of any file in milliseconds since 1970; 0 without files. */
   lastModified: number;
 }
 
@@ -34,18 +34,18 @@ export interface ListFile {
 export type ListRender = (dirs: ListDir[], files: ListFile[]) => string;
 
 export interface ListOptions {
-  /** Names that stand for the list of the directory they are asked for in; `'/'` is a path with its slash. Default none. */
+  /** Names under which the listing of a directory is served; `'/'` is the path with a trailing slash. Default none. */
   names?: string[];
-  /** Count what is in directories, to the bottom. Costs a walk through all of it. Default false. */
+  /** Add {@link ExtendedInformation} to directories, which requires reading all subdirectories. Default false. */
   extendedFolderInfo?: boolean;
-  /** Names alone, or each with its `fs.Stats`. Default `'names'`. */
+  /** List names only, or names with `fs.Stats`. Default `'names'`. */
   jsonFormat?: 'names' | 'extended';
 }
 
 export interface ListOptionsJsonFormat extends ListOptions {
-  /** Default `'json'`; `?format=` in the URL has precedence. */
+  /** The parameter `format` of the URL takes precedence. Default `'json'`. */
   format?: 'json';
-  /** Needed for `?format=html`. */
+  /** Required for `?format=html`. */
   render?: ListRender;
 }
 
@@ -65,20 +65,20 @@ export interface Listing {
   files: Entry[];
 }
 
-/** How many entries are looked at at once. */
-const AT_ONCE = 32;
+/** Number of entries processed in parallel. */
+const CONCURRENCY = 32;
 
-/** True for a path that is not a file but stands for a list. */
+/** Whether a path is one of the names under which a listing is served. */
 export function isListName(pathname: string, { names }: ListOptions): boolean {
   return (
     names !== undefined && (names.includes(path.basename(pathname)) || (names.includes('/') && pathname.endsWith('/')))
   );
 }
 
-/** What is in `directory`, sorted by name. Entries that vanish meanwhile or cannot be looked at are left out. */
+/** The content of `directory`, sorted by name. Entries that cannot be read are left out. */
 export async function listDirectory(directory: Directory, options: ListOptions): Promise<Listing> {
   const listing: Listing = { dirs: [], files: [] };
-  await inTurn(await directory.entries(), async (entry) => {
+  await forEachParallel(await directory.entries(), async (entry) => {
     const { name } = entry;
     const stats = await directory.stat(entry);
     if (!stats.isDirectory()) listing.files.push({ name, stats });
@@ -90,27 +90,27 @@ export async function listDirectory(directory: Directory, options: ListOptions):
   return listing;
 }
 
-/** The listing as the JSON format has it. */
+/** The listing in the JSON format. */
 export function asJson({ dirs, files }: Listing, { jsonFormat }: ListOptions): unknown {
   if (jsonFormat === 'extended') return { dirs, files };
   const names = (entries: Entry[]) => entries.map(({ name }) => name);
   return { dirs: names(dirs), files: names(files) };
 }
 
-/** The listing as `render` gets it: with links, for the request of `pathname` below `prefix`. */
+/** The listing for `render`, with links, for a request for `pathname` below `prefix`. */
 export function withLinks({ dirs, files }: Listing, pathname: string, prefix: string, { names }: ListOptions) {
   const directory = names?.includes(path.basename(pathname)) ? path.posix.join(pathname, '..') : pathname;
   const linked = (entry: Entry) => ({
-    // encodeURI leaves these two as they are, and a link would end there.
+    // encodeURI does not escape these two, which would end the path.
     href: encodeURI(path.posix.join(prefix, directory, entry.name)).replace(/[#?]/g, encodeURIComponent),
     ...entry,
   });
   return { dirs: dirs.map(linked), files: files.map(linked) };
 }
 
-/** Counts through `top` and all directories below, as far as the site serves them, and closes it. */
+/** The totals for `top` and all subdirectories that the site serves. Closes `top`. */
 async function extendedInformation(top: Directory): Promise<ExtendedInformation> {
-  const sum: ExtendedInformation = {
+  const totals: ExtendedInformation = {
     totalSize: 0,
     fileCount: 0,
     totalFileCount: 0,
@@ -118,27 +118,27 @@ async function extendedInformation(top: Directory): Promise<ExtendedInformation>
     totalFolderCount: 0,
     lastModified: 0,
   };
-  // Links that lead back up would make it endless.
+  // Links to parent directories must not cause endless recursion.
   const seen = new Set<string>();
   const count = async (folder: Directory): Promise<void> => {
     const names: string[] = [];
     try {
-      await inTurn(await folder.entries(), async (entry) => {
+      await forEachParallel(await folder.entries(), async (entry) => {
         const stats = await folder.stat(entry);
         if (stats.isDirectory()) {
-          sum.totalFolderCount += 1;
-          if (folder === top) sum.folderCount += 1;
+          totals.totalFolderCount += 1;
+          if (folder === top) totals.folderCount += 1;
           const identity = `${stats.dev}:${stats.ino}`;
           if (!seen.has(identity)) names.push(entry.name);
           seen.add(identity);
         } else {
-          sum.totalSize += stats.size;
-          sum.totalFileCount += 1;
-          if (folder === top) sum.fileCount += 1;
-          sum.lastModified = Math.max(sum.lastModified, stats.mtimeMs);
+          totals.totalSize += stats.size;
+          totals.totalFileCount += 1;
+          if (folder === top) totals.fileCount += 1;
+          totals.lastModified = Math.max(totals.lastModified, stats.mtimeMs);
         }
       });
-      // One after another: no more descriptors than the tree is deep.
+      // Sequentially: the number of open descriptors is limited by the depth of the tree.
       for (const name of names) {
         const below = await folder.open(name).catch(() => undefined);
         if (below !== undefined) await count(below).catch(() => {});
@@ -148,16 +148,16 @@ async function extendedInformation(top: Directory): Promise<ExtendedInformation>
     }
   };
   await count(top);
-  return sum;
+  return totals;
 }
 
-/** Runs `look` for all, a few at a time; one that fails is passed over. */
-async function inTurn<T>(items: T[], look: (item: T) => Promise<void>): Promise<void> {
+/** Calls `visit` for each item, with limited concurrency. Errors are ignored. */
+async function forEachParallel<T>(items: T[], visit: (item: T) => Promise<void>): Promise<void> {
   const next = items.values();
   const worker = async () => {
-    for (const item of next) await look(item).catch(() => {});
+    for (const item of next) await visit(item).catch(() => {});
   };
-  await Promise.all(Array.from({ length: Math.min(AT_ONCE, items.length) }, worker));
+  await Promise.all(Array.from({ length: Math.min(CONCURRENCY, items.length) }, worker));
 }
 
 function byName(a: Entry, b: Entry): number {

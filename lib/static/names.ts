@@ -1,11 +1,12 @@
-/** The names under which a guard is asked about a file. */
+/** The names of a file for `allowedPath`. */
 import type { Answer } from './site.js';
 
 const SUFFIXES: Record<string, string> = { zstd: '.zst', br: '.br', gzip: '.gz', deflate: '.deflate' };
 
 /**
- * By which names besides `name` a file is served, to be asked about in turn: that of its directory with the slash, for an
- * index in place, and its own (with its slash in front when `rooted`). A compressed file has the name of the plain one.
+ * The names other than the requested `name` that `allowedPath` must allow: the directory with a trailing slash, if its index is
+ * served without a redirect, and the path of the file (with a leading slash if `rooted`). The name of a precompressed file is that
+ * of the original file.
  */
 export function otherNames(name: string, { encoding, path }: Answer, rooted: boolean): string[] {
   const suffix = encoding === undefined ? '' : (SUFFIXES[encoding] ?? '');

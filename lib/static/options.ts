@@ -1,4 +1,4 @@
-/** The options of the plugin: types and checks. Each is checked once, when the plugin is registered. */
+/** The options of the plugin, which are checked when the plugin is registered. */
 import { type Stats, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,67 +14,66 @@ import type { ListOptionsHtmlFormat, ListOptionsJsonFormat } from './list.js';
 import type { SliceOptions } from './overrides.js';
 import type { SiteOptions } from './site-options.js';
 
-/** A directory: an absolute path or a `file:` URL; of several, the first that has the file. */
+/** A directory: an absolute path or a `file:` URL; of several, the first that contains the file is used. */
 export type Root = string | URL | (string | URL)[];
 
-/** What a registration and a single response can have. */
+/** Options of a registration, or of a single response. */
 export interface SendOptions extends Omit<SiteOptions, 'redirect' | 'preCompressed' | 'fallback'> {
   /**
-   * Called with the file that was found before anything is decided about it; awaited. What it throws is the answer, as
-   * an error of the route.
+   * Called with the file before the response is sent; awaited. An error is handled like an error of the route.
    */
   onFile?: ((path: string, stat: Stats) => void | Promise<void>) | undefined;
-  /** Dot files with `wildcard: false`. Default false. */
+  /** Serve dot files with `wildcard: false`. Default false. */
   serveDotFiles?: boolean | undefined;
 }
 
-/** What a single response can have: `reply.sendFile`, `reply.download`. */
+/** Options of a single response: `reply.sendFile`, `reply.download`. */
 export interface ReplyOptions extends SendOptions, SliceOptions {
-  /** The root, instead of the registration's. */
+  /** The root. Default: that of the registration. */
   root?: Root | undefined;
-  /** Bytes read at once where the body is a stream. Default 64 KiB. */
+  /** Size of the reads in bytes if the body is sent as a stream. Default 64 KiB. */
   highWaterMark?: number | undefined;
 }
 
-/** Options of the plugin: those of `@fastify/static` 10, and those of {@link SiteOptions} that go beyond it. */
+/** Options of the plugin: those of `@fastify/static` 10 and those of {@link SiteOptions}. */
 export interface FastifyStaticOptions
   extends SendOptions,
     Pick<SiteOptions, 'redirect' | 'preCompressed' | 'fallback'>,
     Omit<RegisterOptions, 'prefix' | 'logLevel'> {
   /** The directory to serve. Required unless `serve` is false. */
   root?: Root | undefined;
-  /** False: only the decorators. Default true. */
+  /** Add routes. False: only the decorators. Default true. */
   serve?: boolean | undefined;
-  /** Where the files appear; may have parameters (`/:tenant/files`). Default `'/'`. */
+  /** The URL path of the files; may contain parameters (`/:tenant/files`). Default `'/'`. */
   prefix?: string;
-  /** Do not add a slash to the prefix. Default false. */
+  /** Do not add a trailing slash to the prefix. Default false. */
   prefixAvoidTrailingSlash?: boolean | undefined;
-  /** Add `reply.sendFile` and `reply.download`. False for a second registration. Default true. */
+  /** Add `reply.sendFile` and `reply.download`. Must be false for a second registration. Default true. */
   decorateReply?: boolean | undefined;
-  /** Hide the routes from schema based documentation. Default true. */
+  /** Hide the routes from documentation generated from schemas. Default true. */
   schemaHide?: boolean | undefined;
-  /** Has the last word on the headers. Called with the file's absolute path for every response that has one: 200, 206, 304. */
+  /** Called with the absolute path of the file for each response with a file (200, 206, 304), to modify its headers. */
   setHeaders?: ((reply: FastifyReply, path: string, stat: Stats) => void) | undefined;
-  /** True: one route for every path below the prefix. False: a route for each file that is there at the start. Default true. */
+  /** True: one route for all paths below the prefix. False: a route for each file that exists at the start. Default true. */
   wildcard?: boolean | undefined;
-  /** Globs of files that get no route with `wildcard: false`. Default none. */
+  /** Glob patterns of files without a route, with `wildcard: false`. Default none. */
   globIgnore?: string | string[] | undefined;
-  /** Answer for directories with a list of what is in them. Not with several roots. Default false. */
+  /** Send directory listings. Not supported with several roots. Default false. */
   list?: boolean | ListOptionsJsonFormat | ListOptionsHtmlFormat | undefined;
   /**
-   * False makes it 404; a promise is awaited. Asked for the path of the request, and again for the path of the file when that
-   * is another (an index, an extension, a fallback); of several roots, for each in turn.
+   * Return false for 404; a promise is awaited. Called with the path of the request, and again with the path of the file if that
+   * differs (an index, an extension, a fallback); with several roots, for each root.
    */
   allowedPath?:
     | ((pathName: string, root: string | undefined, request: FastifyRequest) => boolean | Promise<boolean>)
     | undefined;
-  /** No warning about a root that does not exist. Default false. */
+  /** Do not log a warning if a root does not exist. Default false. */
   suppressWarning?: boolean | undefined;
   constraints?: RouteOptions['constraints'] | undefined;
   logLevel?: NonNullable<RouteOptions['logLevel']>;
 }
 
-/** Checks everything that the engine does not check; gives the roots, of which there may be none. */
+/** Checks the options that the engine does not check. Returns the roots, if there are any. */
 export function checkOptions(fastify: FastifyInstance, options: FastifyStaticOptions): string[] | undefined {
   const { serve, setHeaders, wildcard } = options;
   const roots = serve === false && options.root === undefined ? undefined : checkRoots(fastify, options);
@@ -122,7 +121,7 @@ function checkRoot(fastify: FastifyInstance, given: string | URL, options: Fasti
   return root;
 }
 
-/** A `file:` URL as a path; everything else as it is. */
+/** The path of a `file:` URL; other values are returned unchanged. */
 export function rootPath(root: string | URL): string {
   return root instanceof URL && root.protocol === 'file:' ? fileURLToPath(root) : (root as string);
 }

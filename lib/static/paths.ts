@@ -1,22 +1,22 @@
-/** URLs: what of one is the path below the prefix, and how one is redirected. Whether a path is any good is the engine's question. */
+/** URLs: the path below the prefix, decoding, redirects. The engine checks whether a path is valid. */
 import { FST_STATIC_INVALID_REDIRECT_URL } from './errors.js';
 
-/** A segment that names something else than itself, or hides a separator. */
-const ODD_SEGMENT = /^(?:\.|%2e){1,2}$|\\|%5c|%00/i;
-/** A slash that is escaped stays so: it would make a segment that no router saw. */
+/** A segment that is `.` or `..`, or contains a separator or NUL. */
+const UNSAFE_SEGMENT = /^(?:\.|%2e){1,2}$|\\|%5c|%00/i;
+/** Escaped slashes are kept: decoded, they would separate segments, which the router has not seen. */
 const SLASH = /%2f/gi;
-/** What a name may have escaped (`encodeURIComponent`) that a router compares as it is written. */
+/** Characters that `encodeURIComponent` escapes and the router compares without decoding. */
 const RESERVED = /%(?:24|26|2b|2c|3a|3b|3d|40)/gi;
 
 export type PrefixMatcher = (url: string) => string | null | undefined;
 
 /**
- * The path below the prefix, with its slash and still encoded; `undefined` for a URL that spells the prefix otherwise, and
- * `null` when what stands for a parameter of the prefix is no plain name.
+ * A function that returns the encoded path below the prefix with a leading slash; `undefined` if the URL does not begin with the
+ * prefix as it is written, and `null` if the value of a parameter of the prefix is not a plain name.
  */
 export function prefixMatcher(prefix: string): PrefixMatcher {
-  const pieces = prefix.split(/(:[^/]*)/).map((piece) => (piece.startsWith(':') ? '([^/]+)' : literally(piece)));
-  const matcher = pieces.length > 1 ? new RegExp(`^${pieces.join('')}`) : undefined;
+  const parts = prefix.split(/(:[^/]*)/).map((part) => (part.startsWith(':') ? '([^/]+)' : escapeRegExp(part)));
+  const matcher = parts.length > 1 ? new RegExp(`^${parts.join('')}`) : undefined;
   return (url) => {
     const query = url.indexOf('?');
     const pathname = query === -1 ? url : url.slice(0, query);
@@ -24,22 +24,22 @@ export function prefixMatcher(prefix: string): PrefixMatcher {
     if (matcher !== undefined) {
       const matched = matcher.exec(pathname);
       if (matched === null) return undefined;
-      if (matched.slice(1).some((segment) => ODD_SEGMENT.test(segment))) return null;
+      if (matched.slice(1).some((segment) => UNSAFE_SEGMENT.test(segment))) return null;
       length = matched[0].length;
     } else if (!pathname.startsWith(prefix)) {
       return undefined;
     }
     const rest = pathname.slice(length);
-    // Behind the slash of the prefix another one makes an empty segment, which is to be seen and refused.
+    // A second slash after that of the prefix is an empty segment, which the engine refuses.
     return rest.startsWith('/') && !prefix.endsWith('/') ? rest : `/${rest}`;
   };
 }
 
-function literally(text: string): string {
+function escapeRegExp(text: string): string {
   return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 }
 
-/** The path in the words of callbacks and listings: decoded as the engine decodes it. `undefined` when it cannot be. */
+/** The decoded path for callbacks and listings, as decoded by the engine; `undefined` if it is malformed. */
 export function decodePath(pathname: string): string | undefined {
   try {
     return decodeURIComponent(pathname.replace(SLASH, encodeURIComponent));
@@ -49,8 +49,8 @@ export function decodePath(pathname: string): string | undefined {
 }
 
 /**
- * The same URL with the reserved characters of its path (`$ & + , : ; = @`) as themselves; `undefined` when none is escaped.
- * `semicolon`: it ends the path for the router, and stays as it is written.
+ * The URL with the reserved characters of its path (`$ & + , : ; = @`) unescaped; `undefined` if none is escaped. With `semicolon`,
+ * escaped semicolons are kept, because the router ends the path at a semicolon.
  */
 export function withoutReservedEscapes(url: string, semicolon: boolean): string | undefined {
   if (!url.includes('%')) return undefined;
@@ -62,7 +62,7 @@ export function withoutReservedEscapes(url: string, semicolon: boolean): string 
   return plain === pathname ? undefined : plain + (query === -1 ? '' : url.slice(query));
 }
 
-/** The same URL with a slash after its path; never one that names another host. Throws `FST_STATIC_INVALID_REDIRECT_URL`. */
+/** The URL with a slash after its path; never a URL of another host. Throws `FST_STATIC_INVALID_REDIRECT_URL`. */
 export function withSlash(url: string): string {
   const local = `/${url.replace(/^[/\\]+/, '')}`;
   try {

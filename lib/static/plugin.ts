@@ -1,6 +1,6 @@
 /**
- * The plugin registers itself: decorators and routes. Options are checked in options.ts, answers become replies in
- * delivery.ts; which file answers and with which headers is decided in the engine, see site.ts.
+ * The Fastify plugin: decorators and routes. Options are checked in options.ts. The engine selects the file and its headers, see
+ * site.ts; delivery.ts makes the reply.
  */
 import type { IncomingMessage } from 'node:http';
 import path from 'node:path';
@@ -20,26 +20,26 @@ import type { Site } from './site.js';
 import { Sites } from './sites.js';
 import { Statistics, type ZerosendStatistics } from './statistics.js';
 
-/** What the plugin adds to the instance. */
+/** The decorator of the Fastify instance. */
 export interface ZerosendDecorator {
-  /** Counts of all registrations that share the decorator, as a copy. */
+  /** A copy of the counters of all registrations that share the decorator. */
   stats(): ZerosendStatistics;
 }
 
 declare module 'fastify' {
   interface FastifyReply {
     /**
-     * Answers with a file below the root, or below `rootPath`. A status that was set before is kept. The path is not
-     * percent-decoded; one that leads out of the root is 403, one that names nothing 404.
+     * Sends a file below the root, or below `rootPath`. A status that was set before is kept. The path is not percent-decoded; a
+     * path that leaves the root is answered with 403, a missing file with 404.
      */
     sendFile(filename: string, rootPath?: string): FastifyReply;
     sendFile(filename: string, options?: ReplyOptions): FastifyReply;
     sendFile(filename: string, rootPath?: string, options?: ReplyOptions): FastifyReply;
-    /** As `sendFile`, to be saved under `filename` (default: the file's own name) instead of shown. */
+    /** As `sendFile`, with `Content-Disposition: attachment` and `filename` (default: the name of the file). */
     download(filepath: string, options?: ReplyOptions): FastifyReply;
     download(filepath: string, filename?: string): FastifyReply;
     download(filepath: string, filename?: string, options?: ReplyOptions): FastifyReply;
-    /** How the bytes of a file left, from the moment they have: in `onResponse` hooks. `null` for other responses. */
+    /** The method that sent the bytes of a file. Set when they were sent: read it in `onResponse` hooks. `null` for other responses. */
     zerosendMethod: ResponseMethod | null;
   }
   interface FastifyInstance {
@@ -47,8 +47,8 @@ declare module 'fastify' {
   }
 }
 
-/** The statistics behind each decorator, for registrations that find it there already. */
-const shared = new WeakMap<ZerosendDecorator, Statistics>();
+/** The statistics of each decorator, for later registrations. */
+const decorated = new WeakMap<ZerosendDecorator, Statistics>();
 
 export const plugin: FastifyPluginAsync<FastifyStaticOptions> = async (fastify, options) => {
   const roots = checkOptions(fastify, options);
@@ -57,7 +57,7 @@ export const plugin: FastifyPluginAsync<FastifyStaticOptions> = async (fastify, 
   const sites = new Sites(roots, options);
   fastify.addHook('onClose', async () => sites.close());
   const statistics = statisticsOf(fastify);
-  statistics.watch(sites.cache);
+  statistics.setCache(sites.cache);
   const delivery = new Delivery(options, prefix, statistics);
 
   if (options.decorateReply !== false) decorate(fastify, sites, delivery);
@@ -70,14 +70,14 @@ export const plugin: FastifyPluginAsync<FastifyStaticOptions> = async (fastify, 
   }
 };
 
-/** The statistics of an application, with the decorator that shows them. */
+/** The statistics of an application; adds the decorator if necessary. */
 export function statisticsOf(fastify: FastifyInstance): Statistics {
   if (!fastify.hasReplyDecorator('zerosendMethod')) fastify.decorateReply('zerosendMethod', null);
-  const known = fastify.hasDecorator('zerosend') ? shared.get(fastify.zerosend) : undefined;
-  if (known !== undefined) return known;
+  const existing = fastify.hasDecorator('zerosend') ? decorated.get(fastify.zerosend) : undefined;
+  if (existing !== undefined) return existing;
   const statistics = new Statistics();
   const decorator: ZerosendDecorator = { stats: () => statistics.readAll() };
-  shared.set(decorator, statistics);
+  decorated.set(decorator, statistics);
   fastify.decorate('zerosend', decorator);
   return statistics;
 }
@@ -127,8 +127,8 @@ function decorate(fastify: FastifyInstance, sites: Sites, delivery: Delivery): v
 
 type CommonOptions = Pick<RouteOptions, 'constraints' | 'logLevel' | 'schema' | 'errorHandler'>;
 
-/** What all routes of a registration have. */
-function common(fastify: FastifyInstance, options: FastifyStaticOptions): CommonOptions {
+/** The options of all routes of a registration. */
+function commonOptions(fastify: FastifyInstance, options: FastifyStaticOptions): CommonOptions {
   const route: CommonOptions = {
     schema: { hide: options.schemaHide ?? true } as RouteOptions['schema'] & object,
     errorHandler(error, request, reply) {
@@ -138,7 +138,7 @@ function common(fastify: FastifyInstance, options: FastifyStaticOptions): Common
       }
       const { errorHandler } = fastify;
       skipErrorHandler(reply, errorHandler);
-      // What an async handler returns is the answer.
+      // The result of an async error handler is the reply.
       return errorHandler(error, request, reply);
     },
   };
@@ -158,7 +158,7 @@ function routeAll(
   let match: PrefixMatcher | undefined;
   const semicolon = fastify.initialConfig.useSemicolonDelimiter === true;
   fastify.route({
-    ...common(fastify, options),
+    ...commonOptions(fastify, options),
     method: ['HEAD', 'GET'],
     url: `${prefix}*`,
     handler(request, reply) {
@@ -167,7 +167,7 @@ function routeAll(
         routeAgain(fastify, request, reply, plain);
         return;
       }
-      // Now and not before: a prefix of the instance comes on top.
+      // The URL of the route, including the prefix of the instance, is known only now.
       match ??= prefixMatcher((request.routeOptions.url as string).slice(0, -1));
       const pathname = match(request.raw.url as string);
       if (pathname === undefined) reply.callNotFound();
@@ -177,19 +177,19 @@ function routeAll(
   });
   const given = options.prefix ?? '/';
   if (options.redirect === true && prefix !== given) {
-    fastify.get(given, common(fastify, options), (request, reply) =>
+    fastify.get(given, commonOptions(fastify, options), (request, reply) =>
       reply.redirect(withSlash(request.raw.url as string), 301),
     );
   }
 }
 
 /**
- * Routes a request by `url`, another spelling of its own: a route of the application that has this spelling, and its guards,
- * must not be passed by.
+ * Routes a request again with `url`, its URL with fewer escapes: a route of the application for that URL, and its hooks, must not
+ * be bypassed.
  */
 function routeAgain(fastify: FastifyInstance, request: FastifyRequest, reply: FastifyReply, url: string): void {
   const raw: IncomingMessage & { originalUrl?: string } = request.raw;
-  // `rewriteUrl` has been at work, and would be again.
+  // `rewriteUrl` was applied, and would be applied again.
   if (raw.originalUrl !== undefined) {
     reply.callNotFound();
     return;
@@ -200,7 +200,7 @@ function routeAgain(fastify: FastifyInstance, request: FastifyRequest, reply: Fa
   fastify.routing(raw, reply.raw);
 }
 
-/** A route for each file that is there now. */
+/** A route for each existing file. */
 async function routeEach(
   fastify: FastifyInstance,
   options: FastifyStaticOptions,
@@ -210,16 +210,17 @@ async function routeEach(
   delivery: Delivery,
 ): Promise<void> {
   const { routes, skipped } = await fileRoutes(roots, prefix, options);
-  for (const file of skipped) fastify.log.warn(`"${file}" has no route: a star in a name needs "wildcard: true"`);
+  for (const file of skipped)
+    fastify.log.warn(`"${file}" is not served: an asterisk in a file name requires "wildcard: true"`);
   for (const { url, pathname, root } of routes) {
     const site = (roots.length === 1 ? sites.own : sites.for(root, undefined)) as Site;
-    // As @fastify/static tells it to `allowedPath` here.
-    const wanted = { pathname, encoded: false, root: root.endsWith('/') ? root : `${root}/` };
+    // `allowedPath` gets the root with a trailing slash, as in @fastify/static.
+    const file = { pathname, encoded: false, root: root.endsWith('/') ? root : `${root}/` };
     fastify.route({
-      ...common(fastify, options),
+      ...commonOptions(fastify, options),
       method: ['HEAD', 'GET'],
       url,
-      handler: (_request, reply) => delivery.answer(reply, site, wanted),
+      handler: (_request, reply) => delivery.answer(reply, site, file),
     });
   }
 }

@@ -72,7 +72,7 @@ export interface SiteOptions {
   redirect?: boolean | undefined;
   /**
    * Symbolic links may lead anywhere (`'follow'`), must stay below the root (`'beneath'`, openat2(2)), or are refused with 403
-   * (`'deny'`). On other platforms than Linux, a user who can create links below the root can race the check. Default
+   * (`'deny'`). On other platforms than Linux, a user that can create links below the root can race the check. Default
    * `'follow'`.
    */
   symlinks?: 'follow' | 'beneath' | 'deny' | undefined;

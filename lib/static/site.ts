@@ -6,25 +6,24 @@ import { request, staticEngine } from '../runtime/engine.js';
 import type { SiteOptions } from './site-options.js';
 import { siteSettings } from './site-settings.js';
 
-/** An answer of a site. The same object for the same version of a file, as long as it is hot. */
+/** The answer of a site to a request. While a file is cached, requests for the same version of it get the same object. */
 export interface Answer extends SiteAnswer {
-  /** The absolute path of the file or directory; empty when there is none. */
+  /** The absolute path of the file or directory; empty if there is none. */
   readonly file: string;
-  /** The answer depends on `Accept-Encoding`; `headers` leaves that to be merged into what `Vary` says already. */
+  /** The response depends on `Accept-Encoding`. `headers` does not contain `Vary`, which must be merged with existing values. */
   readonly varies: boolean;
 }
 
-// A site that nobody holds any more must not stay open in the engine.
-const abandoned = new FinalizationRegistry<number>((token) => staticEngine().release(token));
+const unreachable = new FinalizationRegistry<number>((handle) => staticEngine().release(handle));
 
-/** A site in the engine. */
 export class Site {
-  /** Answers remembered at most; beyond it all are forgotten at once. */
-  static readonly #MOST = 4096;
-  readonly token: number;
+  /** Maximum number of stored answers; all are removed when it is reached. */
+  static readonly #MAX_ANSWERS = 4096;
+  /** The handle of the site in the engine. */
+  readonly handle: number;
   readonly roots: readonly string[];
   readonly options: SiteOptions;
-  /** Its answers depend on `Accept-Encoding`. */
+  /** The answers depend on `Accept-Encoding`. */
   readonly negotiates: boolean;
   readonly #answers = new Map<number, Answer>();
   readonly #listing: boolean;
@@ -32,24 +31,24 @@ export class Site {
   #users = 0;
   #closed = false;
 
-  /** @param listing directories are to be listed: without a slash they are found as directories, whatever index they have. */
+  /** @param listing Directories may be listed: without a trailing slash, the answer is the directory, not its index. */
   constructor(roots: string[], options: SiteOptions, listing = false) {
     const settings = siteSettings(roots, options, listing);
     this.roots = roots;
     this.options = options;
     this.#listing = listing;
     this.negotiates = settings.preCompressed.length > 0;
-    this.token = staticEngine().openSite(settings);
-    abandoned.register(this, this.token, this);
+    this.handle = staticEngine().openSite(settings);
+    unreachable.register(this, this.handle, this);
   }
 
-  /** Closes it after its last user; requests under way still end. */
+  /** Closes the site when it has no more users. Pending requests still complete. */
   close(): void {
     this.#closed = true;
     if (this.#users === 0) this.#release();
   }
 
-  /** Keeps it open, though it is closed meanwhile, until the returned function is called once. */
+  /** Keeps the site open until the returned function is called, even if `close` is called. */
   use(): () => void {
     this.#users += 1;
     return () => {
@@ -59,8 +58,8 @@ export class Site {
   }
 
   /**
-   * A site for each of its roots, in order and without the fallback, which is no root's own; then itself if it has one. They
-   * close with it.
+   * A site for each root, in order, without the fallback; then, if there is a fallback, the site itself. They are closed
+   * together with the site.
    */
   parts(): readonly Site[] {
     const { fallback, ...options } = this.options;
@@ -69,45 +68,45 @@ export class Site {
   }
 
   #release(): void {
-    abandoned.unregister(this);
-    staticEngine().release(this.token);
+    unreachable.unregister(this);
+    staticEngine().release(this.handle);
     for (const part of this.#parts ?? []) part.close();
   }
 
   /**
-   * The response to a request, or `undefined` when the disk has to be read: see {@link Site.respondLater}. It is the engine's
-   * pending response, under `number` (see `nextPending`): start it, keep it or release it before the next request.
+   * The answer to a request, or `undefined` if the disk must be read: see {@link Site.respondLater}. The answer is the pending
+   * response of the engine with this number (see `nextPending`): it must be started, kept or released before the next request.
    */
   respond(
-    number: number,
+    pending: number,
     path: string,
     encoded: boolean,
     headOnly: boolean,
     conditions: RequestConditions | undefined,
   ): Answer | undefined {
-    const id = staticEngine().respond(number, this.token, path, encoded, headOnly, 0, conditions);
+    const id = staticEngine().respond(pending, this.handle, path, encoded, headOnly, 0, conditions);
     if (id < 0) return undefined;
-    if (id === 0) return this.#complete(staticEngine().describePending(number));
+    if (id === 0) return this.#complete(staticEngine().describePending(pending));
     let answer = this.#answers.get(id);
     if (answer === undefined) {
-      answer = this.#complete(staticEngine().describePending(number));
-      if (this.#answers.size >= Site.#MOST) this.#answers.clear();
+      answer = this.#complete(staticEngine().describePending(pending));
+      if (this.#answers.size >= Site.#MAX_ANSWERS) this.#answers.clear();
       this.#answers.set(id, answer);
     }
     return answer;
   }
 
-  /** The answer to a request and the token of its transfer (0: no bytes), without keeping the event loop waiting for a disk. */
+  /** The answer to a request and the handle of its transfer (0 for an empty body). Reads the disk on another thread. */
   async respondLater(
     path: string,
     encoded: boolean,
     headOnly: boolean,
     conditions: RequestConditions | undefined,
-  ): Promise<{ answer: Answer; token: number }> {
+  ): Promise<{ answer: Answer; transfer: number }> {
     const { value, handle = 0 } = await request((number) =>
-      staticEngine().respondLater(number, this.token, path, encoded, headOnly, 0, conditions),
+      staticEngine().respondLater(number, this.handle, path, encoded, headOnly, 0, conditions),
     );
-    return { answer: this.#complete(value as SiteAnswer), token: handle };
+    return { answer: this.#complete(value as SiteAnswer), transfer: handle };
   }
 
   #complete(answer: SiteAnswer): Answer {

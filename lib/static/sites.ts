@@ -1,4 +1,4 @@
-/** The sites of a registration: its own, and those that a response asks for with another root or options. */
+/** The sites of a registration: its own, and those for responses with another root or other options. */
 import { parse, resolve, sep } from 'node:path';
 
 import { cacheOption } from '../cache/cache-option.js';
@@ -8,14 +8,11 @@ import { type Overrides, overridesOf } from './overrides.js';
 import { Site } from './site.js';
 import { DEFAULT_CACHE, type SiteOptions } from './site-options.js';
 
-/** Sites of other roots and options that a registration keeps open. */
+/** Maximum number of sites with other roots or options that a registration keeps open. */
 const MAX_SITES = 64;
 
-/**
- * The options that a single response can change and that a site is made with; the others are the registration's alone, or
- * parameters of the request.
- */
-const OWN = [
+/** The options of a response that require another site. All others are parameters of the request, or cannot be changed. */
+const SITE_OPTIONS = [
   'acceptRanges',
   'cacheControl',
   'conformance',
@@ -32,7 +29,7 @@ const OWN = [
 ] as const satisfies readonly (keyof ReplyOptions)[];
 
 export class Sites {
-  /** The registration's own; `undefined` without a root. */
+  /** The site of the registration; `undefined` without a root. */
   readonly own: Site | undefined;
   readonly cache: FileCache | undefined;
   readonly #ownsCache: boolean;
@@ -46,27 +43,27 @@ export class Sites {
     const options = { ...given, cache: this.cache };
     this.#options = options;
     this.#roots = roots;
-    // Made without a root too, so that wrong options fail here and not in the middle of a response.
+    // Opened also without a root, so that invalid options throw when the plugin is registered.
     const site = new Site(roots ?? ['/'], options, Boolean(options.list));
     if (roots === undefined) site.close();
     else this.own = site;
   }
 
-  /** The site for a response; `undefined` when no root is known. Throws for options that are wrong. */
+  /** The site for a response; `undefined` without a root. Throws for invalid options. */
   for(root: ReplyOptions['root'], options: ReplyOptions | undefined): Site | undefined {
     if (!root && options === undefined) return this.own;
     const roots = root ? (Array.isArray(root) ? root : [root]).map((one) => resolve(rootPath(one))) : this.#roots;
     return roots === undefined ? undefined : this.#with(roots, options);
   }
 
-  /** What a response with these options asks its site for. Throws for options that are wrong. */
+  /** The overrides for a response with these options. Throws for invalid options. */
   overrides(options: ReplyOptions | undefined): Overrides | undefined {
     return options === undefined ? undefined : overridesOf(options, this.#options);
   }
 
-  /** The site for an absolute path of the file system itself, and the path below that site's root. */
+  /** The site for an absolute path of the file system, and the path relative to the root of that site. */
   unrooted(file: string, options: ReplyOptions | undefined): { site: Site; pathname: string } {
-    // On Windows each drive is one.
+    // On Windows, each drive has a root.
     const { root } = parse(file);
     return { site: this.#with([root], options), pathname: `/${file.slice(root.length).split(sep).join('/')}` };
   }
@@ -80,17 +77,17 @@ export class Sites {
 
   #with(roots: readonly string[], options: ReplyOptions | undefined): Site {
     const own: Record<string, unknown> = {};
-    // Own but undefined is the default, not the registration's, as with Object.assign.
-    for (const name of OWN) if (options !== undefined && name in options) own[name] = options[name] ?? null;
+    // As with Object.assign, an option that is undefined means the default, not the option of the registration.
+    for (const name of SITE_OPTIONS) if (options !== undefined && name in options) own[name] = options[name] ?? null;
     const isRegistered = this.own !== undefined && roots === this.#roots && Object.keys(own).length === 0;
     if (isRegistered) return this.own as Site;
     const key = JSON.stringify([roots, own]);
-    const known = this.#others.get(key);
-    if (known !== undefined) {
-      // To the end of the order in which they are closed.
+    const existing = this.#others.get(key);
+    if (existing !== undefined) {
+      // The least recently used site is closed first.
       this.#others.delete(key);
-      this.#others.set(key, known);
-      return known;
+      this.#others.set(key, existing);
+      return existing;
     }
     for (const name of Object.keys(own)) own[name] ??= undefined;
     const site = new Site([...roots], { ...this.#options, ...own } as SiteOptions, Boolean(this.#options.list));

@@ -1,38 +1,38 @@
-/** Which method responses took, counted. */
+/** Counters of responses by the method that sent them. */
 import type { FileCache, FileCacheStatistics } from '../cache/file-cache.js';
 import type { FrontDoorStatistics } from '../server/statistics.js';
 import type { ResponseMethod } from '../types/method.js';
 
-/** What one method has carried. */
+/** Counters of one method. */
 export interface MethodStatistics {
-  /** Responses, those that were cut off included. */
+  /** Number of responses, including aborted ones. */
   responses: number;
-  /** Bytes of their bodies as announced. */
+  /** Total length of their bodies in bytes. */
   bytes: number;
 }
 
-/** Counts since the plugin was registered or the handler made. */
+/** Counters since the plugin was registered or the handler was created. */
 export interface StaticStatistics {
-  /** Responses with a file behind them: 200, 206 and 304. */
+  /** Number of responses with a file: 200, 206 and 304. */
   responses: number;
-  /** Bytes of their bodies as announced. */
+  /** Total length of their bodies in bytes. */
   bytes: number;
-  /** Of these responses, how many were cut off: the client went away, or the file got shorter. */
+  /** Number of responses that were aborted: the client closed the connection, or the file was truncated. */
   aborted: number;
-  /** By method; a method that nothing took is absent. */
+  /** Counters by method; without methods that were not used. */
   methods: Partial<Record<ResponseMethod, MethodStatistics>>;
-  /** What the cache has counted, for all who use it; `null` without one, and elsewhere than on Linux. */
+  /** The counters of the cache, including other users of the same cache; `null` without a cache and on other platforms than Linux. */
   cache: FileCacheStatistics | null;
 }
 
-/** What `app.zerosend.stats()` gives. */
+/** The result of `app.zerosend.stats()`. */
 export interface ZerosendStatistics extends StaticStatistics {
-  /** What the front door of the application has counted, whose responses are not in the other counts; `null` without one. */
+  /** The counters of the front door, whose responses are not included in the other counters; `null` without a front door. */
   frontDoor: FrontDoorStatistics | null;
 }
 
 export class Statistics {
-  /** Reads the front door's. */
+  /** Reads the counters of the front door. */
   frontDoor: (() => FrontDoorStatistics) | undefined;
   #aborted = 0;
   #cache: FileCache | undefined;
@@ -42,8 +42,8 @@ export class Statistics {
     this.#cache = cache;
   }
 
-  /** Tells of this cache, unless of another already: the first registration's. */
-  watch(cache: FileCache | undefined): void {
+  /** Sets the cache, if none is set: the first registration decides. */
+  setCache(cache: FileCache | undefined): void {
     this.#cache ??= cache;
   }
 
@@ -55,7 +55,7 @@ export class Statistics {
     if (aborted) this.#aborted += 1;
   }
 
-  /** The counts now, as a copy. */
+  /** A copy of the counters. */
   read(): StaticStatistics {
     const sum: StaticStatistics = {
       responses: 0,
@@ -72,7 +72,7 @@ export class Statistics {
     return sum;
   }
 
-  /** The counts now, with those of the front door. */
+  /** A copy of the counters, including those of the front door. */
   readAll(): ZerosendStatistics {
     return { ...this.read(), frontDoor: this.frontDoor?.() ?? null };
   }
