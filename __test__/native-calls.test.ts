@@ -143,7 +143,7 @@ serial('a handle of another kind is refused', (t) => {
   t.is(engine().liveHandles(), before + 2);
   const refused = (message: string) => ({ code: 'ERR_ZEROSEND_INVALID_ARGUMENT', message });
   t.throws(() => engine().report(cache), refused(`not a transfer: ${cache}`));
-  t.throws(() => engine().report(site.token), refused(`not a transfer: ${site.token}`));
+  t.throws(() => engine().report(site.handle), refused(`not a transfer: ${site.handle}`));
   t.throws(() => engine().cacheCounters(transfer), refused(`not a cache: ${transfer}`));
   t.throws(() => engine().serverCounters(cache), refused(`not a server: ${cache}`));
   engine().release(transfer);

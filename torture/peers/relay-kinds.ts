@@ -93,11 +93,7 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
               else seen.reset += 1;
               client.socket.destroy();
             }
-            return seen.end === 0
-              ? 'a reset'
-              : seen.reset === 0
-                ? 'a normal end'
-                : `an end in ${seen.end} of 20`;
+            return seen.end === 0 ? 'a reset' : seen.reset === 0 ? 'a normal end' : `an end in ${seen.end} of 20`;
           }),
       ),
   },

@@ -1,4 +1,4 @@
-/** Everything that the package exports, tried out elsewhere; prints what became of each. The argument is a directory to write to. */
+/** Calls all exports of the package, and prints the results. The argument is a writable directory. */
 import { createServer as createHttpServer } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { connect, createServer, type Socket } from 'node:net';
@@ -23,7 +23,7 @@ async function socket(): Promise<Socket> {
 
 const [a, b] = [await socket(), await socket()];
 
-/** By the names of the exports; a dot leads to what is in one. */
+/** Calls by the name of the export; a dot separates a property. */
 const TRIED: Record<string, () => unknown> = {
   FileCache: () => new zerosend.FileCache(),
   MappedFile: () => zerosend.MappedFile.open(file),
@@ -66,10 +66,10 @@ const TRIED: Record<string, () => unknown> = {
   splice: () => zerosend.splice(0, 1, 1),
   tee: () => zerosend.tee(0, 1, 1),
   vmsplice: () => zerosend.vmsplice(1, Buffer.alloc(1)),
-  // Works here too.
+  // Supported on all platforms.
   createStaticHandler: () => typeof zerosend.createStaticHandler(directory),
   sliceRanges: () => zerosend.sliceRanges(10, 5).length,
-  // Nobody but a cache makes one.
+  // Has no public constructor.
   CachedFile: () => 'no constructor',
 };
 
@@ -77,7 +77,7 @@ const outcomes: Record<string, unknown> = {};
 for (const [name, attempt] of Object.entries(TRIED)) {
   try {
     const given = attempt();
-    const later = new Promise((resolve) => setTimeout(resolve, 2000, 'nothing came of it'));
+    const later = new Promise((resolve) => setTimeout(resolve, 2000, 'no result'));
     outcomes[name] = await Promise.race([given, later]);
   } catch (error) {
     outcomes[name] = (error as NodeJS.ErrnoException).code ?? String(error);

@@ -1,6 +1,6 @@
 /**
- * Without the native binding: processes that believe they run on macOS and on Windows import the package, serve files
- * through Node streams with every option, and refuse the rest by its code.
+ * Other platforms than Linux: processes with a faked `process.platform` import the package, serve files with Node streams, and
+ * refuse everything else with `ERR_ZEROSEND_UNSUPPORTED`.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -43,7 +43,7 @@ interface Finished {
   stderr: string;
 }
 
-/** Runs a script to its end. */
+/** Runs a script until it exits. */
 function run(platform: Platform, script: string, args: string[] = [], more: NodeJS.ProcessEnv = {}): Promise<Finished> {
   return new Promise((resolve) => {
     const options = { env: environment(platform, more), maxBuffer: 16 * MiB };
@@ -56,7 +56,7 @@ function run(platform: Platform, script: string, args: string[] = [], more: Node
 interface Served {
   child: ChildProcess;
   root: string;
-  /** Of the application and of the handler. */
+  /** The ports of the application and of the handler. */
   ports: [number, number];
   seen(): Promise<{ methods: string[]; files: string[] }>;
 }
@@ -73,7 +73,7 @@ async function start(t: ExecutionContext, platform: Platform): Promise<Served> {
     'app.js.gz': 'gzip',
     'y x#é.txt': 'odd',
     big: pattern(8 * MiB),
-    // Names that mean something else to Windows.
+    // Names that Windows interprets.
     'c.txt::$DATA': 'a stream',
     'c.txt:x': 'a stream',
     'c.txt.': 'dot',
@@ -89,19 +89,19 @@ async function start(t: ExecutionContext, platform: Platform): Promise<Served> {
     utimesSync(join(root, name), PAST, PAST);
   }
   symlinkSync('a.txt', join(root, 'link'));
-  const child = spawn(process.execPath, argumentsOf(support('elsewhere-app.ts'), [root]), {
+  const child = spawn(process.execPath, argumentsOf(support('non-linux-app.ts'), [root]), {
     env: environment(platform),
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   t.teardown(() => child.kill('SIGKILL'));
   const [line] = (await once(child.stdout as NodeJS.ReadableStream, 'data')) as [Buffer];
-  const { platform: told, ports } = JSON.parse(line.toString());
-  t.is(told, platform);
+  const { platform: reported, ports } = JSON.parse(line.toString());
+  t.is(reported, platform);
   const seen = async () => JSON.parse((await get(ports[0], '/-/seen')).body.toString());
   return { child, root, ports, seen };
 }
 
-/** What a process has open below a directory. */
+/** The files below a directory that a process has open. */
 function openBelow(child: ChildProcess, root: string): string[] {
   const directory = `/proc/${child.pid}/fd`;
   const links = readdirSync(directory).map((fd) => {
@@ -115,7 +115,7 @@ function openBelow(child: ChildProcess, root: string): string[] {
 }
 
 for (const platform of PLATFORMS) {
-  test.serial(`${platform}: the plugin over sockets`, async (t) => {
+  test.serial(`${platform}: the plugin serves files`, async (t) => {
     const { child, root, ports, seen } = await start(t, platform);
     const [port] = ports;
     const full = await get(port, '/a.txt');
@@ -196,7 +196,7 @@ for (const platform of PLATFORMS) {
     t.deepEqual(openBelow(child, root), []);
   });
 
-  test.serial(`${platform}: the handler over sockets`, async (t) => {
+  test.serial(`${platform}: the handler serves files`, async (t) => {
     const { child, root, ports } = await start(t, platform);
     const port = ports[1];
     const full = await get(port, '/a.txt');
@@ -227,7 +227,7 @@ for (const platform of PLATFORMS) {
     t.deepEqual(openBelow(child, root), []);
   });
 
-  test.serial(`${platform}: clients that half-close, pipeline, leave, or whose file gets shorter`, async (t) => {
+  test.serial(`${platform}: clients half-close, pipeline, and disconnect, and files are truncated`, async (t) => {
     const { child, root, ports } = await start(t, platform);
     for (const port of ports) {
       const requests = ['/a.txt', '/big', '/nope', '/big'].map((path) => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`);
@@ -248,14 +248,14 @@ for (const platform of PLATFORMS) {
           const socket = connect(port, '127.0.0.1');
           socket.on('error', () => {});
           socket.write('GET /big HTTP/1.1\r\nHost: x\r\n\r\n');
-          // Some before the answer, some in the middle of it.
+          // Some disconnect before the response, some during it.
           if (at % 4 !== 0) await readExactly(socket, at * 1000);
           else await once(socket, 'connect');
           if (at % 2 === 0) socket.destroy();
           else socket.resetAndDestroy();
         }),
       );
-      await until(() => openBelow(child, root).length === 0, 5000, 'that all is closed');
+      await until(() => openBelow(child, root).length === 0, 5000, 'all files are closed');
       t.is((await get(port, '/a.txt')).status, 200);
 
       const path = patternFile(root, `shrinking-${port}`, 64 * MiB);
@@ -267,23 +267,23 @@ for (const platform of PLATFORMS) {
       truncateSync(path, 20 * MiB);
       const { bytes: all } = await readToClose(socket);
       const body = all.subarray(all.indexOf('\r\n\r\n') + 4);
-      t.true(body.length <= 20 * MiB, 'a short body, and nothing behind it');
-      t.is(sha256(body), sha256(pattern(64 * MiB).subarray(0, body.length)), 'only bytes of the file');
-      await until(() => openBelow(child, root).length === 0, 5000, 'that the short file is closed');
+      t.true(body.length <= 20 * MiB, 'the body is incomplete, and no response follows');
+      t.is(sha256(body), sha256(pattern(64 * MiB).subarray(0, body.length)), 'the bytes are those of the file');
+      await until(() => openBelow(child, root).length === 0, 5000, 'the truncated file is closed');
       t.is((await get(port, '/a.txt')).status, 200);
     }
-    // A body that a hook has put aside is neither read nor destroyed.
+    // A body that a hook replaces is neither read nor destroyed.
     for (let at = 0; at < 20; at += 1) {
       t.is((await get(ports[0], '/-/replaced')).body.toString(), 'something else');
     }
     for (let at = 0; at < 50 && openBelow(child, root).length > 0; at += 1) await get(ports[0], '/-/collect');
-    t.deepEqual(openBelow(child, root), [], 'bodies that nobody has any more');
+    t.deepEqual(openBelow(child, root), [], 'bodies that were garbage collected are closed');
 
     const statistics = JSON.parse((await get(ports[1], '/-/stats')).body.toString());
-    t.true(statistics.aborted >= 50, `${statistics.aborted} of 101 were cut off`);
+    t.true(statistics.aborted >= 50, `${statistics.aborted} of 101 responses were aborted`);
   });
 
-  test.serial(`${platform}: names that mean something else to Windows`, async (t) => {
+  test.serial(`${platform}: names that Windows interprets are refused there`, async (t) => {
     const { ports } = await start(t, platform);
     const names = ['c.txt::$DATA', 'c.txt:x', 'c.txt.', 'c.txt%20', 'dir./c.txt', 'NUL.txt', 'con', 'con/x', 'a.txt.'];
     for (const name of names) {
@@ -296,10 +296,10 @@ for (const platform of PLATFORMS) {
     t.is((await get(ports[1], '/console.txt')).status, 200);
   });
 
-  test.serial(`${platform}: everything else is refused by its code`, async (t) => {
+  test.serial(`${platform}: everything else fails with ERR_ZEROSEND_UNSUPPORTED`, async (t) => {
     const directory = scratch(t);
     writeFileSync(join(directory, 'a.txt'), '0123456789');
-    const { stdout, stderr } = await run(platform, support('elsewhere-exports.ts'), [directory]);
+    const { stdout, stderr } = await run(platform, support('non-linux-exports.ts'), [directory]);
     const { outcomes, names, plugin, sockets } = JSON.parse(stdout || stderr);
     t.is(stderr, '');
     const works: Record<string, unknown> = {
@@ -314,10 +314,10 @@ for (const platform of PLATFORMS) {
     t.deepEqual(
       (names as string[]).filter((name) => !tried(name)),
       [],
-      'exports that nobody has tried',
+      'exports that the script does not try',
     );
     t.deepEqual((plugin as string[]).sort(), ['default', 'errors', 'fastifyStatic', 'frontDoor', 'module.exports']);
-    t.deepEqual(sockets, [true, true], 'nothing was done to the sockets');
+    t.deepEqual(sockets, [true, true], 'the sockets are unchanged');
     t.deepEqual(readdirSync(directory), ['a.txt']);
   });
 
@@ -325,7 +325,7 @@ for (const platform of PLATFORMS) {
     const root = scratch(t);
     writeFileSync(join(root, 'a.txt'), '0123456789');
     const commands: [string[], RegExp][] = [
-      [['serve', root, '--port', '0'], /Linux.*--fastify serves here too/],
+      [['serve', root, '--port', '0'], /Linux.*use --fastify/],
       [['proxy', '--listen', '0', '--to', '127.0.0.1:1'], /Linux/],
       [['probe'], /Linux/],
       [['cache', 'status'], /Linux/],
@@ -357,7 +357,7 @@ for (const platform of PLATFORMS) {
   });
 }
 
-test.serial('the portable part is loaded elsewhere, and only there', async (t) => {
+test.serial('the stream engine is loaded only on other platforms than Linux', async (t) => {
   const root = scratch(t);
   const script = join(root, 'script.mjs');
   const handler = new URL('../dist/index.js', import.meta.url).href;
@@ -377,7 +377,7 @@ test.serial('the portable part is loaded elsewhere, and only there', async (t) =
   }
 });
 
-test.serial('options that are wrong are refused here too, and a cache is checked though there is none', async (t) => {
+test.serial('invalid options are refused on all platforms, including those of the cache', async (t) => {
   const root = scratch(t);
   const script = join(root, 'script.mjs');
   const handler = new URL('../dist/index.js', import.meta.url).href;
@@ -404,7 +404,7 @@ test.serial('options that are wrong are refused here too, and a cache is checked
   for (const other of others) t.deepEqual(other, linux);
 });
 
-test.serial('the comparison with @fastify/static, elsewhere', async (t) => {
+test.serial('the stream engine passes the comparison with @fastify/static', async (t) => {
   t.timeout(300_000);
   const ava = fileURLToPath(new URL('../node_modules/ava/entrypoints/cli.mjs', import.meta.url));
   const { code, stdout } = await run('darwin', ava, ['--tap', '__test__/static-two-way.test.ts'], {

@@ -1,6 +1,6 @@
 /**
- * What runs elsewhere: an application with the plugin and a server with the handler, both for the directory in the first
- * argument. Says on which ports; what happens inside can be asked for over HTTP.
+ * An application with the plugin and a server with the handler, both for the directory in the first argument. Prints their ports;
+ * paths below `/-/` return internal state.
  */
 import { createServer } from 'node:http';
 import { setFlagsFromString } from 'node:v8';
@@ -13,7 +13,7 @@ import fastifyStatic from 'zerosend/fastify';
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 
-// It goes with who has started it.
+// Exits together with the test.
 process.stdin.on('end', () => process.exit()).resume();
 
 const [root = ''] = process.argv.slice(2);
