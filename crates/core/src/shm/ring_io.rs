@@ -159,12 +159,10 @@ impl Ring {
 
     /// Bytes of the frame at a position.
     fn frame_at(&self, position: u64, available: usize) -> Result<usize> {
-        let mut length = [0; FRAME];
         if available < FRAME {
             return Err(self.corrupt());
         }
-        self.mapping.copy_out(position, &mut length);
-        let frame = FRAME + u32::from_le_bytes(length) as usize;
+        let frame = FRAME + u32::from_le_bytes(self.mapping.read_array::<FRAME>(position)) as usize;
         // Messages are published as a whole, so a frame that extends beyond the available bytes is invalid.
         if frame > available { Err(self.corrupt()) } else { Ok(frame) }
     }

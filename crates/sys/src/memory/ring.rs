@@ -116,6 +116,15 @@ impl RingMapping {
         unsafe { atomic_copy::store(span.start(), bytes) };
     }
 
+    /// The `N` bytes at a position. Panics when the capacity is less than `N`.
+    pub fn read_array<const N: usize>(&self, position: u64) -> [u8; N] {
+        let span = self.span(position, N);
+        // SAFETY: a span lies within the region, which is mapped, readable and writable while `self` exists, and has `N` bytes:
+        // `span` asserts that it is not cut off. This process accesses the data only by atomic operations and, through spans, by
+        // the kernel.
+        unsafe { atomic_copy::load_array(span.start()) }
+    }
+
     /// Copies bytes of the data, at most the capacity, from a position on. Panics when there are more.
     pub fn copy_out(&self, position: u64, buffer: &mut [u8]) {
         let span = self.span(position, buffer.len());
