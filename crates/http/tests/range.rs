@@ -80,8 +80,9 @@ fn too_many_ranges_are_answered_with_the_whole_file() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "measures time")]
 fn a_hostile_header_takes_linear_time() {
-    let long = if cfg!(miri) { 400 } else { 200_000 };
+    let long = 200_000;
     let headers = [
         format!("bytes={}", "0-1,".repeat(long / 4)),
         format!("bytes={}", ",".repeat(long)),

@@ -1,8 +1,12 @@
 //! Which file answers a request, in trees that are tables instead of directories.
 
+mod support;
+
+use proptest::prelude::*;
 use zerosend_http::Conformance::{self, FastifyStatic, Rfc9110};
 use zerosend_http::conditional::Conditions;
 use zerosend_http::negotiation::Encoding::{self, Br, Gzip};
+use zerosend_http::path::RequestPath;
 use zerosend_http::site::resolver::{Found, Lookup, Resolution, Resolver};
 use zerosend_http::site::{Directory, Dotfiles, Overrides, PathInput, Refusal, Request, SiteOptions};
 
@@ -306,4 +310,52 @@ fn invalid_options_are_named() {
         assert!(error.starts_with(message), "{error}");
     }
     default().check().expect("the defaults are valid");
+}
+
+proptest! {
+    #![proptest_config(support::config())]
+
+    /// Whatever the lookups return, the resolution ends, and names canonical paths only.
+    #[test]
+    fn every_resolution_ends_and_stays_below_the_root(
+        path in "(/|a|b|\\.html|dir|%2e|%20|\\.gz|\\\\|é){0,8}",
+        results in prop::collection::vec(0..7_u8, 64),
+        (redirect, listing, compressed, fallback, rfc, decoded) in any::<(bool, bool, bool, bool, bool, bool)>(),
+        (indexes, extensions, roots) in (0..3_usize, 0..3_usize, 1..4_usize),
+    ) {
+        let options = SiteOptions {
+            index: strings(&["index.html", "sub/home.htm"][..indexes]),
+            extensions: strings(&["html", "txt"][..extensions]),
+            pre_compressed: if compressed { vec![Br, Gzip] } else { vec![] },
+            fallback: fallback.then(|| "app/index.html".to_owned()),
+            conformance: if rfc { Rfc9110 } else { FastifyStatic },
+            redirect,
+            listing,
+            ..options()
+        };
+        let path = if decoded { PathInput::Decoded(&path) } else { PathInput::Encoded(&path) };
+        let request = Request { path, ..accepting("", "gzip, br") };
+        let Ok(mut resolver) = Resolver::new(&options, &request, roots) else { return Ok(()) };
+        // Two variants and the plain file for the name and each index, extensions, and the directory; then the fallback.
+        let max = 2 * roots * (3 * (1 + indexes) + extensions + 1);
+        let mut results = results.into_iter().cycle();
+        for lookups in 1.. {
+            prop_assert!(lookups <= max, "{lookups} of {max}");
+            let lookup = resolver.lookup();
+            prop_assert!(lookup.root_index < roots);
+            let canonical = RequestPath::from_decoded(lookup.path).map(|path| path.relative().to_owned());
+            prop_assert_eq!(canonical.as_deref(), Ok(lookup.path));
+            let found = match results.next() {
+                Some(0) => Found::File(()),
+                Some(1) => Found::Directory,
+                Some(2) => Found::TooLong,
+                Some(3) => Found::SymlinkRefused,
+                Some(4) => Found::Denied { file_exists: redirect },
+                _ => Found::Missing,
+            };
+            if resolver.feed(found).is_some() {
+                break;
+            }
+        }
+    }
 }

@@ -95,7 +95,7 @@ pub enum Lookup {
     Directory,
     /// A FIFO, socket or device.
     NotRegular,
-    /// No such name.
+    /// The name does not exist.
     Missing,
     /// A name before the last is not a directory.
     NotADirectory,
