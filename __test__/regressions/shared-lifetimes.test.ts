@@ -234,21 +234,6 @@ asRoot('a mapped file on a full tmpfs is ENOSPC when written and zeros when read
   shared.close();
 });
 
-test.serial('views of a SharedArrayBuffer are copied', async (t) => {
-  const bytes = new Uint8Array(new SharedArrayBuffer(10)).fill(7);
-  const ring = await SharedRing.create(null);
-  ring.write(bytes);
-  ring.write(new Uint8Array(new SharedArrayBuffer(5000)).fill(8));
-  await ring.drained();
-  t.deepEqual(ring.read(), Buffer.alloc(10, 7));
-  t.deepEqual(ring.read(), Buffer.alloc(5000, 8));
-  ring.close();
-  const buffer = await SharedBuffer.create(null, { size: 16 });
-  buffer.write(bytes);
-  t.deepEqual(buffer.read(0, 10), Buffer.alloc(10, 7));
-  buffer.close();
-});
-
 test.serial('memoryMaps of a file whose name ends as the kernel marks deleted ones', async (t) => {
   const directory = scratch(t);
   const names = ['x (deleted)', 'y'].map((name) => join(directory, name));

@@ -8,6 +8,7 @@
 import { Socket } from 'node:net';
 
 import { failure, type ZerosendError } from '../util/errors.js';
+import { unshared } from '../util/options.js';
 
 interface ReadingHandle {
   reading: boolean;
@@ -66,7 +67,9 @@ export class StoppedReading {
     );
     try {
       // Exactly the available count: reading more would emit 'end'.
-      return (Socket.prototype.read.call(socket, count) as Buffer | null) ?? undefined;
+      const bytes = Socket.prototype.read.call(socket, count) as Buffer | null;
+      // The program may have put back a view of a SharedArrayBuffer with unshift().
+      return bytes === null ? undefined : unshared(bytes);
     } finally {
       restoreEmit();
     }

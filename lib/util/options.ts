@@ -31,7 +31,7 @@ export function checkInteger(name: string, value: number, min: number, max: numb
  * `bytes`, or a copy of them if they are in a SharedArrayBuffer: native code must not read memory that other threads can
  * change at the same time.
  */
-export function unshared(bytes: Uint8Array): Uint8Array {
+export function unshared<T extends Uint8Array>(bytes: T): T | Buffer {
   return bytes.buffer instanceof SharedArrayBuffer ? Buffer.from(bytes) : bytes;
 }
 
