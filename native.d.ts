@@ -150,7 +150,7 @@ export interface CacheRuleSetting {
 /** The options of a cache. Absent limits have the default of the core. */
 export interface CacheSettings {
   maxFiles?: number
-  /** Bytes of all files in memory. */
+  /** Total size of the cached files in bytes. */
   maxBytes?: number
   /** Bytes. */
   maxFileSize?: number
@@ -623,8 +623,8 @@ export declare function readCached(request: number, file: number, offset: number
 export declare function readMapped(request: number, file: number, offset: number, length: number): void
 
 /**
- * Reads into `into` from `offset` on and returns the number of bytes. 0: the ring is empty. -1: the end. Below -1: the next
- * message needs that many bytes.
+ * Reads into `into` from `offset` on and returns the number of bytes. 0: the ring is empty. -1: the end. Below -1: minus
+ * the number of bytes that the next message needs.
  */
 export declare function readRing(ring: number, into: Buffer, offset: number): number
 
@@ -830,7 +830,7 @@ export interface SegmentInfo {
   framing?: 'bytes' | 'messages'
 }
 
-/** Options of [`create_segment`]. */
+/** How shared memory is created. */
 export interface SegmentSettings {
   /** Absent: the memory has no name. */
   name?: string
@@ -859,7 +859,10 @@ export interface SendingOptions {
   method: ReturnType<typeof methodNames>[number]
   /** Buffer size of `read-write` in bytes. Default 128 KiB. */
   buffer?: number
-  /** Send only full packets until the end (`TCP_CORK`). Default: where a part of bytes precedes a file. */
+  /**
+   * True: hold back packets that are not full until the end of a turn (`TCP_CORK`). False: send the bytes of each call at
+   * once. Default: hold back where more bytes follow (`MSG_MORE`).
+   */
   cork?: boolean
 }
 

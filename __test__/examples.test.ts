@@ -41,7 +41,7 @@ const PROGRAMS: Record<string, RegExp[]> = {
     /^a part of it: 1000 bytes from 4096 on, by read-write$/,
     /^received 5001024 bytes/,
     /^ENOENT: No such file or directory, open '\/no\/such\/file'$/,
-    /^ERR_ZEROSEND_OUT_OF_RANGE: offset is 5000001, but the file has 5000000 bytes$/,
+    /^ERR_ZEROSEND_OUT_OF_RANGE: invalid offset 5000001: the file has 5000000 bytes$/,
   ],
   '2-sendfile/chunked': [
     /^progress: 25 %, 50 %, 75 %, 100 %$/,

@@ -10,7 +10,7 @@
  *   a part of it: 1000 bytes from 4096 on, by read-write
  *   received 5001024 bytes: before, the file, the part, after
  *   ENOENT: No such file or directory, open '/no/such/file'
- *   ERR_ZEROSEND_OUT_OF_RANGE: offset is 5000001, but the file has 5000000 bytes
+ *   ERR_ZEROSEND_OUT_OF_RANGE: invalid offset 5000001: the file has 5000000 bytes
  */
 import { sendFile } from 'zerosend';
 

@@ -29,7 +29,7 @@ impl Kind for Arc<CachedFile> {
 #[napi(object)]
 pub struct CacheSettings {
     pub max_files: Option<f64>,
-    /// Bytes of all files in memory.
+    /// Total size of the cached files in bytes.
     pub max_bytes: Option<f64>,
     /// Bytes.
     pub max_file_size: Option<f64>,

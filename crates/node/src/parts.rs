@@ -41,7 +41,8 @@ pub struct SendingOptions {
     pub method: String,
     /// Buffer size of `read-write` in bytes. Default 128 KiB.
     pub buffer: Option<u32>,
-    /// Send only full packets until the end (`TCP_CORK`). Default: where a part of bytes precedes a file.
+    /// True: hold back packets that are not full until the end of a turn (`TCP_CORK`). False: send the bytes of each call at
+    /// once. Default: hold back where more bytes follow (`MSG_MORE`).
     pub cork: Option<bool>,
 }
 
@@ -158,7 +159,7 @@ impl PartRange {
     fn within(&self, size: u64) -> Result<(u64, u64)> {
         let offset = self.offset.unwrap_or(0.0) as u64;
         if offset > size {
-            return Err(Error::new(Code::OutOfRange, format!("offset is {offset}, but the file has {size} bytes")));
+            return Err(Error::new(Code::OutOfRange, format!("invalid offset {offset}: the file has {size} bytes")));
         }
         let rest = size - offset;
         match self.length.map(|length| length as u64) {
@@ -166,7 +167,7 @@ impl PartRange {
             Some(length) if length <= rest => Ok((offset, length)),
             Some(length) => Err(Error::new(
                 Code::OutOfRange,
-                format!("length is {length}, but the file has only {rest} bytes from offset {offset} on"),
+                format!("invalid length {length}: the file has {rest} bytes from offset {offset}"),
             )),
         }
     }

@@ -114,7 +114,9 @@ pub fn vmsplice_gift(
         if needed > room {
             return Err(Error::new(
                 Code::OutOfRange,
-                format!("the gift takes {needed} bytes of whole pages, but the pipe has room for {room}: resize it"),
+                format!(
+                    "the gift takes {needed} bytes of whole pages, more than the capacity of the pipe ({room}): resize the pipe"
+                ),
             ));
         }
         let mut taken = Vec::with_capacity(gifts.len());

@@ -26,8 +26,8 @@ impl PageRegistry {
         self.0.get(&buffer.as_ptr().addr()).and_then(WeakPages::upgrade).ok_or_else(|| {
             Error::new(
                 Code::InvalidArgument,
-                "gift is true, but the buffer is not from allocPages or was given before: Node may reuse the memory of \
-                 other buffers while the kernel still reads it; without gift the bytes are copied",
+                "a gift must be a buffer from allocPages that was not given before, because Node reuses the memory of other \
+                 buffers while the kernel reads it; leave out gift to send a copy",
             )
         })
     }

@@ -34,8 +34,8 @@ pub fn write_ring_message(env: &Env, ring: f64, message: &[u8]) -> napi::Result<
     with(env, |engine| engine.ring(ring)?.write_message(message))
 }
 
-/// Reads into `into` from `offset` on and returns the number of bytes. 0: the ring is empty. -1: the end. Below -1: the next
-/// message needs that many bytes.
+/// Reads into `into` from `offset` on and returns the number of bytes. 0: the ring is empty. -1: the end. Below -1: minus
+/// the number of bytes that the next message needs.
 #[napi]
 pub fn read_ring(env: &Env, ring: f64, mut into: BufferSlice<'_>, offset: u32) -> napi::Result<f64> {
     with(env, |engine| {

@@ -25,7 +25,7 @@ pub struct SegmentSource {
     pub received: Option<f64>,
 }
 
-/// Options of [`create_segment`].
+/// How shared memory is created.
 #[napi(object)]
 pub struct SegmentSettings {
     /// Absent: the memory has no name.
