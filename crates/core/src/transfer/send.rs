@@ -272,23 +272,18 @@ impl Transfer {
 
     /// [`Transfer::take`] with another [`Kernel`].
     pub fn take_on<K: Kernel>(&mut self, kernel: &mut K, max: usize) -> Result<Option<Vec<u8>>> {
-        let bytes = match self.peek(kernel, max)? {
-            Some(bytes) => bytes,
-            None => return Ok(None),
-        };
+        let Some(bytes) = self.next_bytes(kernel, max)? else { return Ok(None) };
         self.consume(bytes.len());
         Ok(Some(bytes))
     }
 
-    /// The next bytes. Those in a pipe are read out of it.
-    fn peek<K: Kernel>(&mut self, kernel: &mut K, max: usize) -> Result<Option<Vec<u8>>> {
+    /// The next bytes, which the caller has to consume. Bytes in a pipe are read out of it.
+    fn next_bytes<K: Kernel>(&mut self, kernel: &mut K, max: usize) -> Result<Option<Vec<u8>>> {
+        let Some(part) = self.cursor.front() else { return Ok(Some(Vec::new())) };
         if let Some(memory) = self.cursor.front_memory() {
             return Ok(Some(memory[..memory.len().min(max)].to_vec()));
         }
-        let Some(Part::File { length, .. } | Part::Pages { length, .. }) = self.cursor.front() else {
-            return Ok(Some(Vec::new()));
-        };
-        let length = usize::try_from(*length).unwrap_or(max).min(max);
+        let length = usize::try_from(part.len()).unwrap_or(max).min(max);
         if let Some(pipe) = self.mover.as_mut().and_then(Mover::filled_pipe) {
             let mut buffer = vec![0; length.min(pipe.filled())];
             self.account.syscalls += 1;
@@ -301,14 +296,14 @@ impl Transfer {
             buffer.truncate(count);
             return Ok(Some(buffer));
         }
-        let (file, offset) = match self.cursor.front() {
-            Some(Part::Pages { pages, offset, .. }) => {
-                let mut buffer = vec![0; length];
+        let mut buffer = vec![0; length];
+        let (file, offset) = match part {
+            Part::File { file, offset, .. } => (file, *offset),
+            Part::Pages { pages, offset, .. } => {
                 pages.copy_out(*offset as usize, &mut buffer);
                 return Ok(Some(buffer));
             }
-            Some(Part::File { file, offset, .. }) => (file, *offset),
-            Some(Part::Memory(_) | Part::Block { .. }) | None => return Ok(Some(Vec::new())),
+            Part::Memory(_) | Part::Block { .. } => unreachable!("`front_memory` returned its bytes"),
         };
         if let Some(bytes) = self.prefetched.as_ref().and_then(|prefetched| prefetched.from(offset)) {
             if bytes.is_empty() {
@@ -316,7 +311,6 @@ impl Transfer {
             }
             return Ok(Some(bytes[..length.min(bytes.len())].to_vec()));
         }
-        let mut buffer = vec![0; length];
         let (syscalls, residency) = (&mut self.account.syscalls, &mut self.residency);
         match read_write::read(kernel, file.as_fd(), &mut buffer, offset, self.disk, residency, syscalls) {
             // Interrupted: the pool reads them.

@@ -16,7 +16,7 @@ pub(super) const MAX_ACTIVE: usize = 4;
 pub(super) const STUCK_AFTER: Duration = Duration::from_millis(100);
 /// The maximum of running jobs of a volume, with the stuck ones.
 pub(super) const MAX_PER_VOLUME: usize = 24;
-/// The maximum of threads of a lane. It is a multiple of [`MAX_PER_VOLUME`] because several volumes may hang at once.
+/// The maximum of threads of a lane: enough for several hung volumes.
 pub(super) const MAX_THREADS: usize = 128;
 
 /// The next action of a thread.
