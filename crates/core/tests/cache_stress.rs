@@ -98,7 +98,7 @@ fn readers_get_whole_versions_while_files_change() {
     let cache = Arc::new(FileCache::new(options).expect("options"));
     let before = descriptors();
     let stop = AtomicBool::new(false);
-    let (whole, cut, wrong) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (whole, aborted, wrong) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let end = Instant::now() + Duration::from_secs(setting("ZEROSEND_STRESS_SECONDS", 5));
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -141,7 +141,7 @@ fn readers_get_whole_versions_while_files_change() {
         });
         for reader in 0..16 {
             let (cache, files, stop) = (&cache, &files, &stop);
-            let (whole, cut, wrong) = (&whole, &cut, &wrong);
+            let (whole, aborted, wrong) = (&whole, &aborted, &wrong);
             scope.spawn(move || {
                 let mut turn = reader;
                 while !stop.load(Ordering::Relaxed) {
@@ -153,7 +153,7 @@ fn readers_get_whole_versions_while_files_change() {
                         send(cache, path)
                     };
                     match bytes {
-                        None => cut.fetch_add(1, Ordering::Relaxed),
+                        None => aborted.fetch_add(1, Ordering::Relaxed),
                         Some(bytes) if bytes.len() != *size || is_version(&bytes) => {
                             whole.fetch_add(1, Ordering::Relaxed)
                         }
@@ -164,7 +164,7 @@ fn readers_get_whole_versions_while_files_change() {
         }
     });
     let stats = cache.stats();
-    println!("{whole:?} whole, {cut:?} cut or missing, {wrong:?} wrong; {stats:?}");
+    println!("{whole:?} whole, {aborted:?} aborted or missing, {wrong:?} wrong; {stats:?}");
     assert_eq!(wrong.load(Ordering::Relaxed), 0);
     assert!(whole.load(Ordering::Relaxed) > 100 && stats.hits > 0 && stats.stale > 0 && stats.evictions > 0);
     cache.close();

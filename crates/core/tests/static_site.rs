@@ -4,11 +4,13 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use nix::sys::stat::Mode;
 use tempfile::TempDir;
 use zerosend_core::Code;
+use zerosend_core::cache::{CacheOptions, FileCache};
 use zerosend_core::fs::{Access, Root, Symlinks};
 use zerosend_core::static_site::{
     Body, Dotfiles, Outcome, Overrides, PathInput, Request, Response, Site, SiteOptions, Source,
@@ -298,6 +300,38 @@ fn compressed_variants_are_served_to_clients_that_accept_them() {
     assert_eq!((header(&not_modified, "content-encoding"), header(&not_modified, "content-type")), (None, None));
     let off = self::site(&tree, SiteOptions::default());
     assert_eq!(header(&response(&off, &accept("/app.js", "gzip")), "vary"), None);
+}
+
+#[test]
+fn plain_requests_for_a_version_share_one_head() {
+    let tree = tree();
+    std::thread::sleep(Duration::from_millis(70));
+    let options = || SiteOptions { pre_compressed: vec![Gzip], ..SiteOptions::default() };
+    let cache = Arc::new(FileCache::new(CacheOptions { max_file_size: 12, ..CacheOptions::default() }).unwrap());
+    write(tree.path(), "large.txt", "larger than the cache allows");
+    for site in [site(&tree, options()), site(&tree, options()).with_cache(cache)] {
+        let id = |request: &Request<'_>| response(&site, request).head.id;
+        let gzip = |path| {
+            let conditions = Conditions { accept_encoding: Some("gzip"), ..Conditions::default() };
+            Request { conditions, ..get(path) }
+        };
+        let conditional = Conditions { if_none_match: Some("\"x\""), ..Conditions::default() };
+        for path in ["/a.txt", "/large.txt", "/dir/"] {
+            let first = id(&get(path));
+            assert_ne!(first, 0, "{path}");
+            assert_eq!(id(&get(path)), first, "{path}");
+            assert_eq!(id(&Request { head_only: true, ..get(path) }), 0, "{path}");
+            assert_eq!(id(&Request { conditions: conditional, ..get(path) }), 0, "{path}");
+        }
+        // The same file as a variant and by its name.
+        let (variant, named) = (response(&site, &gzip("/app.js")), response(&site, &get("/app.js.gz")));
+        assert_eq!((header(&variant, "content-encoding"), header(&named, "content-encoding")), (Some("gzip"), None));
+        assert_ne!(variant.head.id, named.head.id);
+        // Another version.
+        let before = id(&get("/a.txt"));
+        write(tree.path(), "a.txt", "changed");
+        assert_ne!(id(&get("/a.txt")), before);
+    }
 }
 
 /// Replays every recorded response of `@fastify/static`: paths, options, codings.

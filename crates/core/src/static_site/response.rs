@@ -108,7 +108,12 @@ impl Source {
         }
     }
 
-    /// The entity tag of a snapshot, whose metadata does not identify its bytes; `None` for other files.
+    /// Whether it is the snapshot of a pseudo file, whose metadata does not identify its bytes.
+    pub(super) fn is_snapshot(&self) -> bool {
+        matches!(self, Source::Cached(file) if file.is_snapshot())
+    }
+
+    /// The entity tag of a snapshot; `None` for other files.
     pub(super) fn snapshot_tag(&self) -> Option<String> {
         match self {
             Source::Cached(file) if file.is_snapshot() => Some(file.etag()),

@@ -19,7 +19,7 @@ use crate::fs::root::{Access, Lookup, Root, Symlinks, Visit};
 use crate::io::pool::{Lane, Volume};
 use zerosend_http::site::plan::{Plan, plan};
 use zerosend_http::site::resolver::{Found, Resolution, Resolver};
-use zerosend_http::site::{Body, Overrides, Request, SiteOptions};
+use zerosend_http::site::{Body, FileValidators, Overrides, Request, SiteOptions};
 
 /// Roots and options, checked.
 #[derive(Debug)]
@@ -108,10 +108,9 @@ impl Site {
         };
         let selected = resolver.lookup();
         let meta = *file.meta();
-        let snapshot_tag = file.snapshot_tag();
 
         // 3. Reuse the head of an earlier response: all plain requests for a version of a file have the same.
-        let is_plain = snapshot_tag.is_none()
+        let is_plain = !file.is_snapshot()
             && !request.head_only
             && request.overrides == Overrides::default()
             && request.conditions.is_plain();
@@ -120,33 +119,45 @@ impl Site {
             return Ok(Outcome::Response(Response { status: 200, head, body, meta }));
         }
 
-        // 4. Validators: entity tag and date.
-        let mut is_settled = true;
-        let wants_content_tag = self.options.content_tags && self.options.etag && request.overrides.etag.is_none();
-        let validators = match snapshot_tag {
-            Some(tag) => validators::of_snapshot(tag, &self.options),
-            None => {
-                let mut content_tag = None;
-                if wants_content_tag {
-                    match self.tags.tag_of(&meta, file.content(), access, hashing)? {
-                        ContentTag::Known(tag) => content_tag = Some(tag),
-                        ContentTag::Unsettled => is_settled = false,
-                        ContentTag::WouldBlock => return Ok(Outcome::WouldBlock),
-                    }
-                }
-                validators::of_file(&meta, content_tag, &self.options, now_ns())
-            }
+        // 4. Compute the entity tag and the date.
+        let Some(validators) = self.validators(&file, request, access, hashing)? else {
+            return Ok(Outcome::WouldBlock);
         };
 
-        // 5. Preconditions, range, headers and body.
+        // 5. Plan the response: preconditions, range, headers and body.
         let Plan { status, head, body } = plan(file, meta.size, selected, &validators, request, &self.options);
 
         // 6. Keep the head for the next plain request.
         let head = match &body {
-            Body::File { file, .. } if is_plain && is_settled && validators.is_final => self.heads.insert(file, head),
+            Body::File { file, .. } if is_plain && validators.is_final => self.heads.insert(file, head),
             _ => Arc::new(head),
         };
         Ok(Outcome::Response(Response { status, head, body, meta }))
+    }
+
+    /// The validators of `file`. `None`: to compute them would block.
+    fn validators(
+        &self,
+        file: &Source,
+        request: &Request<'_>,
+        access: Access,
+        hashing: Hashing,
+    ) -> Result<Option<FileValidators>> {
+        let options = &self.options;
+        if let Some(tag) = file.snapshot_tag() {
+            return Ok(Some(validators::of_snapshot(tag, options)));
+        }
+        let meta = file.meta();
+        if !options.content_tags || !options.etag || request.overrides.etag.is_some() {
+            return Ok(Some(validators::of_file(meta, None, options, now_ns())));
+        }
+        Ok(match self.tags.tag_of(meta, file.content(), access, hashing)? {
+            ContentTag::Known(tag) => Some(validators::of_file(meta, Some(tag), options, now_ns())),
+            ContentTag::Unsettled => {
+                Some(FileValidators { is_final: false, ..validators::of_file(meta, None, options, now_ns()) })
+            }
+            ContentTag::WouldBlock => None,
+        })
     }
 
     /// Looks up what `resolver` names until it ends. `None`: a lookup would block.
