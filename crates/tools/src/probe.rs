@@ -78,7 +78,7 @@ pub struct Probe {
     pub interfaces: Vec<Interface>,
 }
 
-type Outcome = std::result::Result<(), Refusal>;
+type TestResult = std::result::Result<(), Refusal>;
 
 const BYTES: usize = 8192;
 
@@ -93,7 +93,7 @@ fn failed(syscall: &'static str) -> impl Fn(std::io::Error) -> Refusal {
 /// Tests all features. Takes some milliseconds and may wait for a disk. Leaves no files behind.
 pub fn probe() -> Result<Probe> {
     let name = nix::sys::utsname::uname().map_err(|errno| zerosend_core::Error::system("uname", errno))?;
-    let mechanism = |name, since, purpose, without, outcome: Outcome| Mechanism {
+    let mechanism = |name, since, purpose, without, outcome: TestResult| Mechanism {
         name,
         refusal: outcome.err(),
         since,
@@ -253,20 +253,20 @@ fn pipe_pair() -> std::result::Result<(OwnedFd, OwnedFd), Refusal> {
 }
 
 /// Checks that the next `count` bytes are those of the pattern.
-fn expect(from: &mut impl Read, count: usize, syscall: &'static str) -> Outcome {
+fn expect(from: &mut impl Read, count: usize, syscall: &'static str) -> TestResult {
     let mut bytes = vec![0; count];
     from.read_exact(&mut bytes).map_err(failed(syscall))?;
     if bytes == pattern()[..count] { Ok(()) } else { Err(Refusal { syscall, errno: Errno::EIO }) }
 }
 
-fn try_sendfile() -> Outcome {
+fn try_sendfile() -> TestResult {
     let (file, (out, mut back)) = (scratch()?, sockets()?);
     let mut offset = 0;
     let sent = nix::sys::sendfile::sendfile64(&out, &file, Some(&mut offset), BYTES).map_err(refused("sendfile"))?;
     expect(&mut back, sent, "sendfile")
 }
 
-fn try_splice() -> Outcome {
+fn try_splice() -> TestResult {
     let (file, (out, mut back), (read, write)) = (scratch()?, sockets()?, pipe_pair()?);
     let flags = SpliceFlags::default();
     let sent = pipe::splice(file.as_fd(), Some(0), write.as_fd(), None, BYTES, flags)
@@ -275,7 +275,7 @@ fn try_splice() -> Outcome {
     expect(&mut back, sent, "splice")
 }
 
-fn try_tee() -> Outcome {
+fn try_tee() -> TestResult {
     let ((read, write), (copy, to)) = (pipe_pair()?, pipe_pair()?);
     nix::unistd::write(&write, &pattern()[..4096]).map_err(refused("write"))?;
     let copied = pipe::tee(read.as_fd(), to.as_fd(), 4096).map_err(refused("tee"))?;
@@ -283,7 +283,7 @@ fn try_tee() -> Outcome {
     expect(&mut File::from(copy), copied, "tee")
 }
 
-fn try_vmsplice() -> Outcome {
+fn try_vmsplice() -> TestResult {
     let (read, write) = pipe_pair()?;
     let mut pages = Pages::new(4096).map_err(refused("mmap"))?;
     pages.copy_in(0, &pattern()[..4096]);
@@ -291,7 +291,7 @@ fn try_vmsplice() -> Outcome {
     expect(&mut File::from(read), count, "vmsplice")
 }
 
-fn try_copy_file_range() -> Outcome {
+fn try_copy_file_range() -> TestResult {
     let (from, to) = (scratch()?, scratch()?);
     to.set_len(0).map_err(failed("ftruncate"))?;
     let (mut at, mut there) = (0, 0);
@@ -302,13 +302,13 @@ fn try_copy_file_range() -> Outcome {
     if bytes == pattern()[..count] { Ok(()) } else { Err(Refusal { syscall: "copy_file_range", errno: Errno::EIO }) }
 }
 
-fn try_openat2() -> Outcome {
+fn try_openat2() -> TestResult {
     let root = File::open("/").map_err(failed("open"))?;
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     open::openat2(&root, c".", flags, ResolveFlag::RESOLVE_BENEATH).map(drop).map_err(refused("openat2"))
 }
 
-fn try_statx() -> Outcome {
+fn try_statx() -> TestResult {
     let file = scratch()?;
     match open::statx(&file, open::Attributes::Fresh).map_err(refused("statx"))?.size {
         size if size == BYTES as u64 => Ok(()),
@@ -316,7 +316,7 @@ fn try_statx() -> Outcome {
     }
 }
 
-fn try_nowait() -> Outcome {
+fn try_nowait() -> TestResult {
     let file = scratch()?;
     match residency::pread_resident(file.as_fd(), &mut [0], 0) {
         Ok(_) | Err(Errno::EAGAIN) => Ok(()),
@@ -324,12 +324,12 @@ fn try_nowait() -> Outcome {
     }
 }
 
-fn try_cachestat() -> Outcome {
+fn try_cachestat() -> TestResult {
     let file = scratch()?;
     cached_pages(file.as_fd(), 0, BYTES as u64).map(drop).map_err(refused("cachestat"))
 }
 
-fn try_process_vm() -> Outcome {
+fn try_process_vm() -> TestResult {
     let (bytes, mut copy) = (pattern(), vec![0; 16]);
     let remote = RemoteIoVec { base: bytes.as_ptr() as usize, len: 16 };
     let into = &mut [std::io::IoSliceMut::new(&mut copy)];
@@ -338,20 +338,20 @@ fn try_process_vm() -> Outcome {
         .map_err(refused("process_vm_readv"))
 }
 
-fn try_memfd() -> Outcome {
+fn try_memfd() -> TestResult {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let memory = memfd_create(c"zerosend-probe", flags).map_err(refused("memfd_create"))?;
     fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).map(drop).map_err(refused("fcntl"))
 }
 
-fn try_locks() -> Outcome {
+fn try_locks() -> TestResult {
     let file = scratch()?;
     let lock =
         libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 1, l_pid: 0 };
     fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).map(drop).map_err(refused("fcntl"))
 }
 
-fn try_reuse_port() -> Outcome {
+fn try_reuse_port() -> TestResult {
     let open = |port| {
         let listener =
             socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(refused("socket"))?;
@@ -365,7 +365,7 @@ fn try_reuse_port() -> Outcome {
     open(address.port()).map(drop)
 }
 
-fn try_zerocopy() -> Outcome {
+fn try_zerocopy() -> TestResult {
     let (out, mut back) = loopback()?;
     features::set_zerocopy(out.as_fd()).map_err(refused("setsockopt"))?;
     let bytes = pattern();
@@ -375,7 +375,7 @@ fn try_zerocopy() -> Outcome {
     expect(&mut back, sent, "sendmsg")
 }
 
-fn try_kernel_tls() -> Outcome {
+fn try_kernel_tls() -> TestResult {
     let (out, _back) = loopback()?;
     features::set_kernel_tls(out.as_fd()).map_err(refused("setsockopt"))
 }

@@ -56,18 +56,18 @@ type FileId = (u64, u64);
 #[derive(Debug, Default)]
 pub(crate) struct ContentTags {
     known: Mutex<HashMap<FileId, (FileMeta, String)>>,
-    in_progress: Mutex<HashMap<FileId, Arc<Mutex<Progress>>>>,
+    in_progress: Mutex<HashMap<FileId, Arc<Mutex<HashState>>>>,
 }
 
 /// A hash of the first `offset` bytes of a version.
 #[derive(Debug)]
-struct Progress {
+struct HashState {
     version: FileMeta,
     hasher: blake3::Hasher,
     offset: u64,
 }
 
-impl Progress {
+impl HashState {
     fn new(version: FileMeta) -> Self {
         Self { version, hasher: blake3::Hasher::new(), offset: 0 }
     }
@@ -118,7 +118,7 @@ impl ContentTags {
                 return Ok(ContentTag::Known(tag));
             }
             if progress.version != *meta {
-                *progress = Progress::new(*meta);
+                *progress = HashState::new(*meta);
             }
             if progress.hash_chunk(fd)? {
                 lock(&self.in_progress).remove(&(meta.dev, meta.ino));
@@ -134,12 +134,12 @@ impl ContentTags {
     }
 
     /// The hash of this file in progress, possibly of another version, or a new one.
-    fn progress(&self, meta: &FileMeta) -> Arc<Mutex<Progress>> {
+    fn progress(&self, meta: &FileMeta) -> Arc<Mutex<HashState>> {
         let mut all = lock(&self.in_progress);
         if all.len() >= MAX_IN_PROGRESS && !all.contains_key(&(meta.dev, meta.ino)) {
             all.clear();
         }
-        all.entry((meta.dev, meta.ino)).or_insert_with(|| Arc::new(Mutex::new(Progress::new(*meta)))).clone()
+        all.entry((meta.dev, meta.ino)).or_insert_with(|| Arc::new(Mutex::new(HashState::new(*meta)))).clone()
     }
 
     fn insert(&self, meta: &FileMeta, hasher: &blake3::Hasher) -> ContentTag {

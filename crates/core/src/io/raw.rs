@@ -22,14 +22,14 @@ use zerosend_sys::{Kernel, Linux, SysResult};
 const COLD_STEP: usize = 64 * 1024;
 
 /// A borrowed descriptor, its kind and its flags.
-struct Descriptor<'a> {
+struct CheckedFd<'a> {
     name: &'static str,
     fd: BorrowedFd<'a>,
     stat: FileStat,
     flags: OFlag,
 }
 
-impl<'a> Descriptor<'a> {
+impl<'a> CheckedFd<'a> {
     fn new(name: &'static str, fd: BorrowedFd<'a>) -> Result<Self> {
         let stat = fstat(fd).map_err(|errno| Error::system("fstat", errno))?;
         let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|errno| Error::system("fcntl", errno))?;
@@ -86,7 +86,7 @@ impl<'a> Descriptor<'a> {
         Ok(())
     }
 
-    fn is_same_as(&self, other: &Descriptor<'_>) -> bool {
+    fn is_same_as(&self, other: &CheckedFd<'_>) -> bool {
         (self.stat.st_dev, self.stat.st_ino) == (other.stat.st_dev, other.stat.st_ino)
     }
 
@@ -130,7 +130,7 @@ pub fn splice(
     length: usize,
     flags: SpliceFlags,
 ) -> Result<Option<usize>> {
-    let (from, to) = (Descriptor::new("from", from)?, Descriptor::new("to", to)?);
+    let (from, to) = (CheckedFd::new("from", from)?, CheckedFd::new("to", to)?);
     if !from.is_pipe() && !to.is_pipe() {
         return Err(Error::new(
             Code::InvalidArgument,
@@ -158,7 +158,7 @@ pub fn splice(
 
 /// One `tee(2)`, from pipe to pipe. `Some(0)`: the source ended.
 pub fn tee(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: usize) -> Result<Option<usize>> {
-    let (from, to) = (Descriptor::new("from", from)?, Descriptor::new("to", to)?);
+    let (from, to) = (CheckedFd::new("from", from)?, CheckedFd::new("to", to)?);
     from.check_pipe()?;
     to.check_pipe()?;
     from.check_readable()?;
@@ -171,7 +171,7 @@ pub fn tee(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: usize) -> Result<Op
 
 /// One `vmsplice(2)` of at most [`pipe::MAX_SPANS`] spans of memory that is not written to any more.
 pub fn vmsplice(pipe: BorrowedFd<'_>, spans: &[Span<'_>]) -> Result<Option<usize>> {
-    let write_end = Descriptor::new("pipe", pipe)?;
+    let write_end = CheckedFd::new("pipe", pipe)?;
     write_end.check_pipe()?;
     write_end.check_writable()?;
     outcome("vmsplice", pipe::vmsplice(write_end.fd, spans, true))
@@ -179,7 +179,7 @@ pub fn vmsplice(pipe: BorrowedFd<'_>, spans: &[Span<'_>]) -> Result<Option<usize
 
 /// The capacity of an empty pipe in bytes; `None` when it is not empty. `pipe` is its write end.
 pub fn capacity_if_empty(pipe: BorrowedFd<'_>) -> Result<Option<usize>> {
-    let write_end = Descriptor::new("pipe", pipe)?;
+    let write_end = CheckedFd::new("pipe", pipe)?;
     write_end.check_pipe()?;
     write_end.check_writable()?;
     if pipe::unread(pipe).map_err(|errno| Error::system("ioctl", errno))? > 0 {
@@ -190,7 +190,7 @@ pub fn capacity_if_empty(pipe: BorrowedFd<'_>) -> Result<Option<usize>> {
 
 /// One `sendfile(2)` of a file from `offset` on. `Some(0)`: `offset` is at or beyond the end of the file.
 pub fn sendfile(out: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, length: usize) -> Result<Option<usize>> {
-    let (out, file) = (Descriptor::new("out", out)?, Descriptor::new("in", file)?);
+    let (out, file) = (CheckedFd::new("out", out)?, CheckedFd::new("in", file)?);
     if !file.is_file() {
         return Err(file.wrong("use a regular file; from a pipe or socket, use splice"));
     }

@@ -12,7 +12,7 @@ use super::side::Side;
 
 /// State of a flow after [`Flow::pump`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum FlowState {
     /// The source has no bytes, or the target or a mirror accepts none.
     Blocked,
     /// The budget of the turn is used up.
@@ -64,12 +64,12 @@ impl Flow {
     }
 
     /// Moves bytes until a side blocks or the budget is used up. `passes_end`: shut down the target when the source ends.
-    pub fn pump(&mut self, from: &Side, to: &Side, passes_end: bool, context: &mut PumpContext<'_>) -> Progress {
+    pub fn pump(&mut self, from: &Side, to: &Side, passes_end: bool, context: &mut PumpContext<'_>) -> FlowState {
         let end = self.bytes + context.budget;
         self.needs_rearm = false;
         loop {
             if self.stopped.is_some() {
-                return Progress::Finished;
+                return FlowState::Finished;
             }
             if let Some(errno) = to.write_error() {
                 self.stop(StopReason::TargetFailed(errno), context);
@@ -78,7 +78,7 @@ impl Flow {
             if !self.preface.is_empty() || !self.buffer.is_empty() {
                 let max = self.tee_to_mirrors(context);
                 if max == 0 || !to.writable.get() {
-                    return Progress::Blocked;
+                    return FlowState::Blocked;
                 }
                 let result = self.write(to, max);
                 self.note_write(to, result);
@@ -86,7 +86,7 @@ impl Flow {
             }
             if self.bytes >= end {
                 self.buffer.release(context.pipes);
-                return Progress::Yield;
+                return FlowState::Yield;
             }
             if self.source_ended {
                 self.stop(StopReason::Ended, context);
@@ -98,7 +98,7 @@ impl Flow {
             }
             if !from.readable.get() {
                 self.buffer.release(context.pipes);
-                return Progress::Blocked;
+                return FlowState::Blocked;
             }
             self.read(from, to, context);
         }

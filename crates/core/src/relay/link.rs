@@ -8,7 +8,7 @@ use nix::sys::epoll::EpollFlags;
 
 use super::descriptors::DescriptorReserve;
 use super::endpoint::Endpoint;
-use super::flow::{Flow, Progress, StopReason};
+use super::flow::{Flow, FlowState, StopReason};
 use super::link_state::{Connecting, LinkState};
 use super::mirror::Mirror;
 use super::options::ProxyProtocol;
@@ -135,7 +135,7 @@ impl Link {
         let [up, down] = &mut self.flows;
         let client = &self.client;
         let progress = match &self.target {
-            None if self.echo => [up.pump(client, client, self.passes_end, context), Progress::Finished],
+            None if self.echo => [up.pump(client, client, self.passes_end, context), FlowState::Finished],
             None => return Ok(false),
             Some(target) => {
                 let mut progress_up = up.pump(client, target, self.passes_end, context);
@@ -156,10 +156,10 @@ impl Link {
         {
             return Err(Outcome::Failed(Endpoint::Mirror(at), errno));
         }
-        if progress == [Progress::Finished; 2] {
+        if progress == [FlowState::Finished; 2] {
             return if self.finish_mirrors() { Err(self.outcome()) } else { Ok(false) };
         }
-        Ok(progress.contains(&Progress::Yield))
+        Ok(progress.contains(&FlowState::Yield))
     }
 
     /// Finishes the mirrors after the flows. Returns false while the link has to stay open for one of them.
