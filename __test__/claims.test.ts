@@ -1,4 +1,4 @@
-/** What docs/zero-copy.md claims about the kernel holds on this one. */
+/** The claims of docs/zero-copy.md about the kernel. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
@@ -6,7 +6,7 @@ import test from 'ava';
 
 const run = promisify(execFile);
 
-test('scripts/claims.ts: each claim holds', async (t) => {
+test('every claim of docs/zero-copy.md holds on this kernel', async (t) => {
   const script = new URL('../scripts/claims.ts', import.meta.url).pathname;
   const { stdout } = await run(process.execPath, ['--import', 'tsx', script]);
   const lines = stdout.trim().split('\n');

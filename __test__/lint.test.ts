@@ -1,4 +1,4 @@
-/** The checks of `npm run lint` that are written here: each finds what it is for. */
+/** The checks of `npm run lint` that are implemented in this repository. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -6,10 +6,10 @@ import path from 'node:path';
 
 import test from 'ava';
 
-import { circles, problems, rustGraph, typescriptGraph, usePaths } from '../scripts/lint/graph.js';
+import { cycles, problems, rustGraph, typescriptGraph, usePaths } from '../scripts/lint/graph.js';
 import { ROOT } from '../scripts/run.js';
 
-/** A folder with these files; with a slash at the end. */
+/** Creates a folder with these files. Its path ends with a slash. */
 function tree(files: Record<string, string>): string {
   const base = mkdtempSync(path.join(tmpdir(), 'zerosend-lint-'));
   for (const [name, text] of Object.entries(files)) {
@@ -28,7 +28,7 @@ test('use trees are expanded', (t) => {
   ]);
 });
 
-test('a Rust import is that of the file that defines the name', (t) => {
+test('a Rust import refers to the file that defines the name', (t) => {
   const base = tree({
     'src/lib.rs': 'mod a;\nmod b;\n',
     'src/a/mod.rs': 'mod inner;\npub use inner::Thing;\n',
@@ -41,7 +41,7 @@ test('a Rust import is that of the file that defines the name', (t) => {
   rmSync(base, { recursive: true });
 });
 
-test('a circle between folders is found, in Rust and in TypeScript', (t) => {
+test('import cycles between folders are reported, in Rust and in TypeScript', (t) => {
   const rust = tree({
     'src/a/mod.rs': 'pub mod one;\n',
     'src/a/one.rs': 'use crate::b::Two;\npub struct One;\n',
@@ -58,20 +58,20 @@ test('a circle between folders is found, in Rust and in TypeScript', (t) => {
   rmSync(typescript, { recursive: true });
 });
 
-test('an import that the layers do not allow is found', (t) => {
+test('an import that the layers do not allow is reported', (t) => {
   const base = tree({ 'lib/a/one.ts': "import '../b/two.js';\n", 'lib/b/two.ts': '' });
   const found = problems('lib', typescriptGraph('lib', base), { a: [] });
   t.deepEqual(found, ['lib/a/one.ts may not import lib/b/two.ts: a -> b is not in scripts/lint/layers.ts']);
   rmSync(base, { recursive: true });
 });
 
-test('a circle in a folder of more than three files is found', (t) => {
+test('an import cycle in a folder of more than three files is reported', (t) => {
   const files = Object.fromEntries(
     ['a', 'b', 'c'].map((name, at) => [`lib/x/${name}.ts`, `import './${'bca'[at]}.js';\n`]),
   );
   const three = tree(files);
   t.deepEqual(problems('lib', typescriptGraph('lib', three), {}), []);
-  t.deepEqual(circles(typescriptGraph('lib', three)), [['lib/x/a.ts', 'lib/x/b.ts', 'lib/x/c.ts']]);
+  t.deepEqual(cycles(typescriptGraph('lib', three)), [['lib/x/a.ts', 'lib/x/b.ts', 'lib/x/c.ts']]);
   const four = tree({ ...files, 'lib/x/d.ts': '' });
   t.deepEqual(problems('lib', typescriptGraph('lib', four), {}), [
     'files import each other: lib/x/a.ts, lib/x/b.ts, lib/x/c.ts',
@@ -80,7 +80,7 @@ test('a circle in a folder of more than three files is found', (t) => {
   rmSync(four, { recursive: true });
 });
 
-test('phrases that are not plain English are found, with a remedy', (t) => {
+test('phrases that are not plain English are reported with a remedy', (t) => {
   const base = tree({ 'a.md': 'A client waits.\nWhoever waits, waits for ever.\n' });
   const { status, stderr } = spawnSync(process.execPath, ['--import=tsx', 'scripts/lint/words.ts', `${base}a.md`], {
     cwd: ROOT,

@@ -1,4 +1,4 @@
-/** What makes a release: the CHANGELOG, a look into binaries, the workflows, and scripts/release.ts from the beginning to the end. */
+/** Releases: the CHANGELOG, the inspection of binaries, the workflows, and complete runs of scripts/release.ts. */
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -14,23 +14,25 @@ import { quickly } from './support/release.js';
 
 const CHANGELOG = '# Changes\n\n## Unreleased\n\n### Added\n\n- This.\n\n## 0.1.0 - 2026-01-02\n\n- That.\n';
 
-test('the CHANGELOG: what is unreleased becomes a version', (t) => {
+test('the section Unreleased of the CHANGELOG becomes a version', (t) => {
   t.is(notes(CHANGELOG, 'Unreleased'), '### Added\n\n- This.\n');
   t.is(notes(CHANGELOG, '0.1.0'), '- That.\n');
   const next = released(CHANGELOG, '0.2.0', '2026-03-04');
   t.is(notes(next, '0.2.0'), '### Added\n\n- This.\n');
   t.is(notes(next, '0.1.0'), '- That.\n');
-  t.throws(() => notes(next, 'Unreleased'), { message: /nothing under Unreleased/ });
-  t.throws(() => released(next, '0.3.0', '2026-03-05'), { message: /nothing under Unreleased/ });
+  t.throws(() => notes(next, 'Unreleased'), { message: /the section Unreleased of CHANGELOG\.md is empty/ });
+  t.throws(() => released(next, '0.3.0', '2026-03-05'), {
+    message: /the section Unreleased of CHANGELOG\.md is empty/,
+  });
   t.throws(() => notes(next, '0.1'), { message: /no heading for 0\.1/ });
 });
 
-test('a look into binaries', (t) => {
+test('binaries that do not match their target or link foreign libraries are rejected', (t) => {
   const own = path.join(PACKAGE_ROOT, binaryName(ownTarget()));
   const facts = inspect(own, '99');
   t.deepEqual(facts.faults, []);
   if (facts.glibc !== '') t.deepEqual(inspect(own, '2.0').faults, [`it needs glibc ${facts.glibc}, not 2.0`]);
-  // Under the name of another target.
+  // The binary under the name of another target.
   const directory = scratch(t);
   const wrong = (target: string) => {
     const file = path.join(directory, binaryName(target));
@@ -41,10 +43,10 @@ test('a look into binaries', (t) => {
   t.regex(wrong(`linux-${process.arch}-musl`), /it needs .*libc\.so\.6.*it needs glibc/);
   const foreign = path.join(directory, binaryName(ownTarget()));
   copyFileSync(execFileSync('sh', ['-c', 'readlink -f "$(command -v openssl)"'], { encoding: 'utf8' }).trim(), foreign);
-  t.regex(inspect(foreign, '99').faults.join(), /it needs lib(ssl|crypto).*it is no module of Node/);
+  t.regex(inspect(foreign, '99').faults.join(), /it needs lib(ssl|crypto).*it is not a Node module/);
 });
 
-test('the workflows: rights of their own for each job, actions by hash, scripts that are there', (t) => {
+test('workflows set permissions per job, pin actions by hash, and use existing scripts', (t) => {
   const directory = path.join(PACKAGE_ROOT, '.github/workflows');
   for (const name of readdirSync(directory)) {
     const text = readFileSync(path.join(directory, name), 'utf8');
@@ -59,13 +61,13 @@ test('the workflows: rights of their own for each job, actions by hash, scripts 
   for (const target of TARGETS) t.true(release.includes(`target: ${target},`), target);
 });
 
-/** A clone with a host of its own, in which all is committed. */
+/** A clone with a local remote, in which all files of the working tree are committed. */
 function clone(t: ExecutionContext) {
   const base = scratch(t);
   const [origin, directory] = [path.join(base, 'origin.git'), path.join(base, 'clone')];
   const git = (...args: string[]) => execFileSync('git', ['-C', directory, ...args], { encoding: 'utf8' }).trim();
   mkdirSync(directory);
-  // What is there now, committed or not.
+  // The files of the working tree, committed or not.
   const files = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
     cwd: PACKAGE_ROOT,
     encoding: 'utf8',
@@ -76,15 +78,15 @@ function clone(t: ExecutionContext) {
   }
   symlinkSync(path.join(PACKAGE_ROOT, 'node_modules'), path.join(directory, 'node_modules'));
   git('init', '--quiet', '--initial-branch', 'main');
-  git('config', 'user.name', 'Somebody');
-  git('config', 'user.email', 'somebody@example.org');
-  // A link, which the rule for a directory does not cover.
+  git('config', 'user.name', 'Test');
+  git('config', 'user.email', 'test@example.org');
+  // `node_modules` is a symbolic link here, which the pattern `node_modules/` does not match.
   writeFileSync(path.join(directory, '.git/info/exclude'), 'node_modules\n');
   git('add', '--all');
   git('commit', '--quiet', '--message', 'All');
   execFileSync('git', ['clone', '--quiet', '--bare', directory, origin]);
   git('remote', 'add', 'origin', origin);
-  // Without zig, for this machine alone.
+  // Without zig, for this machine only.
   const release = (...args: string[]) =>
     new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) => {
       const options = { cwd: directory, env: { ...process.env, ...quickly('test-release') }, maxBuffer: 2 ** 26 };
@@ -98,7 +100,7 @@ function clone(t: ExecutionContext) {
   return { directory, origin, git, release };
 }
 
-test('scripts/release.ts: what it refuses', async (t) => {
+test('scripts/release.ts rejects invalid versions and states', async (t) => {
   const { directory, git, release } = clone(t);
   const refused = async (args: string[], message: RegExp) => {
     const { code, stderr } = await release(...args, '--dry-run');
@@ -106,22 +108,22 @@ test('scripts/release.ts: what it refuses', async (t) => {
     t.is(code, 1);
   };
   await refused([], /usage: /);
-  await refused(['next'], /'next' is no version/);
-  await refused(['0.0.1'], /0\.0\.1 is older than the /);
+  await refused(['next'], /invalid version 'next'/);
+  await refused(['0.0.1'], /0\.0\.1 is older than /);
   git('tag', `v${VERSION}`);
-  await refused([VERSION], /the tag v\S+ is there already/);
+  await refused([VERSION], /tag v\S+ already exists/);
   writeFileSync(path.join(directory, 'index.ts'), '');
-  await refused(['99.0.0'], /there are changes that are not committed/);
+  await refused(['99.0.0'], /uncommitted changes/);
   git('checkout', '--quiet', 'index.ts');
   writeFileSync(path.join(directory, 'CHANGELOG.md'), CHANGELOG.replace('### Added\n\n- This.\n\n', ''));
   git('commit', '--quiet', '--all', '--message', 'Nothing');
-  await refused(['99.0.0'], /nothing under Unreleased/);
+  await refused(['99.0.0'], /the section Unreleased of CHANGELOG\.md is empty/);
   git('switch', '--quiet', '--create', 'other');
-  await refused(['99.0.0'], /releases are made of main/);
+  await refused(['99.0.0'], /releases are made from main/);
 });
 
-test('scripts/release.ts: a dry run, and a release', async (t) => {
-  // It compiles everything from nothing.
+test('scripts/release.ts makes a dry run and a release', async (t) => {
+  // It compiles everything from scratch.
   t.timeout(600_000);
   const { directory, origin, git, release } = clone(t);
   const before = git('rev-parse', 'HEAD');
@@ -133,7 +135,7 @@ test('scripts/release.ts: a dry run, and a release', async (t) => {
   const dry = await release('99.0.0', '--dry-run');
   t.is(dry.code, 0, dry.stderr);
   t.regex(dry.stdout, /: 4 MiB by sendfile\n/);
-  t.regex(dry.stdout, /^a dry run: nothing was pushed$/m);
+  t.regex(dry.stdout, /^dry run: nothing was pushed$/m);
   const made = ['NOTES.md', 'SHA256SUMS', 'zerosend-99.0.0.cdx.json', 'zerosend-99.0.0.tgz'];
   const files = () => readdirSync(path.join(directory, 'release')).filter((name) => !name.endsWith('.node'));
   t.deepEqual(files().sort(), made);
@@ -147,7 +149,7 @@ test('scripts/release.ts: a dry run, and a release', async (t) => {
   const head = git('rev-parse', 'HEAD');
   t.not(head, before);
   t.deepEqual([pushed('main'), pushed('v99.0.0'), git('status', '--porcelain')], [head, head, '']);
-  // What changes with a version, and no more: it stands in one place, and in the lock file.
+  // Only these files contain the version.
   t.is(
     git('show', '--format=%s', '--name-only', 'HEAD'),
     'Release 99.0.0\n\nCHANGELOG.md\npackage-lock.json\npackage.json',

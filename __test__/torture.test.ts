@@ -1,4 +1,4 @@
-/** The torture program for a short while; `npm run torture -- --minutes=60` goes on for longer. */
+/** A short run of the torture program; `npm run torture -- --minutes=60` runs it for an hour. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 
@@ -6,7 +6,7 @@ import test from 'ava';
 
 import { PACKAGE_ROOT } from '../lib/util/package.js';
 
-test('everything at once for a short while', async (t) => {
+test('the torture program finds no faults in 35 seconds', async (t) => {
   t.timeout(300_000);
   const args = ['--import', 'tsx', 'torture/torture.ts', '--seconds=35'];
   const program = spawn(process.execPath, args, { cwd: PACKAGE_ROOT, stdio: ['ignore', 'pipe', 'inherit'] });

@@ -1,4 +1,4 @@
-/** What the examples share, and what none of them is about: a file to send, and somebody who receives it. */
+/** Helpers of the examples: test files, connected sockets, measurement and command-line options. */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
@@ -8,14 +8,14 @@ import { join } from 'node:path';
 
 export const MIB = 1024 * 1024;
 
-/** A directory that is gone when the program ends. */
+/** Creates a temporary directory that is removed when the process exits. */
 export function scratch(): string {
   const directory = mkdtempSync(join(tmpdir(), 'zerosend-example-'));
   process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
   return directory;
 }
 
-/** A file in which no two pages are alike. */
+/** Creates a file in which all pages differ and returns its path. */
 export function makeFile(bytes: number, directory = scratch(), name = 'file.bin'): string {
   const path = join(directory, name);
   const file = openSync(path, 'w');
@@ -36,15 +36,15 @@ export function sha256(bytes: Uint8Array | string): string {
 }
 
 export interface Connection {
-  /** What the example writes to. */
+  /** The end that the example writes to. */
   socket: Socket;
-  /** The other end. */
+  /** The receiving end. */
   peer: Socket;
-  /** All that has come there, once `socket` has ended: how many bytes, and their hash. */
+  /** Resolves once `socket` has ended, with the number of bytes that `peer` received and their hash. */
   received: Promise<{ bytes: number; hash: string }>;
 }
 
-/** Two sockets that are connected over the loopback; what comes out is hashed, or (`read` false) left alone. */
+/** Connects two sockets over loopback. Reads and hashes the bytes that `peer` receives, unless `read` is false. */
 export async function connection(read = true): Promise<Connection> {
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }).listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -57,7 +57,7 @@ export async function connection(read = true): Promise<Connection> {
   return { socket, peer, received };
 }
 
-/** Reads all that comes. */
+/** Reads a socket to its end. */
 export async function drain(socket: Socket): Promise<{ bytes: number; hash: string }> {
   const hash = createHash('sha256');
   let bytes = 0;
@@ -73,7 +73,7 @@ export function portOf(server: Server): number {
   return (server.address() as AddressInfo).port;
 }
 
-/** Milliseconds of the wall clock, and of the processor for all threads of this process. */
+/** Runs `work` and measures wall-clock and CPU milliseconds (all threads of this process). */
 export async function timed<T>(work: () => Promise<T>): Promise<{ result: T; ms: number; cpuMs: number }> {
   const [begun, before] = [performance.now(), process.cpuUsage()];
   const result = await work();
@@ -81,7 +81,7 @@ export async function timed<T>(work: () => Promise<T>): Promise<{ result: T; ms:
   return { result, ms: performance.now() - begun, cpuMs: (user + system) / 1000 };
 }
 
-/** `1.5 GB/s` and the like, of 10^6 bytes. */
+/** Formats a rate in MB/s (10^6 bytes). */
 export function rate(bytes: number, ms: number): string {
   return `${(bytes / 1000 / ms).toFixed(0)} MB/s`;
 }
@@ -92,7 +92,7 @@ export function option(name: string, fallback: string): string {
   return (at > 0 ? process.argv[at + 1] : undefined) ?? fallback;
 }
 
-/** True without such an option: then a server shows itself and ends instead of staying. */
+/** True without `--port`: a server then runs its demonstration and exits instead of staying up. */
 export function isDemonstration(): boolean {
   return !process.argv.some((arg) => arg === '--port' || arg === '-p');
 }

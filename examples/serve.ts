@@ -3,7 +3,7 @@
  *
  *   npm start -- [dir] [--port N] [--host ADDRESS]
  *
- * Without arguments it serves `examples/site/`, whose large files are made at the first start.
+ * Without arguments it serves `examples/site/`, whose large files are generated at the first start.
  */
 import { statSync } from 'node:fs';
 import path from 'node:path';
@@ -55,7 +55,7 @@ app.setNotFoundHandler((_request, reply) => {
 
 try {
   const url = await app.listen({ port, host: values.host });
-  console.log(`${root} is served at ${url}`);
+  console.log(`serving ${root} at ${url}`);
 } catch (error) {
   const { code } = error as NodeJS.ErrnoException;
   console.error(

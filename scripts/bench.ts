@@ -1,4 +1,4 @@
-/** `npm run bench [-- --smoke]`: the comparison with others, whose packages are in `bench/` and are installed there first. */
+/** `npm run bench [-- --smoke]`: runs the comparison in `bench/`; installs its packages there first. */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 

@@ -4,7 +4,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 
 import { ROOT, run } from './run.js';
 
-async function must(tool: string, args: string[]): Promise<void> {
+async function runOrExit(tool: string, args: string[]): Promise<void> {
   const { code } = await run(tool, args);
   if (code !== 0) process.exit(code);
 }
@@ -18,11 +18,11 @@ if (process.platform !== 'linux') {
     );
     process.exit(1);
   }
-  const where = ['--manifest-path', 'crates/node/Cargo.toml', '--output-dir', '.', '--no-js', '--dts', 'native.d.ts'];
-  await must('napi', ['build', '--platform', '--release', '--no-const-enum', ...where]);
-  // A doc comment that has passed through a macro is a raw string, of which napi copies the start: `/** r" Text. */`.
+  const paths = ['--manifest-path', 'crates/node/Cargo.toml', '--output-dir', '.', '--no-js', '--dts', 'native.d.ts'];
+  await runOrExit('napi', ['build', '--platform', '--release', '--no-const-enum', ...paths]);
+  // Doc comments that come from a macro are raw strings; napi copies their prefix: `/** r" Text. */`.
   const declarations = await readFile(`${ROOT}native.d.ts`, 'utf8');
   await writeFile(`${ROOT}native.d.ts`, declarations.replaceAll(/^(\s*\/?\*\*?) r" /gm, '$1 '));
 }
 await rm(`${ROOT}dist`, { recursive: true, force: true });
-await must('tsc', ['-p', 'tsconfig.json']);
+await runOrExit('tsc', ['-p', 'tsconfig.json']);

@@ -1,6 +1,6 @@
 /**
- * Checks every link of the Markdown files: that the file is there, and the heading in it. Links to other sites are only shown with
- * `--external`, where they are asked for.
+ * Checks every link in the Markdown files: the target file exists and contains the linked heading. `--external` also requests links to
+ * other sites.
  *
  *   npx tsx scripts/check-links.ts [--external]
  */
@@ -15,7 +15,7 @@ const files = globSync('**/*.md', { cwd: ROOT, ignore: ['**/node_modules/**', 't
 const external = new Set<string>();
 const wrong: string[] = [];
 
-/** As GitHub makes the anchor of a heading. */
+/** The anchor that GitHub generates for a heading. */
 const anchor = (heading: string) =>
   heading
     .trim()
@@ -41,7 +41,7 @@ for (const file of files) {
     }
     const [path = '', fragment] = link.split('#');
     const target = path === '' ? join(ROOT, file) : join(ROOT, dirname(file), path);
-    if (!existsSync(target)) wrong.push(`${file}: ${link} is not there`);
+    if (!existsSync(target)) wrong.push(`${file}: ${link} does not exist`);
     else if (fragment !== undefined && !anchors(target).has(fragment))
       wrong.push(`${file}: ${relative(ROOT, target)} has no heading #${fragment}`);
   }

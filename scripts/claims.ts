@@ -1,5 +1,5 @@
 /**
- * What `docs/zero-copy.md` claims about the kernel, tried: one line for each claim, and exit code 1 when one does not hold here.
+ * Verifies the claims of `docs/zero-copy.md` about the kernel. Prints one line per claim; exits with 1 when one does not hold.
  *
  *   npx tsx scripts/claims.ts
  */
@@ -14,12 +14,12 @@ import { makeFile, scratch } from '../examples/common.js';
 
 let failed = 0;
 
-function claim(what: string, holds: boolean, seen: string): void {
+function claim(text: string, holds: boolean, observed: string): void {
   if (!holds) failed += 1;
-  console.log(`${holds ? 'holds' : 'FAILS'}  ${what}: ${seen}`);
+  console.log(`${holds ? 'holds' : 'FAILS'}  ${text}: ${observed}`);
 }
 
-/** Two ends of a connection; nobody reads before it is asked. */
+/** Both ends of a connection, paused. */
 async function pair(): Promise<[Socket, Socket]> {
   const server = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -38,7 +38,7 @@ async function first(socket: Socket): Promise<string> {
 const directory = scratch();
 const path = join(directory, 'file');
 
-/** Sends a file, changes it before the other side has read, and says which bytes came. */
+/** Sends a file, changes it before the peer reads, and returns the first received bytes. */
 async function sentThenChanged(method: 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice'): Promise<string> {
   writeFileSync(path, Buffer.alloc(16_384, 'old'));
   const [out, back] = await pair();
@@ -46,26 +46,30 @@ async function sentThenChanged(method: 'sendfile' | 'splice' | 'mmap' | 'read-wr
   const file = openSync(path, 'r+');
   writeSync(file, 'new');
   closeSync(file);
-  const came = await first(back);
+  const received = await first(back);
   out.destroy();
   back.destroy();
-  return came;
+  return received;
 }
 
 for (const method of ['sendfile', 'splice', 'vmsplice'] as const) {
-  const came = await sentThenChanged(method);
+  const received = await sentThenChanged(method);
   claim(
-    `${method} does not copy: what is written to the file before it is received is received`,
-    came === 'new',
-    `'${came}'`,
+    `${method} does not copy: a later write to the file changes the received bytes`,
+    received === 'new',
+    `'${received}'`,
   );
 }
 for (const method of ['read-write', 'mmap'] as const) {
-  const came = await sentThenChanged(method);
-  claim(`${method} copies at the call: what is received is what was sent`, came === 'old', `'${came}'`);
+  const received = await sentThenChanged(method);
+  claim(
+    `${method} copies during the call: later writes do not change the received bytes`,
+    received === 'old',
+    `'${received}'`,
+  );
 }
 
-// A pipe refers to pages, and tee refers to them once more.
+// A pipe refers to pages; tee adds a second reference.
 writeFileSync(path, Buffer.alloc(4096, 'old'));
 const file = openSync(path, 'r+');
 const [one, two] = [new Pipe(), new Pipe()];
@@ -79,7 +83,7 @@ const head = (pipe: Pipe) => {
 };
 const [left, right] = [head(one), head(two)];
 claim(
-  'a pipe holds pages of the file, and after tee two pipes hold the same',
+  'a pipe refers to pages of the file, and after tee two pipes refer to the same pages',
   left === 'new' && right === 'new',
   `'${left}', '${right}'`,
 );
@@ -87,7 +91,7 @@ one.close();
 two.close();
 closeSync(file);
 
-// A mapping is the page cache; nothing is loaded before it is touched.
+// A mapping refers to the page cache; pages are loaded on first access.
 const large = makeFile(16 * 2 ** 20, directory, 'large');
 await pageCache.evict(large);
 const cold = (await pageCache.residency(large)).resident;
@@ -96,15 +100,15 @@ const before = (await memoryMaps({ filter: large }))[0]?.use?.rss ?? -1;
 claim(
   'mapping a file reads nothing',
   cold > 0 || (before === 0 && mapped.residency().resident === 0),
-  `${before} bytes in memory`,
+  `${before} bytes resident`,
 );
 const touched = await MappedFile.open(large, { populate: true });
 const after = touched.residency();
-claim('MAP_POPULATE reads all of it', after.resident === after.pages, `${after.resident} of ${after.pages} pages`);
+claim('MAP_POPULATE reads the whole file', after.resident === after.pages, `${after.resident} of ${after.pages} pages`);
 mapped.close();
 touched.close();
 
-// One call for what others need two thousand for.
+// System calls for 16 MiB.
 const [out, back] = await pair();
 back.resume();
 const whole = await sendFile(out, large, { method: 'sendfile' });

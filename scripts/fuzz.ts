@@ -1,7 +1,7 @@
 /**
- * `npm run fuzz [-- --runs=<n>] [--target=<name>]`: the fuzz targets of `fuzz/` by libFuzzer, one after another; each begins with what
- * earlier runs have added to its corpus. Needs a nightly toolchain and `cargo install cargo-fuzz`; without them it drives the same targets
- * by mutations of the corpus, on the stable compiler, as the tests do.
+ * `npm run fuzz [-- --runs=<n>] [--target=<name>]`: runs the fuzz targets of `fuzz/` with libFuzzer, one after another, starting from the
+ * corpus of earlier runs. Needs a nightly toolchain and `cargo install cargo-fuzz`; without them it runs the same targets with mutations of
+ * the corpus on the stable compiler, as the tests do.
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -14,11 +14,11 @@ const TARGETS = readdirSync(`${ROOT}fuzz/fuzz_targets`).map((name) => name.repla
 const { values } = parseArgs({ options: { runs: { type: 'string' }, target: { type: 'string' } } });
 const runs = Number(values.runs ?? 1_000_000);
 if (!Number.isInteger(runs) || runs < 1) {
-  console.error(`--runs is '${values.runs}'; give a whole number from 1 up`);
+  console.error(`invalid --runs '${values.runs}': use an integer of at least 1`);
   process.exit(2);
 }
 if (values.target !== undefined && !TARGETS.includes(values.target)) {
-  console.error(`--target is '${values.target}'; there are ${TARGETS.join(', ')}`);
+  console.error(`unknown --target '${values.target}': use ${TARGETS.join(', ')}`);
   process.exit(2);
 }
 const chosen = values.target === undefined ? TARGETS : [values.target];
@@ -39,13 +39,13 @@ if (missing === undefined) {
   for (const target of chosen) {
     console.log(`> ${target}`);
     const limits = [`-runs=${runs}`, '-max_len=4096', '-timeout=10', '-print_final_stats=1', '-verbosity=0'];
-    // What is found is added to the first directory, which is not in the repository; the seeds are only read.
+    // libFuzzer adds new inputs to the first directory, which is not in the repository; it only reads the seeds.
     const corpora = [`fuzz/target/corpus/${target}`, `fuzz/corpus/${target}`];
     spawnSync('mkdir', ['-p', corpora[0] as string], { cwd: ROOT });
     cargo(['+nightly', 'fuzz', 'run', target, ...corpora, '--', ...limits]);
   }
 } else {
-  console.log(`without libFuzzer, for which run "${missing}": the targets by mutations of the corpus`);
+  console.log(`libFuzzer is not available (run "${missing}"): running the targets with mutations of the corpus`);
   const seed = String(Math.floor(Math.random() * 2 ** 48));
   console.log(`ZEROSEND_FUZZ_SEED=${seed}`);
   const env = { ZEROSEND_FUZZ_RUNS: String(runs), ZEROSEND_FUZZ_SEED: seed };

@@ -1,6 +1,6 @@
 /**
- * Writes docs/api.md from the declarations that the compiler has made (`dist`): everything that is exported, with its comment. The linter
- * runs it and fails when the file differs.
+ * Writes docs/api.md from the compiled declarations in `dist`: every export with its comment. The linter runs it and fails when the file
+ * changes.
  *
  *   npx tsx scripts/generate-api.ts
  */
@@ -22,7 +22,7 @@ interface Declared {
   text: string;
 }
 
-/** What a file exports from others: names, and where they are. */
+/** The names that a file re-exports, and the files that declare them. */
 function exportsOf(path: string): { name: string; path: string; original: string }[] {
   const found: { name: string; path: string; original: string }[] = [];
   for (const [, list = '', from = ''] of read(path).matchAll(/^export (?:type )?\{([^}]*)\} from '([^']+)';/gm)) {
@@ -38,7 +38,7 @@ function exportsOf(path: string): { name: string; path: string; original: string
   return found;
 }
 
-/** All declarations of a name in a file, or in the one that it has it from. */
+/** All declarations of a name, in a file or in the file that it re-exports the name from. */
 function declarations(path: string, name: string): Declared[] {
   const lines = read(path).split('\n');
   const begins = new RegExp(

@@ -1,4 +1,4 @@
-// Writes crates/http/src/mime_table.rs from the tables of npm `mime@3`. CI runs it and fails when the file differs.
+// Writes crates/http/src/mime_table.rs from the tables of npm `mime@3`. The linter runs it and fails when the file changes.
 //   npx tsx scripts/generate-mime.ts
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -21,7 +21,7 @@ for (const types of ['mime/types/standard.js', 'mime/types/other.js'].map((path)
   }
 }
 
-/** What `@fastify/send` adds a charset to: prefixes that are followed by something, or are the whole type. */
+/** Adds a charset to the same types as `@fastify/send`. */
 function withCharset(type: string): string {
   const isText = ['text/', 'application/javascript', 'application/json'].some((prefix) => type.startsWith(prefix));
   return isText ? `${type}; charset=utf-8` : type;
@@ -44,6 +44,6 @@ const formatted = execFileSync('rustfmt', ['--edition', '2024', '--config-path',
   input: text,
   encoding: 'utf8',
 });
-// The same again would make cargo compile everything anew.
+// An unchanged file is not written, because its new modification time would make cargo recompile everything.
 if (readFileSync(target, 'utf8') !== formatted) writeFileSync(target, formatted);
 console.log(`${rows.length} extensions`);

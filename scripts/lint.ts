@@ -1,4 +1,4 @@
-/** Everything that is checked without running it: formats, clippy, types, workflows, and that generated files are up to date. */
+/** Static checks: formatting, clippy, types, links, workflows, and that generated files are up to date. */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 
@@ -28,7 +28,7 @@ await check('clippy', 'cargo', [
   '-D',
   'warnings',
 ]);
-// Not its test target: napi-derive exports nothing there, so that everything would seem unused.
+// Without its test target: napi-derive exports nothing there, so everything would be reported as unused.
 await check('clippy of the binding', 'cargo', ['clippy', '-p', 'zerosend-node', '--quiet', '--', '-D', 'warnings']);
 await check('biome', 'biome', ['check', '--error-on-warnings', '.']);
 await check('types', 'tsc', ['-p', 'tsconfig.check.json']);
@@ -38,7 +38,7 @@ await check('links', 'tsx', ['scripts/check-links.ts']);
 if (spawnSync('go', ['version']).status === 0) {
   await check('workflows', 'go', ['run', 'github.com/rhysd/actionlint/cmd/actionlint@v1.7.12']);
 } else {
-  console.warn('skipped: the workflows are checked by actionlint, which needs go');
+  console.warn('workflows not checked: actionlint needs go');
 }
 
 const contents = () => GENERATED.map((file) => readFileSync(ROOT + file, 'utf8'));
@@ -47,14 +47,14 @@ await check('generate', 'tsx', ['scripts/generate-mime.ts']);
 await check('build', 'tsx', ['scripts/build.ts']);
 await check('api', 'tsx', ['scripts/generate-api.ts']);
 contents().forEach((text, at) => {
-  if (text !== before[at]) failures.push(`${GENERATED[at]} was not up to date; commit what is there now`);
+  if (text !== before[at]) failures.push(`${GENERATED[at]} was out of date; commit the updated file`);
 });
 
-// What `npm ci` has made anew is compared with what was committed.
+// In CI `npm ci` has regenerated these files before, so they are compared with the commit.
 if (process.env.CI) await check('committed', 'git', ['diff', '--exit-code', '--stat', '--', ...GENERATED]);
 
 const dependents = await run('cargo', ['tree', '-p', 'zerosend-core', '--edges', 'normal', '--prefix', 'none']);
-if (dependents.output.includes('napi')) failures.push('zerosend-core must not know of napi');
+if (dependents.output.includes('napi')) failures.push('zerosend-core must not depend on napi');
 
 for (const failure of failures) console.error(`lint: ${failure}`);
 process.exit(failures.length === 0 ? 0 : 1);

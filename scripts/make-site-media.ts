@@ -1,5 +1,5 @@
-// Writes the binaries that examples/site serves: the same bytes on every machine, so that they need no place in git.
-// `tsx scripts/make-site-media.ts [folder]`; files that are already right are left alone, their mtime with them.
+// Generates the binary files of examples/site. They are the same on every machine, so they are not in git.
+// `tsx scripts/make-site-media.ts [folder]`; files with the right contents are not written, so their mtime does not change.
 
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
@@ -41,11 +41,11 @@ export interface MediaFile {
   path: string;
   bytes: number;
   sha256: string;
-  /** False when the file was already right. */
+  /** False when the file already had the right contents. */
   written: boolean;
 }
 
-/** Makes sure that every media file is in `dir` with the right bytes. */
+/** Generates the media files that are missing from `dir` or have other contents. */
 export async function makeSiteMedia(dir = defaultDir()): Promise<MediaFile[]> {
   await mkdir(dir, { recursive: true });
   const made: MediaFile[] = [];
@@ -64,10 +64,10 @@ export async function makeSiteMedia(dir = defaultDir()): Promise<MediaFile[]> {
   return made;
 }
 
-/** `sha256sum -c` reads this format. */
+/** In the format of `sha256sum -c`. */
 async function writeSum(dir: string, of: string): Promise<MediaFile> {
   const file = FILES.find(({ name }) => name === of);
-  if (file === undefined) throw new Error(`no media file is called ${of}`);
+  if (file === undefined) throw new Error(`unknown media file '${of}'`);
   const content = Buffer.from(`${file.sha256}  ${of}\n`);
   const sha256 = hash(content);
   const path = join(dir, 'sample.sha256');
@@ -89,7 +89,7 @@ function randomBytes(bytes: number, seed: number): Buffer {
   return out;
 }
 
-/** By rename, so that a server never sees half a file. */
+/** Replaces it with rename(2), so that a server never reads a partial file. */
 async function replace(path: string, content: Buffer): Promise<void> {
   const unfinished = `${path}.${process.pid}.tmp`;
   await writeFile(unfinished, content);

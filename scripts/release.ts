@@ -1,11 +1,11 @@
 /**
- * Makes a release: the version and the CHANGELOG, a commit, a tag; binaries for all targets that this machine can compile, the package and
- * the other files of a release (into `release/`), each looked into and tried. Then it pushes, and the workflow `release` does the same for
- * all targets and publishes. `--dry-run` does everything but push.
+ * Prepares a release: sets the version and the CHANGELOG heading, commits and tags, compiles the binaries for all targets that this machine
+ * supports, and writes the package and the other release files to `release/`, all inspected and tested. Then it pushes, and the workflow
+ * `release` builds all targets and publishes. `--dry-run` does not push.
  *
  *   npx tsx scripts/release.ts 0.2.0 [--dry-run]
  *
- * It works in a clone, so that nothing here is changed before all has gone well, and with `--dry-run` nothing at all but `release/`.
+ * It works in a clone, so the repository changes only after every step has succeeded; `--dry-run` only writes `release/`.
  */
 import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -31,13 +31,13 @@ function git(cwd: string, ...args: string[]): string {
   return execFileSync('git', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] }).trim();
 }
 
-/** What must hold before anything is done. */
+/** Exits with a message unless a release of `version` is possible. */
 function check(version: string): void {
-  if (semver.valid(version) !== version) fail(`'${version}' is no version; see semver.org`);
-  if (semver.lt(version, VERSION)) fail(`${version} is older than the ${VERSION} of package.json`);
-  if (git(ROOT, 'branch', '--show-current') !== 'main') fail('releases are made of main; run "git switch main"');
-  if (git(ROOT, 'status', '--porcelain') !== '') fail('there are changes that are not committed; commit or stash them');
-  if (git(ROOT, 'tag', '--list', `v${version}`) !== '') fail(`the tag v${version} is there already`);
+  if (semver.valid(version) !== version) fail(`invalid version '${version}': see semver.org`);
+  if (semver.lt(version, VERSION)) fail(`${version} is older than ${VERSION} in package.json`);
+  if (git(ROOT, 'branch', '--show-current') !== 'main') fail('releases are made from main; run "git switch main"');
+  if (git(ROOT, 'status', '--porcelain') !== '') fail('uncommitted changes; commit or stash them');
+  if (git(ROOT, 'tag', '--list', `v${version}`) !== '') fail(`tag v${version} already exists`);
   try {
     notes(readFileSync(`${ROOT}CHANGELOG.md`, 'utf8'), 'Unreleased');
   } catch (error) {
@@ -45,7 +45,7 @@ function check(version: string): void {
   }
 }
 
-/** Version and CHANGELOG, a commit and a tag, in the clone at `cwd`. */
+/** Sets version and CHANGELOG heading, commits and tags in the clone at `cwd`. */
 function mark(cwd: string, version: string): void {
   execFileSync('npm', ['version', version, '--no-git-tag-version', '--allow-same-version', '--ignore-scripts'], {
     cwd,
@@ -58,12 +58,12 @@ function mark(cwd: string, version: string): void {
   git(cwd, 'tag', '--annotate', `v${version}`, '--message', `zerosend ${version}`);
 }
 
-/** Binaries, as many as this machine can make. The TypeScript in the clone has been compiled. */
+/** Compiles the binaries for all targets that this machine supports. The TypeScript of the clone must be compiled. */
 async function compileAll(clone: string, directory: string): Promise<void> {
   const possible = TARGETS.filter(canRelease);
   for (const target of possible) await compile(target, directory, clone);
   if (possible.length > 0) return;
-  console.log('without cargo-zigbuild: for this machine alone, and for its glibc; see scripts/release/binary.ts');
+  console.log('cargo-zigbuild not found: compiling for this machine and its glibc only; see scripts/release/binary.ts');
   const args = ['dist/lib/cli/main.js', 'install', '--build', '--to', directory];
   execFileSync('node', args, { cwd: clone, stdio: 'inherit' });
 }
@@ -84,7 +84,7 @@ try {
   const inClone = (tool: string, ...args: string[]) => execFileSync(tool, args, { cwd: clone, stdio: 'inherit' });
   inClone('node_modules/.bin/tsc', '-p', 'tsconfig.json');
   await compileAll(clone, directory);
-  // By the clone's own scripts: they know its version.
+  // With the scripts of the clone, which have the new version.
   inClone('node_modules/.bin/tsx', 'scripts/release/assemble.ts', 'release');
   writeFileSync(
     path.join(directory, 'NOTES.md'),
@@ -99,12 +99,12 @@ try {
   const present = TARGETS.filter((target) => existsSync(path.join(directory, binaryName(target))));
   for (const target of present) console.log(describe(inspect(path.join(directory, binaryName(target)))));
   const missing = TARGETS.filter((target) => !present.includes(target));
-  if (missing.length > 0) console.log(`not made here, but by the workflow: ${missing.join(', ')}`);
+  if (missing.length > 0) console.log(`left to the workflow: ${missing.join(', ')}`);
   console.log(
-    `the files are in release/; commit ${git(clone, 'rev-parse', '--short', 'HEAD')} "${git(clone, 'log', '-1', '--format=%s')}", tag v${version}`,
+    `files written to release/; commit ${git(clone, 'rev-parse', '--short', 'HEAD')} "${git(clone, 'log', '-1', '--format=%s')}", tag v${version}`,
   );
   if (values['dry-run']) {
-    console.log('a dry run: nothing was pushed');
+    console.log('dry run: nothing was pushed');
   } else {
     git(ROOT, 'fetch', '--quiet', clone, 'main', `refs/tags/v${version}:refs/tags/v${version}`);
     git(ROOT, 'merge', '--quiet', '--ff-only', 'FETCH_HEAD');

@@ -1,17 +1,17 @@
-/** Runs all tests, those of Rust and those of the built package, and ends with one line that sums all. */
+/** Runs the tests of the Rust crates and of the built package. The last line of the output has the totals. */
 import { run } from './run.js';
 import { installTools } from './tools.js';
 
 const sum = (output: string, pattern: RegExp): number =>
   [...output.matchAll(pattern)].reduce((total, match) => total + Number(match[1]), 0);
 
-/** Tests that keep the machine busy for minutes: after those that look at times. */
+/** Tests that load the machine for minutes. They run last, because other tests measure time. */
 const HEAVY = ['install', 'package', 'release', 'torture'].map((name) => `__test__/${name}.test.ts`);
 
 installTools();
 const rust = [
   await run('cargo', ['test', '--workspace', '--quiet']),
-  // Injected faults hit the whole process, so one test at a time.
+  // Injected faults affect the whole process, so these tests run one at a time.
   await run('cargo', [
     ...['test', '--package', 'zerosend-core', '--features', 'failpoints', '--test', 'faults', '--quiet'],
     ...['--', '--test-threads', '1'],
@@ -26,7 +26,7 @@ const [cargo, node] = [printed(rust), printed(ava)];
 
 let passed = sum(cargo, /^test result: .*?(\d+) passed/gm) + sum(node, /^# pass (\d+)$/gm);
 let failed = sum(cargo, /^test result: .*?(\d+) failed/gm) + sum(node, /^# fail (\d+)$/gm);
-// What fails without a count (a crate that does not compile, a test file that throws) is a failure all the same.
+// A failure without a count, for example a crate that does not compile, counts as one failed test.
 if (failed === 0 && [...rust, ...ava].some(({ code }) => code !== 0)) failed = 1;
 if (passed === 0) failed ||= 1;
 passed = Math.max(0, passed);

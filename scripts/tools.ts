@@ -1,7 +1,7 @@
-/** Programs that tests run against: real servers and clients, and strace. */
+/** Programs that the tests use: servers, clients, and strace. */
 import { spawnSync } from 'node:child_process';
 
-/** A program that a test may need, and the Debian package that has it. */
+/** Programs and their Debian packages. */
 const PACKAGES = {
   strace: 'strace',
   fincore: 'util-linux',
@@ -14,7 +14,7 @@ const PACKAGES = {
   'redis-server': 'redis-server',
   'redis-benchmark': 'redis-tools',
   pgbench: 'postgresql',
-  // For the shell in workflows, by actionlint.
+  // actionlint checks shell scripts in workflows with it.
   shellcheck: 'shellcheck',
 } as const;
 
@@ -24,13 +24,13 @@ export function has(tool: Tool): boolean {
   return spawnSync('sh', ['-c', `command -v ${tool}`]).status === 0;
 }
 
-/** Installs what is missing where that is one command (Debian, as root); elsewhere tests that need it say that they are skipped. */
+/** Installs missing programs on Debian as root. Elsewhere the tests that need them are skipped with a message. */
 export function installTools(): void {
   const missing = (Object.keys(PACKAGES) as Tool[]).filter((tool) => !has(tool));
   if (missing.length === 0 || process.getuid?.() !== 0 || spawnSync('apt-get', ['--version']).status !== 0) return;
   const packages = missing.map((tool) => PACKAGES[tool]);
   console.log(`installing for the tests: ${packages.join(' ')}`);
-  // Servers of packages are not to be started: tests start their own.
+  // RUNLEVEL=1 prevents packages from starting their servers.
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
   for (const args of [
     ['update', '-qq'],

@@ -1,10 +1,11 @@
 /**
- * Which zero-copy mechanisms this kernel has, found by using each: a version number says what a kernel could have, not what
- * a container lets you call.
+ * Lists the zero-copy mechanisms that this kernel supports, by calling each: the kernel version does not tell what a seccomp filter or
+ * a container blocks.
  *
  *   npx tsx examples/1-fundamentals/detect.ts
  *
- * Look for: what is refused, with which errno (ENOSYS: not there; EPERM: forbidden), and whether your network card gathers.
+ * Look for: the unavailable mechanisms and their errno (ENOSYS: not implemented; EPERM: blocked), and whether your network card supports
+ * scatter-gather.
  *
  *   kernel 6.18.44, pages of 4096 bytes, pipes of 65536 to 1048576
  *   yes sendfile                    files to sockets, from 64 KiB up
@@ -23,7 +24,7 @@ console.log(`kernel ${kernel}, pages of ${pageSize} bytes, pipes of ${pipes.defa
 for (const { name, available, syscall, code, purpose } of mechanisms) {
   console.log(`${available ? 'yes' : 'no '} ${name.padEnd(27)} ${available ? purpose : `${syscall}: ${code}`}`);
 }
-const say = (value: boolean | undefined) => (value === undefined ? 'unknown' : value ? 'yes' : 'no');
+const format = (value: boolean | undefined) => (value === undefined ? 'unknown' : value ? 'yes' : 'no');
 for (const { name, scatterGather, transmitChecksum } of interfaces) {
-  console.log(`${name}: scatter-gather ${say(scatterGather)}, checksums ${say(transmitChecksum)}`);
+  console.log(`${name}: scatter-gather ${format(scatterGather)}, checksums ${format(transmitChecksum)}`);
 }

@@ -1,17 +1,17 @@
 /**
- * What it costs to send a file by reading and writing it: every byte is copied from the page cache into a buffer of this
- * process and from there into the socket, with two system calls for each buffer. Beside it `sendfile`, which spares both.
+ * Cost of sending a file with read and write: every byte is copied from the page cache into a buffer of this process and from there
+ * into the socket, with two system calls per buffer. `sendfile` avoids both copies and most of the calls.
  *
  *   npx tsx examples/1-fundamentals/traditional-io.ts
  *
- * Look for: small buffers cost system calls, large ones do not spare the copies; processor time is what is really saved.
+ * Look for: small buffers cost system calls, large buffers still cost copies; the saving shows in the CPU time.
  *
- *   read + write, 4 KiB     :    58 MB/s,  1232 ms of processor time, 32768 calls
- *   read + write, 64 KiB    :   413 MB/s,   194 ms of processor time, 2048 calls
- *   read + write, 1 MiB     :   704 MB/s,   118 ms of processor time, 128 calls
- *   createReadStream().pipe :   435 MB/s,   185 ms of processor time
- *   sendFile                :   470 MB/s,   159 ms of processor time, 125 calls, by sendfile
- *   all received the same 67108864 bytes
+ *   read + write, 4 KiB     :    58 MB/s,  1232 ms of CPU time, 32768 calls
+ *   read + write, 64 KiB    :   413 MB/s,   194 ms of CPU time, 2048 calls
+ *   read + write, 1 MiB     :   704 MB/s,   118 ms of CPU time, 128 calls
+ *   createReadStream().pipe :   435 MB/s,   185 ms of CPU time
+ *   sendFile                :   470 MB/s,   159 ms of CPU time, 125 calls, by sendfile
+ *   all receivers got identical 67108864 bytes
  */
 import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
@@ -50,25 +50,25 @@ async function zeroCopy(socket: Socket): Promise<string> {
   return `${syscalls} calls, by ${method}`;
 }
 
-const ways: [string, (socket: Socket) => Promise<string>][] = [
+const methods: [string, (socket: Socket) => Promise<string>][] = [
   ['read + write, 4 KiB', (socket) => readAndWrite(socket, 4096)],
   ['read + write, 64 KiB', (socket) => readAndWrite(socket, 65_536)],
   ['read + write, 1 MiB', (socket) => readAndWrite(socket, MIB)],
   ['createReadStream().pipe', pipe],
   ['sendFile', zeroCopy],
 ];
-for (const [name, send] of ways) {
+for (const [name, send] of methods) {
   const { socket, received } = await connection();
   const { result, ms, cpuMs } = await timed(async () => {
-    const said = await send(socket);
+    const details = await send(socket);
     socket.end();
     const { bytes, hash } = await received;
-    if (bytes !== BYTES || hash !== expected) throw new Error(`${name}: something else was received`);
-    return said;
+    if (bytes !== BYTES || hash !== expected) throw new Error(`${name}: the received bytes differ`);
+    return details;
   });
-  const calls = result === '' ? '' : `, ${result}`;
+  const details = result === '' ? '' : `, ${result}`;
   console.log(
-    `${name.padEnd(24)}: ${rate(BYTES, ms).padStart(10)}, ${cpuMs.toFixed(0).padStart(5)} ms of processor time${calls}`,
+    `${name.padEnd(24)}: ${rate(BYTES, ms).padStart(10)}, ${cpuMs.toFixed(0).padStart(5)} ms of CPU time${details}`,
   );
 }
-console.log(`all received the same ${BYTES} bytes`);
+console.log(`all receivers got identical ${BYTES} bytes`);

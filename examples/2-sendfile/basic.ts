@@ -1,13 +1,13 @@
 /**
- * One file to one socket, by one call: from the page cache to the socket inside the kernel.
+ * Sends one file to one socket with one call; the bytes go from the page cache to the socket inside the kernel.
  *
  *   npx tsx examples/2-sendfile/basic.ts
  *
- * Look for: the method and how few system calls it took; a part of the file by `offset` and `length`; what is written before and
- * after keeps its place; and what errors say.
+ * Look for: the method and the small number of system calls; a part of the file by `offset` and `length`; data written to the socket
+ * before and after the transfer stays in order; the error messages.
  *
  *   the whole file: 5000000 bytes by sendfile, 7 calls, 15 ms
- *   a part of it: 1000 bytes from 4096 on, by read-write
+ *   a part: 1000 bytes from offset 4096, by read-write
  *   received 5001024 bytes: before, the file, the part, after
  *   ENOENT: No such file or directory, open '/no/such/file'
  *   ERR_ZEROSEND_OUT_OF_RANGE: invalid offset 5000001: the file has 5000000 bytes
@@ -24,7 +24,7 @@ console.log(
   `the whole file: ${whole.bytes} bytes by ${whole.method}, ${whole.syscalls} calls, ${whole.durationMs.toFixed(0)} ms`,
 );
 const part = await sendFile(socket, path, { offset: 4096, length: 1000 });
-console.log(`a part of it: ${part.bytes} bytes from 4096 on, by ${part.method}`);
+console.log(`a part: ${part.bytes} bytes from offset 4096, by ${part.method}`);
 socket.end('after, 12 B.');
 console.log(`received ${(await received).bytes} bytes: before, the file, the part, after`);
 

@@ -1,16 +1,16 @@
 /**
- * A large file in turns: with its progress, cancelled in the middle, gone on with from there, and cut into slices over several
- * connections at once. `chunkSize` is what one turn sends before others have theirs (nginx's `sendfile_max_chunk`): without a
- * bound one fast receiver would keep a thread for itself.
+ * A large transfer with progress reports, cancelled and resumed at the same byte, and a file split into slices over several concurrent
+ * connections. `chunkSize` limits the bytes sent per turn (nginx's `sendfile_max_chunk`): without a limit one fast receiver could occupy
+ * a thread.
  *
  *   npx tsx examples/2-sendfile/chunked.ts
  *
- * Look for: `error.bytes`, where to go on; and that the slices together are the file.
+ * Look for: `error.bytes`, the offset to resume from; and that the slices together make up the file.
  *
  *   progress: 25 %, 50 %, 75 %, 100 %
  *   cancelled after 4176896 bytes: ABORT_ERR
- *   went on from there: 67108864 bytes in all, the same file
- *   four slices over four connections: 67108864 bytes, the same file
+ *   resumed: 67108864 bytes in total, identical
+ *   four slices over four connections: 67108864 bytes, identical
  */
 import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -34,7 +34,8 @@ socket.end();
 await received;
 console.log(`progress: ${quarters.join(', ')}`);
 
-// Nobody reads, so it stops in the middle, and is cancelled there: what had gone is said, and the rest goes over another connection.
+// The peer does not read, so the transfer stalls until it is cancelled. `error.bytes` is the number of bytes sent; a second connection
+// receives the rest.
 const copy = join(scratch(), 'copy');
 await writeFile(copy, '');
 const file = await open(copy, 'r+');
@@ -42,7 +43,7 @@ const first = await connection(false);
 const error = await sendFile(first.socket, path, { signal: AbortSignal.timeout(200) }).catch(
   (error: NodeJS.ErrnoException & { bytes: number }) => error,
 );
-if (!('code' in error)) throw new Error('it was not cancelled');
+if (!('code' in error)) throw new Error('the transfer was not cancelled');
 first.socket.end();
 await receiveFile(first.peer, file);
 console.log(`cancelled after ${error.bytes} bytes: ${error.code}`);
@@ -53,10 +54,10 @@ second.socket.end();
 await rest;
 await file.close();
 console.log(
-  `went on from there: ${error.bytes + bytes} bytes in all, ${sha256(copy) === sha256(path) ? 'the same file' : 'something else'}`,
+  `resumed: ${error.bytes + bytes} bytes in total, ${sha256(copy) === sha256(path) ? 'identical' : 'different'}`,
 );
 
-// Slices: ranges of one open file, at once.
+// Slices: ranges of one open file, sent concurrently.
 const source = await open(path);
 const parts = join(scratch(), 'parts');
 await writeFile(parts, '');
@@ -74,5 +75,5 @@ const inOrder = sums.every(
   ({ offset, bytes }, at) => offset === sums.slice(0, at).reduce((sum, one) => sum + one.bytes, 0) && bytes > 0,
 );
 console.log(
-  `four slices over four connections: ${total} bytes, ${total === BYTES && inOrder ? 'the same file' : 'something else'}`,
+  `four slices over four connections: ${total} bytes, ${total === BYTES && inOrder ? 'identical' : 'different'}`,
 );

@@ -1,14 +1,14 @@
 /**
- * `sendfile` beside reading and writing, for files of different sizes: when does it win?
+ * Compares `sendfile` with read and write for different file sizes.
  *
  *   npx tsx examples/2-sendfile/compare.ts
  *
- * Look for: with small files the calls count and not the copies, so a read and a write are as good; with large ones sendfile takes
- * the least processor time. (`npx zerosend bench` does this properly: rounds, medians, a receiver on its own core.)
+ * Look for: for small files system calls dominate, so read and write are as fast; for large files sendfile tends to need the least CPU
+ * time. A single run is noisy; `npx zerosend bench` measures in rounds, with medians and the receiver on a separate core.
  *
- *        1 KiB: read-write 1.00, sendfile 0.90 times as fast, with 1.23 of the processor time
- *       64 KiB: read-write 1.00, sendfile 0.94 times as fast, with 1.05 of the processor time
- *     4096 KiB: read-write 1.00, sendfile 0.92 times as fast, with 1.11 of the processor time
+ *        1 KiB: read-write 1.00, sendfile 0.90 times as fast, with 1.23 times the CPU time
+ *       64 KiB: read-write 1.00, sendfile 0.94 times as fast, with 1.05 times the CPU time
+ *     4096 KiB: read-write 1.00, sendfile 0.92 times as fast, with 1.11 times the CPU time
  */
 import { type Method, sendFile } from 'zerosend';
 
@@ -30,6 +30,6 @@ for (const size of [1024, 65_536, 4 * MIB]) {
   await measure(path, size, 'read-write');
   const [plain, zero] = [await measure(path, size, 'read-write'), await measure(path, size, 'sendfile')];
   const times = `${(plain.ms / zero.ms).toFixed(2)} times as fast`;
-  const cost = `${(zero.cpuMs / plain.cpuMs).toFixed(2)} of the processor time`;
+  const cost = `${(zero.cpuMs / plain.cpuMs).toFixed(2)} times the CPU time`;
   console.log(`${String(size / 1024).padStart(6)} KiB: read-write 1.00, sendfile ${times}, with ${cost}`);
 }

@@ -1,11 +1,11 @@
 /**
- * TCP_CORK against TCP_NODELAY: many small parts and a file, as one response. With `cork` the kernel sends full packets only, until
- * the transfer ends; with `cork: false` and `noDelay` each part leaves by itself, at once.
+ * TCP_CORK and TCP_NODELAY for a response of many small parts. With `cork` the kernel sends only full packets until the transfer ends;
+ * with `cork: false` and `noDelay` it sends each part at once in a separate packet.
  *
  *   npx tsx examples/2-sendfile/cork.ts
  *
- * Look for: how many times the receiver's socket had something (each a packet or several). Latency wants few bytes soon, throughput
- * wants full packets: cork while there is more to come, never for a part that somebody waits for.
+ * Look for: how many reads the receiver needed (each returns one or more packets). Full packets improve throughput, early packets
+ * improve latency: cork while more data follows, but not for a part the receiver is waiting for.
  *
  *   cork: false, noDelay: true :  60 calls, the receiver read 2 times
  *   the default                :  40 calls, the receiver read 1 times

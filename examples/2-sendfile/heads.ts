@@ -1,13 +1,13 @@
 /**
- * Bytes of your own before, between and after files, as one transfer: a response head and its body leave in one call (writev(2),
- * or `MSG_MORE` before `sendfile`), a multipart body and its boundaries in order.
+ * Bytes from memory before, between and after files in one transfer: a response header and a small body leave in one call (writev(2);
+ * for larger bodies `MSG_MORE` before `sendfile`), a multipart body and its boundaries in order.
  *
  *   npx tsx examples/2-sendfile/heads.ts
  *
- * Look for: a small file with its head in a single call; nothing is put together in JavaScript.
+ * Look for: the number of calls for a small file and its header (one read and one write); JavaScript concatenates nothing.
  *
- *   head and 1000 bytes: 2 calls, by read-write
- *   head and 1000000 bytes: 4 calls, by sendfile
+ *   header and 1000 bytes: 2 calls, by read-write
+ *   header and 1000000 bytes: 4 calls, by sendfile
  *   three parts of two files with boundaries: 101238 bytes, 9 calls
  */
 import { sendFile, sendFiles } from 'zerosend';
@@ -23,8 +23,8 @@ for (const [path, bytes] of [
   const head = `HTTP/1.1 200 OK\r\nContent-Length: ${bytes}\r\n\r\n`;
   const { syscalls, method } = await sendFile(socket, path, { head });
   socket.end();
-  if ((await received).bytes !== head.length + bytes) throw new Error('something else was received');
-  console.log(`head and ${bytes} bytes: ${syscalls} calls, by ${method}`);
+  if ((await received).bytes !== head.length + bytes) throw new Error('the received length differs');
+  console.log(`header and ${bytes} bytes: ${syscalls} calls, by ${method}`);
 }
 
 const boundary = (number: number) => Buffer.from(`\r\n--b\r\nContent-Type: text/plain; part=${number}\r\n\r\n`);
@@ -39,5 +39,5 @@ const { bytes, syscalls } = await sendFiles(socket, [
   Buffer.from('\r\n--b--\r\n'),
 ]);
 socket.end();
-if ((await received).bytes !== bytes) throw new Error('something else was received');
+if ((await received).bytes !== bytes) throw new Error('the received length differs');
 console.log(`three parts of two files with boundaries: ${bytes} bytes, ${syscalls} calls`);

@@ -1,11 +1,11 @@
 /**
- * An HTTP server of files on plain `node:http`: heads by Node, bodies by `sendfile`. Ranges, validators, types and refusals are those of
- * the plugin.
+ * An HTTP file server on plain `node:http`: Node writes the headers, `sendfile` the bodies. Ranges, validators, content types and errors
+ * are the same as with the Fastify plugin.
  *
- *   npx tsx examples/2-sendfile/http-server.ts                 (shows itself and ends)
+ *   npx tsx examples/2-sendfile/http-server.ts                 (runs a demonstration and exits)
  *   npx tsx examples/2-sendfile/http-server.ts --port 8080 --root .
  *
- * Look for: 206 with the bytes of the range, 304 for who has the file already, and how the counters show the method of each.
+ * Look for: 206 with the bytes of the range, 304 when the client's copy is current, 404 for a path outside the root.
  *
  *   GET /file.bin          200 5000000 bytes, application/octet-stream
  *   GET /file.bin, a range 206 100 bytes, bytes 1000-1099/5000000

@@ -1,14 +1,14 @@
 /**
- * A socket that takes no more: `sendfile` says EAGAIN (here: `null`), and whoever waits must not be the thread that others need.
- * First by hand, with the system call itself; then fifty slow receivers at once, while the event loop goes on.
+ * A full socket: `sendfile` fails with EAGAIN (returned as `null`), and waiting for room must not block a shared thread. First with the
+ * system call itself, then with fifty slow receivers at once while the event loop keeps running.
  *
  *   npx tsx examples/2-sendfile/non-blocking.ts
  *
- * Look for: how much fits before `null`, and that the event loop is late by milliseconds only, with fifty transfers waiting.
+ * Look for: the number of bytes sent before `null`, and that the event loop is delayed by milliseconds only while fifty transfers wait.
  *
- *   sendfile(2) took 4160512 bytes in 1 calls, then null: the socket is full
- *   the receiver has read some; sendfile(2) takes 1048576 bytes more
- *   50 slow receivers: 100 MiB sent in 38 ms, the event loop was 12 ms late at worst
+ *   sendfile(2) sent 4160512 bytes in 1 calls, then returned null: the socket is full
+ *   after the receiver has read 1 MiB, sendfile(2) sends 1048576 bytes more
+ *   50 slow receivers: 100 MiB sent in 38 ms, maximum event loop delay 12 ms
  */
 import { once } from 'node:events';
 import { openSync } from 'node:fs';
@@ -26,7 +26,7 @@ for (let moved = sendfile(socket, fd, 0, 32 * MIB); moved !== null; moved = send
   sent += moved;
   calls += 1;
 }
-console.log(`sendfile(2) took ${sent} bytes in ${calls} calls, then null: the socket is full`);
+console.log(`sendfile(2) sent ${sent} bytes in ${calls} calls, then returned null: the socket is full`);
 let read = 0;
 peer.on('data', (chunk) => {
   read += chunk.length;
@@ -35,15 +35,15 @@ peer.on('data', (chunk) => {
 peer.resume();
 await once(peer, 'pause');
 await sleep(50);
-console.log(`the receiver has read some; sendfile(2) takes ${sendfile(socket, fd, sent, MIB)} bytes more`);
+console.log(`after the receiver has read 1 MiB, sendfile(2) sends ${sendfile(socket, fd, sent, MIB)} bytes more`);
 socket.destroy();
 peer.destroy();
 
-// The same, done for you: who is blocked costs no thread, and nobody waits in the event loop.
-let latest = 0;
+// `sendFile` waits for full sockets in its epoll thread: a stalled transfer occupies no thread and does not block the event loop.
+let maxDelay = 0;
 let last = performance.now();
 const clock = setInterval(() => {
-  latest = Math.max(latest, performance.now() - last - 5);
+  maxDelay = Math.max(maxDelay, performance.now() - last - 5);
   last = performance.now();
 }, 5);
 const begun = performance.now();
@@ -61,4 +61,4 @@ await Promise.all(
 );
 clearInterval(clock);
 const ms = Math.round(performance.now() - begun);
-console.log(`50 slow receivers: 100 MiB sent in ${ms} ms, the event loop was ${Math.round(latest)} ms late at worst`);
+console.log(`50 slow receivers: 100 MiB sent in ${ms} ms, maximum event loop delay ${Math.round(maxDelay)} ms`);

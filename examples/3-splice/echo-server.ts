@@ -1,14 +1,14 @@
 /**
- * The smallest relay: what comes goes back, through a pipe of the kernel, on a native thread. JavaScript starts it and watches.
+ * A minimal relay: an echo server that returns received bytes through a kernel pipe, on a native thread.
  *
- *   npx tsx examples/3-splice/echo-server.ts               (shows itself and ends)
+ *   npx tsx examples/3-splice/echo-server.ts               (runs a demonstration and exits)
  *   npx tsx examples/3-splice/echo-server.ts --port 7777   then: nc 127.0.0.1 7777
  *
- * Look for: the same bytes back, while the event loop of this process is blocked.
+ * Look for: the bytes come back unchanged, even while the event loop of this process is blocked.
  *
- *   sent 8388608 bytes and got the same back
- *   while JavaScript was busy: still the same
- *   2 connections, 8388616 bytes given back
+ *   sent 8388608 bytes, received identical bytes
+ *   while JavaScript was blocked: identical
+ *   2 connections, 8388616 bytes echoed
  */
 import { execFileSync } from 'node:child_process';
 import { connect } from 'node:net';
@@ -26,12 +26,12 @@ else {
   const { readFileSync } = await import('node:fs');
   client.end(readFileSync(path));
   const { bytes, hash } = await drain(client);
-  console.log(`sent ${bytes} bytes and got ${hash === sha256(path) ? 'the same' : 'something else'} back`);
-  // This thread waits for another process, which is answered all the same.
-  const program = `const s = require('net').connect(${port}, '127.0.0.1', () => s.end('are you?')); s.pipe(process.stdout)`;
+  console.log(`sent ${bytes} bytes, received ${hash === sha256(path) ? 'identical' : 'different'} bytes`);
+  // execFileSync blocks this thread until the client process has its answer.
+  const program = `const s = require('net').connect(${port}, '127.0.0.1', () => s.end('question')); s.pipe(process.stdout)`;
   const answer = execFileSync(process.execPath, ['-e', program]).toString();
-  console.log(`while JavaScript was busy: ${answer === 'are you?' ? 'still the same' : answer}`);
+  console.log(`while JavaScript was blocked: ${answer === 'question' ? 'identical' : answer}`);
   await server.close();
   const { accepted, bytesUp } = server.stats();
-  console.log(`${accepted} connections, ${bytesUp} bytes given back`);
+  console.log(`${accepted} connections, ${bytesUp} bytes echoed`);
 }

@@ -1,14 +1,14 @@
 /**
- * A proxy that copies nothing: from client to target and back through two pipes of the kernel, which a connection holds only while
- * bytes are in them. Two targets, one of which goes away.
+ * A proxy without copies: bytes go from client to target and back through two kernel pipes, which a connection holds only while they
+ * contain bytes. It balances over two targets, one of which stops.
  *
- *   npx tsx examples/3-splice/proxy.ts                                 (shows itself and ends)
+ *   npx tsx examples/3-splice/proxy.ts                                 (runs a demonstration and exits)
  *   npx tsx examples/3-splice/proxy.ts --port 8080 --to 127.0.0.1:3000
  *
- * Look for: the targets in turn; when one is gone its connections go to the other, and clients see nothing of it.
+ * Look for: connections alternate between the targets; after one has stopped they all go to the other, without errors for the clients.
  *
  *   six requests: a b a b a b
- *   b is gone, six more: a a a a a a
+ *   after b has stopped: a a a a a a
  *   12 connections, 1 retried, 0 unreachable
  */
 import { once } from 'node:events';
@@ -44,7 +44,7 @@ if (!isDemonstration()) {
   };
   console.log(`six requests: ${await six()}`);
   servers[1]?.close();
-  console.log(`b is gone, six more: ${await six()}`);
+  console.log(`after b has stopped: ${await six()}`);
   const { accepted, retries, unreachable } = proxy.stats();
   console.log(`${accepted} connections, ${retries} retried, ${unreachable} unreachable`);
   servers[0]?.close();

@@ -1,17 +1,17 @@
 /**
- * A file as memory: read anywhere, write, and who sees what is written. `'private'` copies a page when it is written to, `'shared'` is
- * the file itself.
+ * Maps a file into memory, reads and writes it. A write to a `'private'` mapping copies the page (copy-on-write); a write to a
+ * `'shared'` mapping changes the file.
  *
  *   npx tsx examples/4-mmap/basic.ts
  *
- * Look for: a private change reaches nobody, a shared one everybody at once, the disk after `flush`; a file that was cut is an error
- * here, where a program in C gets SIGBUS.
+ * Look for: a private write is visible only in its mapping; a shared write is visible at once to every reader of the file, and on disk
+ * after `flush`. Reading past a truncation is an error here, and SIGBUS in a C program.
  *
  *   read: 'the quick brown fox'
- *   private: here 'THE quick', in the file 'the quick'
- *   shared: here 'THE quick', in the file 'THE quick'
- *   grown to 8192 bytes, the new ones are 0
- *   after somebody cut it: ERR_ZEROSEND_TRUNCATED
+ *   private: mapping 'THE quick', file 'the quick'
+ *   shared: mapping 'THE quick', file 'THE quick'
+ *   extended to 8192 bytes, the new bytes are 0
+ *   after truncation: ERR_ZEROSEND_TRUNCATED
  */
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -31,13 +31,13 @@ reading.close();
 for (const mode of ['private', 'shared'] as const) {
   const file = await MappedFile.open(path, { mode });
   await file.write(0, Buffer.from('THE'));
-  console.log(`${mode}: here '${await start(file)}', in the file '${onDisk()}'`);
+  console.log(`${mode}: mapping '${await start(file)}', file '${onDisk()}'`);
   await file.flush();
   file.close();
 }
-const grown = await MappedFile.open(path, { mode: 'shared', length: 8192 });
-const zeros = (await grown.read(100, 8092)).every((byte) => byte === 0);
-console.log(`grown to ${grown.size} bytes, the new ones are ${zeros ? '0' : 'something else'}`);
+const extended = await MappedFile.open(path, { mode: 'shared', length: 8192 });
+const zeros = (await extended.read(100, 8092)).every((byte) => byte === 0);
+console.log(`extended to ${extended.size} bytes, the new bytes are ${zeros ? '0' : 'not 0'}`);
 truncateSync(path, 100);
-await grown.read(0, 8192).catch((error: NodeJS.ErrnoException) => console.log(`after somebody cut it: ${error.code}`));
-grown.close();
+await extended.read(0, 8192).catch((error: NodeJS.ErrnoException) => console.log(`after truncation: ${error.code}`));
+extended.close();

@@ -1,17 +1,18 @@
 /**
- * All methods beside each other, for one file: the same bytes by each, and what it took.
+ * Sends one file with every method and compares speed, CPU time and system calls.
  *
  *   npx tsx examples/4-mmap/compare-all.ts [--size 32]     (MiB)
  *
- * Look for: the calls, and the processor time of the whole process (the receiver's is in it). For figures to rely on: `npx zerosend bench`.
+ * Look for: the number of calls and the CPU time of the whole process (including the receiver). A single run is noisy; use
+ * `npx zerosend bench` for reliable figures.
  *
- *   method      MB/s   processor ms  calls
+ *   method      MB/s         CPU ms  calls
  *   read-write   356           108    548
  *   mmap         705            57     72
  *   sendfile     607            71     61
  *   splice       664            61    330
  *   vmsplice     638            58    474
- *   all received the same
+ *   all receivers got identical bytes
  */
 import { type Method, sendFile } from 'zerosend';
 
@@ -21,13 +22,13 @@ const bytes = Number(option('size', '32')) * MIB;
 const path = makeFile(bytes);
 const expected = sha256(path);
 const methods: Method[] = ['read-write', 'mmap', 'sendfile', 'splice', 'vmsplice'];
-console.log('method      MB/s   processor ms  calls');
+console.log('method      MB/s         CPU ms  calls');
 for (const method of methods) {
   const { socket, received } = await connection();
   const { result, ms, cpuMs } = await timed(async () => {
     const sent = await sendFile(socket, path, { method });
     socket.end();
-    if ((await received).hash !== expected) throw new Error(`${method}: something else was received`);
+    if ((await received).hash !== expected) throw new Error(`${method}: the received bytes differ`);
     return sent;
   });
   const speed = rate(bytes, ms).replace(' MB/s', '');
@@ -35,4 +36,4 @@ for (const method of methods) {
     `${result.method.padEnd(10)} ${speed.padStart(5)} ${cpuMs.toFixed(0).padStart(13)} ${String(result.syscalls).padStart(6)}`,
   );
 }
-console.log('all received the same');
+console.log('all receivers got identical bytes');

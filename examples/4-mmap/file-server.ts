@@ -1,15 +1,15 @@
 /**
- * The file server: on native threads, JavaScript not on the way of a request. Port, root and method by `-p`, `-r` and `-m`.
+ * The file server: native threads handle requests without JavaScript. `-p`, `-r` and `-m` set port, root and method.
  *
- *   npx tsx examples/4-mmap/file-server.ts                        (shows itself and ends)
+ *   npx tsx examples/4-mmap/file-server.ts                        (runs a demonstration and exits)
  *   npx tsx examples/4-mmap/file-server.ts -p 8080 -r . -m mmap   then: curl -v http://127.0.0.1:8080/README.md
  *
- * Look for: requests are answered while this thread sleeps; the counters by method. (`npx zerosend serve` is this with all options.)
+ * Look for: requests are answered while the JavaScript thread is blocked. (`npx zerosend serve` has all options.)
  *
  *   GET /index.html: 200, 27 bytes
  *   GET /large.bin: 200, 5000000 bytes
  *   GET /none: 404
- *   100 requests while JavaScript slept: all answered
+ *   100 requests while JavaScript was blocked: all answered
  *   103 requests
  */
 import { execFileSync } from 'node:child_process';
@@ -42,7 +42,7 @@ else {
   const program = `Promise.all(Array.from({ length: 100 }, () => fetch('${url}').then((r) => r.status)))
     .then((all) => console.log(all.every((status) => status === 200) ? 'all answered' : all))`;
   console.log(
-    `100 requests while JavaScript slept: ${execFileSync(process.execPath, ['-e', program]).toString().trim()}`,
+    `100 requests while JavaScript was blocked: ${execFileSync(process.execPath, ['-e', program]).toString().trim()}`,
   );
   const { requests } = server.stats();
   await server.close();

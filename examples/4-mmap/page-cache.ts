@@ -1,16 +1,16 @@
 /**
- * A mapping is the page cache: two of one file are the same memory, nothing is loaded before it is touched, and `populate` loads all at
- * once.
+ * A file mapping refers to the page cache: two shared mappings of a file use the same pages, a page is loaded on first access, and
+ * `populate` loads all pages at once.
  *
  *   npx tsx examples/4-mmap/page-cache.ts
  *
- * Look for: the change of one mapping in the other without a `flush`; how little is in memory after reading 4 KiB of a file that was
- * evicted (the kernel reads ahead, so more than that); all of it after `populate`.
+ * Look for: a write through one mapping is visible in the other without `flush`; few pages are resident after reading 4 KiB of an
+ * evicted file (readahead is disabled by `advise('random')`); all are resident after `populate`.
  *
  *   written through one mapping, read through another: 'shared pages'
- *   evicted and mapped:      0 of 4096 pages in memory
- *   after reading 4 KiB:     1 of 4096 pages in memory
- *   with populate:        4096 of 4096 pages in memory
+ *   evicted and mapped:      0 of 4096 pages resident
+ *   after reading 4 KiB:     1 of 4096 pages resident
+ *   with populate:        4096 of 4096 pages resident
  */
 import { MappedFile, pageCache } from 'zerosend';
 
@@ -26,14 +26,14 @@ two.close();
 await pageCache.evict(path);
 const lazy = await MappedFile.open(path);
 lazy.advise('random');
-const say = (what: string, file: MappedFile) => {
+const printResidency = (label: string, file: MappedFile) => {
   const { resident, pages } = file.residency();
-  console.log(`${what.padEnd(20)} ${String(resident).padStart(5)} of ${pages} pages in memory`);
+  console.log(`${label.padEnd(20)} ${String(resident).padStart(5)} of ${pages} pages resident`);
 };
-say('evicted and mapped:', lazy);
+printResidency('evicted and mapped:', lazy);
 await lazy.read(MIB, 4096);
-say('after reading 4 KiB:', lazy);
+printResidency('after reading 4 KiB:', lazy);
 lazy.close();
 const eager = await MappedFile.open(path, { populate: true });
-say('with populate:', eager);
+printResidency('with populate:', eager);
 eager.close();

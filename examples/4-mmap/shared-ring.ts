@@ -1,16 +1,16 @@
 /**
- * Two processes and a queue in shared memory: a producer and a consumer, which sleep when there is nothing to do and notice when the
- * other dies.
+ * A message queue in shared memory between a producer and a consumer process. Both sleep while there is nothing to do and detect the
+ * death of the other.
  *
- *   npx tsx examples/4-mmap/shared-ring.ts                (starts both, and ends)
+ *   npx tsx examples/4-mmap/shared-ring.ts                (starts both and exits)
  *   npx tsx examples/4-mmap/shared-ring.ts --role consumer --name jobs     in one terminal
  *   npx tsx examples/4-mmap/shared-ring.ts --role producer --name jobs     in another; stop one of them in the middle
  *
- * Look for: every message once and in order; a peer that was killed is an error, and not a wait for ever.
+ * Look for: every message arrives once and in order; a killed peer causes an error instead of an endless wait.
  *
- *   the consumer has 200000 messages, in order
- *   about 1588000 messages a second through 1 MiB of shared memory
- *   killed in the middle: ERR_ZEROSEND_PEER_DIED after 50000 messages or more
+ *   received 200000 messages in order
+ *   about 1588000 messages per second through 1 MiB of shared memory
+ *   producer killed: ERR_ZEROSEND_PEER_DIED after at least 50000 messages
  */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -44,9 +44,9 @@ const role = option('role', 'both');
 if (role === 'producer') await produce(Number(option('count', `${COUNT}`)));
 else if (role === 'consumer') {
   const ring = await SharedRing.create(name);
-  console.log(`waiting for a producer of /dev/shm/${name}`);
+  console.log(`waiting for a producer on /dev/shm/${name}`);
   await consume(ring)
-    .then((count) => console.log(`${count} messages, in order`))
+    .then((count) => console.log(`received ${count} messages in order`))
     .finally(() => ring.unlink());
 } else {
   const own = `zerosend-example-${process.pid}`;
@@ -60,18 +60,20 @@ else if (role === 'consumer') {
       },
     );
   try {
-    // One that is killed in the middle; its place is taken by another.
+    // The first producer is killed while it sends; a second one replaces it.
     const killed = start(10 ** 9);
     const error = await consume(ring, (count) => count === 50_000 && killed.kill('SIGKILL')).catch((error) => error);
-    const dead = `${error.code} after 50000 messages or more`;
+    const failure = `${error.code} after at least 50000 messages`;
     start(COUNT);
     await ring.readable();
     const begun = performance.now();
     const count = await consume(ring);
     const seconds = (performance.now() - begun) / 1000;
-    console.log(`the consumer has ${count} messages, in order`);
-    console.log(`about ${Math.round(count / seconds / 1000) * 1000} messages a second through 1 MiB of shared memory`);
-    console.log(`killed in the middle: ${dead}`);
+    console.log(`received ${count} messages in order`);
+    console.log(
+      `about ${Math.round(count / seconds / 1000) * 1000} messages per second through 1 MiB of shared memory`,
+    );
+    console.log(`producer killed: ${failure}`);
   } finally {
     ring.unlink();
     ring.close();

@@ -1,13 +1,13 @@
 /**
- * An Express application with its files: `express.static` replaced by one line.
+ * An Express application that serves files: one line replaces `express.static`.
  *
- *   npx tsx examples/5-today/express-app.ts                (shows itself and ends)
+ *   npx tsx examples/5-today/express-app.ts                (runs a demonstration and exits)
  *   npx tsx examples/5-today/express-app.ts --port 3000
  *
- * Look for: what is no file goes on to the next handler, as with `express.static`.
+ * Look for: a request for a missing file passes to the next handler, as with `express.static`.
  *
  *   GET /static/large.bin  200, 5000000 bytes
- *   GET /static/none       404, the application's own
+ *   GET /static/none       404, the application's 404 page
  *   GET /api               200, {"hello":"world"}
  */
 import { once } from 'node:events';
@@ -25,7 +25,7 @@ app.get('/api', (_, response) => {
   response.json({ hello: 'world' });
 });
 app.use((_, response) => {
-  response.status(404).send("the application's own");
+  response.status(404).send("the application's 404 page");
 });
 const server = createServer(app).listen(Number(option('port', '0')), '127.0.0.1');
 await once(server, 'listening');

@@ -1,15 +1,15 @@
 /**
- * The front door: native threads in front of a Fastify application, in the same process, on the same port. Files are answered without
- * JavaScript, even while it is busy; the rest reaches the application as if nothing stood there.
+ * The front door: native threads in front of a Fastify application, in the same process and on the same port. They serve files without
+ * JavaScript, even while it is blocked, and pass all other requests to the application.
  *
- *   npx tsx examples/5-today/front-door.ts                (shows itself and ends)
+ *   npx tsx examples/5-today/front-door.ts                (runs a demonstration and exits)
  *   npx tsx examples/5-today/front-door.ts --port 3000
  *
- * Look for: files that are answered in milliseconds while a route blocks JavaScript for a second.
+ * Look for: files are served within milliseconds while a route blocks JavaScript for a second.
  *
  *   a file:  200 in 45 ms
  *   a route: 200 {"hello":"world"}
- *   JavaScript blocked for 1 s: 50 files were answered meanwhile, the slowest in 18 ms
+ *   JavaScript blocked for 1 s: 50 files were served in that time, the slowest in 18 ms
  */
 import { execFile } from 'node:child_process';
 import { dirname } from 'node:path';
@@ -37,7 +37,7 @@ else {
   console.log(`a file:  ${file.status} in ${Math.round(performance.now() - begun)} ms`);
   const route = await fetch(`${url}/api`);
   console.log(`a route: ${route.status} ${await route.text()}`);
-  // The client is another process: this one is about to be blocked.
+  // The client is another process, because this one blocks.
   const program = `
     const busy = fetch('${url}/busy');
     setTimeout(async () => {
@@ -49,7 +49,7 @@ else {
         if (response.status !== 200) throw new Error('' + response.status);
         slowest = Math.max(slowest, performance.now() - begun);
       }
-      console.log('50 files were answered meanwhile, the slowest in ' + Math.round(slowest) + ' ms');
+      console.log('50 files were served in that time, the slowest in ' + Math.round(slowest) + ' ms');
       await busy;
     }, 200);`;
   const { stdout } = await promisify(execFile)(process.execPath, ['-e', program]);

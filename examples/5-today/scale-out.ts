@@ -1,15 +1,15 @@
 /**
- * Several instances behind HAProxy, which sends each path always to the same one (consistent hashing), so that their caches hold
- * different files and together all of them: one command starts everything.
+ * Several instances behind HAProxy with consistent hashing of the URL: each path always goes to the same instance, so each file is
+ * cached once. This program starts everything.
  *
- *   npx tsx examples/5-today/scale-out.ts                (needs haproxy; shows itself and ends)
+ *   npx tsx examples/5-today/scale-out.ts                (needs haproxy; runs a demonstration and exits)
  *   npx tsx examples/5-today/scale-out.ts --port 8080 --instances 4
  *
- * Look for: no file is in two caches; when an instance goes, only its files move to others.
+ * Look for: no file is in two caches; when an instance stops, only its files move to other instances.
  *
- *   3 instances, 60 files, each asked for 5 times through HAProxy
- *   instance 1 holds 22 files, instance 2 holds 22 files, instance 3 holds 16 files: 60 in all
- *   instance 3 is gone: 44 of 44 files of the others stayed where they were
+ *   3 instances, 60 files, each requested 5 times through HAProxy
+ *   instance 1 caches 22 files, instance 2 caches 22 files, instance 3 caches 16 files: 60 in total
+ *   after instance 3 has stopped: 44 of 44 files of the others kept their instance
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -25,7 +25,7 @@ import { isDemonstration, makeFile, option, portOf, scratch } from '../common.js
 const root = scratch();
 const names = Array.from({ length: 60 }, (_, number) => `file-${number}.bin`);
 for (const name of names) makeFile(20_000, root, name);
-// Files that have just changed are served and not kept.
+// The cache does not keep a file that has just changed.
 await sleep(100);
 
 interface Instance {
@@ -86,7 +86,7 @@ while ((await fetch(url).catch(() => undefined)) === undefined) await sleep(50);
 await sleep(300);
 if (!isDemonstration()) console.log(`${instances.length} instances behind ${url}`);
 else {
-  console.log(`${instances.length} instances, ${names.length} files, each asked for 5 times through HAProxy`);
+  console.log(`${instances.length} instances, ${names.length} files, each requested 5 times through HAProxy`);
   const where = new Map<string, number>();
   for (let time = 0; time < 5; time++) {
     for (const name of names) {
@@ -96,15 +96,15 @@ else {
     }
   }
   const held = instances.map(({ cache }) => cache.entries().length);
-  const list = held.map((files, number) => `instance ${number + 1} holds ${files} files`).join(', ');
-  console.log(`${list}: ${held.reduce((sum, files) => sum + files, 0)} in all`);
+  const list = held.map((files, number) => `instance ${number + 1} caches ${files} files`).join(', ');
+  console.log(`${list}: ${held.reduce((sum, files) => sum + files, 0)} in total`);
   await instances.at(-1)?.server.close({ drain: 0 });
   await sleep(500);
   const others = names.filter((name) => where.get(name) !== instances.length);
-  let stayed = 0;
-  for (const name of others) if ((await instanceOf(name)) === where.get(name)) stayed += 1;
+  let kept = 0;
+  for (const name of others) if ((await instanceOf(name)) === where.get(name)) kept += 1;
   console.log(
-    `instance ${instances.length} is gone: ${stayed} of ${others.length} files of the others stayed where they were`,
+    `after instance ${instances.length} has stopped: ${kept} of ${others.length} files of the others kept their instance`,
   );
   process.exit();
 }

@@ -43,7 +43,7 @@ async function check (partSize, shuffle) {
     map.children[part.index].className = 'done'
     at('received').textContent = `${received.toLocaleString('en')} of ${size.toLocaleString('en')} bytes`
     at('answers').textContent = [...answers].map(([code, count]) => `${code} × ${count}`).join(', ')
-    if (status === 200) break // the whole file came, whatever was asked for
+    if (status === 200) break // the server ignored the range and sent the whole file
   }
   const seconds = (performance.now() - started) / 1000
   for (const cell of map.children) cell.className = 'done'
@@ -54,7 +54,7 @@ async function check (partSize, shuffle) {
 
 async function describe () {
   const head = await fetch(FILE, { method: 'HEAD', cache: 'no-store' })
-  if (head.status === 404) throw new Error(`${FILE} is not there. Run "npx tsx scripts/make-site-media.ts" and try again.`)
+  if (head.status === 404) throw new Error(`${FILE} does not exist. Run "npx tsx scripts/make-site-media.ts" and try again.`)
   const size = Number(head.headers.get('content-length'))
   if (!head.ok || !(size > 0)) throw new Error(`HEAD ${FILE} gave status ${head.status} and no usable length.`)
   return { size, etag: head.headers.get('etag') }
@@ -67,7 +67,7 @@ async function fetchPart ({ start, end }, size, etag) {
   if (answer.status !== 200 && answer.status !== 206) throw new Error(`Bytes ${start}-${end}: status ${answer.status}.`)
   if (answer.headers.get('etag') !== etag) throw new Error('The file changed during the download. Start again.')
   const wanted = answer.status === 206 ? end - start + 1 : size
-  if (bytes.length !== wanted) throw new Error(`Bytes ${start}-${end}: ${bytes.length} bytes came, ${wanted} were due.`)
+  if (bytes.length !== wanted) throw new Error(`Bytes ${start}-${end}: received ${bytes.length} bytes, expected ${wanted}.`)
   const range = answer.headers.get('content-range')
   if (answer.status === 206 && range !== `bytes ${start}-${end}/${size}`) {
     throw new Error(`Bytes ${start}-${end}: the answer says "${range}".`)
@@ -77,20 +77,20 @@ async function fetchPart ({ start, end }, size, etag) {
 
 async function verify (file) {
   const sum = await fetch(SUM, { cache: 'no-store' })
-  if (!sum.ok) throw new Error(`${SUM}: status ${sum.status}, so there is nothing to compare with.`)
+  if (!sum.ok) throw new Error(`${SUM}: status ${sum.status}; the checksum cannot be compared.`)
   const expected = (await sum.text()).trim().split(/\s+/)[0]
   at('expected').textContent = expected
 
   if (!globalThis.crypto?.subtle) {
     at('actual').textContent = `not available here; in a shell: curl -s ${location.origin}${FILE} | sha256sum`
-    verdict('', 'Every part has the right length. The checksum is left to you: browsers compute SHA-256 only on https or localhost.')
+    verdict('', 'Every part has the right length. The checksum was not compared: browsers compute SHA-256 only on https or localhost.')
     return
   }
   const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', file))
   const actual = Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('')
   at('actual').textContent = actual
-  if (actual === expected) verdict('good', 'The file arrived whole: both checksums are the same.')
-  else verdict('bad', 'The checksums differ: these are not the bytes that were published.')
+  if (actual === expected) verdict('good', 'The file is complete: the checksums match.')
+  else verdict('bad', 'The checksums differ: the received bytes are not the published ones.')
 }
 
 function split (size, partSize) {

@@ -1,8 +1,8 @@
 /**
- * The import graph of the sources: which folder may import from which, and no circles, neither between folders nor between the files of a
- * folder that has more than three.
+ * Checks the import graph of the sources: folders import only from the folders that `layers.ts` allows, and there are no import cycles,
+ * neither between folders nor between the files of a folder with more than three files.
  *
- * `npx tsx scripts/lint/graph.ts` prints what breaks a rule and exits with 1.
+ * `npx tsx scripts/lint/graph.ts` prints the violations and exits with 1 if there are any.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
@@ -10,10 +10,10 @@ import path from 'node:path';
 import { ROOT } from '../run.js';
 import { ALLOWED } from './layers.js';
 
-/** Folders with at most this many files may have circles inside. */
-const MAX_FILES_WITH_CIRCLES = 3;
+/** Folders with at most this many files may contain import cycles. */
+const MAX_FILES_WITH_CYCLES = 3;
 
-/** A file of source, and the files that it imports; both as paths from the root of the repository. */
+/** Source files and the files they import, as paths from the root of the repository. */
 export type Graph = Map<string, Set<string>>;
 
 function filesBelow(base: string, folder: string, extension: string): string[] {
@@ -24,7 +24,7 @@ function filesBelow(base: string, folder: string, extension: string): string[] {
     .sort();
 }
 
-/** The imports of TypeScript, those of types among them. */
+/** The imports of TypeScript files, including type imports. */
 export function typescriptGraph(folder: string, base = ROOT): Graph {
   const files = new Set(filesBelow(base, folder, '.ts'));
   return new Map(
@@ -38,7 +38,7 @@ export function typescriptGraph(folder: string, base = ROOT): Graph {
   );
 }
 
-/** The paths that a use tree names: `a::{b, c::{self, D as E}}` gives `a::b`, `a::c` and `a::c::D`. */
+/** The paths in a use tree: `a::{b, c::{self, D as E}}` gives `a::b`, `a::c` and `a::c::D`. */
 export function usePaths(tree: string): string[][] {
   const text = tree.replace(/\s+as\s+\w+/g, '').replace(/\s+/g, '');
   let at = 0;
@@ -65,7 +65,7 @@ export function usePaths(tree: string): string[][] {
   return parse([]);
 }
 
-/** Removes comments, strings and the modules of unit tests, which may import what they like. */
+/** Removes comments, strings and the modules of unit tests, whose imports are not restricted. */
 function productCode(text: string): string {
   const bare = text
     .replace(/\/\/[^\n]*/g, '')
@@ -78,11 +78,11 @@ function productCode(text: string): string {
 interface Module {
   file: string;
   code: string;
-  /** Names that `pub use` takes from elsewhere, with the paths they stand for. */
+  /** Names re-exported by `pub use`, with the paths they refer to. */
   reexports: Map<string, string[]>;
 }
 
-/** The imports of a crate between its files. A name that a module only passes on counts as an import of the file that has it. */
+/** The imports between the files of a crate. A re-exported name counts as an import of the file that defines it. */
 export function rustGraph(source: string, base = ROOT): Graph {
   const modules = new Map<string, Module>();
   for (const file of filesBelow(base, source, '.rs')) {
@@ -109,14 +109,14 @@ export function rustGraph(source: string, base = ROOT): Graph {
       }
     }
   }
-  /** The file that has what a path names. */
+  /** The file that defines the item of a path. */
   const resolve = (names: string[], depth = 0): string | undefined => {
     for (let length = names.length; length >= 0; length -= 1) {
       const module = modules.get(names.slice(0, length).join('::'));
       if (module === undefined) continue;
       const rest = names[length];
-      const passed = rest === undefined ? undefined : module.reexports.get(rest);
-      if (passed !== undefined && depth < 8) return resolve([...passed, ...names.slice(length + 1)], depth + 1);
+      const reexport = rest === undefined ? undefined : module.reexports.get(rest);
+      if (reexport !== undefined && depth < 8) return resolve([...reexport, ...names.slice(length + 1)], depth + 1);
       return module.file;
     }
     return undefined;
@@ -139,8 +139,8 @@ export function rustGraph(source: string, base = ROOT): Graph {
   return graph;
 }
 
-/** Groups of nodes that import each other in a circle (Tarjan's strongly connected components of more than one node). */
-export function circles(graph: Graph): string[][] {
+/** Import cycles: Tarjan's strongly connected components of more than one node. */
+export function cycles(graph: Graph): string[][] {
   const order = new Map<string, number>();
   const low = new Map<string, number>();
   const stack: string[] = [];
@@ -162,7 +162,7 @@ export function circles(graph: Graph): string[][] {
   return found;
 }
 
-/** The graph between the folders `folderOf` names. */
+/** The import graph between folders; `folderOf` returns the folder of a file. */
 export function folderGraph(graph: Graph, folderOf: (file: string) => string): Graph {
   const folders: Graph = new Map();
   for (const [file, imports] of graph) {
@@ -174,7 +174,7 @@ export function folderGraph(graph: Graph, folderOf: (file: string) => string): G
   return folders;
 }
 
-/** What breaks a rule in `graph`, whose folders are those directly below `root`. */
+/** The violations in `graph`, whose folders are those directly below `root`. */
 export function problems(root: string, graph: Graph, allowed: Record<string, readonly string[]>): string[] {
   const folderOf = (file: string): string => {
     const [first, ...rest] = path.posix.relative(root, file).split('/') as [string, ...string[]];
@@ -189,15 +189,15 @@ export function problems(root: string, graph: Graph, allowed: Record<string, rea
         found.push(`${file} may not import ${imported}: ${from} -> ${to} is not in scripts/lint/layers.ts`);
     }
   }
-  for (const circle of circles(folderGraph(graph, folderOf)))
-    found.push(`folders in ${root} import each other: ${circle.join(', ')}`);
+  for (const cycle of cycles(folderGraph(graph, folderOf)))
+    found.push(`folders in ${root} import each other: ${cycle.join(', ')}`);
   for (const folder of new Set([...graph.keys()].map((file) => path.posix.dirname(file)))) {
     const inside = [...graph].filter(([file]) => path.posix.dirname(file) === folder);
-    if (inside.length <= MAX_FILES_WITH_CIRCLES) continue;
+    if (inside.length <= MAX_FILES_WITH_CYCLES) continue;
     const own: Graph = new Map(
       inside.map(([file, imports]) => [file, new Set([...imports].filter((to) => path.posix.dirname(to) === folder))]),
     );
-    for (const circle of circles(own)) found.push(`files import each other: ${circle.join(', ')}`);
+    for (const cycle of cycles(own)) found.push(`files import each other: ${cycle.join(', ')}`);
   }
   return found;
 }

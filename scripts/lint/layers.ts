@@ -1,4 +1,4 @@
-/** Which folder may import from which; each line names what is below. What is not listed is not allowed, and circles never are. */
+/** For each folder, the folders it may import from. Other imports and import cycles are not allowed. */
 export const ALLOWED: Record<string, Record<string, readonly string[]>> = {
   'crates/core/src': {},
   'crates/http/src': {},
@@ -36,7 +36,7 @@ export const ALLOWED: Record<string, Record<string, readonly string[]>> = {
     streams: ['types', 'util'],
     runtime: ['types', 'util', 'node', 'streams'],
     cache: ['types', 'util', 'runtime'],
-    // What the file server and the front door have in common.
+    // Shared by the file server and the front door.
     server: ['types', 'util', 'runtime', 'cache'],
     static: ['types', 'util', 'node', 'runtime', 'cache', 'server'],
     frontdoor: ['types', 'util', 'node', 'runtime', 'cache', 'server', 'static'],

@@ -1,6 +1,6 @@
 /**
- * Makes the files of a release out of the binaries that are in a directory: the package with all of them and their checksums in it,
- * SHA256SUMS, and the bill of materials. The TypeScript must have been compiled.
+ * Creates the files of a release from the binaries in a directory: the package with the binaries and their checksums, SHA256SUMS, and the
+ * bill of materials. The TypeScript must be compiled.
  *
  *   npx tsx scripts/release/assemble.ts release
  */
@@ -17,22 +17,22 @@ import { ROOT } from '../run.js';
 import { sbom } from './sbom.js';
 
 export interface ReleaseFiles {
-  /** The package, an absolute path. */
+  /** The absolute path of the package. */
   tarball: string;
-  /** The targets that have a binary. */
+  /** The targets with a binary. */
   targets: string[];
-  /** Bytes of the package when it is unpacked. */
+  /** The size of the unpacked package in bytes. */
   unpackedSize: number;
   /** Paths in the package. */
   contents: string[];
 }
 
-/** Assembles the release in `directory`, of the binaries that are there. */
+/** Assembles the release in `directory` from the binaries in it. */
 export function assemble(directory: string): ReleaseFiles {
   const targets = TARGETS.filter((target) =>
     statSync(path.join(directory, binaryName(target)), { throwIfNoEntry: false }),
   );
-  if (targets.length === 0) throw new Error(`there is no binary in '${directory}'; see scripts/release/binary.ts`);
+  if (targets.length === 0) throw new Error(`no binary in '${directory}'; see scripts/release/binary.ts`);
   const staging = mkdtempSync(path.join(tmpdir(), 'zerosend-release-'));
   try {
     const [first] = pack(ROOT, staging);

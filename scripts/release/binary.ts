@@ -1,11 +1,11 @@
 /**
- * Compiles the binaries of a release into `release/`, for any target from any Linux machine: zig links, against glibc 2.17 or musl.
+ * Compiles the binaries of a release into `release/`, for any target on any Linux machine: zig links against glibc 2.17 or musl.
  *
  *   pip install --require-hashes -r scripts/release/requirements.txt   # cargo-zigbuild and zig
  *   rustup target add aarch64-unknown-linux-gnu                        # ... for each target
  *   npx tsx scripts/release/binary.ts linux-arm64-gnu [more targets] [--build-std]
  *
- * `--build-std` is for toolchains that have no standard library for the target but its sources (Debian: rustc-web and rust-web-src).
+ * `--build-std` is for toolchains with only the sources of the standard library for the target (Debian: rustc-web and rust-web-src).
  */
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
@@ -25,7 +25,7 @@ const TRIPLES: Record<Target, string> = {
   'linux-arm64-musl': 'aarch64-unknown-linux-musl',
 };
 
-/** Whether this machine can compile and link for a target as a release does. */
+/** Whether this machine can compile and link a release binary for a target. */
 export function canRelease(target: Target): boolean {
   try {
     execFileSync('cargo-zigbuild', ['--version'], { stdio: 'ignore' });
@@ -36,7 +36,7 @@ export function canRelease(target: Target): boolean {
   }
 }
 
-/** Compiles the binary of a target into `directory`, in the sources at `cwd`. */
+/** Compiles the binary of a target into `directory`, from the sources in `cwd`. */
 export async function compile(target: Target, directory: string, cwd = ROOT, buildStd = false): Promise<void> {
   const triple = TRIPLES[target];
   const musl = target.endsWith('-musl');
@@ -45,10 +45,10 @@ export async function compile(target: Target, directory: string, cwd = ROOT, bui
   args.push('--target', musl ? triple : `${triple}.${GLIBC_FLOOR}`);
   if (buildStd) args.push('-Z', 'build-std=std,panic_unwind');
   const env: NodeJS.ProcessEnv = buildStd ? { RUSTC_BOOTSTRAP: '1' } : {};
-  // On musl the default is a static C library, which leaves no way to make a shared one.
+  // musl targets link the C library statically by default, which does not work for shared libraries.
   if (musl) env.RUSTFLAGS = '-C target-feature=-crt-static';
   const { code } = await run('cargo-zigbuild', args, env, cwd);
-  if (code !== 0) throw new Error(`${target} could not be compiled`);
+  if (code !== 0) throw new Error(`compiling for ${target} failed`);
   mkdirSync(directory, { recursive: true });
   copyFileSync(
     path.join(targetDirectory, triple, 'release/libzerosend_node.so'),
@@ -62,7 +62,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const unknown = targets.find((target) => !(TARGETS as readonly string[]).includes(target));
   if (targets.length === 0 || unknown !== undefined) {
     console.error(
-      `${unknown === undefined ? 'no target' : `'${unknown}' is no target`}; there are ${TARGETS.join(', ')}`,
+      `${unknown === undefined ? 'missing target' : `unknown target '${unknown}'`}: use ${TARGETS.join(', ')}`,
     );
     process.exit(2);
   }

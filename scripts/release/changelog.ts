@@ -1,7 +1,7 @@
 /**
- * The CHANGELOG: what is unreleased becomes a version, and what a version's notes are.
+ * Reads the notes of a version from the CHANGELOG, and turns the section 'Unreleased' into a version.
  *
- *   npx tsx scripts/release/changelog.ts 0.1.0   # the notes, for a release's page
+ *   npx tsx scripts/release/changelog.ts 0.1.0   # prints the notes of a release
  */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -10,7 +10,7 @@ import { ROOT } from '../run.js';
 
 const UNRELEASED = '## Unreleased';
 
-/** What stands under the heading of a version, without it. Throws when there is no such heading, or nothing under it. */
+/** The text below the heading of a version. Throws when the heading is missing or its section is empty. */
 export function notes(changelog: string, version: string): string {
   const heading =
     version === 'Unreleased' ? /^## Unreleased$/m : new RegExp(`^## ${escaped(version)} - \\d{4}-\\d\\d-\\d\\d$`, 'm');
@@ -18,11 +18,11 @@ export function notes(changelog: string, version: string): string {
   if (found === null) throw new Error(`CHANGELOG.md has no heading for ${version}`);
   const rest = changelog.slice(found.index + found[0].length);
   const text = rest.slice(0, /^## /m.exec(rest)?.index).trim();
-  if (text === '') throw new Error(`CHANGELOG.md has nothing under ${version}`);
+  if (text === '') throw new Error(`the section ${version} of CHANGELOG.md is empty`);
   return `${text}\n`;
 }
 
-/** The CHANGELOG with what is unreleased as that version, and nothing unreleased. `date`: year, month and day, with dashes. */
+/** The CHANGELOG with the section 'Unreleased' renamed to that version and a new empty one above. `date`: `YYYY-MM-DD`. */
 export function released(changelog: string, version: string, date: string): string {
   notes(changelog, 'Unreleased');
   return changelog.replace(`${UNRELEASED}\n`, `${UNRELEASED}\n\n## ${version} - ${date}\n`);

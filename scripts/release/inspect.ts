@@ -9,7 +9,7 @@ import { statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The oldest glibc that a release runs on, that of RHEL 7. */
+/** The oldest supported glibc, that of RHEL 7. */
 export const GLIBC_FLOOR = '2.17';
 
 export interface BinaryFacts {
@@ -17,22 +17,22 @@ export interface BinaryFacts {
   /** Bytes. */
   size: number;
   machine: string;
-  /** The shared libraries that it asks for. */
+  /** The shared libraries it is linked with. */
   needed: string[];
-  /** The newest version of glibc that a symbol asks for; '' when none does. */
+  /** The newest glibc version of its imported symbols; '' without glibc. */
   glibc: string;
-  /** What a release does not allow. */
+  /** Violations of the requirements of a release. */
   faults: string[];
 }
 
-/** Libraries of glibc itself, and the one of GCC that Node needs too. */
+/** The libraries of glibc, and libgcc, which Node needs too. */
 const GLIBC_LIBRARIES =
   /^(libc\.so\.6|libm\.so\.6|libdl\.so\.2|libpthread\.so\.0|librt\.so\.1|libgcc_s\.so\.1|ld-linux-.*)$/;
-/** musl is one library, under either name. */
+/** Both names of the musl library. */
 const MUSL_LIBRARIES = /^(libc\.so|libc\.musl-\w+\.so\.1)$/;
 const MACHINES: Record<string, RegExp> = { x64: /X86-64/, arm64: /AArch64/ };
 
-/** What `file`, whose name says its target, is like. */
+/** Inspects a binary; its file name contains the target. */
 export function inspect(file: string, floor = GLIBC_FLOOR): BinaryFacts {
   const readelf = (...args: string[]) => execFileSync('readelf', ['-W', ...args, file], { encoding: 'utf8' });
   const [, arch = '', libc = ''] = /\.linux-(\w+)-(\w+)\.node$/.exec(file) ?? [];
@@ -49,14 +49,14 @@ export function inspect(file: string, floor = GLIBC_FLOOR): BinaryFacts {
   if (foreign.length > 0) faults.push(`it needs ${foreign.join(', ')}`);
   if (libc === 'musl' && glibc !== '') faults.push('it needs glibc');
   if (libc === 'gnu' && byVersion(glibc, floor) > 0) faults.push(`it needs glibc ${glibc}, not ${floor}`);
-  if (/\((RPATH|RUNPATH)\)/.test(dynamic)) faults.push('it has a search path of its own');
+  if (/\((RPATH|RUNPATH)\)/.test(dynamic)) faults.push('it has an RPATH or RUNPATH');
   if (/GNU_STACK.*RWE/.test(readelf('--program-headers'))) faults.push('its stack is executable');
   if (/ \.symtab /.test(readelf('--section-headers'))) faults.push('it is not stripped');
-  if (!/napi_register_module_v1/.test(readelf('--dyn-syms'))) faults.push('it is no module of Node');
+  if (!/napi_register_module_v1/.test(readelf('--dyn-syms'))) faults.push('it is not a Node module');
   return { file, size: statSync(file).size, machine, needed, glibc, faults };
 }
 
-/** One line for a person. */
+/** A readable summary. */
 export function describe({ file, size, machine, needed, glibc, faults }: BinaryFacts): string {
   const facts = [
     machine,
@@ -64,7 +64,7 @@ export function describe({ file, size, machine, needed, glibc, faults }: BinaryF
     `needs ${needed.join(', ')}`,
     `${size} bytes`,
   ];
-  return `${path.basename(file)}: ${facts.join('; ')}${faults.map((fault) => `\n  not as released: ${fault}`).join('')}`;
+  return `${path.basename(file)}: ${facts.join('; ')}${faults.map((fault) => `\n  not fit for a release: ${fault}`).join('')}`;
 }
 
 function byVersion(a: string, b: string): number {

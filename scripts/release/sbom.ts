@@ -1,4 +1,4 @@
-/** The software bill of materials of a release, in CycloneDX 1.5: the crates in the binaries, and the packages that npm installs with it. */
+/** The software bill of materials of a release, in CycloneDX 1.5: the crates in the binaries and the npm dependencies. */
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -16,7 +16,7 @@ interface Component {
   hashes?: { alg: 'SHA-512'; content: string }[];
 }
 
-/** The document, for the package `name` of `version` whose tarball has this SHA-256. */
+/** The document for the package `name` of `version`. */
 export function sbom(name: string, version: string, tarballSha256: string): object {
   const ref = `pkg:npm/${name}@${version}`;
   const components = [...packages(), ...crates()];
@@ -45,7 +45,7 @@ export function sbom(name: string, version: string, tarballSha256: string): obje
 
 function component(purl: string, name: string, version: string, license: string | undefined): Component {
   const one: Component = { type: 'library', 'bom-ref': purl, name, version, purl, scope: 'required' };
-  // An SPDX identifier is one word, an expression has more.
+  // A single word is an SPDX identifier, several words are an expression.
   if (license !== undefined) {
     one.licenses = /^[\w.+-]+$/.test(license)
       ? [{ license: { id: license } }]
@@ -61,7 +61,7 @@ interface Locked {
   dependencies?: Record<string, string>;
 }
 
-/** What the lock file has for the dependencies, and theirs. */
+/** The direct and transitive dependencies, from the lock file. */
 function packages(): Component[] {
   const lock = JSON.parse(readFileSync(`${ROOT}package-lock.json`, 'utf8')) as { packages: Record<string, Locked> };
   const found = new Map<string, Component>();
@@ -84,7 +84,7 @@ function packages(): Component[] {
   return [...found.values()];
 }
 
-/** Where Node would find `name` from the package at `at`. */
+/** The key in the lock file that Node resolves `name` to from the package at `at`. */
 function nearest(all: Record<string, Locked>, at: string, name: string): string {
   for (let base = at; ; base = base.slice(0, Math.max(0, base.lastIndexOf('/node_modules/')))) {
     const key = base === '' ? `node_modules/${name}` : `${base}/node_modules/${name}`;
@@ -98,7 +98,7 @@ interface Metadata {
   resolve: { nodes: { id: string; deps: { pkg: string; dep_kinds: { kind: string | null }[] }[] }[] };
 }
 
-/** The crates that the binding is built of; not what only tests and build scripts need. */
+/** The crates in the binding, without those that only tests and build scripts need. */
 function crates(): Component[] {
   const args = ['metadata', '--format-version', '1', '--locked', '--filter-platform', 'x86_64-unknown-linux-gnu'];
   const output = execFileSync('cargo', args, { cwd: ROOT, encoding: 'utf8', maxBuffer: 2 ** 28 });

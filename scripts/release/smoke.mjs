@@ -1,6 +1,6 @@
 /**
- * Tries a package as its user would, with nothing but Node and npm: installs it without scripts into an empty project, serves a file, and
- * looks that `sendfile` has sent it. Plain JavaScript, for containers in which there is nothing else.
+ * Tests a package with only Node and npm: installs it without scripts into an empty project, serves a file, and checks that `sendfile`
+ * sent it. Plain JavaScript, because it runs in containers without other tools.
  *
  *   node scripts/release/smoke.mjs release/zerosend-0.1.0.tgz
  */
@@ -56,7 +56,7 @@ try {
   writeFileSync(path.join(directory, 'main.js'), PROGRAM);
   const options = { cwd: directory, stdio: ['ignore', 'ignore', 'inherit'] };
   execFileSync('npm', ['install', '--ignore-scripts', '--no-audit', '--prefer-offline', path.resolve(tarball)], options);
-  // The command line too; it prints its version without the native binary, and with it what the kernel can do.
+  // `zerosend probe` needs the native binary.
   execFileSync(path.join(directory, 'node_modules/.bin/zerosend'), ['probe'], options);
   process.stdout.write(execFileSync(process.execPath, ['main.js'], { ...options, stdio: ['ignore', 'pipe', 'inherit'] }));
 } finally {

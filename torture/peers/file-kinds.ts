@@ -77,7 +77,7 @@ const seconds = (ms: number) => (ms < 100 ? 'under 0.1 s' : `${(ms / 1000).toFix
 
 export const FILE_KINDS: readonly Kind<Start>[] = [
   {
-    title: 'A file unpacked over another of the same size and time (`tar xf`): the next `GET`',
+    title: 'A file replaced by one with the same size and modification time (`tar xf`): next `GET`',
     try: (start) =>
       withRoot((root) => {
         const path = join(root, 'a.txt');
@@ -97,7 +97,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       }),
   },
   {
-    title: 'A file on FUSE (attributes not cached), changed behind the mount: the next `GET`',
+    title: 'A file on FUSE (attributes not cached), changed without the mount: next `GET`',
     try: async (start) => {
       const mount = await FaultFs.mount({ attrTimeout: 0 });
       try {
@@ -119,7 +119,8 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
     },
   },
   {
-    title: 'A file system with times in seconds; a file saved twice in one second with as many bytes: the next `GET`',
+    title:
+      'A file system with timestamps in whole seconds; a file written twice in one second with the same size: next `GET`',
     try: async (start) => {
       const mount = await FaultFs.mount({ attrTimeout: 0, entryTimeout: 0, wholeSeconds: true });
       try {
@@ -142,7 +143,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
     },
   },
   {
-    title: 'The root is a symbolic link, which is replaced by one to the next release: the next `GET`',
+    title: 'The root is a symbolic link that is switched to the next release: next `GET`',
     try: (start) =>
       withRoot((root) => {
         for (const release of ['1', '2']) {
@@ -163,7 +164,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       }),
   },
   {
-    title: 'The root is a FUSE mount whose daemon dies and is mounted again: the next `GET`',
+    title: 'The root is a FUSE mount whose daemon is killed and mounted again: next `GET`',
     try: async (start) => {
       const mount = await FaultFs.mount();
       try {
@@ -173,7 +174,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
           await mount.kill();
           const dead = await ask(port, '/a.txt');
           await mount.remount();
-          return `${dead.status} while it is dead, then ${(await ask(port, '/a.txt')).status}`;
+          return `${dead.status} while it is down, then ${(await ask(port, '/a.txt')).status}`;
         });
       } finally {
         await mount.close();
@@ -181,7 +182,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
     },
   },
   {
-    title: 'A file with size 0 in its attributes and bytes to read (FUSE with `direct_io`)',
+    title: 'A file with `st_size` 0 and 5 readable bytes (FUSE with `direct_io`): response',
     try: async (start) => {
       const mount = await FaultFs.mount({ directIo: true, zeroSize: true });
       try {
@@ -196,7 +197,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
     },
   },
   {
-    title: 'A file of 40 MB is truncated by one byte while it is sent to a slow client',
+    title: 'A file of 40 MB truncated by one byte while a slow client receives it: response',
     try: (start) =>
       withRoot((root) => {
         const path = join(root, 'cut.bin');
@@ -214,13 +215,13 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
           if (client.ended === undefined) return 'hangs';
           if (body.length < announced) return 'cut off';
           return verify(body, 7).bad === undefined && body.length === 40_000_001
-            ? 'whole'
+            ? 'complete'
             : 'full length, with a byte that was never in the file';
         });
       }),
   },
   {
-    title: 'A request with `Connection: close` for 1 MiB, followed by other bytes: complete responses',
+    title: 'A request with `Connection: close` for 1 MiB, followed by more bytes: complete responses',
     try: (start) =>
       withRoot((root) =>
         withPeer(start, root, async ({ port }) => {
@@ -254,7 +255,8 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       ),
   },
   {
-    title: 'A request without `Host`, then a valid one, then the client closes (20 times): sockets left after 2 s',
+    title:
+      'A request without `Host`, a valid one after it, then the client closes (20 times): sockets left open after 2 s',
     try: (start) =>
       withRoot((root) =>
         withPeer(start, root, async ({ port, pid }) => {
@@ -273,7 +275,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       ),
   },
   {
-    title: 'Eight clients that send `BAD` and then endless data: the slowest `GET` of another client in 4 s',
+    title: 'Eight clients send `BAD` and then endless data: slowest `GET` of another client in 4 s',
     try: (start) =>
       withRoot((root) =>
         withPeer(start, root, async ({ port }) => {
@@ -304,7 +306,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
   },
   {
     title:
-      'A FUSE file system that takes 1 s for attributes: the slowest `GET` of a file elsewhere, while it is asked for files',
+      'A FUSE file system that needs 1 s for attributes: slowest concurrent `GET` of a file on another file system',
     try: async (start) => {
       const mount = await FaultFs.mount({ attrTimeout: 0, entryTimeout: 0 });
       try {
@@ -331,7 +333,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
     },
   },
   {
-    title: 'A FUSE file system whose open(2) hangs for 6 s: the slowest `GET` of a file on another file system',
+    title: 'A FUSE file system whose open(2) hangs for 6 s: slowest concurrent `GET` of a file on another file system',
     try: async (start) => {
       const mount = await FaultFs.mount({ attrTimeout: 0, entryTimeout: 0 });
       try {
@@ -354,7 +356,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
     },
   },
   {
-    title: '`ulimit -n 64`, 100 clients with a request each: statuses',
+    title: '`ulimit -n 64`, 100 clients with one request each: statuses',
     try: (start) =>
       withRoot((root) =>
         withPeer(
@@ -370,7 +372,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
             const counts = new Map<string, number>();
             for (const { received, socket } of clients) {
               const { status } = parse(received);
-              const what = status === 0 ? 'closed without one' : `with ${status}`;
+              const what = status === 0 ? 'closed without a response' : `with ${status}`;
               counts.set(what, (counts.get(what) ?? 0) + 1);
               socket.destroy();
             }
@@ -381,7 +383,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       ),
   },
   {
-    title: 'Stopped (SIGSTOP), 100 clients send a request, graceful shutdown requested, continued: served',
+    title: 'Stopped (SIGSTOP), 100 clients send requests, graceful shutdown signal, continued: responses',
     try: (start) =>
       withRoot((root) =>
         withPeer(start, root, async (peer) => {
@@ -411,12 +413,12 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
           client.socket.destroy();
           await sleep(100);
           const whole = client.received.length > 30 << 20;
-          return `${/MaxListenersExceededWarning/.test(output()) ? 'MaxListenersExceededWarning' : 'none'}${whole ? '' : ', not all answered'}`;
+          return `${/MaxListenersExceededWarning/.test(output()) ? 'MaxListenersExceededWarning' : 'none'}${whole ? '' : ', incomplete'}`;
         }),
       ),
   },
   {
-    title: '`If-Range` with the tag sent two seconds after the file was written',
+    title: '`If-Range` with the `ETag` received more than two seconds after the file was written: status',
     try: (start) =>
       withRoot(async (root) => {
         await sleep(2500);
@@ -428,7 +430,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       }),
   },
   {
-    title: '`/a%2Bb.txt` for a file `a+b.txt`; `//small.txt`; `/./small.txt`',
+    title: '`/a%2Bb.txt` for a file `a+b.txt`; `//small.txt`; `/./small.txt`: statuses',
     try: (start) =>
       withRoot((root) => {
         writeFileSync(join(root, 'a+b.txt'), 'plus');
@@ -441,7 +443,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       }),
   },
   {
-    title: '`Host: a:1:2`; `HTTP/1.2`; `Range: bytes=0-` of an empty file',
+    title: '`Host: a:1:2`; `HTTP/1.2`; `Range: bytes=0-` of an empty file: statuses',
     try: (start) =>
       withRoot((root) => {
         writeFileSync(join(root, 'empty.txt'), '');
@@ -456,7 +458,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       }),
   },
   {
-    title: '`Last-Modified` of a file from next year; validators of a file with time 0',
+    title: '`Last-Modified` of a file dated next year; of a file with modification time 0',
     try: (start) =>
       withRoot((root) => {
         const future = Date.now() / 1000 + 365 * 86_400;
@@ -476,7 +478,7 @@ export const FILE_KINDS: readonly Kind<Start>[] = [
       }),
   },
   {
-    title: 'A Unix socket file left after `kill -9`: restart',
+    title: 'Restart with a Unix socket file left over by `kill -9`',
     try: (start) =>
       withRoot(async (root) => {
         const socket = join(root, 'listen.sock');

@@ -25,7 +25,7 @@ async function table<S>(
     if (only !== undefined && !only.includes(number)) continue;
     const cells: string[] = [];
     for (const { start } of columns) {
-      cells.push(await kind.try(start).catch((error: Error) => `could not be tried: ${error.message.split('\n')[0]}`));
+      cells.push(await kind.try(start).catch((error: Error) => `failed to run: ${error.message.split('\n')[0]}`));
     }
     console.log(`| ${number} | ${kind.title} | ${cells.join(' | ')} |`);
   }

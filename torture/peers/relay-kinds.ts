@@ -48,7 +48,7 @@ const echo = (socket: Socket) => void socket.pipe(socket);
 
 export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
   {
-    title: 'The target reads 100 bytes, responds, and closes with 2,900 unread bytes: responses that arrive',
+    title: 'The target reads 100 bytes, responds, and closes with 2,900 bytes unread: responses received',
     try: (start) =>
       withTarget(
         (socket) => {
@@ -72,7 +72,7 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
       ),
   },
   {
-    title: 'The target resets in the middle of 1 MB: what the client sees',
+    title: 'The target sends 500 kB and resets: result at the client',
     try: (start) =>
       withTarget(
         (socket) => {
@@ -93,12 +93,12 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
               else seen.reset += 1;
               client.socket.destroy();
             }
-            return seen.end === 0 ? 'a reset' : seen.reset === 0 ? 'a normal end' : `an end in ${seen.end} of 20`;
+            return seen.end === 0 ? 'a reset' : seen.reset === 0 ? 'a normal end' : `a normal end in ${seen.end} of 20`;
           }),
       ),
   },
   {
-    title: 'The client half-closes after 1 MB, the target responds with 1 MB: complete responses',
+    title: 'The client half-closes after 1 MB, the target responds with as many bytes: complete responses',
     try: (start) =>
       withTarget(
         (socket) => {
@@ -152,7 +152,7 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
     },
   },
   {
-    title: '`ulimit -n 64`, 100 clients, each disconnects when it is served: served',
+    title: '`ulimit -n 64`, 100 clients, each disconnects when served: served',
     try: (start) =>
       withTarget(echo, (target) =>
         withRelay(
@@ -173,7 +173,7 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
       ),
   },
   {
-    title: 'Stopped (SIGSTOP), 100 clients connect, graceful shutdown requested, continued: served',
+    title: 'Stopped (SIGSTOP), 100 clients connect, graceful shutdown signal, continued: served',
     try: (start) =>
       withTarget(
         (socket) => void socket.once('data', () => socket.end('answer')),
@@ -192,7 +192,7 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
       ),
   },
   {
-    title: 'Four targets, one of them down, 60 connections one after another: connections of each',
+    title: 'Four targets in rotation, one of them down, 60 sequential connections: connections per target',
     try: async (start) => {
       const counts = [0, 0, 0];
       const one = (at: number) => (socket: Socket) => {
@@ -224,7 +224,7 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
     },
   },
   {
-    title: 'A client that reads 64 KiB per second of 2 MB, and other clients: the slowest of them in 3 s',
+    title: '20 clients that read 2 MB slowly: slowest response to another client in 3 s',
     try: (start) =>
       withTarget(
         (socket) => {
@@ -251,7 +251,7 @@ export const RELAY_KINDS: readonly Kind<StartRelay>[] = [
       ),
   },
   {
-    title: 'The client sends `abc`, an urgent byte, and `def`: what the target has received a second later',
+    title: 'The client sends `abc`, an urgent byte, and `def`: bytes at the target one second later',
     try: (start) => {
       let received = '';
       return withTarget(
@@ -280,8 +280,7 @@ s.send(b'def'); time.sleep(1.5)`;
     },
   },
   {
-    title:
-      'The target is `localhost`, which is `::1` and 127.0.0.1, and listens on 127.0.0.1 alone: served of 20 clients',
+    title: 'The target `localhost` resolves to `::1` and 127.0.0.1 but listens only on 127.0.0.1: served of 20 clients',
     try: (start) => {
       const hosts = join(tmpdir(), `zerosend-peers-${process.pid}.hosts`);
       writeFileSync(hosts, '::1 localhost\n127.0.0.1 localhost\n');
