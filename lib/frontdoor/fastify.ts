@@ -1,17 +1,15 @@
 /** `frontDoor` for Fastify: a `serverFactory`. */
-import { subscribe } from 'node:diagnostics_channel';
 import http, { type Server } from 'node:http';
-import http2 from 'node:http2';
-import https from 'node:https';
 
 import type { FastifyInstance, FastifyServerFactory, RouteOptions } from 'fastify';
 import fastifyPlugin from 'fastify-plugin';
-import type { AccessLogEntry } from '#native';
 import { hooksOf } from '../node/fastify-internals.js';
 import type { FastifyStaticOptions } from '../static/options.js';
 import { plugin, statisticsOf } from '../static/plugin.js';
-import { Door } from './door.js';
+import { type AnyServer, createServer, onApplication, type ServerOptions } from './fastify-server.js';
+import { Handoff } from './handoff.js';
 import { type FrontDoorMount, type FrontDoorOptions, type FrontDoorPlan, planFrontDoor } from './options.js';
+import { writeRequestLog } from './request-log.js';
 
 /** A mount for Fastify. */
 export interface FastifyFrontDoorMount extends FrontDoorMount, Pick<FastifyStaticOptions, 'list'> {}
@@ -21,99 +19,46 @@ export interface FastifyFrontDoorOptions
   extends FrontDoorOptions<FastifyFrontDoorMount>,
     Pick<FastifyStaticOptions, 'list'> {
   /**
-   * Write natively answered requests to the logger of the application, in batches: `request completed` with `reqId`, `req`
+   * Log natively answered requests with the logger of the application, in batches: `request completed` with `reqId`, `req`
    * (`method`, `url`, `host`, `remoteAddress`, `remotePort`), `res.statusCode` and `responseTime` in milliseconds. Default
    * false.
    */
   log?: boolean | undefined;
 }
 
-/** The hooks that a request passes before its answer is sent; those after it change nothing any more. */
-const HOOKS = ['onRequest', 'preParsing', 'preValidation', 'preHandler', 'preSerialization', 'onSend'];
+/** The hooks that run before a response is sent. */
+const REQUEST_HOOKS = ['onRequest', 'preParsing', 'preValidation', 'preHandler', 'preSerialization', 'onSend'];
 
 /**
- * A `serverFactory` for Fastify with a front door: GET and HEAD of files below the prefixes are answered by native threads
- * on the port of the application, even while JavaScript is busy; everything else reaches the application as if nothing
- * stood there. The plugin is registered for the same prefixes with the same options, for the connections that the
- * application has, for `inject()`, and for TLS and HTTP/2, where the front door is disabled.
+ * A `serverFactory` for Fastify with a front door: native threads answer GET and HEAD requests for files below the prefixes on the
+ * port of the application, even while JavaScript is busy. All other requests reach the application unchanged. The plugin is
+ * registered for the same prefixes with the same options: for connections that were handed off to the application, for
+ * `inject()`, and for TLS and HTTP/2, which disable the front door.
  *
  * ```ts
  * const app = fastify({ serverFactory: frontDoor({ root: '/srv/app/public', prefix: '/static/' }) });
  * ```
  *
- * Natively answered requests pass no hooks, and the application's request log does not see them: see `delegate`, `private`
- * and `log`. Routes of the application below a prefix are found and left to it.
+ * Natively answered requests bypass the hooks and the request log of the application: see `delegate`, `private` and `log`. Routes of
+ * the application below a prefix are excluded automatically.
  *
- * Throws `ERR_ZEROSEND_INVALID_ARGUMENT` for options that are wrong, `ERR_ZEROSEND_UNSUPPORTED` elsewhere than on Linux.
+ * Throws `ERR_ZEROSEND_INVALID_ARGUMENT`, and `ERR_ZEROSEND_UNSUPPORTED` on other platforms than Linux.
  */
 export function frontDoor(options: FastifyFrontDoorOptions): FastifyServerFactory {
   const plan = planFrontDoor<FastifyFrontDoorMount>(options, (mount) => Boolean(mount.list));
   return (handler, given) => {
     const server = createServer(handler as http.RequestListener, given as ServerOptions);
-    const desk = new Desk(plan, options.log === true);
-    awaitApplication(server, (app) => desk.open(app, server));
+    const host = new FastifyHost(plan, options.log === true);
+    onApplication(server, (app) => host.attach(app, server));
     return server as Server;
   };
 }
 
-/** What Fastify gives to a factory, as far as it is about the server; it leaves obeying it to the factory. */
-interface ServerOptions {
-  http?: http.ServerOptions | null;
-  https?: https.ServerOptions | true | null;
-  http2?: boolean;
-  http2SessionTimeout?: number;
-  connectionTimeout?: number;
-  keepAliveTimeout?: number;
-  requestTimeout?: number;
-  maxRequestsPerSocket?: number;
-}
-
-type AnyServer = Server | https.Server | http2.Http2Server | http2.Http2SecureServer;
-
-/** The server that Fastify would have made. */
-function createServer(handler: http.RequestListener, options: ServerOptions): AnyServer {
-  const secure = options.https === true ? {} : options.https;
-  if (options.http2 === true) {
-    const listener = handler as unknown as (
-      request: http2.Http2ServerRequest,
-      response: http2.Http2ServerResponse,
-    ) => void;
-    const server = secure
-      ? http2.createSecureServer(secure as http2.SecureServerOptions, listener)
-      : http2.createServer((options.http ?? {}) as http2.ServerOptions, listener);
-    server.on('session', (session) => session.setTimeout(options.http2SessionTimeout ?? 0, () => session.close()));
-    server.setTimeout(options.connectionTimeout ?? 0);
-    return server;
-  }
-  const server = secure ? https.createServer(secure, handler) : http.createServer(options.http ?? {}, handler);
-  if (options.keepAliveTimeout !== undefined) server.keepAliveTimeout = options.keepAliveTimeout;
-  if (options.requestTimeout !== undefined) server.requestTimeout = options.requestTimeout;
-  server.setTimeout(options.connectionTimeout ?? 0);
-  if (options.maxRequestsPerSocket) server.maxRequestsPerSocket = options.maxRequestsPerSocket;
-  return server;
-}
-
-/** Servers whose applications are still being made. */
-const awaited = new WeakMap<object, (app: FastifyInstance) => void>();
-let subscribed = false;
-
-/** Calls `found` with the application of `server`, which does not exist yet when its server is made. */
-function awaitApplication(server: object, found: (app: FastifyInstance) => void): void {
-  awaited.set(server, found);
-  if (subscribed) return;
-  subscribed = true;
-  subscribe('fastify.initialization', (message) => {
-    const { fastify: app } = message as { fastify: FastifyInstance };
-    awaited.get(app.server)?.(app);
-    awaited.delete(app.server);
-  });
-}
-
-/** What stands between a front door and its application: routes, warnings, the log. */
-class Desk {
+/** Connects a front door with its application: routes, warnings, log. */
+class FastifyHost {
   readonly #plan: FrontDoorPlan<FastifyFrontDoorMount>;
   readonly #log: boolean;
-  /** Routes of GET and HEAD. */
+  /** Routes for GET and HEAD. */
   readonly #routes = new Set<string>();
 
   constructor(plan: FrontDoorPlan<FastifyFrontDoorMount>, log: boolean) {
@@ -121,19 +66,19 @@ class Desk {
     this.#log = log;
   }
 
-  open(app: FastifyInstance, server: AnyServer): void {
+  attach(app: FastifyInstance, server: AnyServer): void {
     const { cache, ownsCache, headers, mounts } = this.#plan;
-    app.addHook('onRoute', (route) => this.#note(route));
+    app.addHook('onRoute', (route) => this.#addRoute(route));
     const disable = (reason: string) => app.log.warn(`front door disabled: ${reason}`);
     if (server instanceof http.Server) {
-      const door = new Door(server, this.#plan, {
-        opening: () => this.#opening(app),
+      const handoff = new Handoff(server, this.#plan, {
+        routes: () => this.#excludedRoutes(app),
         disable,
-        log: this.#log ? (entries) => write(app, entries) : undefined,
+        log: this.#log ? (entries) => writeRequestLog(app, entries) : undefined,
       });
-      statisticsOf(app).frontDoor = () => door.stats();
+      statisticsOf(app).frontDoor = () => handoff.stats();
     } else {
-      disable('it speaks neither TLS nor HTTP/2; files are served by the plugin');
+      disable('TLS and HTTP/2 are not supported; files are served by the plugin');
     }
     for (const { root: _, roots, prefix, delegate, private: __, onMissing, ...mount } of mounts) {
       const options: FastifyStaticOptions = {
@@ -150,13 +95,13 @@ class Desk {
     if (ownsCache) app.addHook('onClose', async () => cache?.close());
   }
 
-  #note({ method, url }: RouteOptions): void {
+  #addRoute({ method, url }: RouteOptions): void {
     const methods = Array.isArray(method) ? method : [method];
     if (methods.includes('GET') || methods.includes('HEAD')) this.#routes.add(url);
   }
 
-  /** The application is complete: what of it lies below the prefixes? */
-  #opening(app: FastifyInstance): string[] {
+  /** The routes of the application below the prefixes, after all routes were added. Logs warnings about routes and hooks. */
+  #excludedRoutes(app: FastifyInstance): string[] {
     const open = this.#plan.mounts.filter((mount) => mount.delegate !== true);
     const own = new Set(open.map(({ prefix }) => `${prefix}*`));
     const delegated = new Set(this.#plan.mounts.filter((mount) => mount.delegate).map(({ prefix }) => `${prefix}*`));
@@ -167,46 +112,23 @@ class Desk {
     if (unexpected.length > 0) {
       app.log.warn(
         { routes: unexpected },
-        'these routes lie below a prefix of the front door; requests for them are left to the application',
+        'these routes are below a prefix of the front door; requests for them are handed off to the application',
       );
     }
-    const hooks = HOOKS.filter((name) => (hooksOf(app)[name]?.length ?? 0) > 0);
+    const hooks = REQUEST_HOOKS.filter((name) => (hooksOf(app)[name]?.length ?? 0) > 0);
     if (hooks.length > 0 && open.length > 0) {
       app.log.warn(
         { hooks, prefixes: open.map(({ prefix }) => prefix) },
-        'requests that the front door answers do not pass these hooks; if they restrict access, set "delegate: true"',
+        'requests answered by the front door bypass these hooks; if they restrict access, set delegate: true',
       );
     }
     return excludeRoutes;
   }
 }
 
-/** Whether a route is one for paths below the literal `prefix` in particular: a router prefers it to `prefix*`. */
+/** Whether a route is below `prefix`: the router prefers it to `prefix*`. */
 function isBelow(route: string, prefix: string): boolean {
-  const wanted = prefix.slice(0, -1).toLowerCase();
+  const base = prefix.slice(0, -1).toLowerCase();
   const path = route.toLowerCase();
-  return path === wanted || path.startsWith(`${wanted}/`);
-}
-
-/** Lines such as Fastify's own, of stand-ins for its requests and replies, so that the application's serializers see them. */
-function write(app: FastifyInstance, entries: readonly AccessLogEntry[]): void {
-  const label = (app.initialConfig as { requestIdLogLabel?: string }).requestIdLogLabel ?? 'reqId';
-  const ids = app as unknown as { genReqId(raw: { method: string; url: string; headers: object }): string };
-  for (const { method, url, host, remoteAddress, remotePort, statusCode, responseTime, aborted } of entries) {
-    const headers = host === undefined ? {} : { host };
-    const socket = { remoteAddress, remotePort };
-    const req = {
-      method,
-      url,
-      originalUrl: url,
-      host,
-      hostname: host,
-      headers,
-      ip: remoteAddress,
-      socket,
-      raw: { socket },
-    };
-    const line = { [label]: ids.genReqId({ method, url, headers }), req, res: { statusCode }, responseTime };
-    app.log.info(aborted ? { ...line, aborted } : line, 'request completed');
-  }
+  return path === base || path.startsWith(`${base}/`);
 }

@@ -6,26 +6,26 @@ import { engine } from '../runtime/engine.js';
 import type { FrontDoorStatistics } from '../server/statistics.js';
 import { createStaticHandler, type StaticHandler } from '../static/handler.js';
 import { invalid } from '../util/errors.js';
-import { Door } from './door.js';
+import { Handoff } from './handoff.js';
 import { type FrontDoorOptions, findMount, hasCredentials, planFrontDoor } from './options.js';
 
-/** A front door that stands. */
+/** The front door of an `http.Server`. */
 export interface FrontDoor {
-  /** What it has counted; `null` while it is disabled. */
+  /** A copy of the counters; `null` if the front door is disabled. */
   stats(): FrontDoorStatistics | null;
 }
 
 /**
- * Serves files natively on the port of `server`: GET and HEAD below the prefixes are answered by threads of their own, even
- * while JavaScript is busy, and every other connection is given to `server` as if nothing stood there. Further requests on
- * such a connection are answered by the same options in JavaScript, before the listeners of `request`. Call it before
- * `server.listen()`.
+ * Serves files with native threads on the port of `server`: they answer GET and HEAD requests below the prefixes, even while
+ * JavaScript is busy. A connection with any other request is handed off to `server`, which receives the request unchanged. Later
+ * requests for files on that connection are answered in JavaScript with the same options, before the listeners of `request`. Must
+ * be called before `server.listen()`.
  *
- * It is disabled, with a process warning, for servers with TLS and in workers of a cluster whose primary accepts
- * the connections: then files are served by JavaScript.
+ * Disabled, with a process warning, for servers with TLS and in workers of a cluster whose primary process accepts the
+ * connections: then files are served in JavaScript.
  *
- * Throws `ERR_ZEROSEND_INVALID_ARGUMENT` for options that are wrong and servers that listen already, and
- * `ERR_ZEROSEND_UNSUPPORTED` elsewhere than on Linux.
+ * Throws `ERR_ZEROSEND_INVALID_ARGUMENT`, also if the server is already listening, and `ERR_ZEROSEND_UNSUPPORTED` on other
+ * platforms than Linux.
  */
 export function frontDoor(server: Server, options: FrontDoorOptions): FrontDoor {
   if (typeof (server as Server | undefined)?.listen !== 'function') throw invalid('server', server, 'an http.Server');
@@ -35,21 +35,21 @@ export function frontDoor(server: Server, options: FrontDoorOptions): FrontDoor 
     disabled = true;
     process.emitWarning(`front door disabled: ${reason}`, { code: 'ZEROSEND_FRONT_DOOR' });
   };
-  let door: Door | undefined;
-  if (server instanceof HttpServer) door = new Door(server, plan, { opening: () => [], disable });
-  else disable('it does not speak TLS; files are served by JavaScript');
+  let handoff: Handoff | undefined;
+  if (server instanceof HttpServer) handoff = new Handoff(server, plan, { routes: () => [], disable });
+  else disable('TLS is not supported; files are served in JavaScript');
 
   const handlers = new Map<string, StaticHandler>();
   const { cache } = plan;
   for (const { root: _, roots, prefix, delegate, ...mount } of plan.mounts) {
     if (delegate === true) continue;
-    const own = Object.keys(plan.headers).length > 0;
+    const hasHeaders = Object.keys(plan.headers).length > 0;
     handlers.set(
       prefix,
       createStaticHandler(roots, {
         ...mount,
         cache: cache ?? false,
-        ...(own ? { setHeaders: (response) => response.setHeaders(new Map(Object.entries(plan.headers))) } : {}),
+        ...(hasHeaders ? { setHeaders: (response) => response.setHeaders(new Map(Object.entries(plan.headers))) } : {}),
       }),
     );
   }
@@ -60,8 +60,8 @@ export function frontDoor(server: Server, options: FrontDoorOptions): FrontDoor 
     const pathname = query === -1 ? url : url.slice(0, query);
     const mount = findMount(plan.mounts, pathname);
     const handler = mount && handlers.get(mount.prefix);
-    const isOurs = request.method === 'GET' || request.method === 'HEAD';
-    if (!isOurs || handler === undefined) return next();
+    const isRead = request.method === 'GET' || request.method === 'HEAD';
+    if (!isRead || handler === undefined) return next();
     if (excludeRoutes.length > 0 && engine().matchesRoute(excludeRoutes, pathname)) return next();
     if (mount?.private === true && hasCredentials(request.headers)) return next();
     request.url = url.slice((mount?.prefix.length ?? 1) - 1);
@@ -73,12 +73,12 @@ export function frontDoor(server: Server, options: FrontDoorOptions): FrontDoor 
       else fail(response);
     });
   });
-  return { stats: () => (disabled || door === undefined ? null : door.stats()) };
+  return { stats: () => (disabled || handoff === undefined ? null : handoff.stats()) };
 }
 
 type Serve = (request: IncomingMessage, response: ServerResponse, next: () => void) => void;
 
-/** Has `serve` see requests before the listeners of `request` do, now and later. */
+/** Calls `serve` for requests before all listeners of `request`. */
 function serveBefore(server: Server, serve: Serve): void {
   const emit = server.emit as (event: string | symbol, ...args: unknown[]) => boolean;
   server.emit = ((event: string | symbol, ...args: unknown[]) => {

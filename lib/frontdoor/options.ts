@@ -1,4 +1,4 @@
-/** The options of the front door: types and checks. */
+/** The options of the front door. */
 import type { IncomingHttpHeaders } from 'node:http';
 import type { MountSettings } from '#native';
 import { cacheOption } from '../cache/cache-option.js';
@@ -10,73 +10,76 @@ import { siteSettings } from '../static/site-settings.js';
 import { failure, invalid } from '../util/errors.js';
 import { checkInteger } from '../util/options.js';
 
-/** Files and where they appear. */
+/** Directories and the prefix under which their files are served. */
 export interface FrontDoorMount extends Omit<SiteOptions, 'cache'> {
-  /** The directory: a path (relative to the working directory) or a `file:` URL; of several, the first that has the file. */
+  /** The directory: a path (relative to the working directory) or a `file:` URL; of several, the first that contains the file is used. */
   root: Roots;
-  /** Where the files appear: a literal path, without parameters. Default `'/'`. */
+  /** The URL path of the files, without parameters. Default `'/'`. */
   prefix?: string | undefined;
   /**
-   * Leave all requests below the prefix to Node, where hooks and middleware can authorize them. Meant for a prefix inside
-   * that of another mount. Default false.
+   * Hand off all requests below the prefix to Node, where hooks and middleware can authorize them. Meant for a prefix below that
+   * of another mount. Default false.
    */
   delegate?: boolean | undefined;
-  /** Leave requests that carry `Authorization` or `Cookie` to Node. Default false. */
+  /** Hand off requests with `Authorization` or `Cookie` to Node. Default false. */
   private?: boolean | undefined;
-  /** A path that names no file is left to Node, or is a 404 of the front door's own. Default `'node'`. */
+  /** If a file does not exist: hand off the request to Node, or answer 404. Default `'node'`. */
   onMissing?: 'node' | '404' | undefined;
 }
 
-/** Bounds of the native side; all others are those of the `http.Server`: `maxConnections`, `headersTimeout`, ... */
+/** Limits of the native threads. All other limits are those of the `http.Server`: `maxConnections`, `headersTimeout`, ... */
 export interface FrontDoorLimits {
-  /** Connections at once that have not been handed over; 503 beyond. Default 16,384. */
+  /** Maximum number of open connections that are not handed off; more get 503. Default 16,384. */
   connections?: number | undefined;
-  /** Of these, from one IP address; 503 beyond. Default 0: no bound. */
+  /** Maximum number of these from one IP address; more get 503. Default 0: no limit. */
   connectionsPerAddress?: number | undefined;
-  /** Milliseconds without a byte that the client acknowledges while a response is sent: cut. Default: the `timeout` of the server, or 30,000. */
+  /**
+   * Milliseconds without an acknowledged byte of a response, after which the connection is reset. Default: the `timeout` of the
+   * server, or 30,000.
+   */
   sendTimeout?: number | undefined;
-  /** Bytes per second that a client must take, on average, after the first five seconds of a response: cut. Default 240. */
+  /** Minimum average rate in bytes per second at which a client must receive a response, after the first five seconds. Default 240. */
   minRate?: number | undefined;
   /**
-   * Milliseconds for opening a file, and for each stretch of it that is read ahead, the wait for a thread included: beyond that
-   * the request is left to Node, or the connection reset once a part of the response has been sent. Default 30,000.
+   * Timeout in milliseconds for opening a file, and for each read-ahead of it, including the wait for a thread: then the request
+   * is handed off to Node, or the connection is reset if a part of the response has been sent. Default 30,000.
    */
   diskTimeout?: number | undefined;
 }
 
-/** One mount, or `mounts`. */
+/** Options of the front door: those of a single mount, or `mounts`. */
 export interface FrontDoorOptions<Mount extends FrontDoorMount = FrontDoorMount> extends Partial<FrontDoorMount> {
-  /** Several mounts, instead of `root` and `prefix`; the longest prefix that a path begins with decides. */
+  /** Several mounts, instead of `root` and `prefix`. The mount with the longest matching prefix is used. */
   mounts?: readonly Mount[] | undefined;
-  /** See {@link SiteOptions.cache}; one for all mounts. */
+  /** See {@link SiteOptions.cache}. Shared by all mounts. */
   cache?: SiteOptions['cache'];
   /**
-   * Routes that Node answers though they are below a prefix, in the words of Fastify and Express: `'/static/config.json'`,
-   * `'/static/reports/:id/*'`. Compared with the decoded path, without regard to case and slashes at the end. With Fastify,
-   * the application's own routes are found without this. Default none.
+   * Routes below a prefix that are handed off to Node, in the syntax of Fastify and Express: `'/static/config.json'`,
+   * `'/static/reports/:id/*'`. Compared with the decoded path, ignoring case and trailing slashes. With Fastify, the routes of the
+   * application are excluded automatically. Default none.
    */
   excludeRoutes?: string | readonly string[] | undefined;
-  /** Fields that every response has that is made of a file. Default none. */
+  /** Header fields added to every response with a file. Default none. */
   headers?: Readonly<Record<string, string>> | undefined;
-  /** Threads, 1 to 1,024. Default 1. */
+  /** Number of threads, 1 to 1,024. Default 1. */
   workers?: number | undefined;
-  /** Connections that may wait to be taken by Node; while there are so many, no more are accepted. 1 to 65,535. Default 1,024. */
+  /** Maximum number of connections that wait for Node, 1 to 65,535. While it is reached, no connections are accepted. Default 1,024. */
   queue?: number | undefined;
-  /** The most bytes that one connection may send before others have their turn. Default 1 MiB. */
+  /** Maximum number of bytes sent on one connection before others are served. Default 1 MiB. */
   chunkSize?: number | undefined;
   limits?: FrontDoorLimits | undefined;
 }
 
-/** Options, checked. */
+/** The checked options. */
 export interface FrontDoorPlan<Mount extends FrontDoorMount = FrontDoorMount> {
-  /** With its prefix and absolute roots. */
+  /** Mounts with their prefixes and absolute roots. */
   mounts: readonly (Mount & { prefix: string; roots: string[] })[];
   settings: readonly MountSettings[];
   excludeRoutes: readonly string[];
   headers: Readonly<Record<string, string>>;
   headerPairs: string[];
   cache: FileCache | undefined;
-  /** The cache is ours to close. */
+  /** The cache was created for the front door, which must close it. */
   ownsCache: boolean;
   workers: number;
   queue: number;
@@ -85,10 +88,10 @@ export interface FrontDoorPlan<Mount extends FrontDoorMount = FrontDoorMount> {
 }
 
 const LIMITS = ['connections', 'connectionsPerAddress', 'sendTimeout', 'minRate', 'diskTimeout'] as const;
-/** Options of the plugin and the handler that only JavaScript could obey. */
+/** Options of the plugin and the handler that require JavaScript. */
 const CALLBACKS = ['setHeaders', 'allowedPath', 'onFile'] as const;
 
-/** Checks the options. Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. `listing`: whether a mount lists directories. */
+/** Checks the options. `listing` returns whether a mount lists directories. Throws `ERR_ZEROSEND_INVALID_ARGUMENT`. */
 export function planFrontDoor<Mount extends FrontDoorMount>(
   options: FrontDoorOptions<Mount>,
   listing: (mount: Mount) => boolean,
@@ -137,7 +140,8 @@ function checkMounts<Mount extends FrontDoorMount>(
     throw failure('ERR_ZEROSEND_INVALID_ARGUMENT', 'root cannot be combined with mounts: add it to the mounts');
   }
   const { mounts: given = [options as unknown as Mount] } = options;
-  if (!Array.isArray(given) || given.length === 0) throw invalid('mounts', given, 'an array with at least one mount');
+  if (!Array.isArray(given) || given.length === 0)
+    throw invalid('mounts', given, 'an array of mounts that is not empty');
   const prefixes = new Set<string>();
   return (given as readonly Mount[]).map((mount) => {
     for (const name of CALLBACKS) {
@@ -152,7 +156,7 @@ function checkMounts<Mount extends FrontDoorMount>(
     const { onMissing = 'node' } = mount;
     if (onMissing !== 'node' && onMissing !== '404') throw invalid('onMissing', onMissing, "'node' or '404'");
     const prefix = checkPrefix(mount.prefix ?? '/');
-    if (/[:*?#%]/.test(prefix)) throw invalid('prefix', prefix, 'a literal path, without parameters and escapes');
+    if (/[:*?#%]/.test(prefix)) throw invalid('prefix', prefix, 'a path without parameters and escapes');
     if (prefixes.has(prefix)) {
       throw failure('ERR_ZEROSEND_INVALID_ARGUMENT', `duplicate prefix '${prefix}': use one mount with several roots`);
     }
@@ -161,7 +165,7 @@ function checkMounts<Mount extends FrontDoorMount>(
   });
 }
 
-/** The mount that a path is below. */
+/** The mount with the longest prefix of a path. */
 export function findMount<Mount extends { prefix: string }>(
   mounts: readonly Mount[],
   pathname: string,
@@ -173,7 +177,7 @@ export function findMount<Mount extends { prefix: string }>(
   return found;
 }
 
-/** Whether a request is one that `private` is about. */
+/** Whether a request has credentials: see `private`. */
 export function hasCredentials(headers: IncomingHttpHeaders): boolean {
   return headers.authorization !== undefined || headers.cookie !== undefined;
 }
