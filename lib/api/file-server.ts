@@ -140,12 +140,13 @@ export function createFileServer(options: FileServerOptions): FileServer {
   const settings = readOptions({ ...options, cache }, cache);
   const logging = readLog(options.log);
   let state: 'new' | 'opening' | 'open' | 'closed' = 'new';
-  let token = 0;
+  let server = 0;
   let address: FileServerAddress | undefined;
-  let ended: Promise<unknown> = Promise.resolve();
+  let exited: Promise<unknown> = Promise.resolve();
   let last: FileServerStatistics | undefined;
 
-  const read = (): FileServerStatistics => (token === 0 ? (last ?? noStatistics(cache)) : readStatistics(token, cache));
+  const read = (): FileServerStatistics =>
+    server === 0 ? (last ?? noStatistics(cache)) : readStatistics(server, cache);
   return {
     async listen() {
       if (state !== 'new')
@@ -160,15 +161,15 @@ export function createFileServer(options: FileServerOptions): FileServer {
           if (log !== undefined) engine().release(log);
           throw failure('ERR_ZEROSEND_CLOSED', 'the file server was closed');
         }
-        ended = request((number) => {
+        exited = request((number) => {
           const opened = engine().openServer(number, log === undefined ? settings : { ...settings, log });
-          token = opened.handle;
+          server = opened.handle;
           address = addressOf(settings, opened);
         });
-        // If the server was not opened, `ended` has rejected.
-        if (token === 0) {
+        // If the server was not opened, `exited` has rejected.
+        if (server === 0) {
           if (log !== undefined) engine().release(log);
-          await ended;
+          await exited;
         }
       } catch (error) {
         state = 'closed';
@@ -182,20 +183,20 @@ export function createFileServer(options: FileServerOptions): FileServer {
     },
     stats: read,
     async reopen() {
-      if (token === 0) throw failure('ERR_ZEROSEND_CLOSED', 'the file server is not listening');
-      await request((number) => engine().reopenLog(token, number));
+      if (server === 0) throw failure('ERR_ZEROSEND_CLOSED', 'the file server is not listening');
+      await request((number) => engine().reopenLog(server, number));
     },
     async close({ drain = 10_000 } = {}) {
       if (typeof drain !== 'number' || !(drain >= 0)) throw invalid('drain', drain, 'milliseconds from 0 up');
       state = 'closed';
-      if (token === 0) return;
-      engine().closeServer(token, Math.min(drain, 2 ** 31));
-      await ended;
-      if (token !== 0) {
+      if (server === 0) return;
+      engine().closeServer(server, Math.min(drain, 2 ** 31));
+      await exited;
+      if (server !== 0) {
         if (cache !== options.cache) cache?.close();
-        last = readStatistics(token, cache);
-        engine().release(token);
-        token = 0;
+        last = readStatistics(server, cache);
+        engine().release(server);
+        server = 0;
         address = undefined;
       }
     },

@@ -2,7 +2,7 @@
 
 import type { PartOptions, SendingOptions } from '#native';
 import { CachedFile } from '../cache/cached-file.js';
-import { tokenOf } from '../cache/tokens.js';
+import { idOf } from '../cache/handles.js';
 import { deliver } from '../runtime/deliver.js';
 import type { DeliveryOptions, TransferResult } from '../runtime/delivery-options.js';
 import { engine, openHandle, type PendingHandle } from '../runtime/engine.js';
@@ -153,7 +153,7 @@ function filePart(
 ): PartOptions {
   checkBytes(`${prefix}offset`, offset);
   checkBytes(`${prefix}length`, length);
-  const part: PartOptions = file instanceof CachedFile ? { cached: tokenOf(file) } : nameFile(name, file);
+  const part: PartOptions = file instanceof CachedFile ? { cached: idOf(file) } : nameFile(name, file);
   if (offset !== undefined) part.offset = offset;
   if (length !== undefined) part.length = length;
   return part;

@@ -2,7 +2,7 @@
 import type { CachedFileInfo } from '#native';
 import { engine, requestValue } from '../runtime/engine.js';
 import { checkBytes } from '../util/options.js';
-import { register, tokenOf } from './tokens.js';
+import { idOf, register } from './handles.js';
 
 /**
  * One version of a file with its content. It stays valid after the cache has evicted it and after the file was replaced or
@@ -22,7 +22,7 @@ export class CachedFile {
   readonly etag: string;
 
   /** @internal */
-  constructor(token: number, info: CachedFileInfo) {
+  constructor(id: number, info: CachedFileInfo) {
     this.path = info.path;
     this.size = info.size;
     this.mtimeMs = info.mtimeMs;
@@ -30,12 +30,12 @@ export class CachedFile {
     this.ino = info.ino;
     this.dev = info.dev;
     this.etag = info.etag;
-    register(this, token);
+    register(this, id);
   }
 
   /** How often the cache has returned this file, not counting the first time. */
   get hits(): number {
-    return engine().cachedHits(tokenOf(this));
+    return engine().cachedHits(idOf(this));
   }
 
   /**
@@ -45,6 +45,6 @@ export class CachedFile {
   async read(offset = 0, length = Math.max(0, this.size - offset)): Promise<Buffer> {
     checkBytes('offset', offset);
     checkBytes('length', length);
-    return await requestValue<Buffer>((number) => engine().readCached(number, tokenOf(this), offset, length));
+    return await requestValue<Buffer>((number) => engine().readCached(number, idOf(this), offset, length));
   }
 }

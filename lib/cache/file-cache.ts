@@ -3,9 +3,9 @@ import type { CachedFileInfo } from '#native';
 import { engine, request } from '../runtime/engine.js';
 import { resolveFile } from '../util/path.js';
 import { CachedFile } from './cached-file.js';
+import { idOf, isReleased, register, release } from './handles.js';
 import { cacheSettings, type FileCacheOptions } from './options.js';
 import { type PreloadOptions, type PreloadResult, preload } from './preload.js';
-import { isReleased, register, release, tokenOf } from './tokens.js';
 
 export interface FileCacheStatistics {
   /** Number of cached files. */
@@ -75,8 +75,8 @@ export class FileCache {
    */
   async get(file: string | URL): Promise<CachedFile> {
     const path = resolveFile(file);
-    const token = tokenOf(this);
-    const event = await request((number) => engine().getCached(number, token, path));
+    const id = idOf(this);
+    const event = await request((number) => engine().getCached(number, id, path));
     return new CachedFile(event.handle as number, event.value as CachedFileInfo);
   }
 
@@ -91,23 +91,23 @@ export class FileCache {
   /** Removes a file, so that the next lookup reads it from the disk. Returns whether it was cached. */
   invalidate(file: string | URL): boolean {
     const path = resolveFile(file);
-    return !isReleased(this) && engine().invalidateCached(tokenOf(this), path);
+    return !isReleased(this) && engine().invalidateCached(idOf(this), path);
   }
 
   /** Removes all files. */
   clear(): void {
-    if (!isReleased(this)) engine().clearCache(tokenOf(this));
+    if (!isReleased(this)) engine().clearCache(idOf(this));
   }
 
   /** All cached files, the most recently used first. */
   entries(): FileCacheEntry[] {
-    return isReleased(this) ? [] : engine().cacheEntries(tokenOf(this));
+    return isReleased(this) ? [] : engine().cacheEntries(idOf(this));
   }
 
   /** A copy of the counters; after `close`, the final values. */
   stats(): FileCacheStatistics {
     if (this.#finalStatistics !== undefined) return { ...this.#finalStatistics };
-    const counts = engine().cacheCounters(tokenOf(this));
+    const counts = engine().cacheCounters(idOf(this));
     const lookups = counts.hits + counts.misses;
     return { ...counts, hitRate: lookups === 0 ? 0 : counts.hits / lookups };
   }
@@ -115,7 +115,7 @@ export class FileCache {
   /** Removes all files and caches nothing from now on; users of the cache continue without it. Repeated calls do nothing. */
   close(): void {
     if (isReleased(this)) return;
-    engine().closeCache(tokenOf(this));
+    engine().closeCache(idOf(this));
     this.#finalStatistics = { ...this.stats(), files: 0, bytes: 0, mapped: 0 };
     release(this);
   }

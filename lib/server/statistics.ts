@@ -55,8 +55,8 @@ export type FrontDoorStatistics = FileServerStatistics;
 const CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx'] as const;
 
 /** The current counters of a server. */
-export function readStatistics(token: number, cache: FileCache | undefined): FileServerStatistics {
-  const { statuses, methods, limits, text, ...counts } = engine().serverCounters(token);
+export function readStatistics(server: number, cache: FileCache | undefined): FileServerStatistics {
+  const { statuses, methods, limits, text, ...counts } = engine().serverCounters(server);
   const names = engine().methodNames();
   return {
     ...counts,

@@ -2,7 +2,7 @@
 import { parse as parseDuration } from '@lukeed/ms';
 import type { SiteSettings } from '#native';
 import { FileCache } from '../cache/file-cache.js';
-import { tokenOf } from '../cache/tokens.js';
+import { idOf } from '../cache/handles.js';
 import { invalid } from '../util/errors.js';
 import type { Coding, SiteOptions } from './site-options.js';
 
@@ -59,7 +59,7 @@ export function siteSettings(roots: string[], options: SiteOptions, listing: boo
     method,
   };
   if (fallback !== undefined) settings.fallback = fallback;
-  if (options.cache instanceof FileCache) settings.cache = tokenOf(options.cache);
+  if (options.cache instanceof FileCache) settings.cache = idOf(options.cache);
   if (cacheControl) settings.maxAge = maxAgeSeconds(options.maxAge ?? options.maxage);
   return settings;
 }

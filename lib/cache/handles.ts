@@ -1,15 +1,15 @@
-/** Handles of caches and cached files, which other modules need and users do not see. */
+/** Handles of caches and cached files: not properties, so that they are not part of the API. */
 import { NativeHandle } from '../runtime/handle.js';
 
 const handles = new WeakMap<object, NativeHandle>();
 
 /** Stores the handle of an object. It is released when the object is garbage collected. */
-export function register(object: object, handle: number): void {
-  handles.set(object, new NativeHandle(handle, 'the cache'));
+export function register(object: object, id: number): void {
+  handles.set(object, new NativeHandle(id, 'the cache'));
 }
 
-/** The number of the handle of an object. Throws `ERR_ZEROSEND_CLOSED` after {@link release}. */
-export function tokenOf(object: object): number {
+/** The number of an object in the engine. Throws `ERR_ZEROSEND_CLOSED` after {@link release}. */
+export function idOf(object: object): number {
   return handleOf(object).id;
 }
 
