@@ -59,7 +59,7 @@ async function serve(
   return { app, port: portOf(app.server) };
 }
 
-serial('a file: status, headers, bytes; HEAD says the same without a body', async (t) => {
+serial('GET and HEAD of a file return the same status and headers', async (t) => {
   const root = site(t);
   const { port } = await serve(t, { root });
   const stat = statSync(join(root, 'a.txt'));
@@ -81,7 +81,7 @@ serial('a file: status, headers, bytes; HEAD says the same without a body', asyn
   t.like(await get(port, '/empty.css'), { status: 200, body: Buffer.alloc(0) });
 });
 
-serial('names with spaces, letters of other scripts and percent signs; indexes; what is missing', async (t) => {
+serial('names with spaces, non-ASCII letters and percent signs, indexes, and missing files', async (t) => {
   const { port } = await serve(t, { root: site(t), prefix: '/files' });
   t.is(
     (await get(port, `/files/${encodeURIComponent('with space & ünïcode.txt')}`.replace('%26', '&'))).body.toString(),
@@ -102,7 +102,7 @@ serial('names with spaces, letters of other scripts and percent signs; indexes; 
   }
 });
 
-serial('paths that are not canonical are forbidden, and no error names a path of the server', async (t) => {
+serial('non-canonical paths are forbidden, and no error contains a path of the server', async (t) => {
   const root = site(t);
   const sibling = `${root}-sibling`;
   mkdirSync(sibling);
@@ -162,7 +162,7 @@ serial('conditional requests and ranges', async (t) => {
   }
 });
 
-serial('maxAge, immutable, and headers that can be turned off', async (t) => {
+serial('maxAge, immutable, and headers that can be disabled', async (t) => {
   const root = site(t);
   const { port } = await serve(t, {
     root,
@@ -179,7 +179,7 @@ serial('maxAge, immutable, and headers that can be turned off', async (t) => {
   t.false('cache-control' in (await get(bare.port, '/a.txt')).headers);
 });
 
-serial('reply.sendFile: below the root, below another, with options, with a status, in async handlers', async (t) => {
+serial('reply.sendFile with other roots, options, a status, and in async handlers', async (t) => {
   const root = site(t);
   const { port } = await serve(t, { root, serve: false }, {}, (app) => {
     app.get('/plain', (_request, reply) => reply.sendFile('a.txt'));
@@ -204,7 +204,7 @@ serial('reply.sendFile: below the root, below another, with options, with a stat
   t.is((await get(port, '/nope')).status, 404);
 });
 
-serial('wrong options fail at registration', async (t) => {
+serial('invalid options fail at registration', async (t) => {
   const root = site(t);
   const cases: [object, string, RegExp][] = [
     [{}, 'FST_STATIC_INVALID_OPTION', /"root" option is required/],
@@ -230,7 +230,7 @@ serial('wrong options fail at registration', async (t) => {
   }
 });
 
-serial('a tree of thousands of files, 64 clients at once, keep-alive: every byte', async (t) => {
+serial('64 keep-alive clients receive thousands of files completely', async (t) => {
   const root = join(process.cwd(), 'node_modules');
   const files: string[] = [];
   const walk = (directory: string) => {
@@ -265,7 +265,7 @@ serial('a tree of thousands of files, 64 clients at once, keep-alive: every byte
   t.is(compared, files.length);
 });
 
-serial('pipelining: files, ranges, 304 and the routes of the application come in order', async (t) => {
+serial('pipelined responses of files, ranges, 304 and routes arrive in order', async (t) => {
   const root = site(t);
   patternFile(root, 'big', 3 * MiB);
   const { port } = await serve(t, { root }, {}, (app) => {
@@ -299,7 +299,7 @@ serial('pipelining: files, ranges, 304 and the routes of the application come in
   t.deepEqual(last, wanted.subarray(-1));
 });
 
-serial('a client that half-closes after its requests gets all of its answers', async (t) => {
+serial('a client that half-closes after its requests receives all responses', async (t) => {
   const root = site(t);
   patternFile(root, 'big', 16 * MiB);
   const { port } = await serve(t, { root });
@@ -310,7 +310,7 @@ serial('a client that half-closes after its requests gets all of its answers', a
   for (const { body } of two) t.is(sha256(body), sha256(pattern(16 * MiB)));
 });
 
-serial('app.close() lets a transfer end', async (t) => {
+serial('app.close() waits for a transfer', async (t) => {
   const root = site(t);
   patternFile(root, 'big', 16 * MiB);
   const { app, port } = await serve(t, { root });
@@ -324,30 +324,27 @@ serial('app.close() lets a transfer end', async (t) => {
   await closing;
 });
 
-serial(
-  'a file truncated in mid-download: a short body and a closed connection, never another response in it',
-  async (t) => {
-    const root = site(t);
-    const file = patternFile(root, 'big', 64 * MiB);
-    const before = openDescriptors();
-    const { port, app } = await serve(t, { root });
-    const socket = connect({ port, host: '127.0.0.1' });
-    socket.on('error', () => {});
-    socket.write('GET /big HTTP/1.1\r\nHost: x\r\n\r\nGET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n');
-    await once(socket, 'readable');
-    truncateSync(file, 20 * MiB);
-    const { bytes: all, reset } = await readToClose(socket);
-    t.true(reset, 'a short body does not end like a whole one');
-    const body = all.subarray(all.indexOf('\r\n\r\n') + 4);
-    t.true(body.length <= 20 * MiB);
-    t.is(sha256(body), sha256(pattern(64 * MiB).subarray(0, body.length)), 'only bytes of the file');
-    await app.close();
-    await settled(t, before);
-  },
-);
+serial('truncating a file during a download closes the connection before the next response', async (t) => {
+  const root = site(t);
+  const file = patternFile(root, 'big', 64 * MiB);
+  const before = openDescriptors();
+  const { port, app } = await serve(t, { root });
+  const socket = connect({ port, host: '127.0.0.1' });
+  socket.on('error', () => {});
+  socket.write('GET /big HTTP/1.1\r\nHost: x\r\n\r\nGET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n');
+  await once(socket, 'readable');
+  truncateSync(file, 20 * MiB);
+  const { bytes: all, reset } = await readToClose(socket);
+  t.true(reset, 'an incomplete body ends with a reset');
+  const body = all.subarray(all.indexOf('\r\n\r\n') + 4);
+  t.true(body.length <= 20 * MiB);
+  t.is(sha256(body), sha256(pattern(64 * MiB).subarray(0, body.length)), 'the bytes are those of the file');
+  await app.close();
+  await settled(t, before);
+});
 
 serial(
-  'the same where a hook on the headers has made the bytes go through a stream; and a client that leaves',
+  'truncating a file during a download as a stream closes the connection, also if the client disconnects',
   async (t) => {
     const root = site(t);
     const file = patternFile(root, 'big', 64 * MiB);
@@ -376,7 +373,7 @@ serial(
   },
 );
 
-serial('1,000 downloads aborted at random points, 200 of them by RST, leave nothing', async (t) => {
+serial('1,000 aborted downloads, 200 of them by RST, leave no descriptors or handles', async (t) => {
   const root = site(t);
   patternFile(root, 'big', 16 * MiB);
   const { port } = await serve(t, { root });
@@ -408,7 +405,7 @@ serial('1,000 downloads aborted at random points, 200 of them by RST, leave noth
   t.is((await get(port, '/a.txt')).status, 200);
 });
 
-serial('HTTPS, HTTP/2, inject, a compressor and an onSend hook give the same bytes', async (t) => {
+serial('HTTPS, HTTP/2, inject, a compressor and an onSend hook return the same bytes', async (t) => {
   const root = site(t);
   patternFile(root, 'big', 2 * MiB + 1);
   writeFileSync(join(root, 'text.txt'), 'compress me '.repeat(10_000));
@@ -498,7 +495,7 @@ serial('a Unix socket, HTTP/1.0, and Connection: close', async (t) => {
   t.regex(old, /^HTTP\/1\.1 200 OK\r\n[^]*Connection: close\r\n\r\nhello world$/);
 });
 
-serial('hard links, symbolic links out of the root, special files', async (t) => {
+serial('hard links, symbolic links that leave the root, and special files', async (t) => {
   const root = site(t);
   const outside = patternFile(scratch(t), 'outside', 10);
   symlinkSync(outside, join(root, 'link'));
@@ -512,45 +509,48 @@ serial('hard links, symbolic links out of the root, special files', async (t) =>
   t.not((await get(port, '/fifo')).status, 200);
 });
 
-serialTestWith('strace')('strace: sendfile carries a large file, at most two calls a small one', async (t) => {
-  const root = site(t);
-  patternFile(root, 'big', 16 * MiB);
-  patternFile(root, 'small', 1024);
-  const log = join(scratch(t), 'trace');
-  const program = `import fastify from 'fastify'; import plugin from 'zerosend/fastify';
+serialTestWith('strace')(
+  'strace: a large file is sent with sendfile, a small one with at most two calls',
+  async (t) => {
+    const root = site(t);
+    patternFile(root, 'big', 16 * MiB);
+    patternFile(root, 'small', 1024);
+    const log = join(scratch(t), 'trace');
+    const program = `import fastify from 'fastify'; import plugin from 'zerosend/fastify';
     const app = fastify(); await app.register(plugin, { root: process.argv[1] });
     app.get('/quit', () => process.exit(0)); await app.listen({ port: 0, host: '127.0.0.1' }); console.log(app.server.address().port);`;
-  const child = spawn('strace', [
-    '-f',
-    '-qq',
-    '-o',
-    log,
-    '-e',
-    'trace=sendfile,sendmsg,sendto,write,writev,splice',
-    process.execPath,
-    '--input-type=module',
-    '-e',
-    program,
-    root,
-  ]);
-  t.teardown(() => child.kill('SIGKILL'));
-  const [line] = await once(child.stdout, 'data');
-  const port = Number(String(line));
-  t.is(sha256((await get(port, '/big')).body), sha256(pattern(16 * MiB)));
-  const markBig = readFileSync(log, 'utf8').length;
-  t.deepEqual((await get(port, '/small')).body, pattern(1024));
-  const exit = once(child, 'exit');
-  await get(port, '/quit').catch(() => {});
-  await exit;
-  const trace = readFileSync(log, 'utf8');
-  const sent = [...trace.slice(0, markBig).matchAll(/sendfile\(.*\) = (\d+)/g)].reduce(
-    (sum, match) => sum + Number(match[1]),
-    0,
-  );
-  t.true(sent >= 0.95 * 16 * MiB, `sendfile carried ${sent} bytes`);
-  const small = trace
-    .slice(markBig)
-    .split('\n')
-    .filter((call) => / = 1[0-9]{3}$/.test(call) && /send|write/.test(call));
-  t.true(small.length >= 1 && small.length <= 2, small.join('\n'));
-});
+    const child = spawn('strace', [
+      '-f',
+      '-qq',
+      '-o',
+      log,
+      '-e',
+      'trace=sendfile,sendmsg,sendto,write,writev,splice',
+      process.execPath,
+      '--input-type=module',
+      '-e',
+      program,
+      root,
+    ]);
+    t.teardown(() => child.kill('SIGKILL'));
+    const [line] = await once(child.stdout, 'data');
+    const port = Number(String(line));
+    t.is(sha256((await get(port, '/big')).body), sha256(pattern(16 * MiB)));
+    const markBig = readFileSync(log, 'utf8').length;
+    t.deepEqual((await get(port, '/small')).body, pattern(1024));
+    const exit = once(child, 'exit');
+    await get(port, '/quit').catch(() => {});
+    await exit;
+    const trace = readFileSync(log, 'utf8');
+    const sent = [...trace.slice(0, markBig).matchAll(/sendfile\(.*\) = (\d+)/g)].reduce(
+      (sum, match) => sum + Number(match[1]),
+      0,
+    );
+    t.true(sent >= 0.95 * 16 * MiB, `sendfile carried ${sent} bytes`);
+    const small = trace
+      .slice(markBig)
+      .split('\n')
+      .filter((call) => / = 1[0-9]{3}$/.test(call) && /send|write/.test(call));
+    t.true(small.length >= 1 && small.length <= 2, small.join('\n'));
+  },
+);

@@ -28,7 +28,7 @@ function oldFile(path: string, bytes: Buffer | string, second = 1_000_000): stri
   return path;
 }
 
-test.serial('get, read, hits, stats, entries in the order of their last use', async (t) => {
+test.serial('get, read, hits, stats, and entries in order of last use', async (t) => {
   const directory = scratch(t);
   const cache = new FileCache({ maxFiles: 2 });
   const a = oldFile(join(directory, 'a'), 'hello');
@@ -80,7 +80,7 @@ test.serial('get, read, hits, stats, entries in the order of their last use', as
   t.is((await file.read()).toString(), 'hello', 'what is held stays');
 });
 
-test.serial('sent, also after eviction, replacement and deletion', async (t) => {
+test.serial('a cached file is sent after eviction, replacement and deletion', async (t) => {
   const directory = scratch(t);
   const cache = new FileCache();
   const files: [CachedFile, Buffer][] = [];
@@ -105,7 +105,7 @@ test.serial('sent, also after eviction, replacement and deletion', async (t) => 
   }
 });
 
-test.serial('one that is truncated while it is held is an error', async (t) => {
+test.serial('a cached file that is truncated is an error', async (t) => {
   const directory = scratch(t);
   const path = oldFile(join(directory, 'file'), pattern(4_000_000));
   const cache = new FileCache();
@@ -122,7 +122,7 @@ test.serial('one that is truncated while it is held is an error', async (t) => {
   t.is(cache.stats().stale, 1);
 });
 
-test.serial('preload: files and directories, progress, failures, cancel', async (t) => {
+test.serial('preload: files and directories, progress, errors, abort', async (t) => {
   const directory = scratch(t);
   for (const folder of ['x', 'x/y', 'empty']) mkdirSync(join(directory, folder));
   for (let at = 0; at < 200; at++) oldFile(join(directory, at % 2 ? 'x' : 'x/y', `file${at}`), `file ${at}`);
@@ -151,7 +151,7 @@ test.serial('preload: files and directories, progress, failures, cancel', async 
   await t.throwsAsync(cache.preload(directory, { concurrency: 0 }), { message: /invalid concurrency 0/ });
 });
 
-test('wrong options name themselves, the value and what is allowed', (t) => {
+test('invalid options are named with their value and a remedy', (t) => {
   const wrong = (options: object, message: RegExp) =>
     t.throws(() => new FileCache(options as FileCacheOptions), { code: 'ERR_ZEROSEND_INVALID_ARGUMENT', message });
   wrong({ maxFiles: 0 }, /invalid maxFiles 0: use an integer from 1 up/);
@@ -177,7 +177,7 @@ async function serve(t: ExecutionContext, options: FastifyStaticOptions) {
   return { app, get, port: portOf(app.server) };
 }
 
-test.serial('the plugin serves what is on the disk: replaced, rewritten, truncated, deleted, made again', async (t) => {
+test.serial('the plugin serves current files: replaced, rewritten, truncated, deleted, recreated', async (t) => {
   const root = scratch(t);
   const path = join(root, 'file.txt');
   for (const cache of [undefined, true, new FileCache({ maxFileSize: 10_000_000 }), false]) {
@@ -209,7 +209,7 @@ test.serial('the plugin serves what is on the disk: replaced, rewritten, truncat
   }
 });
 
-test.serial('a link that leaves the root is refused, however hot its target is', async (t) => {
+test.serial('a link that leaves the root is refused although its target is cached', async (t) => {
   const root = scratch(t);
   const outside = oldFile(join(scratch(t), 'secret'), 'secret');
   const path = join(root, 'file.txt');
@@ -223,7 +223,7 @@ test.serial('a link that leaves the root is refused, however hot its target is',
   t.is((await get('/file.txt')).status, 403);
 });
 
-test.serial('one cache for several', async (t) => {
+test.serial('several front ends share a cache', async (t) => {
   const root = scratch(t);
   oldFile(join(root, 'a.txt'), 'hello');
   const cache = new FileCache();
@@ -241,7 +241,7 @@ test.serial('one cache for several', async (t) => {
   cache.close();
 });
 
-test.serial('truncated while it is sent: a closed connection', async (t) => {
+test.serial('truncating a file while it is sent closes the connection', async (t) => {
   const root = scratch(t);
   const path = oldFile(join(root, 'big'), pattern(12_000_000));
   const { port, app } = await serve(t, { root, cache: true });
@@ -254,7 +254,7 @@ test.serial('truncated while it is sent: a closed connection', async (t) => {
   await until(() => app.zerosend.stats().aborted === 1);
 });
 
-test('a CachedFile that nobody holds is collected', (t) => {
+test('an unreachable CachedFile is garbage collected', (t) => {
   const program = `
     import { readdirSync, writeFileSync, mkdtempSync } from 'node:fs';
     import { setTimeout } from 'node:timers/promises';

@@ -47,7 +47,7 @@ function leftovers(root: string): string[] {
   return readdirSync(root).filter((name) => name.startsWith('.') || (name.endsWith('.node') && name !== BINARY));
 }
 
-test('without the binary: what works works, what does not says what to run, and that helps', async (t) => {
+test('without the binary, errors name the command that installs it', async (t) => {
   const { binary, root, run, zerosend } = consumer(t, release);
   const { url, asked } = await host(t, release);
   rmSync(binary);
@@ -75,7 +75,7 @@ test('without the binary: what works works, what does not says what to run, and 
   t.is(asked.length, 1, 'nothing is downloaded that is there');
 });
 
-test('binaries that are no good: damaged, cut off, for others, of another version', async (t) => {
+test('damaged, truncated and incompatible binaries, and those of other versions are refused', async (t) => {
   const { binary, root, run, zerosend } = consumer(t, release);
   const { url } = await host(t, release);
   const good = readFileSync(binary);
@@ -166,7 +166,7 @@ test('platforms without a binary', async (t) => {
   );
 });
 
-test('ZEROSEND_BINARY, and --to', async (t) => {
+test('ZEROSEND_BINARY and --to', async (t) => {
   const { binary, run, zerosend } = consumer(t, release);
   const { url } = await host(t, release);
   rmSync(binary);
@@ -193,7 +193,7 @@ test('ZEROSEND_BINARY, and --to', async (t) => {
   );
 });
 
-test('what a host may answer', async (t) => {
+test('responses of the host: errors, wrong sizes, wrong content', async (t) => {
   const { binary, root, zerosend } = consumer(t, release);
   rmSync(binary);
   const good = readFileSync(path.join(release.directory, BINARY));
@@ -277,7 +277,7 @@ test('what a host may answer', async (t) => {
   t.deepEqual(store.asked, [ON_HOST]);
 });
 
-test('no network, wrong mirrors, wrong flags', async (t) => {
+test('no network, invalid mirrors, invalid options', async (t) => {
   const { binary, zerosend } = consumer(t, release);
   rmSync(binary);
   const closed = createServer();
@@ -306,7 +306,7 @@ test('no network, wrong mirrors, wrong flags', async (t) => {
   failed(t, await zerosend(['install', 'linux']), /Unexpected argument/, 2);
 });
 
-test('--from: a file that was brought here', async (t) => {
+test('--from installs a local file', async (t) => {
   const { binary, root, run, zerosend } = consumer(t, release);
   rmSync(binary);
   failed(t, await zerosend(['install', '--from', '/nowhere']), /cannot read '\/nowhere': ENOENT/);
@@ -319,7 +319,7 @@ test('--from: a file that was brought here', async (t) => {
   t.regex((await run(USE)).stdout, WORKS);
 });
 
-test('a package of no release, and a release without this platform', async (t) => {
+test('an unreleased package, and a release without a binary for this platform', async (t) => {
   const { binary, root, zerosend } = consumer(t, release);
   rmSync(binary);
   const checksums = path.join(root, 'checksums.json');
@@ -360,7 +360,7 @@ async function proxy(t: ExecutionContext, target: number, refusal?: number) {
   return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, asked };
 }
 
-test('the address of the project, through a proxy, by a certificate of the company', async (t) => {
+test('a download from the project through a proxy, with a private CA certificate', async (t) => {
   const { binary, zerosend } = consumer(t, release);
   rmSync(binary);
   const { hostname, pathname } = new URL(PROJECT_URL);
@@ -479,7 +479,7 @@ asRoot('a full disk', async (t) => {
   t.deepEqual(readdirSync(small), []);
 });
 
-test('several at once', async (t) => {
+test('concurrent installations', async (t) => {
   const { binary, root, run, zerosend } = consumer(t, release);
   const { url } = await host(t, release);
   truncateSync(binary, 1000);
@@ -493,7 +493,7 @@ test('several at once', async (t) => {
   t.regex((await run(USE)).stdout, WORKS);
 });
 
-test('--build: without cargo, with one that is too old, and for real', async (t) => {
+test('--build without cargo, with an old cargo, and with a current one', async (t) => {
   t.timeout(600_000);
   const { binary, root, run, zerosend } = consumer(t, release);
   rmSync(binary);
@@ -533,7 +533,7 @@ test('--build: without cargo, with one that is too old, and for real', async (t)
   );
 });
 
-test('a clean consumer without cargo on its PATH serves a file by sendfile', async (t) => {
+test('a new project without cargo serves a file with sendfile', async (t) => {
   const bin = scratch(t);
   const npm = execFileSync('sh', ['-c', 'readlink -f "$(command -v npm)"'], { encoding: 'utf8' }).trim();
   for (const [name, program] of [

@@ -18,7 +18,7 @@ test.after.always(() => release.remove());
 const run = promisify(execFile);
 const tool = (name: string) => path.join(PACKAGE_ROOT, 'node_modules/.bin', name);
 
-test('what is in it: what a user needs, and nothing else', (t) => {
+test('the package contains the required files only', (t) => {
   const allowed = [
     /^(package\.json|checksums\.json|README\.md|README\.zh-CN\.md|LICENSE|native\.d\.ts)$/,
     /^zerosend\.linux-(x64|arm64)-(gnu|musl)\.node$/,
@@ -44,7 +44,7 @@ test('what is in it: what a user needs, and nothing else', (t) => {
   t.true(release.unpackedSize - size < 2_000_000, `the rest has ${release.unpackedSize - size} bytes`);
 });
 
-test('no script runs when it is installed', (t) => {
+test('the package has no install scripts', (t) => {
   const { scripts } = JSON.parse(
     readFileSync(path.join(release.project, 'node_modules/zerosend/package.json'), 'utf8'),
   );
@@ -56,7 +56,7 @@ test('publint', async (t) => {
   t.regex(stdout, /All good!/);
 });
 
-test('are the types wrong?', async (t) => {
+test('attw reports no problems', async (t) => {
   const output = await run(tool('attw'), [release.tarball, '--format', 'json']).catch(
     (error: { stdout: string }) => error,
   );
@@ -76,7 +76,7 @@ test('are the types wrong?', async (t) => {
   );
 });
 
-test('the files of a release: sums, and what it is made of', (t) => {
+test('the files of a release: checksums and bill of materials', (t) => {
   const sums = execFileSync('sha256sum', ['--check', '--strict', 'SHA256SUMS'], {
     cwd: release.directory,
     encoding: 'utf8',

@@ -69,7 +69,7 @@ const ROWS: [string, string][] = [
 ];
 
 for (const how of ['what the file system says', 'the names in the directories']) {
-  test.serial(`a name that is spelt otherwise is missing, as it would be on Linux: ${how}`, async (t) => {
+  test.serial(`another spelling of a name is missing, as on Linux: ${how}`, async (t) => {
     tells = how === 'what the file system says';
     const root = scratch(t);
     for (const name of ['a.txt', 'dir/index.html', '\u00e9.txt', 'page.html', 'z.js', 'z.js.GZ']) {

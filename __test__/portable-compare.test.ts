@@ -422,7 +422,7 @@ function ordered({ answer, error }: Said): string {
   return JSON.stringify([Object.entries(answer ?? {}).sort(), error]);
 }
 
-serial('every site, every path', async (t) => {
+serial('all sites and paths', async (t) => {
   const made = tree(t);
   const listener = createServer().listen(join(made.root, 'socket'));
   t.teardown(() => listener.close());
@@ -453,7 +453,7 @@ serial('every site, every path', async (t) => {
   await settled(t, before);
 });
 
-serial('all sites, all conditions', async (t) => {
+serial('all sites and conditions', async (t) => {
   const made = tree(t);
   const all = sites(made).map(([name, ...site]) => [name, new Both(...site)] as const);
   const count = await compare(
@@ -480,7 +480,7 @@ serial('all sites, all conditions', async (t) => {
   for (const [, both] of all) both.close();
 });
 
-serial('20,000 requests at random', async (t) => {
+serial('20,000 random requests', async (t) => {
   const made = tree(t);
   const random = generator(20_261_125);
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T;
@@ -589,7 +589,7 @@ serial('20,000 requests at random', async (t) => {
   t.is(liveHandles(), 0);
 });
 
-serial('what may not be read', async (t) => {
+serial('unreadable files and directories', async (t) => {
   const { root } = tree(t);
   write(join(root, 'unreadable.txt'), 'x');
   write(join(root, 'unreadable.txt.gz'), 'x');
@@ -636,7 +636,7 @@ serial('what may not be read', async (t) => {
   }
 });
 
-test('settings that are wrong are refused in the same words', (t) => {
+test('invalid settings are refused with the same messages', (t) => {
   const root = scratch(t);
   write(join(root, 'file'), 'x');
   const good = siteSettings([root], { cache: false }, false);
@@ -682,7 +682,7 @@ const rows = (name: string): string[][] =>
     .split('\n')
     .map((line) => line.split('\t'));
 
-test('ranges and codings as the reference packages answered', (t) => {
+test('ranges and codings equal those of the reference packages', (t) => {
   for (const [size, header = '', expected] of rows('range.tsv')) {
     const decision = decide(header, Number(size), { maxRanges: 1000, multipart: false, conformance: 'fastify-static' });
     const ours = typeof decision === 'string' ? decision : decision.map(({ start, end }) => `${start}-${end}`).join();
@@ -695,7 +695,7 @@ test('ranges and codings as the reference packages answered', (t) => {
   }
 });
 
-test('whole answers as the reference packages gave', async (t) => {
+test('responses equal those of the reference packages', async (t) => {
   const root = scratch(t);
   plainTree(root);
   const open = (options: Options) => new Both(siteSettings([root], { cache: false, ...options }, false));

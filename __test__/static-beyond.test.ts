@@ -65,7 +65,7 @@ serial('symlinks: follow, beneath, deny', async (t) => {
   t.deepEqual(await statuses('deny'), [403, 403, 403, 403, 200]);
 });
 
-serial('multipart: several ranges in one answer, up to the cap', async (t) => {
+serial('multipart: several ranges in one response, up to the limit', async (t) => {
   const root = site(t);
   const { port } = await serve(t, { root, multipart: 2 });
   const response = await get(port, '/a.txt', { Range: 'bytes=0-1,5-6' });
@@ -79,7 +79,7 @@ serial('multipart: several ranges in one answer, up to the cap', async (t) => {
   t.like(await get(port, '/a.txt', { Range: 'bytes=0-0' }), { status: 206, body: Buffer.from('0') });
 });
 
-serial("etag: 'content' is strong, the same for the same bytes, and another for others", async (t) => {
+serial("etag: 'content' is strong and depends on the content only", async (t) => {
   const root = site(t);
   writeFileSync(join(root, 'same.txt'), '0123456789');
   utimesSync(join(root, 'same.txt'), DATE, new Date(DATE.getTime() - 5000));
@@ -99,7 +99,7 @@ serial("etag: 'content' is strong, the same for the same bytes, and another for 
   t.not(await tag('/a.txt'), first, 'same size and time, other bytes');
 });
 
-serial('a content tag is worked out once, off the JavaScript thread', async (t) => {
+serial('a content tag is computed once, without blocking the JavaScript thread', async (t) => {
   const root = site(t);
   const file = join(root, 'huge');
   writeFileSync(file, '');
@@ -127,7 +127,7 @@ serial('a content tag is worked out once, off the JavaScript thread', async (t) 
   t.true(remembered < hashing);
 });
 
-serial('zstd and an order of preference', async (t) => {
+serial('preCompressed: zstd, and an order of preference', async (t) => {
   const { port } = await serve(t, { root: site(t), preCompressed: ['zstd', 'br'] });
   const coding = async (accept: string) =>
     (await get(port, '/app.js', { 'Accept-Encoding': accept })).headers['content-encoding'];
@@ -137,7 +137,7 @@ serial('zstd and an order of preference', async (t) => {
   t.is((await get(port, '/app.js', { 'Accept-Encoding': 'zstd' })).body.toString(), 'zst');
 });
 
-serial('cacheControl by glob, and immutable for names with a content hash', async (t) => {
+serial('cacheControl by glob pattern, and immutable for names with a content hash', async (t) => {
   const root = site(t);
   const { port } = await serve(t, {
     root,
@@ -152,14 +152,14 @@ serial('cacheControl by glob, and immutable for names with a content hash', asyn
   t.is(await value('/assets/style.css'), 'public, max-age=60');
 });
 
-serial('fallback: the page of a single-page app', async (t) => {
+serial('fallback: the page of a single-page application', async (t) => {
   const root = site(t);
   const seen: string[] = [];
   const { port } = await serve(t, { root, fallback: 'index.html', allowedPath: (path) => seen.push(path) > 0 });
   for (const path of ['/users/42', '/sub', '/sub/', '/nope']) {
     t.like(await get(port, path), { status: 200, body: Buffer.from('<app>') }, path);
   }
-  t.true(seen.includes('/index.html'), 'a guard is asked about it');
+  t.true(seen.includes('/index.html'), 'allowedPath is called with it');
   t.is((await get(port, '/nope.js')).status, 404, 'names with an extension are files');
   t.is((await get(port, '//users')).status, 403);
   const two = await serve(t, {
@@ -226,7 +226,7 @@ serial('the method of a response is on the reply and in the statistics', async (
   t.deepEqual(Object.keys(forced.app.zerosend.stats().methods), ['sendfile']);
 });
 
-serial('a hook on the way of the body: its path, the method, and both ends', async (t) => {
+serial('a body that an onSend hook returns has a path, a method, and is closed', async (t) => {
   const root = site(t);
   const seen: unknown[] = [];
   const { app, port } = await serve(t, { root }, (app) => {
@@ -242,7 +242,7 @@ serial('a hook on the way of the body: its path, the method, and both ends', asy
   t.is(app.zerosend.stats().responses, 1);
 });
 
-serial('callbacks, half-closed clients, large files', async (t) => {
+serial('callbacks, half-closed clients and large files together', async (t) => {
   const root = site(t);
   patternFile(root, 'big', 8 * 1024 * 1024);
   const wait = () => new Promise<void>((resolve) => setTimeout(resolve, 20));
@@ -251,7 +251,7 @@ serial('callbacks, half-closed clients, large files', async (t) => {
   t.is(sha256(response?.body as Buffer), sha256(pattern(8 * 1024 * 1024)));
 });
 
-serial('1,000 responses that are 304, refused by a guard, or gone in the middle leave nothing', async (t) => {
+serial('1,000 responses that are 304, refused or aborted leave no descriptors or handles', async (t) => {
   const root = site(t);
   patternFile(root, 'big', 1024 * 1024);
   const { app, port } = await serve(t, {

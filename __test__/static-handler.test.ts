@@ -29,7 +29,7 @@ async function listen(t: ExecutionContext, listener: RequestListener): Promise<n
   return portOf(server);
 }
 
-serial('node:http: files, ranges, conditions, errors of its own', async (t) => {
+serial('node:http: files, ranges, conditions, and errors', async (t) => {
   const root = site(t);
   const handler = createStaticHandler(root, { redirect: true, maxAge: '1h' });
   const port = await listen(t, (request, response) => handler(request, response));
@@ -58,7 +58,7 @@ serial('node:http: files, ranges, conditions, errors of its own', async (t) => {
   t.is(methods.sendfile?.responses, 1);
 });
 
-serial('Express: mounted, before and after other handlers, guards, headers', async (t) => {
+serial('Express: mounts, order of handlers, access checks, headers', async (t) => {
   const root = site(t);
   const app = express();
   app.use(
@@ -88,7 +88,7 @@ serial('Express: mounted, before and after other handlers, guards, headers', asy
   }
 });
 
-serial('pipelined and half-closed clients, aborted ones, and what is left of them', async (t) => {
+serial('pipelined, half-closed and aborted clients leave no descriptors or handles', async (t) => {
   const root = site(t);
   const handler = createStaticHandler(root, { onFile: () => new Promise((resolve) => setTimeout(resolve, 2)) });
   const port = await listen(t, (request, response) => handler(request, response));
@@ -120,7 +120,7 @@ serial('pipelined and half-closed clients, aborted ones, and what is left of the
   t.is((await get(port, '/a.txt')).status, 200);
 });
 
-serial('wrong options, and a handler that was closed', async (t) => {
+serial('invalid options, and a closed handler', async (t) => {
   const root = site(t);
   for (const [path, options, message] of [
     ['relative', {}, /invalid root 'relative': use an absolute path/],

@@ -21,7 +21,7 @@ const wanted = [
   'FST_STATIC_FORBIDDEN_PATH',
 ];
 
-test('import: the default, the name, the errors', (t) => {
+test('import: default export, named export, errors', (t) => {
   t.is(all.default, fastifyStatic);
   t.is(all.fastifyStatic, fastifyStatic);
   t.is(fastifyStatic.errors, all.errors);
@@ -38,7 +38,7 @@ test('require: the function with .default, .fastifyStatic and .errors', (t) => {
   t.deepEqual(JSON.parse(output).slice(0, 3), wanted.slice(0, 3), process.version);
 });
 
-test('an application in CommonJS', (t) => {
+test('a CommonJS application', (t) => {
   const root = scratch(t);
   writeFileSync(join(root, 'a.txt'), 'hello');
   const program = `const app = require('fastify')();
@@ -52,7 +52,7 @@ test('an application in CommonJS', (t) => {
   t.is(output, 'hello\n');
 });
 
-test('plugins that depend on @fastify/static find it', async (t) => {
+test('plugins that depend on @fastify/static accept it', async (t) => {
   const app = fastify();
   await app.register(fastifyStatic, { root: scratch(t) });
   await t.notThrowsAsync(

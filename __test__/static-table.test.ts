@@ -91,7 +91,7 @@ type Row = [
   expected?: Record<string, string | undefined>,
 ];
 
-serial('options of send', async (t) => {
+serial('options of @fastify/send', async (t) => {
   const root = site(t);
   const rows: Row[] = [
     [
@@ -266,7 +266,7 @@ serial('options of send', async (t) => {
   }
 });
 
-serial('requests on the wire', async (t) => {
+serial('raw requests', async (t) => {
   const root = site(t);
   symlinkSync('/does/not/exist', join(root, 'dangling'));
   const outside = scratch(t);
@@ -338,7 +338,7 @@ serial('requests on the wire', async (t) => {
   t.is((await ask('/a.txt', {}, 'OPTIONS')).status, 404);
 });
 
-serial('hostile paths: 403 with the code, 404 or 400, never a file and never a path of the server', async (t) => {
+serial('hostile paths return 403 with the code, 404 or 400, no file, and no path of the server', async (t) => {
   const root = site(t);
   const { ask, app } = await serve(t, { root, prefix: '/s', redirect: true }, (app) => {
     app.addHook('onRequest', async (request, reply) => {
@@ -382,7 +382,7 @@ serial('hostile paths: 403 with the code, 404 or 400, never a file and never a p
     t.is((await get(portOf(bare.app.server), path)).status, 403, path);
 });
 
-serial('Range headers that are long, reversed or beyond 63 bits cost no time', async (t) => {
+serial('long, reversed and overflowing Range headers are processed quickly', async (t) => {
   const root = site(t);
   const { app } = await serve(t, { root });
   const port = portOf(app.server);
@@ -475,7 +475,7 @@ serial('several roots, file: URLs, and wildcard: false', async (t) => {
   t.is((await dots.ask('/.env')).body.toString(), 'SECRET');
 });
 
-serial('lists: json and html, names, extended information, what they hide', async (t) => {
+serial('listings: JSON and HTML, names, extended information, hidden entries', async (t) => {
   const root = site(t);
   const names = await serve(t, { root, list: { format: 'json', names: ['index.json', '/'] }, dotfiles: 'ignore' });
   const wanted = {
@@ -578,7 +578,7 @@ serial('reply.sendFile and reply.download', async (t) => {
   t.is((await bare.ask('/relative')).status, 404);
 });
 
-serial('wrong options fail at registration, with the codes of the table', async (t) => {
+serial('invalid options fail at registration with the documented codes', async (t) => {
   const root = site(t);
   const rows: [object, string, RegExp, ErrorConstructor?][] = [
     [{}, 'FST_STATIC_INVALID_OPTION', /^"root" option is required$/],
@@ -652,7 +652,7 @@ serial('wrong options fail at registration, with the codes of the table', async 
   await t.notThrowsAsync(async () => await fastify().register(fastifyStatic, { root: join(root, 'not-yet') }));
 });
 
-serial('ERR_STREAM_PREMATURE_CLOSE in a route of the plugin ends the connection and nothing else', async (t) => {
+serial('ERR_STREAM_PREMATURE_CLOSE in a route of the plugin only closes the connection', async (t) => {
   const root = site(t);
   const { app } = await serve(t, {
     root,

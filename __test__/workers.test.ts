@@ -26,7 +26,7 @@ const PROGRAM = `
   }).listen(0, '127.0.0.1', () => parentPort.postMessage(server.address().port));
 `;
 
-test.serial('20 workers terminated in mid-transfer: the process lives, nothing stays open', async (t) => {
+test.serial('20 workers terminated during transfers leave no descriptors', async (t) => {
   const directory = scratch(t);
   const file = patternFile(directory, 'file', 8 * 1024 * 1024);
   const before = openDescriptors();

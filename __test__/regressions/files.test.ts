@@ -31,40 +31,43 @@ function restore(path: string, bytes: string, time = PAST): void {
 }
 
 for (const replaced of [false, true]) {
-  test.serial(`a file ${replaced ? 'recreated' : 'written over'} with its old time and length is served`, async (t) => {
-    const root = scratch(t);
-    const index = join(root, 'index.html');
-    for (const etag of [true, 'content'] as const) {
-      restore(index, 'version 1');
-      restore(`${index}.gz`, 'encoded 1');
-      settle();
-      const all = await frontEnds(t, root, { etag, preCompressed: true });
-      const headers = { 'Accept-Encoding': 'gzip' };
-      const tags = new Map<string, string>();
-      for (const { name, port } of all) {
-        for (let turn = 0; turn < 3; turn += 1) {
-          t.is((await get(port, '/')).body.toString(), 'version 1', name);
-          t.is((await get(port, '/', headers)).body.toString(), 'encoded 1', name);
+  test.serial(
+    `a file ${replaced ? 'recreated' : 'overwritten'} with its old time and length is served with the new content`,
+    async (t) => {
+      const root = scratch(t);
+      const index = join(root, 'index.html');
+      for (const etag of [true, 'content'] as const) {
+        restore(index, 'version 1');
+        restore(`${index}.gz`, 'encoded 1');
+        settle();
+        const all = await frontEnds(t, root, { etag, preCompressed: true });
+        const headers = { 'Accept-Encoding': 'gzip' };
+        const tags = new Map<string, string>();
+        for (const { name, port } of all) {
+          for (let turn = 0; turn < 3; turn += 1) {
+            t.is((await get(port, '/')).body.toString(), 'version 1', name);
+            t.is((await get(port, '/', headers)).body.toString(), 'encoded 1', name);
+          }
+          tags.set(name, (await get(port, '/')).headers.etag as string);
         }
-        tags.set(name, (await get(port, '/')).headers.etag as string);
+        if (replaced) rmSync(index);
+        restore(index, 'version 2');
+        if (replaced) rmSync(`${index}.gz`);
+        restore(`${index}.gz`, 'encoded 2');
+        for (const { name, port } of all) {
+          t.is((await get(port, '/')).body.toString(), 'version 2', name);
+          t.is((await get(port, '/', headers)).body.toString(), 'encoded 2', name);
+        }
+        settle();
+        if (etag !== 'content') continue;
+        for (const { name, port } of all) {
+          const fresh = await get(port, '/', { 'If-None-Match': tags.get(name) as string });
+          t.is(fresh.status, 200, `${name}: the strong tag of the old bytes`);
+          t.not(fresh.headers.etag, tags.get(name), name);
+        }
       }
-      if (replaced) rmSync(index);
-      restore(index, 'version 2');
-      if (replaced) rmSync(`${index}.gz`);
-      restore(`${index}.gz`, 'encoded 2');
-      for (const { name, port } of all) {
-        t.is((await get(port, '/')).body.toString(), 'version 2', name);
-        t.is((await get(port, '/', headers)).body.toString(), 'encoded 2', name);
-      }
-      settle();
-      if (etag !== 'content') continue;
-      for (const { name, port } of all) {
-        const fresh = await get(port, '/', { 'If-None-Match': tags.get(name) as string });
-        t.is(fresh.status, 200, `${name}: the strong tag of the old bytes`);
-        t.not(fresh.headers.etag, tags.get(name), name);
-      }
-    }
-  });
+    },
+  );
 }
 
 test('a FileCache notices a file restored with its old time and length', async (t) => {
@@ -94,7 +97,7 @@ function point(link: string, target: string): void {
 }
 
 for (const symlinks of ['follow', 'beneath', 'deny'] as const) {
-  test.serial(`a root that moves to the next release is noticed at once: ${symlinks}`, async (t) => {
+  test.serial(`a root that is switched to another release is noticed immediately: ${symlinks}`, async (t) => {
     const directory = scratch(t);
     for (const release of ['1', '2']) {
       mkdirSync(join(directory, release, 'sub'), { recursive: true });
@@ -136,7 +139,7 @@ for (const symlinks of ['follow', 'beneath', 'deny'] as const) {
 }
 
 test.serial(
-  'a file that was missing before the root moved is found, though missing files are remembered',
+  'a file that was missing before the root was switched is found, although missing files are cached',
   async (t) => {
     const directory = scratch(t);
     mkdirSync(join(directory, '1'));
@@ -156,7 +159,7 @@ test.serial(
   },
 );
 
-test.serial('a list is of the directory that the root is now', async (t) => {
+test.serial('a listing shows the directory that the root refers to now', async (t) => {
   const directory = scratch(t);
   for (const release of ['1', '2']) {
     mkdirSync(join(directory, release));
@@ -274,7 +277,7 @@ function touch(path: string, seconds: number): void {
   utimesSync(path, time, time);
 }
 
-test.serial('If-Range with the tag of the first answer continues a download', async (t) => {
+test.serial('If-Range with the tag of the first response continues a download', async (t) => {
   const root = scratch(t);
   const bytes = 'x'.repeat(300_000);
   writeFileSync(join(root, 'a.bin'), bytes);
@@ -309,7 +312,7 @@ test.serial('If-Range with the tag of the first answer continues a download', as
   t.is((await get(port, '/new', { Range: 'bytes=0-0', 'If-Range': before })).status, 200);
 });
 
-test.serial("etag: 'strong' in every front end, and the same for two names of one file", async (t) => {
+test.serial("etag: 'strong' is the same in all front ends and for hard links", async (t) => {
   const root = scratch(t);
   writeFileSync(join(root, 'index.html'), 'index');
   settle(2100);
@@ -323,7 +326,7 @@ test.serial("etag: 'strong' in every front end, and the same for two names of on
   t.is(tags.size, 1, [...tags].join());
 });
 
-test.serial('an empty file with a range is answered whole', async (t) => {
+test.serial('an empty file is sent as a whole for any range', async (t) => {
   const root = scratch(t);
   writeFileSync(join(root, 'empty.txt'), '');
   for (const { name, port } of await frontEnds(t, root)) {
@@ -334,7 +337,7 @@ test.serial('an empty file with a range is answered whole', async (t) => {
   }
 });
 
-test.serial('Last-Modified is not later than Date, and times that were zeroed are no validators', async (t) => {
+test.serial('Last-Modified is not later than Date, and zero times are not validators', async (t) => {
   const root = scratch(t);
   const path = join(root, 'a.txt');
   const all = await frontEnds(t, root);
@@ -371,7 +374,7 @@ test.serial('Last-Modified is not later than Date, and times that were zeroed ar
   }
 });
 
-test.serial('files whose size says nothing are served with their bytes', async (t) => {
+test.serial('files without a meaningful size are served completely', async (t) => {
   const version = readFileSync('/proc/version', 'utf8');
   for (const { name, port } of await frontEnds(t, '/proc')) {
     for (let turn = 0; turn < 2; turn += 1) {

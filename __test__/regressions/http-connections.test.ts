@@ -166,7 +166,7 @@ const cases: Record<string, Case> = {
 };
 
 for (const [front, make] of Object.entries(fronts)) {
-  test.serial(`${front}: no socket is left`, async (t) => {
+  test.serial(`${front}: all sockets are closed`, async (t) => {
     for (const [name, { text, client = 'close', prepare, afterwards }] of Object.entries(cases)) {
       const { server, port } = await serve(t, make);
       // The first file of the process opens what is kept open: /dev/null, the list of mounts.
@@ -203,7 +203,7 @@ for (const [front, make] of Object.entries(fronts)) {
   });
 }
 
-test.serial('a callback that never ends keeps no connection of a client that has gone', async (t) => {
+test.serial('a callback that never settles does not keep the connection of a client that is gone', async (t) => {
   const gone = ['handler', 'plugin'].map(async (front) => {
     let seen = 0;
     const onFile = () => {
@@ -221,7 +221,7 @@ test.serial('a callback that never ends keeps no connection of a client that has
 });
 
 for (const [front, make] of Object.entries(fronts)) {
-  test.serial(`${front}: a client that half-closes has all files it asked for`, async (t) => {
+  test.serial(`${front}: a client that half-closes receives all requested files`, async (t) => {
     const before = openDescriptors();
     const onFile = () => new Promise<void>((resolve) => setTimeout(resolve, 5));
     for (const options of front === 'front door' ? [{}] : [{}, { onFile }]) {
@@ -243,7 +243,7 @@ for (const [front, make] of Object.entries(fronts)) {
   });
 }
 
-test.serial('many pipelined requests put no listeners on their socket', async (t) => {
+test.serial('many pipelined requests add no listeners to their socket', async (t) => {
   const warnings: Error[] = [];
   const onWarning = (warning: Error) => warnings.push(warning);
   process.on('warning', onWarning);

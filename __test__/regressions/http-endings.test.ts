@@ -47,7 +47,7 @@ async function serve(
 const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`;
 
 for (const [name, make] of Object.entries(makes)) {
-  test.serial(`${name}: a file that gets shorter ends in a reset`, async (t) => {
+  test.serial(`${name}: truncating a file resets the connection`, async (t) => {
     const before = openDescriptors();
     const { root, port } = await serve(t, make);
     const file = patternFile(root, 'shrinking', 64 * MIB);
@@ -66,7 +66,7 @@ for (const [name, make] of Object.entries(makes)) {
 }
 
 for (const name of ['handler', 'plugin']) {
-  test.serial(`${name}: whole responses before one that is cut reach a client that is slow`, async (t) => {
+  test.serial(`${name}: a slow client receives the complete responses before an aborted one`, async (t) => {
     const { root, port } = await serve(t, makes[name] as (typeof makes)[string]);
     patternFile(root, 'whole', 256 * 1024);
     const file = patternFile(root, 'shrinking', 64 * MIB);
@@ -83,7 +83,7 @@ for (const name of ['handler', 'plugin']) {
   });
 }
 
-test.serial('over HTTP/2 a file that gets shorter ends in an error of its stream', async (t) => {
+test.serial('HTTP/2: truncating a file resets the stream', async (t) => {
   const before = openDescriptors();
   const root = scratch(t);
   const handler = createStaticHandler(root);

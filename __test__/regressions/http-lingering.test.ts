@@ -148,7 +148,7 @@ function wholeFiles(bytes: Buffer): string[] {
 const digest = sha256(pattern(MIB));
 
 for (const [front, make] of Object.entries(fronts)) {
-  test.serial(`${front}: files are whole`, async (t) => {
+  test.serial(`${front}: files are sent completely`, async (t) => {
     for (const [name, one] of Object.entries(cases)) {
       const { server, port } = await serve(t, make, one.prepare);
       const received = await Promise.all(Array.from({ length: 3 }, () => receive(port, one)));
@@ -159,7 +159,7 @@ for (const [front, make] of Object.entries(fronts)) {
   });
 }
 
-test.serial('a client that does not close is closed', async (t) => {
+test.serial('a connection is closed if the client does not close it', async (t) => {
   const { server, port } = await serve(t, fronts.handler as (root: string) => Promise<Server>);
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
   t.teardown(() => socket.destroy());
@@ -177,7 +177,7 @@ const ends: Record<string, (client: Socket, server: Server) => void> = {
 };
 
 for (const [name, end] of Object.entries(ends)) {
-  test.serial(`a file behind which something was rejected is not sent when ${name}`, async (t) => {
+  test.serial(`a file before a rejected request is not sent when ${name}`, async (t) => {
     let rejected = false;
     const { server, port } = await serve(t, fronts.handler as (root: string) => Promise<Server>, (one) =>
       one.on('clientError', (error, socket) => {

@@ -170,7 +170,7 @@ async function turns(): Promise<void> {
 
 for (const [taker, take] of Object.entries(TAKERS)) {
   for (const [name, state] of Object.entries(STATES)) {
-    test.serial(`${taker} ${name}: every byte, once`, async (t) => {
+    test.serial(`${taker} ${name}: every byte arrives once`, async (t) => {
       for (let round = 0; round < ROUNDS; round++) {
         await pairs.fill(t);
         const [socket, peer] = await pair(t, { allowHalfOpen: round % 2 === 0 });
@@ -227,7 +227,7 @@ for (const [taker, take] of Object.entries(TAKERS)) {
       });
     }
 
-  test.serial(`${taker} inside an end callback: nothing is left to read`, async (t) => {
+  test.serial(`${taker} in an 'end' callback: there are no bytes to read`, async (t) => {
     await pairs.fill(t);
     const [socket, peer] = await pair(t);
     peer.resume().end(LINE);
@@ -237,7 +237,7 @@ for (const [taker, take] of Object.entries(TAKERS)) {
     t.is((await received).length, 0);
   });
 
-  test.serial(`${taker} of a socket whose end Node has seen already, with its bytes in Node`, async (t) => {
+  test.serial(`${taker} of a socket that has ended, with bytes in Node's buffer`, async (t) => {
     for (const allowHalfOpen of [true, false]) {
       await pairs.fill(t);
       const [socket, peer] = await pair(t, { allowHalfOpen });
@@ -249,7 +249,7 @@ for (const [taker, take] of Object.entries(TAKERS)) {
     }
   });
 
-  test.serial(`${taker} refuses what does not give bytes, and Node reads on`, async (t) => {
+  test.serial(`${taker} refuses sockets that do not return bytes, and Node continues to read`, async (t) => {
     const cases: Array<[string, RegExp, (socket: net.Socket) => void]> = [
       ['setEncoding, with bytes read', /setEncoding/, (socket) => socket.setEncoding('utf8')],
       ['setEncoding of half a character', /setEncoding/, (socket) => socket.setEncoding('utf16le')],
@@ -272,7 +272,7 @@ for (const [taker, take] of Object.entries(TAKERS)) {
   });
 }
 
-test.serial('a socket of an HTTP request is refused before its upgrade, and answered as ever', async (t) => {
+test.serial('a socket of an HTTP request is refused before its upgrade, and the response is sent', async (t) => {
   const directory = scratch(t);
   const refused: unknown[] = [];
   const server = http.createServer(async (request, response) => {
@@ -291,7 +291,7 @@ test.serial('a socket of an HTTP request is refused before its upgrade, and answ
   t.deepEqual(refused, ['ERR_ZEROSEND_INVALID_ARGUMENT', 'ERR_ZEROSEND_INVALID_ARGUMENT']);
 });
 
-test.serial('relay: a second end that is refused leaves the first as it was', async (t) => {
+test.serial('relay: if the second socket is refused, the first is unchanged', async (t) => {
   const [socket, peer] = await pair(t);
   peer.write(LINE);
   socket.once('readable', () => {});
@@ -319,7 +319,7 @@ test.serial('relay: a second end that is refused leaves the first as it was', as
   t.is((await readAll(socket)).toString(), `${LINE}!`);
 });
 
-test.serial('receiveFile that fails before its first byte: Node reads all of it', async (t) => {
+test.serial('receiveFile fails before the first byte: Node reads everything', async (t) => {
   const directory = scratch(t);
   for (const flowing of ['paused', 'data', 'readable'] as const) {
     const [socket, peer] = await pair(t);
@@ -344,7 +344,7 @@ test.serial('receiveFile that fails before its first byte: Node reads all of it'
   }
 });
 
-test.serial('receiveFile of a part: what is beyond comes to the listeners in their state', async (t) => {
+test.serial('receiveFile of a part: the remaining bytes go to the listeners', async (t) => {
   const path = join(scratch(t), 'file');
   const states: Array<(socket: net.Socket, got: Buffer[]) => unknown> = [
     (socket, got) => socket.on('data', (bytes) => got.push(bytes)),

@@ -44,7 +44,7 @@ const onFile = async () => {};
 for (const options of [{}, { onFile }]) {
   const how = 'onFile' in options ? ' after a callback' : '';
 
-  test(`headers that were set before stay${how}`, async (t) => {
+  test(`headers that were set before are kept${how}`, async (t) => {
     const own = {
       'cache-control': 'no-store',
       'content-type': 'text/markdown',
@@ -80,7 +80,7 @@ for (const options of [{}, { onFile }]) {
     });
   });
 
-  test(`what is about the bytes that are sent is ours${how}`, async (t) => {
+  test(`headers that describe the sent bytes are replaced${how}`, async (t) => {
     const prepare = (response: ServerResponse) => {
       response.setHeader('content-encoding', 'br').setHeader('content-length', '7').setHeader('vary', 'origin');
       response.setHeader('content-type', 'text/markdown');
@@ -94,7 +94,7 @@ for (const options of [{}, { onFile }]) {
     t.regex(parts.headers['content-type'] as string, /^multipart\/byteranges/);
   });
 
-  test(`a status that was set before stays, and its page is sent whole${how}`, async (t) => {
+  test(`a status that was set before is kept, and its page is sent completely${how}`, async (t) => {
     for (const own of [404, 500, 203, 401]) {
       const prepare = (response: ServerResponse) => {
         response.statusCode = own;
@@ -119,7 +119,7 @@ for (const options of [{}, { onFile }]) {
   });
 }
 
-test('the page of an error that the plugin sends is whole', async (t) => {
+test('an error page sent by the plugin is complete', async (t) => {
   for (const conformance of ['fastify-static', 'rfc9110'] as const) {
     for (const options of [{}, { onFile }]) {
       const app = fastify();
@@ -146,7 +146,7 @@ test('the page of an error that the plugin sends is whole', async (t) => {
   }
 });
 
-test.serial('parameters of a response cost no site of their own', async (t) => {
+test.serial('parameters of a response do not open another site', async (t) => {
   const root = files(t);
   const binding = engine() as { openSite(settings: unknown): number };
   const { openSite } = binding;

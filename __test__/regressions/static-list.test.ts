@@ -35,7 +35,7 @@ async function plugin(t: ExecutionContext, options: FastifyStaticOptions): Promi
 }
 
 for (const symlinks of ['deny', 'beneath', 'follow'] as const) {
-  test(`symlinks: '${symlinks}': lists and their sums have what is served`, async (t) => {
+  test(`symlinks: '${symlinks}': listings and totals contain what is served`, async (t) => {
     const { root } = tree(t);
     const before = openDescriptors();
     const list: FastifyStaticOptions['list'] = { extendedFolderInfo: true, jsonFormat: 'extended', names: ['/'] };
@@ -60,7 +60,7 @@ for (const symlinks of ['deny', 'beneath', 'follow'] as const) {
 }
 
 for (const symlinks of ['deny', 'beneath'] as const) {
-  test.serial(`symlinks: '${symlinks}': a directory that is swapped for a link all the time`, async (t) => {
+  test.serial(`symlinks: '${symlinks}': a directory that is repeatedly replaced by a link`, async (t) => {
     const { root, outside } = tree(t);
     const before = openDescriptors();
     const [there, kept, link] = [join(root, 'dir'), join(root, 'kept'), join(root, 'link')] as const;

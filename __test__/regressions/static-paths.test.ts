@@ -1,4 +1,4 @@
-/** Names of files in URLs: every spelling of a name finds it, and none passes a guard by. */
+/** File names in URLs: every spelling of a name finds the file, and none bypasses an access check. */
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import http, { type Server } from 'node:http';
@@ -81,7 +81,7 @@ for (const [front, make] of Object.entries(fronts)) {
 }
 
 for (const front of ['plugin', 'front door of Fastify']) {
-  test(`${front}: no spelling passes a route of the application by`, async (t) => {
+  test(`${front}: no spelling bypasses a route of the application`, async (t) => {
     const port = await (fronts[front] as (typeof fronts)[string])(t, files(t));
     for (const path of ['/guarded@x/secret.txt', '/guarded@x.txt']) {
       for (const spelling of [path, path.replace('@', '%40'), path.replace('@', '%40').replace('r', '%72')]) {
@@ -92,7 +92,7 @@ for (const front of ['plugin', 'front door of Fastify']) {
   });
 }
 
-test('a guard is asked about the name that is opened', async (t) => {
+test('allowedPath is called with the name that is opened', async (t) => {
   const root = files(t);
   const allowedPath = (path: string) => !path.includes('@');
   const handler = await listen(t, http.createServer(createStaticHandler(root, { allowedPath })));

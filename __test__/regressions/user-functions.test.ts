@@ -32,7 +32,7 @@ const failing = [
   ['/a//b', {}, 403],
 ] as const;
 
-test('what an async error handler resolves with is the answer', async (t) => {
+test('the result of an async error handler is the response', async (t) => {
   const app = await plugin(t, {}, (instance) => {
     instance.setErrorHandler(async function (
       this: FastifyInstance,
@@ -54,13 +54,13 @@ test('what an async error handler resolves with is the answer', async (t) => {
   }
 });
 
-test('what an error handler returns at once is the answer', async (t) => {
+test('the result of a synchronous error handler is the response', async (t) => {
   const app = await plugin(t, {}, (instance) => instance.setErrorHandler(() => ({ handled: true })));
   for (const [url, headers] of failing) t.deepEqual((await app.inject({ url, headers })).json(), { handled: true });
 });
 
 for (const how of ['throws', 'rejects'] as const) {
-  test(`an error handler that ${how} is called once, and its error goes to the handler around it`, async (t) => {
+  test(`an error handler that ${how} is called once, and its error goes to the parent handler`, async (t) => {
     let called = 0;
     const app = await plugin(t, {}, (instance) => {
       instance.setErrorHandler((): unknown => {
@@ -84,7 +84,7 @@ for (const how of ['throws', 'rejects'] as const) {
   });
 }
 
-test('error handlers behind onFile', async (t) => {
+test('error handlers of errors in onFile', async (t) => {
   const onFile = async () => {
     throw Object.assign(new Error('no'), { statusCode: 451 });
   };
@@ -98,7 +98,7 @@ test('error handlers behind onFile', async (t) => {
   t.is(response.payload, 'no');
 });
 
-test('the front door asks for request ids as the application does', async (t) => {
+test('the front door uses the request ids of the application', async (t) => {
   const root = scratch(t);
   patternFile(root, 'a.txt', 10);
   const lines: Record<string, unknown>[] = [];
@@ -181,7 +181,7 @@ server.listen(0, '127.0.0.1', async () => {
 `;
 
 for (const how of ['throws', 'rejects'] as const) {
-  test(`an application that ${how} behind a static handler is called once, and its error is uncaught`, async (t) => {
+  test(`an application that ${how} after a static handler is called once, and its error is uncaught`, async (t) => {
     const root = scratch(t);
     patternFile(root, 'a.txt', 10);
     const run = promisify(execFile);
@@ -237,7 +237,7 @@ server.listen(0, '127.0.0.1', () => {
 });
 `;
 
-test('an application that throws while it reads a body behind the front door sees what it would see without it', async (t) => {
+test('exceptions while a body is read are the same with and without the front door', async (t) => {
   const root = scratch(t);
   const run = promisify(execFile);
   const outcome = async (...args: string[]) => {
