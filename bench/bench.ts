@@ -1,5 +1,6 @@
-// The whole comparison: servers of files, a JSON route beside downloads, and relays. Writes results/*.json, and from these
-// results/report.md and results/report.html. `--smoke` sees in a minute whether everything runs; `--report` only writes the report.
+// Runs the whole comparison: file servers, a JSON route during downloads, and relays. Writes results/*.json, and from these
+// results/report.md, results/report.html and results/chart.svg. `--smoke`: a run of one minute to check that everything works.
+// `--report`: only writes the report, from existing figures.
 
 import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -9,12 +10,11 @@ import { html, markdown, type Results } from './src/page.ts';
 import { readmeChart } from './src/readme-chart.ts';
 
 const smoke = process.argv.includes('--smoke');
-/** Only the report, of figures that are there. */
 const reportOnly = process.argv.includes('--report');
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const out = (name: string) => `${HERE}results/${smoke ? 'smoke-' : ''}${name}`;
 
-/** What is run, how, and where it writes its figures. */
+/** The programs of the parts, with their arguments. */
 const parts: Record<keyof Results, string[]> = {
   files: [
     'compare.ts',
@@ -49,7 +49,7 @@ for (const [part, [program, ...args]] of Object.entries(parts) as [keyof Results
     spawn(process.execPath, node, { stdio: 'inherit' }).on('error', reject).on('close', resolve);
   });
   if (code !== 0) {
-    console.error(`${part} has failed: no report`);
+    console.error(`${part} failed; no report written`);
     process.exit(1);
   }
 }
@@ -60,5 +60,5 @@ writeFileSync(out('report.html'), html(results));
 writeFileSync(out('chart.svg'), readmeChart(results));
 const minutes = ((performance.now() - begun) / 60_000).toFixed(1);
 console.error(
-  `\n${minutes} minutes; the report is in ${relative('.', out('report.md'))} and ${relative('.', out('report.html'))}`,
+  `\n${minutes} minutes; report written to ${relative('.', out('report.md'))} and ${relative('.', out('report.html'))}`,
 );

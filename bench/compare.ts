@@ -1,4 +1,4 @@
-// Serves the same files with zerosend and with what it is compared to, side by side, and prints the figures.
+// Measures zerosend and other servers with the same files and prints the figures.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, relative, resolve } from 'node:path';
@@ -57,7 +57,7 @@ async function main(options: Options): Promise<void> {
 
     console.log(table);
     console.log(
-      `\nMedian (min to max) of ${options.rounds} rounds of ${options.duration} s; ratios are medians of the rounds' own ratios of bytes/s.`,
+      `\nMedian (min to max) of ${options.rounds} rounds of ${options.duration} s; ratios are medians of the ratios of bytes/s within each round.`,
     );
     console.log(
       `${machine.kernel}, ${machine.arch}, ${machine.cpus} CPUs, Node ${machine.node}; server on core ${cores.server}, load on core ${cores.load}${

@@ -1,6 +1,5 @@
-// Downloads of 256 MiB, one as fast as it goes and one slow, beside 64 clients of a 1 KiB file, all on one server core: how
-// much longer do the small ones wait? Runs with and without the downloads come in pairs, in turns first; the ratio is of
-// each pair.
+// Latency of 64 clients of a 1 KiB file with and without two concurrent downloads of 256 MiB, one unlimited and one slow, with the
+// server on one core. Runs with and without downloads form pairs, in alternating order; ratios are computed per pair.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -26,7 +25,7 @@ const [small, big] = folder.files as unknown as [{ name: string }, { name: strin
 for (const variant of ['zerosend', 'fastify-static']) {
   const server = await startServer(variant, folder.root, cores.server);
   try {
-    await measure(server, true); // the warm-up
+    await measure(server, true); // warm-up
     const alone: Latency[] = [];
     const beside: Latency[] = [];
     for (let pair = 0; pair < PAIRS; pair++) {
@@ -38,7 +37,7 @@ for (const variant of ['zerosend', 'fastify-static']) {
       const [one, other] = [alone, beside].map((latencies) => latencies.map((latency) => latency[which]));
       const ratios = other!.map((ms, pair) => ms / one![pair]!);
       console.log(
-        `${variant}: ${which} of 64 small clients alone ${show(one!)} ms, beside the downloads ${show(other!)} ms; ratio ${show(ratios)}`,
+        `${variant}: ${which} of 64 small clients without downloads ${show(one!)} ms, with downloads ${show(other!)} ms; ratio ${show(ratios)}`,
       );
     }
   } finally {
@@ -46,9 +45,9 @@ for (const variant of ['zerosend', 'fastify-static']) {
   }
 }
 
-/** How long the small clients wait. */
+/** The latency of the small clients. */
 async function measure(server: Server, withDownloads: boolean): Promise<Latency> {
-  // curl and the small clients share the load's core, as they would share a network card.
+  // curl runs on the core of the load generator.
   const downloads = withDownloads ? [download(server, []), download(server, ['--limit-rate', SLOW_RATE])] : [];
   try {
     const { latencyMs } = await runLoad({
@@ -58,14 +57,14 @@ async function measure(server: Server, withDownloads: boolean): Promise<Latency>
       core: cores.load,
     });
     server.check();
-    if (latencyMs === null) throw new Error('no small request was answered');
+    if (latencyMs === null) throw new Error('no small request was completed');
     return latencyMs;
   } finally {
     for (const { stop } of downloads) await stop();
   }
 }
 
-/** The large file again and again, until it is stopped. */
+/** Downloads the large file repeatedly until stopped. */
 function download(server: Server, options: string[]): { stop: () => Promise<void> } {
   const script = 'while curl -sf -o /dev/null "$@"; do :; done';
   const url = `${server.url}/static/${big.name}`;

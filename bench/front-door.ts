@@ -1,6 +1,6 @@
-// The front door beside what it is compared to, all on one server core: files beside the native server alone and nginx in
-// front of Fastify, a JSON route beside Fastify alone, with and without keep-alive; and how long files take while
-// JavaScript is blocked. Prints a table and writes results/front-door.json.
+// Compares the front door, all servers on one core: files with the native server and with nginx in front of Fastify; a JSON route with
+// Fastify alone, with and without keep-alive; and the latency of files while JavaScript is blocked. Prints a table and writes
+// results/front-door.json.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -43,13 +43,9 @@ const files = folder.files.map(({ name, size }) => ({
   variants: ['front-door', 'zerosend-server', 'nginx'],
 }));
 const json = { what: 'JSON', path: '/json', variants: ['front-door', 'fastify', 'nginx'] };
-const comparisons: Comparison[] = [
-  ...files,
-  json,
-  { ...json, what: 'JSON, a connection for each request', close: true },
-];
+const comparisons: Comparison[] = [...files, json, { ...json, what: 'JSON, one connection per request', close: true }];
 for (const comparison of comparisons) await compare(comparison);
-await blocked('a core free', `${cores.server},${cores.load}`);
+await blocked('separate cores', `${cores.server},${cores.load}`);
 await blocked('one core for JavaScript and files', cores.server);
 mkdirSync(fileURLToPath(new URL('results', import.meta.url)), { recursive: true });
 writeFileSync(
@@ -58,8 +54,8 @@ writeFileSync(
 );
 
 /**
- * Rounds in which each variant is measured once; the order turns. Ratios are of the rounds. Each round has servers of its
- * own, because two processes of the same program can differ by a quarter for as long as they live.
+ * Measures each variant once per round, in alternating order; ratios are computed per round. Each round starts new servers, because two
+ * processes of the same program can differ by a quarter during their whole lifetime.
  */
 async function compare({ what, path, variants, close }: Comparison): Promise<void> {
   const rates = new Map<string, number[]>(variants.map((variant) => [variant, []]));
@@ -88,7 +84,7 @@ async function compare({ what, path, variants, close }: Comparison): Promise<voi
   }
 }
 
-/** A few clients of a small file, before and while JavaScript is blocked. */
+/** Latency of a small file before and while JavaScript is blocked. */
 async function blocked(what: string, core: number | string): Promise<void> {
   const server = await startServer('front-door', folder.root, core);
   try {
@@ -100,9 +96,9 @@ async function blocked(what: string, core: number | string): Promise<void> {
     const busy = await runLoad({ ...load, seconds: Math.floor(BLOCK_MS / 1000) - (smoke ? 0 : 1) });
     const route = fetch(`${server.url}/json`).then((answer) => answer.status);
     await block;
-    if ((await route) !== 200) throw new Error('the route that waited was not answered');
+    if ((await route) !== 200) throw new Error('the request during the block failed');
     figures.push({ what: `JavaScript blocked, ${what}`, free: free.latencyMs, blocked: busy.latencyMs });
-    console.log(`JavaScript blocked, ${what}: ${latency(free)} before, ${latency(busy)} while it was`);
+    console.log(`JavaScript blocked, ${what}: before ${latency(free)}, during ${latency(busy)}`);
   } finally {
     await server.stop();
   }

@@ -1,5 +1,5 @@
-// Relays side by side: bulk over 1 and 16 connections, 64 connections of 1 KiB messages, and what 10,000 idle connections
-// take. Prints a table and writes results/relays.json. Every relay is on one core, backend and clients on another.
+// Compares relays: bulk transfers over 1 and 16 connections, 1 KiB round trips over 64 connections, and the memory of 9,500 idle
+// connections. Prints a table and writes results/relays.json. The relay runs on one core, backend and clients on another.
 
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -14,9 +14,9 @@ import { ensureTools } from './src/tools.ts';
 const { values: flags } = parseArgs({
   options: {
     smoke: { type: 'boolean', default: false },
-    /** Of `RELAYS` and `direct`, with commas between. */
+    /** Keys of `RELAYS`, or `direct`, separated by commas. */
     variants: { type: 'string' },
-    /** Of bulk, messages and idle. */
+    /** Any of bulk, messages, idle, separated by commas. */
     parts: { type: 'string', default: 'bulk,messages,idle' },
     rounds: { type: 'string', default: '7' },
     /** Mebibytes of a bulk measurement. */
@@ -33,17 +33,18 @@ const BASE = 'zerosend';
 const all = ['direct', ...Object.keys(RELAYS)];
 const variants =
   flags.variants === undefined ? all : [BASE, ...flags.variants.split(',').filter((one) => one !== BASE)];
-for (const variant of variants) if (!all.includes(variant)) throw new Error(`${variant} is none of ${all.join(', ')}`);
+for (const variant of variants)
+  if (!all.includes(variant)) throw new Error(`unknown variant '${variant}': use ${all.join(', ')}`);
 const whole = !smoke && flags.variants === undefined && parts.length === 3;
-// Only whole runs take the place of earlier ones.
+// Partial runs do not overwrite the results of complete ones.
 const OUT = flags.out ?? fileURLToPath(new URL(`results/${whole ? '' : 'part-of-'}relays.json`, import.meta.url));
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const LOAD = `${ROOT}target/release/examples/relay_load`;
 
 interface Sample {
-  /** Bytes or exchanges a second. */
+  /** Bytes or round trips per second. */
   rate: number;
-  /** Of the relay: seconds for a GB (10^9 bytes), or for 100,000 exchanges. */
+  /** CPU seconds of the relay per GB (10^9 bytes), or per 100,000 round trips. */
   cpu: number;
   p99?: number;
 }
@@ -74,7 +75,7 @@ for (const connections of parts.includes('bulk') ? [1, 16] : []) {
   });
 }
 if (parts.includes('messages')) {
-  await compare('64 connections, 1 KiB there and back', 'a second', async (relay) => {
+  await compare('64 connections, 1 KiB round trips', 'round trips/s', async (relay) => {
     await load(relay, 'exchange', 64, 1);
     const before = relay?.cpu() ?? 0;
     const { exchanges, seconds, p99 } = await load(relay, 'exchange', 64, SECONDS);
@@ -87,7 +88,7 @@ mkdirSync(fileURLToPath(new URL('results', import.meta.url)), { recursive: true 
 const head = { machine: describeMachine(), cores, rounds: ROUNDS, bytes: BYTES, seconds: SECONDS };
 writeFileSync(OUT, `${JSON.stringify({ ...head, figures }, null, 2)}\n`);
 
-/** Rounds in which each variant is measured once, with a process of its own; the order turns. Ratios are of the rounds. */
+/** Measures each variant once per round, in a new process and in alternating order. Ratios are computed per round. */
 async function compare(
   what: string,
   unit: string,
@@ -106,7 +107,9 @@ async function compare(
       }
     }
   }
-  console.log(`\n${what}: ${unit}, ${BASE} over it (spread), CPU ${unit === 'MB/s' ? 's/GB' : 's/100,000'}, p99 ms`);
+  console.log(
+    `\n${what}: ${unit}, ${BASE} relative to it (spread), CPU ${unit === 'MB/s' ? 's/GB' : 's/100,000'}, p99 ms`,
+  );
   const base = samples.get(BASE)!;
   for (const variant of variants) {
     const own = samples.get(variant)!;
@@ -121,11 +124,11 @@ async function compare(
   }
 }
 
-/** Resident bytes for each connection that has had a message and waits. */
+/** Resident bytes per idle connection that has relayed a message. */
 async function idle(connections: number): Promise<void> {
-  console.log(`\n${connections} idle connections: bytes of the relay for each`);
+  console.log(`\n${connections} idle connections: resident bytes of the relay per connection`);
   for (const variant of variants) {
-    // The one is no relay, the other a process for each connection.
+    // `direct` has no relay; socat starts a process per connection.
     if (variant === 'direct' || variant === 'socat') continue;
     const relay = await startRelay(variant, target, cores.server);
     try {
@@ -136,7 +139,7 @@ async function idle(connections: number): Promise<void> {
       });
       await new Promise((resolve, reject) => {
         child.stdout.once('data', resolve);
-        child.once('close', () => reject(new Error(`${variant}: not all could be opened`)));
+        child.once('close', () => reject(new Error(`${variant}: could not open all connections`)));
       });
       const bytes = Math.round((relay.memory() - before) / connections);
       figures.push({ what: `${connections} idle connections`, variant, bytesPerConnection: bytes });

@@ -1,5 +1,5 @@
-// One run of the comparison of ways between two processes: `ring-ends.ts send <variant> <bytes> <messages> <receiver's core>`
-// starts its receiver (this file again, with `receive`), sends, waits until all has been received, and prints JSON.
+// One run of the comparison of message channels: `ring-ends.ts send <variant> <bytes> <messages> <receiver's core>` starts a receiver
+// (this file with `receive`), sends, waits until all messages are received, and prints JSON.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -12,9 +12,9 @@ import { Worker } from 'node:worker_threads';
 import { Pipe, SharedRing } from 'zerosend';
 
 const BATCH = 32 * 1024;
-/** Messages that a worker may be behind. */
+/** Maximum of unacknowledged messages to a worker. */
 const WINDOW = 1000;
-/** Plain JavaScript: a worker of Node 20 takes nothing else. */
+/** JavaScript, because workers of Node 20 do not run TypeScript. */
 const POSTED = `
   const { parentPort } = require('node:worker_threads');
   let left;
@@ -38,7 +38,7 @@ async function send(size: number, count: number, core: number): Promise<void> {
   const message = Buffer.alloc(size, 'x');
   const directory = mkdtempSync(join(tmpdir(), 'zerosend-bench-ring-'));
   let child: ChildProcess | undefined;
-  /** Starts the receiver, which says when it is ready and when it has everything. */
+  /** Starts the receiver, which prints when it is ready and when it has received everything. */
   const start = async (args: string[], stdio: ('ignore' | number)[]) => {
     const node = [process.execPath, '--import', import.meta.resolve('tsx'), SELF, 'receive', variant, ...args];
     child = spawn('taskset', ['-c', String(core), ...node], {
@@ -99,8 +99,8 @@ async function send(size: number, count: number, core: number): Promise<void> {
         wake = resolve;
       });
       begun = performance.now();
-      const behind = async (most: number, sent: number) => {
-        while (sent - acknowledged > most) {
+      const untilPending = async (max: number, sent: number) => {
+        while (sent - acknowledged > max) {
           await new Promise<void>((resolve) => {
             wake = resolve;
           });
@@ -108,19 +108,19 @@ async function send(size: number, count: number, core: number): Promise<void> {
       };
       for (let sent = 0; sent < count; sent++) {
         worker.postMessage(message);
-        if (sent - acknowledged > WINDOW) await behind(WINDOW, sent);
+        if (sent - acknowledged > WINDOW) await untilPending(WINDOW, sent);
       }
-      await behind(0, count);
+      await untilPending(0, count);
       await finish();
       process.exit();
       break;
     }
     default:
-      throw new Error(`${variant} is no way between processes`);
+      throw new Error(`unknown variant '${variant}'`);
   }
 }
 
-/** A length of 4 bytes before each message; `batched`: as many as fit 32 KiB in one write. */
+/** Writes each message after its length in 4 bytes. Batched variants put up to 32 KiB of messages into one write. */
 async function sendFrames(socket: Socket, message: Buffer, count: number): Promise<void> {
   const frame = Buffer.concat([Buffer.from(new Uint32Array([message.length]).buffer), message]);
   const together = variant.endsWith('batched') ? Math.max(1, Math.floor(BATCH / frame.length)) : 1;

@@ -1,4 +1,4 @@
-// One relay of the comparison that runs in Node: `serve-relay.ts <variant> <port> <target port>`.
+// Starts a relay that runs in Node: `serve-relay.ts <variant> <port> <target port>`.
 
 import { connect, createServer } from 'node:net';
 

@@ -1,5 +1,5 @@
-// One server of the comparison: `serve.ts <variant> <root>`. Prints `listening <port>` and serves until its standard
-// input ends, so that no server outlives the comparison that started it.
+// Starts a server of the comparison: `serve.ts <variant> <root>`. Prints `listening <port>` and exits when its standard input ends, so
+// that it does not outlive its parent.
 
 import { spawn } from 'node:child_process';
 import { createReadStream, mkdtempSync, readdirSync, rmSync, stat, symlinkSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ type Register = (app: FastifyInstance, root: string) => Promise<void>;
 
 const prefix = '/static/';
 
-/** Fastify with a plugin, or with routes. */
+/** Fastify with a plugin or routes. */
 const plugins: Record<string, Register> = {
   fastify: async () => {},
   nginx: async () => {},
@@ -31,7 +31,7 @@ const plugins: Record<string, Register> = {
     await app.register(fastifyStatic, { root, prefix });
   },
 
-  // What an application can do by hand: no file system, no validators, one Buffer per file for ever.
+  // A hand-written route without validators: every file stays in memory as a Buffer.
   'send-buffer': async (app, root) => {
     const bodies = new Map<string, Buffer | undefined>(readdirSync(root).map((name) => [name, undefined]));
     app.get<{ Params: { '*': string } }>(`${prefix}*`, async (request, reply) => {
@@ -46,7 +46,7 @@ const plugins: Record<string, Register> = {
 
 type Handler = (request: IncomingMessage, response: ServerResponse, next: () => void) => void;
 
-/** For a handler that knows of no prefix, as a router mounts it. */
+/** Removes the prefix from the URL, as a router does that mounts a handler. */
 function below(handler: Handler): Handler {
   return (request, response, next) => {
     request.url = (request.url ?? '').slice(prefix.length - 1);
@@ -54,7 +54,7 @@ function below(handler: Handler): Handler {
   };
 }
 
-/** `node:http` with a handler below the prefix, and the JSON route. */
+/** Handlers for `node:http`. */
 const handlers: Record<string, (root: string) => Promise<Handler>> = {
   'zerosend-handler': async (root) => {
     const { createStaticHandler } = await import('zerosend');
@@ -71,7 +71,7 @@ const handlers: Record<string, (root: string) => Promise<Handler>> = {
     return express().use(prefix, express.static(root)) as unknown as Handler;
   },
 
-  // As the documentation of Node has it.
+  // As in the documentation of Node.
   'node-stream': async (root) => (request, response, next) => {
     const path = join(root, basename(request.url ?? ''));
     stat(path, (error, found) => {
@@ -82,12 +82,12 @@ const handlers: Record<string, (root: string) => Promise<Handler>> = {
   },
 };
 
-/** Servers that are no JavaScript; they start by themselves and give their port. */
+/** Native servers. They return their port. */
 const others: Record<string, (root: string) => Promise<number>> = {
   'zerosend-server': async (root) => {
     const { createFileServer } = await import('zerosend');
     const address = await createFileServer({ root, prefix, workers: 1 }).listen();
-    if (!('port' in address)) throw new Error('a TCP address');
+    if (!('port' in address)) throw new Error('expected a TCP address');
     return address.port;
   },
 
@@ -103,10 +103,10 @@ http://127.0.0.1:${port} {\n handle_path ${prefix}* {\n  root * ${root}\n  file_
     return await listening(port);
   },
 
-  // Where somebody has it: `cargo install static-web-server` takes minutes.
+  // Used only if installed: `cargo install static-web-server` takes minutes.
   'static-web-server': async (root) => {
     const port = await freePort();
-    // It has no prefix: its root has a folder of that name.
+    // It has no option for a prefix, so its root contains a link with that name.
     const directory = mkdtempSync(join(tmpdir(), 'zerosend-bench-sws-'));
     symlinkSync(root, join(directory, prefix.replaceAll('/', '')));
     const options = ['--host', '127.0.0.1', '--port', String(port), '--root', directory, '--threads-multiplier', '1'];
@@ -124,7 +124,7 @@ function freePort(): Promise<number> {
   });
 }
 
-/** A server that ends with this process, and its directory. */
+/** Starts a server that is stopped when this process exits; its directory is removed then. */
 function run(directory: string, command: string, args: string[]): void {
   const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'inherit'] });
   process.on('exit', () => {
@@ -139,10 +139,10 @@ async function listening(port: number): Promise<number> {
     if (answer !== undefined) return port;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  throw new Error(`nobody listens on port ${port}`);
+  throw new Error(`no server listens on port ${port}`);
 }
 
-/** nginx on the same core: the files by itself, the rest to `port`. Gives its own port. */
+/** Starts nginx on the same core. It serves the files and passes other requests to `upstream`. Returns its port. */
 async function nginxBefore(upstream: number): Promise<number> {
   const directory = mkdtempSync(join(tmpdir(), 'zerosend-bench-nginx-'));
   const port = await freePort();
@@ -199,7 +199,7 @@ async function serve(variant: string, root: string): Promise<number> {
 
   const door = variant === 'front-door' ? (await import('zerosend/fastify')).frontDoor({ root, prefix }) : undefined;
   const app = Fastify({ logger: false, ...(door === undefined ? {} : { serverFactory: door }) });
-  // Keeps the JavaScript thread from everything else for as many milliseconds.
+  // Blocks the JavaScript thread for `ms` milliseconds.
   app.get<{ Params: { ms: string } }>('/block/:ms', async (request) => {
     const end = performance.now() + Number(request.params.ms);
     while (performance.now() < end);

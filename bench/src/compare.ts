@@ -1,5 +1,5 @@
-// The comparison proper: for each size, rounds in which every server is measured once. Servers stay up; an idle one
-// costs nothing, and a warm one is what a user has.
+// Measures every server once per round, for each file size. Servers keep running between measurements, so they are warm; an idle server
+// does not affect the others.
 
 import { cpuSeconds, residentBytes } from './cpu.ts';
 import type { BenchFile } from './files.ts';
@@ -20,11 +20,11 @@ export interface Sample {
   p99Ms: number | null;
   p999Ms: number | null;
   cpuSecondsPerGb: number;
-  /** Null when no response was complete before the end of the run. */
+  /** Null when no response was completed. */
   cpuMicrosPerRequest: number | null;
-  /** Share of the core that the server used. Well under 1: the load generator was the limit, or others used the core. */
+  /** Share of its core that the server used. Well below 1: the load generator was the limit, or other processes used the core. */
   coreBusy: number;
-  /** After the load, of the server and of the processes that it has started. */
+  /** Of the server and its child processes, after the load. */
   residentBytes: number;
 }
 
@@ -41,7 +41,7 @@ export async function compare(
     const measure = (server: Server, seconds: number) =>
       measureLoad(server, { url: `${server.url}/static/${file.name}`, connections, seconds, core: cores.load });
 
-    // Compiled code, open connections, page cache.
+    // Fills the page cache and lets the JIT compile.
     if (options.warmUp) for (const server of servers) await measure(server, 1);
     for (let round = 1; round <= options.rounds; round++) {
       for (const server of servers) {
@@ -79,7 +79,7 @@ export async function measureLoad(
     const result = await runLoad(load);
     return { load: result, cpu: cpuSeconds(server.pid) - before };
   } catch (error) {
-    await new Promise((resolve) => setTimeout(resolve, 100)); // let the news of a dead server arrive: it is the better message
+    await new Promise((resolve) => setTimeout(resolve, 100)); // until the exit of the server is reported, which is the better error
     server.check();
     throw new Error(`server "${server.variant}": ${(error as Error).message}`, { cause: error });
   }

@@ -1,4 +1,4 @@
-// The files that are served: random bytes in a folder that is removed at the end.
+// The served files: random bytes in a temporary folder.
 
 import { createHash, randomFillSync } from 'node:crypto';
 import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { join } from 'node:path';
 
 export interface BenchFile {
   name: string;
-  /** As it was asked for: `64k`. */
+  /** As given on the command line: `64k`. */
   size: string;
   bytes: number;
   sha256: string;
@@ -22,10 +22,11 @@ export interface BenchFolder {
 const UNITS: Record<string, number> = { k: 1024, m: 1024 * 1024 };
 const CHUNK = Buffer.alloc(1024 * 1024);
 
-/** `64k`, `16m`: powers of two, as file sizes are. */
+/** Parses `64k` or `16m` (KiB or MiB). */
 export function parseSize(size: string): number {
   const [, count, unit] = /^([1-9]\d{0,4})([km])$/.exec(size) ?? [];
-  if (count === undefined || unit === undefined) throw new Error(`--sizes: "${size}" is not a size; write 64k or 16m`);
+  if (count === undefined || unit === undefined)
+    throw new Error(`invalid --sizes '${size}': use sizes like 64k or 16m`);
   return Number(count) * (UNITS[unit] as number);
 }
 
@@ -62,14 +63,14 @@ function writeRandom(path: string, bytes: number): string {
   return hash.digest('hex');
 }
 
-/** Every file lies in the page cache and once in the memory of `send-buffer`, with room to spare. */
+/** Every file needs memory twice: in the page cache and in `send-buffer`. */
 function assertMemory(bytes: number): void {
   const needed = bytes * 2 + 512 * 1024 * 1024;
   const available = process.availableMemory();
   if (needed > available) {
     const mib = (value: number) => Math.round(value / 1024 / 1024);
     throw new Error(
-      `these sizes need ${mib(needed)} MiB of memory and ${mib(available)} MiB are free; choose smaller --sizes`,
+      `not enough memory: these files need ${mib(needed)} MiB, ${mib(available)} MiB are available; use smaller --sizes`,
     );
   }
 }

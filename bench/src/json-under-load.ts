@@ -1,4 +1,4 @@
-// How long a JSON route waits while the same server sends big files: many downloads, one small client beside them.
+// Measures the latency of a JSON route while the same server sends large files.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -80,7 +80,7 @@ async function measure(server: Server, file: BenchFile, downloads: number, secon
   };
 }
 
-/** Like Promise.all, but leaves nothing running behind when one side fails; the load's reason comes first. */
+/** Like Promise.all, but waits for both when one rejects. The error of `a` takes precedence. */
 async function settleBoth<A, B>(a: Promise<A>, b: Promise<B>): Promise<[A, B]> {
   await Promise.allSettled([a, b]);
   return [await a, await b];

@@ -1,4 +1,4 @@
-// Runs wrk once and reads what it counted. Knows nothing of servers and rounds.
+// Runs wrk once and parses its counters.
 
 import { fileURLToPath } from 'node:url';
 import { run } from './run.ts';
@@ -6,19 +6,19 @@ import { run } from './run.ts';
 export interface LoadOptions {
   url: string;
   connections: number;
-  /** Whole seconds: wrk takes no fractions. */
+  /** An integer, as wrk requires. */
   seconds: number;
   core: number;
-  /** Every request on a connection of its own. */
+  /** A new connection per request. */
   close?: boolean;
 }
 
 export interface LoadResult {
   seconds: number;
   requests: number;
-  /** Heads and bodies as they came from the socket, responses that were cut off by the end of the run included. */
+  /** Bytes read from sockets: headers and bodies, including responses that were incomplete at the end of the run. */
   bytes: number;
-  /** Null when no response was complete before the end of the run. */
+  /** Null when no response was completed. */
   latencyMs: { p50: number; p90: number; p99: number; p999: number; max: number } | null;
   errors: { connect: number; read: number; write: number; status: number; timeout: number };
 }
@@ -45,9 +45,9 @@ export async function runLoad({ url, connections, seconds, core, close = false }
   ]);
   const result = parseLoad(output);
   const { connect, read, write, status } = result.errors;
-  if (status > 0) throw new Error(`${url}: ${status} of ${result.requests} answers were errors`);
+  if (status > 0) throw new Error(`${url}: ${status} of ${result.requests} responses were errors`);
   if (connect + read + write > 0) throw new Error(`${url}: ${connect} connect, ${read} read and ${write} write errors`);
-  if (result.bytes === 0) throw new Error(`${url}: nothing came in ${seconds} s`);
+  if (result.bytes === 0) throw new Error(`${url}: no bytes received in ${seconds} s`);
   return result;
 }
 

@@ -1,4 +1,4 @@
-// Where a figure was taken, in general terms, and which core does what.
+// The machine, and the cores of the processes.
 
 import { availableParallelism, release } from 'node:os';
 
@@ -8,10 +8,10 @@ export interface Cores {
   probe: number;
 }
 
-/** Server and load apart; the latency probe gets a core of its own where there is a third. */
+/** Separate cores for server and load generator, and for the latency probe if there is a third core. */
 export function chooseCores(): Cores {
   const cpus = availableParallelism();
-  if (cpus < 2) throw new Error('the comparison needs two cores: one for the server, one for the load');
+  if (cpus < 2) throw new Error('at least two cores are required, one for the server and one for the load generator');
   return { server: 0, load: 1, probe: cpus > 2 ? 2 : 1 };
 }
 

@@ -1,4 +1,4 @@
-// The command line of the comparison, checked once.
+// Command-line options of the comparison.
 
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -11,16 +11,16 @@ export interface Options {
   variants: string[];
   rounds: number;
   duration: number;
-  /** A second of each before the rounds. */
+  /** One second of load per server before the rounds. */
   warmUp: boolean;
-  /** Connections of the load generator; undefined lets the size decide. */
+  /** Connections of the load generator. Undefined: depends on the file size. */
   connections: number | undefined;
-  /** Concurrent downloads, one measurement each, of `json-under-load`. */
+  /** Numbers of concurrent downloads for `json-under-load`, one measurement each. */
   downloads: number[];
   out: string;
 }
 
-/** Ours, and what they are compared with. */
+/** The servers of zerosend, then the others. */
 export const VARIANTS = [
   'zerosend',
   'zerosend-handler',
@@ -36,22 +36,22 @@ export const VARIANTS = [
   'static-web-server',
 ];
 
-/** Without a route for JSON, or with one that is another's. */
+/** Variants without a JSON route of their server. */
 export const NO_JSON = ['zerosend-server', 'nginx', 'caddy', 'static-web-server'];
 
 export const USAGE = `usage: compare.ts [options]
 
   --sizes 1k,64k       file sizes (default 1k,16k,64k,256k,1m,16m; 256m on request)
   --variants a,b       any of ${VARIANTS.join(', ')}
-                       (default all; static-web-server when it is installed; with
-                       --json-under-load those that have a JSON route)
-  --rounds n           rounds, every variant once in each (default 5)
-  --duration s         whole seconds of one measurement (default 2, with --json-under-load 4)
-  --connections n      connections of the load generator (default 64, from 16m on 16);
+                       (default all; static-web-server only if installed; with
+                       --json-under-load those with a JSON route)
+  --rounds n           rounds; each measures every variant once (default 5)
+  --duration s         seconds per measurement, an integer (default 2, with --json-under-load 4)
+  --connections n      connections of the load generator (default 64, for files from 16m 16);
                        with --json-under-load the concurrent downloads (default 16 and 256)
-  --json-under-load    measure a JSON route's latency beside downloads of 16m
-  --smoke              one short round, to see that everything runs
-  --out file           where the figures go (default results/<name>.json)`;
+  --json-under-load    measure the latency of a JSON route during downloads of 16m
+  --smoke              one short round to check that everything works
+  --out file           output file for the figures (default results/<name>.json)`;
 
 export function parseOptions(args: string[]): Options | 'help' {
   const { values } = parseArgs({
@@ -78,7 +78,7 @@ export function parseOptions(args: string[]): Options | 'help' {
   );
   sizes.forEach(parseSize);
   if (mode === 'json-under-load' && sizes.length > 1) {
-    throw new Error(`--sizes: "${values.sizes}" is more than one size; --json-under-load takes one`);
+    throw new Error(`invalid --sizes '${values.sizes}': --json-under-load takes one size`);
   }
   const usual = VARIANTS.filter((variant) => {
     if (mode === 'json-under-load') return !NO_JSON.includes(variant);
@@ -86,7 +86,7 @@ export function parseOptions(args: string[]): Options | 'help' {
   });
   const variants = list('variants', values.variants ?? usual.join(','));
   for (const variant of variants) {
-    if (!VARIANTS.includes(variant)) throw new Error(`--variants: "${variant}" is not one of ${VARIANTS.join(', ')}`);
+    if (!VARIANTS.includes(variant)) throw new Error(`invalid --variants '${variant}': use ${VARIANTS.join(', ')}`);
   }
   const connections = values.connections === undefined ? undefined : count('connections', values.connections, 10_000);
   return {
@@ -113,14 +113,14 @@ function list(name: string, text: string): string[] {
       .map((item) => item.trim())
       .filter((item) => item !== ''),
   );
-  if (items.size === 0) throw new Error(`--${name}: "${text}" names nothing`);
+  if (items.size === 0) throw new Error(`invalid --${name} '${text}': the list is empty`);
   return [...items];
 }
 
-function count(name: string, text: string, most: number): number {
+function count(name: string, text: string, max: number): number {
   const value = Number(text);
-  if (!Number.isInteger(value) || value < 1 || value > most) {
-    throw new Error(`--${name}: "${text}" is not a whole number from 1 to ${most}`);
+  if (!Number.isInteger(value) || value < 1 || value > max) {
+    throw new Error(`invalid --${name} '${text}': use an integer from 1 to ${max}`);
   }
   return value;
 }

@@ -1,4 +1,4 @@
-// The report of the whole comparison, as Markdown and as a page with charts.
+// The report of the comparison, as Markdown and as an HTML page with charts.
 
 import { type Bar, chart, escaped, htmlTable, page } from '../../lib/cli/charts.ts';
 import { BASELINES, type CompareRow, compareTable, type JsonRow, jsonTable } from './report.ts';
@@ -26,10 +26,10 @@ export interface Results {
   relays: Head & { figures: RelayFigure[]; rounds: number };
 }
 
-/** Ours, to be told apart. */
+/** Variants that are highlighted. */
 const isOurs = (variant: string) => variant.startsWith('zerosend') || variant === 'front-door';
 
-const WHAT: Record<string, string> = {
+const DESCRIPTIONS: Record<string, string> = {
   zerosend: 'the plugin for Fastify',
   'zerosend-handler': 'createStaticHandler in node:http',
   'front-door': 'Fastify behind the front door',
@@ -44,34 +44,34 @@ const WHAT: Record<string, string> = {
   'static-web-server': 'static-web-server, one thread',
 };
 
-function place({ machine, cores }: Head): string {
+function environment({ machine, cores }: Head): string {
   return (
     `${machine.kernel}, ${machine.arch}, ${machine.cpus} CPUs, Node ${machine.node}. ` +
-    `Server on core ${cores.server}, load on core ${cores.load}. Loopback, files in the page cache.`
+    `Server on core ${cores.server}, load generator on core ${cores.load}. Loopback, files in the page cache.`
   );
 }
 
-const HOW =
-  'Medians of interleaved rounds; the spread is from the slowest to the fastest. The ratios are what carries over to other ' +
-  'machines, not the speeds. Where the core of the server is not full, the load was the limit: compare the processor time.';
+const METHOD =
+  'Medians of interleaved rounds; the spread is from the slowest to the fastest round. Ratios carry over to other machines, absolute ' +
+  'speeds do not. Where a server does not use its core fully, the load generator was the limit: compare the CPU time.';
 
 const names = (rows: readonly { variant: string }[]) =>
-  [...new Set(rows.map(({ variant }) => variant))].map((variant) => `${variant}: ${WHAT[variant] ?? variant}`);
+  [...new Set(rows.map(({ variant }) => variant))].map((variant) => `${variant}: ${DESCRIPTIONS[variant] ?? variant}`);
 
 export function markdown({ files, json, relays }: Results): string {
   const relayTables = groups(relays.figures).map(([what, figures]) => {
     const rows = figures.map((figure) => `| ${relayCells(figure).join(' | ')} |`);
     return `### ${what}\n\n| ${relayHead(figures[0]).join(' | ')} |\n|${'---|'.repeat(relayHead(figures[0]).length)}\n${rows.join('\n')}`;
   });
-  return `# The comparison
+  return `# Comparison with other servers and relays
 
-${place(files)}
+${environment(files)}
 
-${HOW}
+${METHOD}
 
 ## Files
 
-${files.settings.rounds} rounds of ${files.settings.duration} s. ${BASELINES.map((name) => `"x ${name}"`).join(' and ')}: bytes a second, over theirs.
+${files.settings.rounds} rounds of ${files.settings.duration} s. ${BASELINES.map((name) => `"x ${name}"`).join(' and ')}: bytes per second relative to that server.
 
 ${names(files.rows)
   .map((name) => `- ${name}`)
@@ -79,13 +79,13 @@ ${names(files.rows)
 
 ${compareTable(files.rows)}
 
-## A JSON route beside downloads of 16 MiB
+## A JSON route during downloads of 16 MiB
 
 ${jsonTable(json.rows)}
 
 ## Relays
 
-${relays.rounds} rounds. "zerosend is": so many times as fast.
+${relays.rounds} rounds. "zerosend ×": speed of zerosend relative to the relay.
 
 ${relayTables.join('\n\n')}
 `;
@@ -98,16 +98,16 @@ export function html({ files, json, relays }: Results): string {
     const speed = (row: CompareRow) => (isSmall ? row.requestsPerSecond : scaled(row.bytesPerSecond, 1e-6));
     const cost = (row: CompareRow) => (isSmall ? row.cpuMicrosPerRequest : row.cpuSecondsPerGb);
     return `<h2>Files of ${size}</h2>${chart({
-      title: isSmall ? 'Requests' : 'Bytes',
-      unit: `${isSmall ? 'a second' : 'MB/s'}, more is better; ×: so many times @fastify/static`,
+      title: 'Throughput',
+      unit: `${isSmall ? 'requests/s' : 'MB/s'}, more is better; ×: relative to @fastify/static`,
       bars: rows.map((row) => bar(row.variant, speed(row), overFastify(row))),
     })}${chart({
-      title: 'Processor time of the server',
-      unit: isSmall ? 'microseconds for a request, less is better' : 'seconds for 10^9 bytes, less is better',
+      title: 'CPU time of the server',
+      unit: isSmall ? 'microseconds per request, less is better' : 'seconds per 10^9 bytes, less is better',
       bars: rows.map((row) => bar(row.variant, cost(row), isSmall ? 'µs' : 's')),
     })}${chart({
       title: 'Latency',
-      unit: `p99, milliseconds, with ${rows[0]?.connections} connections, less is better`,
+      unit: `p99 in milliseconds with ${rows[0]?.connections} connections, less is better`,
       bars: rows.map((row) => bar(row.variant, row.p99Ms, `ms; p50 ${number(row.p50Ms)}, p99.9 ${number(row.p999Ms)}`)),
     })}${chart({
       title: 'Memory of the server',
@@ -118,11 +118,11 @@ export function html({ files, json, relays }: Results): string {
   const beside = [...new Set(json.rows.map(({ downloads }) => downloads))].map((downloads) => {
     const rows = json.rows.filter((row) => row.downloads === downloads);
     return `${chart({
-      title: `The route’s p99 beside ${downloads} downloads`,
+      title: `p99 latency of the route during ${downloads} downloads`,
       unit: 'milliseconds, less is better',
-      bars: rows.map((row) => bar(row.variant, row.jsonP99Ms, `ms; worst ${number(row.jsonMaxMs)}`)),
+      bars: rows.map((row) => bar(row.variant, row.jsonP99Ms, `ms; maximum ${number(row.jsonMaxMs)}`)),
     })}${chart({
-      title: 'The downloads meanwhile',
+      title: 'Throughput of the downloads',
       unit: 'MB/s, more is better',
       bars: rows.map((row) => bar(row.variant, scaled(row.bytesPerSecond, 1e-6), 'MB/s')),
     })}`;
@@ -131,7 +131,7 @@ export function html({ files, json, relays }: Results): string {
     if (figures[0]?.rate === undefined) {
       return chart({
         title: what,
-        unit: 'bytes of the relay for each, less is better',
+        unit: 'resident bytes of the relay per connection, less is better',
         bars: figures.map(({ variant, bytesPerConnection = 0 }) => bar(variant, one(bytesPerConnection), 'bytes')),
       });
     }
@@ -140,13 +140,13 @@ export function html({ files, json, relays }: Results): string {
     return `${chart({ title: what, unit: `${unit}, more is better`, bars: figures.map(({ variant, rate }) => bar(variant, rate ?? null, '')) })}${table}`;
   });
   return page(
-    'The comparison',
-    `<h1>The comparison</h1><p class="soft">${escaped(place(files))}</p><p class="soft">${escaped(HOW)}</p>
+    'Comparison',
+    `<h1>Comparison with other servers and relays</h1><p class="soft">${escaped(environment(files))}</p><p class="soft">${escaped(METHOD)}</p>
 <ul>${names(files.rows)
       .map((name) => `<li>${escaped(name)}</li>`)
       .join('')}</ul>
 ${sections.join('\n')}
-<h2>A JSON route beside downloads of 16 MiB</h2>${beside.join('\n')}
+<h2>A JSON route during downloads of 16 MiB</h2>${beside.join('\n')}
 <h2>Relays</h2>${piped.join('\n')}`,
   );
 }
@@ -156,7 +156,7 @@ function bar(variant: string, summary: Summary | null, note: string): Bar {
     label: variant,
     segments: [summary?.median ?? 0],
     spread: summary === null ? undefined : [summary.min, summary.max],
-    note: summary === null ? 'nothing was complete' : `${number(summary)} ${note}`.trim(),
+    note: summary === null ? 'no complete response' : `${number(summary)} ${note}`.trim(),
     marked: isOurs(variant),
   };
 }
@@ -191,11 +191,11 @@ function groups(figures: readonly RelayFigure[]): [string, RelayFigure[]][] {
 }
 
 function relayHead(figure: RelayFigure | undefined): string[] {
-  if (figure?.rate === undefined) return ['relay', 'bytes for each'];
+  if (figure?.rate === undefined) return ['relay', 'bytes per connection'];
   return [
     'relay',
     figure.unit ?? '',
-    'zerosend is',
+    'zerosend ×',
     'spread',
     figure.unit === 'MB/s' ? 'CPU s/GB' : 'CPU s/100,000',
     'p99 ms',

@@ -1,5 +1,5 @@
-// The latency of one JSON route as a polite client sees it: `probe.ts <url> <seconds>`, one keep-alive connection, the next
-// request 2 ms after the last answer. A long stall counts once, so a server that stalls looks better here than to a crowd.
+// Measures the latency of a JSON route: `probe.ts <url> <seconds>` uses one keep-alive connection and sends each request 2 ms after the
+// previous response. A long stall therefore counts once, so a server that stalls looks better here than under concurrent load.
 // Prints the times in milliseconds as JSON.
 
 import { Agent, get } from 'node:http';

@@ -1,4 +1,4 @@
-// The one chart of the README: requests a second, over @fastify/static's, as an SVG that needs nothing else.
+// The chart of the README: throughput relative to @fastify/static, as a self-contained SVG.
 
 import type { Results } from './page.ts';
 
@@ -19,7 +19,7 @@ const [LEFT, WIDTH, ROW] = [170, 720, 22];
 export function readmeChart({ files }: Results): string {
   const ratio = (size: string, variant: string) =>
     files.rows.find((row) => row.size === size && row.variant === variant)?.ratios['fastify-static'] ?? 0;
-  const most = Math.max(...SIZES.flatMap(([size]) => SERVERS.map(([variant]) => ratio(size, variant))));
+  const max = Math.max(...SIZES.flatMap(([size]) => SERVERS.map(([variant]) => ratio(size, variant))));
   const parts: string[] = [];
   let y = 28;
   for (const [size, name] of SIZES) {
@@ -27,7 +27,7 @@ export function readmeChart({ files }: Results): string {
     y += 10;
     for (const [variant, label] of SERVERS) {
       const value = ratio(size, variant);
-      const width = ((WIDTH - LEFT - 60) * value) / most;
+      const width = ((WIDTH - LEFT - 60) * value) / max;
       const ours = variant === 'zerosend' || variant === 'front-door';
       parts.push(
         `<text class="label" x="${LEFT - 10}" y="${y + 15}">${label}</text>`,
@@ -38,7 +38,7 @@ export function readmeChart({ files }: Results): string {
     }
     y += 26;
   }
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y - 16}" role="img" aria-label="Bytes a second, over those of @fastify/static">
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y - 16}" role="img" aria-label="Throughput relative to @fastify/static">
 <style>
 text { font: 13px system-ui, sans-serif; fill: #1b1f24; } .label { text-anchor: end; } .head { font-weight: 600; }
 .ours { fill: #b3541e; } .theirs { fill: #8fb8de; }

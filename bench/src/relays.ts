@@ -1,4 +1,4 @@
-// The relays of the comparison, each in a process of its own on one core, all in front of the same backend.
+// The relays of the comparison, each in a separate process on one core, in front of the same backend.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { parseStat } from './cpu.ts';
 
 export interface Relay {
   port: number;
-  /** Seconds, of the process and of its children, those that have ended included. */
+  /** CPU seconds of the process and its children, including those that have exited. */
   cpu(): number;
   /** Resident bytes. */
   memory(): number;
@@ -97,22 +97,22 @@ export async function startRelay(variant: string, target: number, core: number):
   const port = await freePort();
   const command = RELAYS[variant]!(port, target, directory);
   const child = spawn('taskset', ['-c', String(core), ...command], { stdio: ['ignore', 'ignore', 'pipe'] });
-  let words = '';
+  let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    words = (words + text).slice(-2000);
+    stderr = (stderr + text).slice(-2000);
   });
   const closed = new Promise<void>((resolve) => child.on('close', () => resolve()));
   const stop = async () => {
     child.kill('SIGTERM');
-    const patience = setTimeout(() => child.kill('SIGKILL'), 2000);
+    const killTimer = setTimeout(() => child.kill('SIGKILL'), 2000);
     await closed;
-    clearTimeout(patience);
+    clearTimeout(killTimer);
     rmSync(directory, { recursive: true, force: true });
   };
   for (let tries = 0; !(await answers(port)); tries++) {
     if (tries === 200 || child.exitCode !== null) {
       await stop();
-      throw new Error(`"${variant}" does not listen: ${words}`);
+      throw new Error(`"${variant}" does not listen: ${stderr}`);
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
@@ -123,14 +123,14 @@ function cpuOf({ pid }: ChildProcess): number {
   const fields = (of: number) => readFileSync(`/proc/${of}/stat`, 'latin1');
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean);
   const stat = fields(pid!);
-  // Fields 16 and 17: the children that were waited for.
+  // Fields 16 and 17: CPU time of the children that were waited for.
   const waited = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const ended = (Number(waited[13]) + Number(waited[14])) / 100;
   const running = children.map((child) => {
     try {
       return parseStat(fields(Number(child)));
     } catch {
-      // It has ended meanwhile.
+      // The child has exited.
       return 0;
     }
   });

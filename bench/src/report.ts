@@ -1,4 +1,4 @@
-// Turns samples into rows, rows into a Markdown table.
+// Summarizes samples in rows, and formats rows as a Markdown table.
 
 import type { Sample } from './compare.ts';
 import type { JsonSample } from './json-under-load.ts';
@@ -21,7 +21,7 @@ export interface CompareRow {
   cpuSecondsPerGb: Summary | null;
   cpuMicrosPerRequest: Summary | null;
   coreBusy: Summary | null;
-  /** Of bytes per second, round by round: 2 is twice the baseline. */
+  /** Ratios of bytes per second within each round: 2 is twice the baseline. */
   ratios: Ratios;
 }
 
@@ -172,7 +172,7 @@ function middle(summary: Summary | null): string {
   return summary === null ? '' : format(summary.median);
 }
 
-/** Three digits that mean something, never fewer than the whole number. */
+/** Three significant digits, and all digits of the integer part. */
 function format(value: number): string {
   const digits = value >= 100 ? 0 : value >= 10 ? 1 : value >= 1 ? 2 : 3;
   return value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits });

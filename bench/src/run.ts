@@ -1,4 +1,4 @@
-// Runs a command to its end and returns what it printed; a failure says which command and what it said.
+// Runs a command and returns its standard output. The error of a failed command contains its output.
 
 import { spawn } from 'node:child_process';
 
@@ -17,7 +17,7 @@ export function run(command: string, args: string[]): Promise<string> {
     child.on('close', (code, signal) => {
       if (code === 0) resolve(stdout);
       else
-        reject(new Error(`${command} ${args.join(' ')}: ended with ${signal ?? code}: ${(stderr || stdout).trim()}`));
+        reject(new Error(`${command} ${args.join(' ')}: exited with ${signal ?? code}: ${(stderr || stdout).trim()}`));
     });
   });
 }

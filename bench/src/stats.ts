@@ -1,4 +1,4 @@
-// Order statistics. Nothing here assumes that samples are spread evenly.
+// Order statistics.
 
 export interface Summary {
   median: number;
@@ -8,7 +8,7 @@ export interface Summary {
   q3: number;
 }
 
-/** Linear between neighbours; `fraction` from 0 to 1. */
+/** Interpolates linearly. `fraction`: from 0 to 1. */
 export function quantile(values: readonly number[], fraction: number): number {
   if (values.length === 0) return NaN;
   const sorted = [...values].sort((a, b) => a - b);
@@ -22,7 +22,7 @@ export function median(values: readonly number[]): number {
   return quantile(values, 0.5);
 }
 
-/** Null when there is nothing to summarize: NaN has no place in JSON. */
+/** Null without values, because JSON has no NaN. */
 export function summarize(values: readonly number[]): Summary | null {
   if (values.length === 0) return null;
   return {
@@ -34,7 +34,7 @@ export function summarize(values: readonly number[]): Summary | null {
   };
 }
 
-/** The median of the ratios of each round: what drifts during a run moves both sides of a round alike. */
+/** The median of the ratios within each round, so drift during a run affects both sides equally. */
 export function pairedRatio(values: readonly number[], base: readonly number[]): number | null {
   if (values.length === 0 || values.length !== base.length) return null;
   return median(values.map((value, round) => value / (base[round] as number)));

@@ -1,5 +1,5 @@
--- wrk's own text rounds what it prints; this line carries the exact counts. Only `done` is defined, so that wrk keeps
--- its fast path for requests and responses.
+-- Prints exact counts, because the text output of wrk is rounded. Defines only `done`, so wrk keeps its fast path for requests and
+-- responses.
 local function ms(latency, percentile)
   return string.format("%.3f", latency:percentile(percentile) / 1000)
 end

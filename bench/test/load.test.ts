@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { parseLoad, runLoad } from '../src/load.ts';
 
-// As wrk 4.1.0 printed it.
+// Output of wrk 4.1.0.
 const OUTPUT = `Running 1s test @ http://127.0.0.1:9933/ok
   1 threads and 4 connections
   Thread Stats   Avg      Stdev     Max   +/- Stdev
@@ -20,7 +20,7 @@ const STALLED = `  0 requests in 1.00s, 528.00B read
 zerosend-bench {"seconds":1.002703,"requests":0,"bytes":528,"latencyMs":null,"errors":{"connect":0,"read":0,"write":0,"status":0,"timeout":0}}
 `;
 
-test('the exact counts are read, not the rounded text', () => {
+test('exact counts are parsed instead of the rounded text', () => {
   assert.deepEqual(parseLoad(OUTPUT), {
     seconds: 1.000618,
     requests: 9561,
@@ -30,16 +30,16 @@ test('the exact counts are read, not the rounded text', () => {
   });
 });
 
-test('a run in which no response was complete has bytes and no latency', () => {
+test('a run without a complete response has bytes but no latency', () => {
   const { requests, bytes, latencyMs } = parseLoad(STALLED);
   assert.deepEqual({ requests, bytes, latencyMs }, { requests: 0, bytes: 528, latencyMs: null });
 });
 
-test('output without a result line is shown in the error', () => {
+test('the error contains output without a result line', () => {
   assert.throws(() => parseLoad('unknown option'), /no result line:\nunknown option/);
 });
 
-test('what wrk counts is what a server sent', async () => {
+test('the counters of wrk match the responses of the server', async () => {
   let requests = 0;
   const server = createServer((_request, response) => {
     requests++;
@@ -58,12 +58,12 @@ test('what wrk counts is what a server sent', async () => {
   }
 });
 
-test('error answers are an error', async () => {
+test('a run with error responses fails', async () => {
   const server = createServer((_request, response) => response.writeHead(503).end());
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
   try {
-    await assert.rejects(runLoad({ url, connections: 2, seconds: 1, core: 0 }), /answers were errors/);
+    await assert.rejects(runLoad({ url, connections: 2, seconds: 1, core: 0 }), /responses were errors/);
   } finally {
     server.closeAllConnections();
     server.close();

@@ -10,7 +10,7 @@ const folder = makeFiles(['1k', '3m']);
 after(() => folder.remove());
 
 for (const variant of ['fastify-static', 'send-buffer']) {
-  test(`${variant} serves every file as it is, and ends when it is told to`, async () => {
+  test(`${variant} serves every file unchanged, and exits when stopped`, async () => {
     const server = await startServer(variant, folder.root, 0);
     try {
       await verifyServer(server, folder.files);
@@ -23,34 +23,34 @@ for (const variant of ['fastify-static', 'send-buffer']) {
   });
 }
 
-test('a variant that does not exist is named, with those that do', async () => {
+test('the error of an unknown variant lists the known ones', async () => {
   await assert.rejects(
     startServer('apache', folder.root, 0),
-    /server "apache" ended with code 2[^]*zerosend\|fastify-static\|send-buffer/,
+    /server "apache" exited with code 2[^]*zerosend\|fastify-static\|send-buffer/,
   );
 });
 
-test('a server that cannot start says why', async () => {
+test('the error of a server that cannot start contains the reason', async () => {
   await assert.rejects(
     startServer('send-buffer', join(folder.root, 'absent'), 0),
-    /server "send-buffer" ended with code 1[^]*ENOENT/,
+    /server "send-buffer" exited with code 1[^]*ENOENT/,
   );
 });
 
-test('a server that dies under load is named, with the signal', async () => {
+test('the error of a server killed under load contains the signal', async () => {
   const server = await startServer('fastify-static', folder.root, 0);
   const load = measureLoad(server, { url: `${server.url}/static/1k.bin`, connections: 4, seconds: 2, core: 0 });
   setTimeout(() => process.kill(server.pid, 'SIGKILL'), 500);
-  await assert.rejects(load, /server "fastify-static" ended with signal SIGKILL during the run/);
+  await assert.rejects(load, /server "fastify-static" exited with signal SIGKILL during the run/);
 });
 
-test('a server with other bytes than the file is not measured', async () => {
+test('a server that sends wrong bytes is rejected', async () => {
   const server = await startServer('send-buffer', folder.root, 0);
   try {
     const wrong = folder.files.map((file) => ({ ...file, sha256: '0'.repeat(64) }));
-    await assert.rejects(verifyServer(server, wrong), /"send-buffer": \/static\/1k.bin has other bytes than the file/);
+    await assert.rejects(verifyServer(server, wrong), /"send-buffer": \/static\/1k.bin differs from the file/);
     const short = folder.files.map((file) => ({ ...file, bytes: file.bytes + 1 }));
-    await assert.rejects(verifyServer(server, short), /has 1024 bytes, not 1025/);
+    await assert.rejects(verifyServer(server, short), /has 1024 bytes, expected 1025/);
   } finally {
     await server.stop();
   }
