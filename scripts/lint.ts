@@ -8,9 +8,9 @@ const GENERATED = ['native.d.ts', 'crates/http/src/mime_table.rs', 'docs/api.md'
 
 const failures: string[] = [];
 
-async function check(name: string, tool: string, args: string[]): Promise<void> {
+async function check(name: string, tool: string, args: string[], env: NodeJS.ProcessEnv = {}): Promise<void> {
   console.log(`> ${name}`);
-  const { code } = await run(tool, args);
+  const { code } = await run(tool, args, env);
   if (code !== 0) failures.push(name);
 }
 
@@ -33,6 +33,12 @@ await check('clippy of the binding', 'cargo', ['clippy', '-p', 'zerosend-node', 
 await check('biome', 'biome', ['check', '--error-on-warnings', '.']);
 await check('types', 'tsc', ['-p', 'tsconfig.check.json']);
 
+await check('rustdoc', 'cargo', ['doc', '--workspace', '--no-deps', '--document-private-items', '--quiet'], {
+  RUSTDOCFLAGS: '-D warnings -A rustdoc::private_intra_doc_links',
+});
+await check('imports', 'tsx', ['scripts/lint/graph.ts']);
+await check('unused exports', 'knip', ['--no-progress']);
+await check('wording', 'tsx', ['scripts/lint/words.ts']);
 await check('links', 'tsx', ['scripts/check-links.ts']);
 
 if (spawnSync('go', ['version']).status === 0) {

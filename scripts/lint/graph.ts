@@ -127,12 +127,13 @@ export function rustGraph(source: string, base = ROOT): Graph {
     const add = (names: string[]): void => {
       const target = absolute(names, name);
       const file = target && resolve(target);
-      if (file !== undefined && file !== module.file) imports.add(file);
+      // Types of the crate root may be used anywhere.
+      if (file !== undefined && file !== module.file && file !== `${source}/lib.rs`) imports.add(file);
     };
     for (const [, isPublic, tree] of module.code.matchAll(/\b(pub(?:\([^)]*\))?\s+)?use\s+([^;]+);/g)) {
       if (isPublic === undefined) usePaths(tree as string).forEach(add);
     }
-    const rest = module.code.replace(/\buse\s+[^;]+;/g, '');
+    const rest = module.code.replace(/\buse\s+[^;]+;/g, '').replace(/\bpub\(in [^)]*\)/g, '');
     for (const [names] of rest.matchAll(/\b(?:crate|super|self)(?:::\w+)+/g)) add(names.split('::'));
     graph.set(module.file, imports);
   }
@@ -191,13 +192,17 @@ export function problems(root: string, graph: Graph, allowed: Record<string, rea
   }
   for (const cycle of cycles(folderGraph(graph, folderOf)))
     found.push(`folders in ${root} import each other: ${cycle.join(', ')}`);
-  for (const folder of new Set([...graph.keys()].map((file) => path.posix.dirname(file)))) {
-    const inside = [...graph].filter(([file]) => path.posix.dirname(file) === folder);
-    if (inside.length <= MAX_FILES_WITH_CYCLES) continue;
-    const own: Graph = new Map(
-      inside.map(([file, imports]) => [file, new Set([...imports].filter((to) => path.posix.dirname(to) === folder))]),
-    );
-    for (const cycle of cycles(own)) found.push(`files import each other: ${cycle.join(', ')}`);
+  const sizes = new Map<string, number>();
+  for (const file of graph.keys()) {
+    const folder = path.posix.dirname(file);
+    sizes.set(folder, (sizes.get(folder) ?? 0) + 1);
+  }
+  for (const cycle of cycles(graph)) {
+    const folders = new Set(cycle.map((file) => path.posix.dirname(file)));
+    const isSmall = folders.size === 1 && (sizes.get([...folders][0] as string) ?? 0) <= MAX_FILES_WITH_CYCLES;
+    // A cycle between folders was reported above.
+    const isInOne = new Set(cycle.map(folderOf)).size === 1;
+    if (isInOne && !isSmall) found.push(`files import each other: ${cycle.join(', ')}`);
   }
   return found;
 }

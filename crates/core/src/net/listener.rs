@@ -11,11 +11,12 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, SockaddrStorage, UnixAddr, bind,
-    getsockname, listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockaddrIn, SockaddrIn6, SockaddrLike, SockaddrStorage, UnixAddr, bind, getsockname,
+    listen, setsockopt, sockopt,
 };
 
 use super::address::Address;
+use super::socket::{new_socket, to_std};
 use super::unix_socket::{self, SocketFile};
 use crate::error::{Error, Result};
 use zerosend_sys::SysResult;
@@ -101,10 +102,6 @@ fn backlog(length: i32) -> Backlog {
     Backlog::new(length.clamp(1, i32::from(u16::MAX))).unwrap_or(Backlog::MAXALLOWABLE)
 }
 
-pub(super) fn new_socket(family: AddressFamily) -> SysResult<OwnedFd> {
-    socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
-}
-
 fn open_tcp(address: SocketAddr, reuse_port: bool) -> SysResult<OwnedFd> {
     let (family, name): (_, Box<dyn SockaddrLike>) = match address {
         SocketAddr::V4(address) => (AddressFamily::Inet, Box::new(SockaddrIn::from(address))),
@@ -123,14 +120,6 @@ fn open_tcp(address: SocketAddr, reuse_port: bool) -> SysResult<OwnedFd> {
         Ok(()) => Ok(fd),
         Err(errno) => Err(errno),
     }
-}
-
-/// Converts an IP address; `None` for other families.
-pub(crate) fn to_std(name: &SockaddrStorage) -> Option<SocketAddr> {
-    if let Some(v4) = name.as_sockaddr_in() {
-        return Some(SocketAddr::new(v4.ip().into(), v4.port()));
-    }
-    name.as_sockaddr_in6().map(|v6| SocketAddr::new(v6.ip().into(), v6.port()))
 }
 
 /// Failed connections that one call of [`accept`] skips.

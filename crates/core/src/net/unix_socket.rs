@@ -12,7 +12,7 @@ use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, open};
 use nix::sys::socket::{AddressFamily, Backlog, UnixAddr, bind, connect, listen};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
 
-use super::listener::new_socket;
+use super::socket::new_socket;
 use super::unix_name::{is_abstract, unix_name};
 use crate::error::{Code, Error, Result};
 use zerosend_sys::SysResult;

@@ -18,7 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::io::NonBlocking;
 use crate::stats::contain;
 use crate::thread;
-use crate::transfer::Target;
+use zerosend_sys::io::Target;
 use zerosend_sys::io::gather_spans;
 use zerosend_sys::memory::Span;
 

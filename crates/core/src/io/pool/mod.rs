@@ -11,20 +11,19 @@
 //! The callback of a job is called exactly once: with the result, or with an error when the job panics, is cancelled or is
 //! dropped.
 
+mod job;
 mod schedule;
-mod task;
 mod volume;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::thread;
+use job::{Job, Pending, ResultSlot, Run};
 use schedule::{MAX_THREADS, Next, Schedule, Ticket};
-use task::{Job, ResultSlot, Run};
 
-pub use task::Task;
 pub use volume::Volume;
 
 /// After this time an idle thread exits.
@@ -86,7 +85,7 @@ impl Pool {
         // Not reached after `Break`.
         let step = move || match work.take() {
             Some(work) => ControlFlow::Break(work()),
-            None => ControlFlow::Break(Err(crate::Error::dropped())),
+            None => ControlFlow::Break(Err(Error::dropped())),
         };
         self.run_in_steps(lane, volume, step, on_result)
     }
@@ -103,7 +102,7 @@ impl Pool {
     ) -> Task {
         let slot = Arc::new(ResultSlot::new(on_result));
         let number = self.push(lane, volume, Box::new(Job::new(step, slot.clone())));
-        Task::new(self, lane, volume, number, slot)
+        Task { pool: self, lane, volume, number, pending: slot }
     }
 
     fn push(&'static self, lane: Lane, volume: Volume, job: BoxedJob) -> u64 {
@@ -211,5 +210,40 @@ impl LaneState {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A job in the pool. Dropping this does not cancel the job.
+#[must_use = "keep it to cancel the job, or call `detach`"]
+pub struct Task {
+    pool: &'static Pool,
+    lane: Lane,
+    volume: Volume,
+    number: u64,
+    pending: Arc<dyn Pending>,
+}
+
+impl Task {
+    /// Calls the job's callback with `error` on this thread, unless it was called before. A waiting job is removed from the
+    /// queue. A running job is not interrupted: it runs no further step, and its result is dropped.
+    pub fn cancel(&self, error: Error) -> bool {
+        let was_pending = self.pending.fail(error);
+        // After its first step a job has another number and stays in the queue. It ends before its next step.
+        drop(self.pool.remove(self.lane, self.volume, self.number));
+        was_pending
+    }
+
+    /// True until the job's callback was called.
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_pending()
+    }
+
+    /// Lets the job run to its end.
+    pub fn detach(self) {}
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task").field("lane", &self.lane).field("number", &self.number).finish_non_exhaustive()
     }
 }

@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Lane, Pool, Volume};
 use crate::error::{Error, Result};
 use crate::stats::contain;
 
@@ -97,44 +96,5 @@ impl<T: Send, S: FnMut() -> ControlFlow<Result<T>> + Send> Run for Job<T, S> {
 impl<T, S> Drop for Job<T, S> {
     fn drop(&mut self) {
         self.slot.complete(Err(Error::dropped()));
-    }
-}
-
-/// A job in the pool. Dropping this does not cancel the job.
-#[must_use = "keep it to cancel the job, or call `detach`"]
-pub struct Task {
-    pool: &'static Pool,
-    lane: Lane,
-    volume: Volume,
-    number: u64,
-    pending: Arc<dyn Pending>,
-}
-
-impl Task {
-    pub(super) fn new(pool: &'static Pool, lane: Lane, volume: Volume, number: u64, pending: Arc<dyn Pending>) -> Self {
-        Self { pool, lane, volume, number, pending }
-    }
-
-    /// Calls the job's callback with `error` on this thread, unless it was called before. A waiting job is removed from the
-    /// queue. A running job is not interrupted: it runs no further step, and its result is dropped.
-    pub fn cancel(&self, error: Error) -> bool {
-        let was_pending = self.pending.fail(error);
-        // After its first step a job has another number and stays in the queue. It ends before its next step.
-        drop(self.pool.remove(self.lane, self.volume, self.number));
-        was_pending
-    }
-
-    /// True until the job's callback was called.
-    pub fn is_pending(&self) -> bool {
-        self.pending.is_pending()
-    }
-
-    /// Lets the job run to its end.
-    pub fn detach(self) {}
-}
-
-impl std::fmt::Debug for Task {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Task").field("lane", &self.lane).field("number", &self.number).finish_non_exhaustive()
     }
 }
