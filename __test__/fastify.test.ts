@@ -1,4 +1,4 @@
-/** The plugin, as a client sees it on the wire. */
+/** The plugin over HTTP connections. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
@@ -31,7 +31,7 @@ import { exchange, get, parseResponses, portOf, readAll, readToClose } from './s
 const serial = test.serial;
 const MiB = 1024 * 1024;
 
-/** A site with a bit of everything. */
+/** A directory with various files. */
 function site(t: ExecutionContext): string {
   const root = scratch(t);
   writeFileSync(join(root, 'index.html'), '<h1>home</h1>');
@@ -125,7 +125,7 @@ serial('non-canonical paths are forbidden, and no error contains a path of the s
     t.false(body.includes(root) || body.includes('secret'), path);
   }
   t.is((await get(port, '/%zz')).status, 400);
-  t.is((await get(port, '/sub%2findex.html')).status, 404, 'an encoded slash is no slash');
+  t.is((await get(port, '/sub%2findex.html')).status, 404, 'an encoded slash is not a separator');
 });
 
 serial('conditional requests and ranges', async (t) => {
@@ -424,7 +424,7 @@ serial('HTTPS, HTTP/2, inject, a compressor and an onSend hook return the same b
   const part = session.request({ ':path': '/big', range: 'bytes=5-9' });
   t.deepEqual(await readAll(part), pattern(100).subarray(5, 10));
   session.close();
-  // A callback is awaited, and the socket meanwhile to be held open, which that of HTTP/2 is not.
+  // With an async callback the socket is kept half-open, which does not apply to HTTP/2.
   const watched = await serve(t, { root, onFile: async () => {} }, { http2: true } as FastifyServerOptions);
   const second = connectHttp2(`http://127.0.0.1:${watched.port}`);
   t.is(sha256(await readAll(second.request({ ':path': '/big' }))), wanted);
@@ -474,7 +474,7 @@ serial('onResponse, setHeaders and counters see a file like any other response',
   );
   const response = await get(port, '/a.txt');
   t.is(response.headers['x-file'], 'a.txt 11');
-  t.is(response.headers.etag, '"mine"', 'the last word');
+  t.is(response.headers.etag, '"mine"', 'headers set by setHeaders are kept');
   await get(port, '/a.txt', {}, 'HEAD');
   await until(() => seen.length === 2);
   t.deepEqual(seen, [

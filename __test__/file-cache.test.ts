@@ -1,4 +1,4 @@
-/** FileCache and CachedFile, and the cache of the plugin: fresh, bounded, safe to hold. The model is tested in Rust. */
+/** FileCache and CachedFile, and the cache of the plugin. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, renameSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -20,7 +20,7 @@ import fastifyStatic, { type FastifyStaticOptions } from 'zerosend/fastify';
 import { pattern, scratch, settle, sha256, until } from './support/files.js';
 import { exchange, pair, parseResponses, portOf, readAll } from './support/wire.js';
 
-/** A file that is old enough to be kept. */
+/** A file that is old enough to be cached. */
 function oldFile(path: string, bytes: Buffer | string, second = 1_000_000): string {
   writeFileSync(path, bytes);
   utimesSync(path, second, second);
@@ -77,7 +77,7 @@ test.serial('get, read, hits, stats, and entries in order of last use', async (t
   await t.throwsAsync(cache.get(a), { code: 'ERR_ZEROSEND_CLOSED' });
   t.is(cache.stats().misses, 5);
   t.deepEqual(cache.entries(), []);
-  t.is((await file.read()).toString(), 'hello', 'what is held stays');
+  t.is((await file.read()).toString(), 'hello', 'a CachedFile stays valid');
 });
 
 test.serial('a cached file is sent after eviction, replacement and deletion', async (t) => {
@@ -233,11 +233,11 @@ test.serial('several front ends share a cache', async (t) => {
   const address = await server.listen();
   t.is((await get('/a.txt')).body.toString(), 'hello');
   t.is(await (await fetch('url' in address ? `${address.url}a.txt` : '')).text(), 'hello');
-  t.is(cache.stats().files, 2, 'each root has its own entry: what links may do can differ');
+  t.is(cache.stats().files, 2, 'each root has a separate entry: the rules for links may differ');
   await server.close();
   handler.close();
   await app.close();
-  t.is((await cache.get(join(root, 'a.txt'))).size, 5, 'who brought it keeps it');
+  t.is((await cache.get(join(root, 'a.txt'))).size, 5, 'the shared cache stays open');
   cache.close();
 });
 

@@ -1,4 +1,4 @@
-/** The native server in a real browser: a video that is sought in, a listing, a download. */
+/** The native server in a browser: seeking in a video, a listing, a download. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 

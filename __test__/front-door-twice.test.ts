@@ -1,8 +1,7 @@
 /**
- * What an application does, with and without the front door: every test here runs twice and must see the same.
+ * The behaviour of applications with and without the front door: each test runs twice and must have the same results.
  *
- * Each takes an application that is not listening yet; whatever it asks for over the socket goes through the door in one
- * of the two runs.
+ * Each test gets an application that is not listening yet. In one of the runs, its requests pass through the front door.
  */
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -27,13 +26,12 @@ interface Given {
   root: string;
 }
 
-const ROADS = [true, false] as const;
-/** More than the buffers of two sockets hold. */
+/** More than the buffers of two sockets can hold. */
 const HUGE = 40_000_000;
 
 function twice(title: string, body: (t: ExecutionContext, given: Given) => Promise<void>): void {
-  for (const withDoor of ROADS) {
-    anyTest.serial(`${title}, ${withDoor ? 'with' : 'without'} the front door`, async (t) => {
+  for (const withFrontDoor of [true, false]) {
+    anyTest.serial(`${title}, ${withFrontDoor ? 'with' : 'without'} the front door`, async (t) => {
       const root = scratch(t);
       writeFileSync(join(root, 'a.txt'), 'the file a');
       writeFileSync(join(root, 'empty.txt'), '');
@@ -45,8 +43,8 @@ function twice(title: string, body: (t: ExecutionContext, given: Given) => Promi
       patternFile(root, 'large.bin', 5_000_000);
       const make = (options: FastifyServerOptions = {}) => {
         const mount = { root, prefix: '/static/', dotfiles: 'deny' as const, extensions: ['html'] };
-        const app = withDoor ? Fastify({ ...options, serverFactory: frontDoor(mount) }) : Fastify(options);
-        if (!withDoor) app.register(fastifyStatic, { ...mount, decorateReply: false });
+        const app = withFrontDoor ? Fastify({ ...options, serverFactory: frontDoor(mount) }) : Fastify(options);
+        if (!withFrontDoor) app.register(fastifyStatic, { ...mount, decorateReply: false });
         t.teardown(async () => {
           app.server.closeAllConnections();
           await app.close();
@@ -65,7 +63,7 @@ async function listen(app: FastifyInstance): Promise<number> {
 
 const head = (method: string, path: string, fields = '') => `${method} ${path} HTTP/1.1\r\nHost: h\r\n${fields}\r\n`;
 
-twice('files, errors and refusals are answered alike', async (t, { make }) => {
+twice('files, errors and refusals', async (t, { make }) => {
   const port = await listen(make());
   const seen: unknown[] = [];
   const paths = [
@@ -109,14 +107,14 @@ twice('files, errors and refusals are answered alike', async (t, { make }) => {
     const { date: _, 'last-modified': __, etag: ___, ...others } = fields;
     seen.push([conditions, status, others, body.toString()]);
   }
-  // The first run is the other's expectation.
+  // The result of the first run is expected of the second.
   const text = JSON.stringify(seen.map((entry) => normal(entry)));
   expected ??= text;
   t.deepEqual(JSON.parse(text), JSON.parse(expected));
 });
 let expected: string | undefined;
 
-/** Tags depend on when the files were made. */
+/** Entity tags depend on the times of the files. */
 function normal(value: unknown): unknown {
   return JSON.parse(
     JSON.stringify(value)
@@ -158,7 +156,7 @@ twice('hooks and errors of routes', async (t, { make }) => {
   t.deepEqual(responded, ['/ok 200', '/fails 418', '/static/none.txt 404']);
 });
 
-twice('routes below the prefix are the application’s, however they are spelt', async (t, { make, root }) => {
+twice('all spellings of routes below the prefix reach the application', async (t, { make, root }) => {
   mkdirSync(join(root, 'private'));
   writeFileSync(join(root, 'private', 'secret.txt'), 'secret');
   writeFileSync(join(root, 'config.json'), '{}');
@@ -251,14 +249,14 @@ twice('WebSocket by @fastify/websocket, also after a file on the same connection
     received += chunk;
   });
   raw.write(head('GET', '/static/a.txt'));
-  // Not pipelined: Node itself never answers an upgrade behind a request that it still answers.
+  // Not pipelined: Node does not handle an upgrade while another response is pending.
   await until(() => received.includes('the file a'));
   raw.write(head('GET', '/socket', `${fields}Sec-WebSocket-Key: ${'a'.repeat(22)}==\r\n`));
   await until(() => received.includes('101 Switching Protocols'));
   raw.destroy();
 });
 
-twice('CONNECT and other upgrades reach their listeners with the bytes behind the head', async (t, { make }) => {
+twice('CONNECT and other upgrades reach their listeners with the bytes after the head', async (t, { make }) => {
   const app = make();
   app.server.on('connect', (request: http.IncomingMessage, socket: net.Socket, rest: Buffer) => {
     socket.end(`HTTP/1.1 200 OK\r\n\r\n${request.url} ${rest}`);
@@ -278,16 +276,16 @@ twice('@fastify/rate-limit by ip', async (t, { make }) => {
   t.deepEqual(statuses, [200, 200, 429, 429]);
 });
 
-twice('addresses of both ends', async (t, { make }) => {
+twice('remote and local addresses', async (t, { make }) => {
   const app = make({ trustProxy: true });
-  app.get('/who', async (request) => {
+  app.get('/addresses', async (request) => {
     const { remoteAddress, remotePort, localPort } = request.raw.socket;
     return { ip: request.ip, remoteAddress, remotePort, localPort };
   });
   const port = await listen(app);
   const client = net.connect(port, '127.0.0.1');
   await once(client, 'connect');
-  client.end(head('GET', '/who', 'X-Forwarded-For: 10.1.2.3\r\nConnection: close\r\n'));
+  client.end(head('GET', '/addresses', 'X-Forwarded-For: 10.1.2.3\r\nConnection: close\r\n'));
   const { localPort } = client;
   const [response] = parseResponses(await readAll(client));
   t.deepEqual(JSON.parse(response?.body.toString() ?? ''), {
@@ -298,7 +296,7 @@ twice('addresses of both ends', async (t, { make }) => {
   });
 });
 
-twice('pipelined requests of both kinds, in order', async (t, { make }) => {
+twice('pipelined requests for files and routes are answered in order', async (t, { make }) => {
   const app = make();
   app.get('/n/:n', async (request) => {
     const { n } = request.params as { n: string };
@@ -331,7 +329,7 @@ twice('pipelined requests of both kinds, in order', async (t, { make }) => {
   ]);
 });
 
-twice('heads byte by byte, and requests that begin in one packet and end in another', async (t, { make }) => {
+twice('heads sent byte by byte, and requests split into packets', async (t, { make }) => {
   const app = make();
   app.get('/route', async () => 'route');
   app.post('/echo', async (request) => request.body as string);
@@ -353,7 +351,7 @@ twice('heads byte by byte, and requests that begin in one packet and end in anot
   t.deepEqual(bodies, ['the file a', 'route', 'hello', 'the file a']);
 });
 
-twice('garbage, heads that are too long, and requests that end in their middle', async (t, { make }) => {
+twice('malformed, too long and incomplete requests', async (t, { make }) => {
   const port = await listen(make());
   const status = async (text: string, halfClose = false) =>
     /^HTTP\/1\.1 (\d+)/.exec((await exchange(port, text, halfClose)).toString('latin1'))?.[1];
@@ -371,7 +369,7 @@ twice('a half-close after the request', async (t, { make }) => {
   t.is(sha256(file?.body ?? Buffer.alloc(0)), sha256(pattern(5_000_000)));
 });
 
-twice('a head that does not come in time is 408', async (t, { make }) => {
+twice('a request head that times out is answered with 408', async (t, { make }) => {
   const app = make({ http: { connectionsCheckingInterval: 50 } } as FastifyServerOptions);
   app.server.headersTimeout = 200;
   app.server.requestTimeout = 200;
@@ -382,7 +380,7 @@ twice('a head that does not come in time is 408', async (t, { make }) => {
   }
 });
 
-twice('keep-alive connections close when they have been idle for long enough', async (t, { make }) => {
+twice('idle keep-alive connections are closed', async (t, { make }) => {
   const app = make({ keepAliveTimeout: 150 });
   app.get('/route', async () => 'route');
   const port = await listen(app);
@@ -395,7 +393,7 @@ twice('keep-alive connections close when they have been idle for long enough', a
   }
 });
 
-twice('close() waits for responses in flight and refuses whoever comes later', async (t, { make, root }) => {
+twice('close() waits for pending responses and refuses new connections', async (t, { make, root }) => {
   patternFile(root, 'huge.bin', HUGE);
   const app = make();
   let entered: () => void = () => {};
@@ -409,7 +407,7 @@ twice('close() waits for responses in flight and refuses whoever comes later', a
   });
   const port = await listen(app);
   const slow = get(port, '/slow');
-  // A download that nobody reads yet.
+  // A download that the client does not read yet.
   const download = net.connect(port, '127.0.0.1');
   download.pause();
   download.write(head('GET', '/static/huge.bin', 'Connection: close\r\n'));
@@ -439,7 +437,7 @@ twice('close() waits for responses in flight and refuses whoever comes later', a
   t.false(app.server.listening);
 });
 
-twice('closeAllConnections cuts what is in flight', async (t, { make, root }) => {
+twice('closeAllConnections aborts pending responses', async (t, { make, root }) => {
   patternFile(root, 'huge.bin', HUGE);
   const app = make();
   const port = await listen(app);
@@ -459,7 +457,7 @@ twice('closeAllConnections cuts what is in flight', async (t, { make, root }) =>
   t.is((await get(port, '/static/a.txt')).status, 200, 'it goes on');
 });
 
-twice('listening, address(), getConnections() and maxConnections tell the truth', async (t, { make }) => {
+twice('listening, address(), getConnections() and maxConnections', async (t, { make }) => {
   const app = make();
   app.get('/route', async () => 'route');
   const dropped: unknown[] = [];
@@ -497,7 +495,7 @@ twice('listening, address(), getConnections() and maxConnections tell the truth'
   t.is((await get(port, '/static/a.txt')).status, 200);
 });
 
-twice('listens on a host name, on a Unix socket, and not twice', async (t, { make, root }) => {
+twice('listens on a host name or a Unix socket, and refuses to listen twice', async (t, { make, root }) => {
   const named = make();
   await named.listen({ port: 0, host: 'localhost' });
   t.is((await fetch(`http://localhost:${portOf(named.server)}/static/a.txt`)).status, 200);
@@ -521,14 +519,14 @@ twice('listens on a host name, on a Unix socket, and not twice', async (t, { mak
   await t.throwsAsync(once(net.connect(path), 'connect'), { code: 'ENOENT' });
 });
 
-twice('inject() needs no socket', async (t, { make }) => {
+twice('inject() works without a socket', async (t, { make }) => {
   const app = make();
   app.get('/route', async () => 'route');
   t.is((await app.inject('/route')).body, 'route');
   t.is((await app.inject('/static/a.txt')).body, 'the file a');
 });
 
-twice('clients that go away in the middle leave nothing behind', async (t, { make }) => {
+twice('clients that disconnect leave no descriptors', async (t, { make }) => {
   const app = make();
   app.get('/route', async () => 'route');
   const port = await listen(app);

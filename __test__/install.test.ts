@@ -1,4 +1,4 @@
-/** `zerosend install` and the loader, against a host that serves a real release: each thing that can go wrong, and what is said of it. */
+/** `zerosend install` and the loader with a local host for the release: failures and their messages. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -26,11 +26,11 @@ import { certificate } from './support/tls.js';
 const release = makeRelease();
 test.after.always(() => release.remove());
 
-/** Needs the native binary. */
+/** A program that requires the native binary. */
 const USE = "const { probe } = await import('zerosend'); console.log((await probe()).pageSize);";
 const WORKS = /^\d+\n$/;
 
-/** It failed, and said so in one line. */
+/** Checks that a command has failed with a message of one line. */
 function failed(t: ExecutionContext, { code, stdout, stderr }: Ended, message: RegExp, expected = 1): void {
   t.regex(stderr, message);
   const said = stderr
@@ -42,7 +42,7 @@ function failed(t: ExecutionContext, { code, stdout, stderr }: Ended, message: R
   t.is(stdout, '');
 }
 
-/** What is in the package besides what came with it. */
+/** The files in the package that were not installed with it. */
 function leftovers(root: string): string[] {
   return readdirSync(root).filter((name) => name.startsWith('.') || (name.endsWith('.node') && name !== BINARY));
 }
@@ -99,12 +99,12 @@ test('damaged, truncated and incompatible binaries, and those of other versions 
   other.writeUInt16LE(process.arch === 'arm64' ? 62 : 183, 0x12);
   t.regex(await reason(other), /built for (arm64|x64); run "npx zerosend install"/);
 
-  // What it asks for is musl's name of itself.
+  // The name of the C library is that of musl.
   const musl = Buffer.from(good);
   musl.write('libc.so\0\0', musl.indexOf('\0libc.so.6\0') + 1, 'latin1');
   t.regex(await reason(musl), /\.node is built for musl; run "npx zerosend install"/);
 
-  // What no release asks for.
+  // A version of glibc that does not exist.
   const name = /version `GLIBC_/;
   const newer = Buffer.from(good);
   const [wanted = ''] =
@@ -118,11 +118,11 @@ test('damaged, truncated and incompatible binaries, and those of other versions 
   t.regex(said, /requires glibc 2\.99; run "npx zerosend install --build" to compile it/);
   t.notRegex(said, name);
 
-  // Damaged, and it is put right.
+  // A damaged binary is replaced.
   t.is((await zerosend(['install', '--mirror', url])).code, 0);
   t.regex((await run(USE)).stdout, WORKS);
 
-  // The JavaScript of another version.
+  // The package has another version.
   const manifest = path.join(root, 'package.json');
   writeFileSync(manifest, readFileSync(manifest, 'utf8').replace(`"version": "${VERSION}"`, '"version": "99.0.0"'));
   failed(
@@ -131,7 +131,7 @@ test('damaged, truncated and incompatible binaries, and those of other versions 
     /cannot load the native binary of zerosend 99\.0\.0 .* binary version \d+\.\d+\.\d+ does not match package version 99\.0\.0; run "npx zerosend install"$/m,
   );
   failed(t, await zerosend(['install', '--mirror', url]), /binary version \S+ does not match package version 99\.0\.0/);
-  // What is brought is tried before it has its name.
+  // The binary is loaded before it is renamed.
   rmSync(binary);
   const brought = await zerosend(['install', '--from', path.join(release.directory, BINARY)]);
   failed(t, brought, /binary version \S+ does not match package version 99\.0\.0; run "npx zerosend install --build"/);
@@ -259,10 +259,10 @@ test('responses of the host: errors, wrong sizes, wrong content', async (t) => {
   untouched();
   t.deepEqual(leftovers(root), []);
 
-  // Twice out of order, then elsewhere: as the project's host, which has its files on another.
+  // Two errors, then a redirect to another host, as the host of the project does.
   const store = await host(t, release, ({ headers }, response) => {
     if (headers.authorization === undefined) return false;
-    response.writeHead(400).end('credentials for somebody else');
+    response.writeHead(400).end('credentials for another host');
     return true;
   });
   const first = await host(t, release, ({ url, headers }, response, count) => {
@@ -339,7 +339,7 @@ test('an unreleased package, and a release without a binary for this platform', 
   );
 });
 
-/** A proxy that opens tunnels to `target`, whatever host is asked for. */
+/** A proxy that opens tunnels to `target` for every requested host. */
 async function proxy(t: ExecutionContext, target: number, refusal?: number) {
   const asked: { host: string | undefined; authorization: string | undefined }[] = [];
   const server = createServer();
@@ -404,7 +404,7 @@ test('a download from the project through a proxy, with a private CA certificate
     await zerosend(['install'], { HTTPS_PROXY: 'proxy.example:3128' }),
     /invalid HTTPS proxy 'proxy\.example:3128': use a URL that begins with http/,
   );
-  // As npm says it, and for hosts that are not to be asked through it.
+  // Configured in npm, and with hosts that bypass the proxy.
   const npm = await proxy(t, port);
   t.is(
     (await zerosend(['install'], { npm_config_https_proxy: `http://${npm.address}`, NODE_EXTRA_CA_CERTS: cert })).code,
@@ -441,9 +441,9 @@ test('an unknown certificate', async (t) => {
 
 const asRoot = process.getuid?.() === 0 ? test : test.skip;
 
-asRoot('a package that the user cannot write to', async (t) => {
-  const nobody = 65534;
-  const { binary, root, run, zerosend } = consumer(t, release, nobody);
+asRoot('a package directory that is not writable', async (t) => {
+  const uid = 65534;
+  const { binary, root, run, zerosend } = consumer(t, release, uid);
   const { url } = await host(t, release);
   rmSync(binary);
   const refused = await zerosend(['install', '--mirror', url]);

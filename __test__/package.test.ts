@@ -1,4 +1,4 @@
-/** The package as it is published: what is in it, and projects of each kind that have installed it and do as the README says. */
+/** The published package: its content, and projects of various kinds that install it and run the programs of the README. */
 import { execFile, execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -23,9 +23,9 @@ test('the package contains the required files only', (t) => {
     /^(package\.json|checksums\.json|README\.md|README\.zh-CN\.md|LICENSE|native\.d\.ts)$/,
     /^zerosend\.linux-(x64|arm64)-(gnu|musl)\.node$/,
     /^dist\/(index|lib\/[\w/-]+)\.(js|d\.ts)$/,
-    // What cargo builds the binary of. Its manifest names the benches, without which it is refused.
+    // The sources of the binary. The manifest lists the benches, which therefore must exist.
     /^Cargo\.(toml|lock)$/,
-    // All members of the workspace must be there, faultfs too, which only tests use.
+    // All members of the workspace must exist, also faultfs, which only tests use.
     /^crates\/(core|node|faultfs)\/Cargo\.toml$/,
     /^crates\/(core|node|faultfs)\/src\/[\w/-]+\.rs$/,
     /^crates\/core\/benches\/\w+\.rs$/,
@@ -39,7 +39,7 @@ test('the package contains the required files only', (t) => {
     t.true(release.contents.includes(file), file);
   }
   const { size } = inspect(path.join(release.directory, BINARY));
-  // As docs/install.md says.
+  // See docs/install.md.
   t.true(size < 2_500_000, `the binary has ${size} bytes`);
   t.true(release.unpackedSize - size < 2_000_000, `the rest has ${release.unpackedSize - size} bytes`);
 });
@@ -65,7 +65,8 @@ test('attw reports no problems', async (t) => {
       analysis: { problems: { kind: string; resolutionKind?: string; resolutionOption?: string }[] };
     }
   ).analysis;
-  // The way of resolving that knows no "exports", which TypeScript 7 has no more; and require() of an ES module, which Node 20.19 does.
+  // `moduleResolution: node10`, which does not support "exports" and was removed in TypeScript 7; and require() of an ES module, which
+  // Node 20.19 supports.
   const known = problems.filter(
     ({ kind, resolutionKind, resolutionOption }) =>
       resolutionKind === 'node10' || resolutionOption === 'node10' || kind === 'CJSResolvesToESM',
@@ -100,7 +101,7 @@ test('the files of a release: checksums and bill of materials', (t) => {
   t.true(bill.components.every(({ licenses }: { licenses?: unknown[] }) => licenses?.length === 1));
 });
 
-/** A project with the package and what the README uses beside it. */
+/** A project with the package and the other packages that the README uses. */
 function project(t: ExecutionContext): string {
   const directory = scratch(t);
   install(directory, release);
@@ -115,7 +116,7 @@ const SNIPPETS = [
   ...readFileSync(path.join(PACKAGE_ROOT, 'README.md'), 'utf8').matchAll(/^```ts\n([\s\S]*?)^```/gm),
 ].map(([, code = '']) => code);
 
-/** What the README has not said where its names come from. */
+/** Declarations of names that the programs of the README use without importing them. */
 const GLOBALS = `
 import type { FileHandle } from 'node:fs/promises';
 import type { Socket } from 'node:net';
@@ -142,7 +143,7 @@ for (const [module, moduleResolution] of [
         strict: true,
         noEmit: true,
         types: ['node'],
-        // The declarations of the package are checked too.
+        // Also checks the declarations of the package.
         skipLibCheck: false,
       };
       writeFileSync(path.join(directory, 'package.json'), JSON.stringify({ type }));
@@ -151,7 +152,7 @@ for (const [module, moduleResolution] of [
         JSON.stringify({ compilerOptions, include: ['*.ts', '*.mts'] }),
       );
       writeFileSync(path.join(directory, 'globals.d.mts'), GLOBALS);
-      // Without await at the top there is none in CommonJS.
+      // CommonJS does not support top-level await.
       const wrapped = (code: string) => {
         const imports = code.match(/^import .*$/gm)?.join('\n') ?? '';
         return `${imports}\nexport async function main() {\n${code.replace(/^import .*$/gm, '')}\n}\n`;
@@ -160,7 +161,7 @@ for (const [module, moduleResolution] of [
         writeFileSync(path.join(directory, `snippet-${at}.ts`), type === 'commonjs' ? wrapped(code) : code);
       });
       const wrong =
-        "import { sendFile } from 'zerosend';\n// @ts-expect-error: no such method\nvoid sendFile(1, 'x', { method: 'fax' });\n";
+        "import { sendFile } from 'zerosend';\n// @ts-expect-error: unknown method\nvoid sendFile(1, 'x', { method: 'fax' });\n";
       writeFileSync(path.join(directory, 'wrong.ts'), wrong);
       const result = await run(tool('tsc'), ['-p', directory]).catch((error: { stdout: string }) => error);
       t.is(result.stdout, '');
@@ -184,7 +185,7 @@ test('CommonJS', async (t) => {
   t.is(stdout, 'hello function 2 zerosend\n');
 });
 
-/** A port that nobody has. */
+/** A free port. */
 async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -193,7 +194,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** Runs a program of the README in a project of its own, with `after` when it has come to its end; gives what that printed. */
+/** Runs a program of the README in a separate project, followed by `after`. Returns the output. */
 async function follow(t: ExecutionContext, begin: RegExp, after: string, before = ''): Promise<string> {
   const found = SNIPPETS.filter((code) => begin.test(code));
   t.is(found.length, 1, `one program of the README has ${begin}`);
@@ -207,7 +208,7 @@ async function follow(t: ExecutionContext, begin: RegExp, after: string, before 
     .replaceAll('/srv/', `${directory}/`)
     .replace(/\b(3000|8080|9000)\b/, String(port))
     .replaceAll("'jobs'", `'jobs-${process.pid}'`);
-  // Sockets whose other ends read all, and write when they are told.
+  // Sockets whose peers read everything, and write on request.
   const prelude = `
     import { once } from 'node:events';
     import { open } from 'node:fs/promises';
@@ -282,23 +283,23 @@ test('README: several files, slices, uploads, pages', async (t) => {
   t.is(await follow(t, /sendFiles\(socket/, after, 'peers[0].write(Buffer.alloc(1_000_000));'), '300000\n1000000\n');
 });
 
-test('README: a server of its own', async (t) => {
+test('README: a standalone server', async (t) => {
   t.is(await follow(t, /createFileServer\(/, FETCH.replace('PATH', "'/index.html'")), '300000\n');
 });
 
-test('README: files that are asked for often', async (t) => {
+test('README: caching', async (t) => {
   t.is(
     await follow(t, /new FileCache\(/, 'await until(() => total(0) === 300_000); console.log(cache.stats().files);'),
     '1\n',
   );
 });
 
-test('README: from socket to socket', async (t) => {
+test('README: proxying', async (t) => {
   t.is(await follow(t, /createProxy\(/, 'console.log(typeof proxy.close);'), 'function\n');
 });
 
-test('README: between processes', async (t) => {
-  // The reader waits for more when it has the first message.
+test('README: shared memory', async (t) => {
+  // The reader waits for another message after the first one.
   const log = 'const { log } = console; console.log = (text) => { log(text); process.exit(0); };';
   t.is(await follow(t, /SharedRing\.create/, '', log), 'hello\n');
 });

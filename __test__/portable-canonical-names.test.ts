@@ -1,6 +1,6 @@
 /**
- * File systems that find a file by other spellings of its name, as those of macOS and Windows do. Linux has none at hand, so
- * this process gets one: paths are looked up without regard to case and to the form of Unicode.
+ * File systems that find a file by other spellings of its name, as on macOS and Windows. This process simulates one: paths are looked up
+ * without regard to case and Unicode normalization.
  */
 
 import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ import { scratch } from './support/files.js';
 
 const fold = (name: string) => name.normalize('NFD').toLowerCase();
 
-/** The path as the directories have it; what they do not have stays as it is. */
+/** The path with the names in the directories; missing names are unchanged. */
 function stored(path: unknown): unknown {
   if (typeof path !== 'string') return path;
   let found = '';
@@ -24,7 +24,7 @@ function stored(path: unknown): unknown {
     try {
       names = readdirSync(found === '' ? '/' : found);
     } catch {
-      // Not there: neither is what is asked for.
+      // The directory does not exist.
     }
     const same = names.includes(name) ? name : names.find((other) => fold(other) === fold(name));
     found = `${found}/${same ?? name}`;
@@ -32,7 +32,7 @@ function stored(path: unknown): unknown {
   return path.endsWith('/') ? `${found}/` : found;
 }
 
-/** Whether `realpath` can tell, as it cannot on some file systems of Windows. */
+/** Whether `realpath` works: some file systems of Windows do not support it. */
 let tells = true;
 const functions = promises as unknown as Record<string, (path: unknown, ...rest: unknown[]) => Promise<unknown>>;
 for (const name of ['open', 'stat', 'lstat', 'readlink', 'realpath', 'readdir']) {
@@ -89,7 +89,7 @@ for (const how of ['what the file system says', 'the names in the directories'])
       }
       both.close();
     }
-    // Names that the application gives are no better.
+    // The same applies to names passed by the application.
     const both = new Both(siteSettings([root], { cache: false, index: ['Index.html'], fallback: 'A.txt' }, false));
     for (const path of ['/dir/', '/nope']) {
       const [native, portable] = await both.ask({ path });

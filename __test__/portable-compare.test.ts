@@ -1,6 +1,6 @@
 /**
- * The portable engine answers as the native one does: the same requests to both, and kind, status, headers, bytes and
- * errors must be the same. What the reference packages answered is replayed too.
+ * Compares the engine for other platforms (lib/streams) with the native one: for the same requests, kind, status, headers, bytes and errors
+ * must be equal. Recorded responses of the reference packages are checked, too.
  */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
@@ -20,7 +20,7 @@ import { openDescriptors, pattern, scratch, settle, settled } from './support/fi
 
 const serial = test.serial;
 const VECTORS = new URL('../crates/http/tests/vectors/', import.meta.url);
-/** As the vectors have it. */
+/** A recorded request and response. */
 const MODIFIED = 1_700_000_000.25;
 
 interface Tree {
@@ -34,7 +34,7 @@ function write(path: string, content: string | Buffer, modified = MODIFIED): voi
   utimesSync(path, modified, modified);
 }
 
-/** The tree of the vectors in `root`; what goes beyond it is in the tree of {@link tree}. */
+/** Creates the files of the recorded responses in `root`; {@link tree} creates others. */
 function plainTree(root: string): void {
   const files = {
     'a.txt': '0123456789',
@@ -120,17 +120,17 @@ function tree(t: ExecutionContext): Tree {
     chain0: 'a.txt',
   };
   for (const [name, target] of Object.entries(links)) symlinkSync(target, join(root, name));
-  // Forty links are followed, one more is not.
+  // 40 links are followed, 41 are not.
   for (let at = 1; at <= 40; at += 1) symlinkSync(`chain${at - 1}`, join(root, `chain${at}`));
   execFileSync('mkfifo', [join(root, 'fifo'), join(root, 'fifo.gz')]);
-  // Beyond the two seconds in which a strong tag is weak.
+  // Strong tags are weak for two seconds.
   settle(2100);
   return { root, second };
 }
 
 type Options = SiteOptions & SliceOptions;
 
-/** The sites, each with its settings, and what every response of it has in place of its options. */
+/** The sites with their settings, and the overrides of their responses. */
 function sites({ root, second }: Tree): [string, SiteSettings, RequestConditions | undefined][] {
   const all: [string, Options, Partial<SiteSettings>?, RequestConditions?][] = [
     ['defaults', {}],
@@ -170,14 +170,14 @@ function sites({ root, second }: Tree): [string, SiteSettings, RequestConditions
     ['slice that is empty', { start: 5, end: 4 }],
     ['slice, multipart', { start: 1, multipart: true }],
     ['slice, content tags', { start: 2, etag: 'content' }],
-    ['a max-age of its own', { cacheControl: { '*.html': 'no-cache' }, immutable: true }, {}, { maxAge: 60 }],
-    ['a max-age of its own, no cache-control', { cacheControl: false }, {}, { maxAge: 60 }],
-    ['a tag of its own', {}, {}, { etag: '"own"' }],
-    ['a tag of its own, no tags, rfc9110', { etag: false, conformance: 'rfc9110' }, {}, { etag: '"own"' }],
-    ['a tag of its own, content tags', { etag: 'content' }, {}, { etag: 'W/"own"' }],
-    ['a date of its own', {}, {}, { lastModified: 'Sat, 01 Jan 2022 00:00:00 GMT' }],
-    ['a date of its own, no dates', { lastModified: false }, {}, { lastModified: 'Sat, 01 Jan 2022 00:00:00 GMT' }],
-    ['a date of its own that is none', { conformance: 'rfc9110' }, {}, { lastModified: 'soon' }],
+    ['a response with max-age', { cacheControl: { '*.html': 'no-cache' }, immutable: true }, {}, { maxAge: 60 }],
+    ['a response with max-age, no cache-control', { cacheControl: false }, {}, { maxAge: 60 }],
+    ['a response with tag', {}, {}, { etag: '"own"' }],
+    ['a response with tag, no tags, rfc9110', { etag: false, conformance: 'rfc9110' }, {}, { etag: '"own"' }],
+    ['a response with tag, content tags', { etag: 'content' }, {}, { etag: 'W/"own"' }],
+    ['a response with date', {}, {}, { lastModified: 'Sat, 01 Jan 2022 00:00:00 GMT' }],
+    ['a response with date, no dates', { lastModified: false }, {}, { lastModified: 'Sat, 01 Jan 2022 00:00:00 GMT' }],
+    ['a response with date that is none', { conformance: 'rfc9110' }, {}, { lastModified: 'soon' }],
     ['short ranges', { maxContentRangeChunkSize: 3 }],
     ['short ranges, rfc9110, multipart', { maxContentRangeChunkSize: 2, conformance: 'rfc9110', multipart: true }],
     ['multipart', { multipart: true }],
@@ -210,7 +210,7 @@ function sites({ root, second }: Tree): [string, SiteSettings, RequestConditions
   ];
   return all.map(([name, options, changes, overrides]) => [
     name,
-    // What Linux keeps in memory is not what is compared.
+    // The cache is not compared.
     { ...siteSettings([root], { cache: false, ...options }, false), ...changes },
     overrides ?? overridesOf(options, {}),
   ]);
@@ -371,7 +371,7 @@ const CODINGS = [
   ...['gzip;é,br', 'gzip;a,br', 'gzip;aé,br', 'é gzip', 'gzip;q=0.123456789012345678901, br;q=0.1234567890123456789'],
 ];
 
-/** Each alone, then some that meddle with each other. */
+/** Single conditions, and combinations. */
 function conditions(): RequestConditions[] {
   const all: RequestConditions[] = [{}];
   for (const range of RANGES) all.push({ range });
@@ -397,7 +397,7 @@ function conditions(): RequestConditions[] {
   return all;
 }
 
-/** Asks all of them, some at a time, and tells of the first that are answered differently. */
+/** Makes all requests with both engines, and reports the first differences. */
 async function compare(t: ExecutionContext, questions: Iterable<[string, Both, Question]>): Promise<number> {
   const wrong: unknown[] = [];
   let count = 0;
@@ -417,7 +417,7 @@ async function compare(t: ExecutionContext, questions: Iterable<[string, Both, Q
 
 const same = (a: Said, b: Said): boolean => a.body === b.body && ordered(a) === ordered(b);
 
-/** All but the body. */
+/** The result without the body. */
 function ordered({ answer, error }: Said): string {
   return JSON.stringify([Object.entries(answer ?? {}).sort(), error]);
 }
@@ -463,9 +463,9 @@ serial('all sites and conditions', async (t) => {
       for (const [number, [name, both]] of all.entries()) {
         for (const condition of conditions()) {
           at += 1;
-          // The first sites are asked all of them, the others a third each.
+          // All requests for the first sites, a third of them for the others.
           if (number >= 12 && (at + number) % 3 !== 0) continue;
-          // One in four: HEAD.
+          // Every fourth request is HEAD.
           const path = condition.acceptEncoding === undefined ? '/a.txt' : '/app.js';
           yield [name, both, { path, headOnly: at % 4 === 0, conditions: condition }];
         }
@@ -664,7 +664,7 @@ test('invalid settings are refused with the same messages', (t) => {
     { extensions: ['a/b'] },
     { extensions: [''] },
     { extensions: ['..'] },
-    // What is looked at first.
+    // The option that is checked first.
     { method: 'x', dotfiles: 'x' },
     { conformance: 'x', cacheRules: [{ pattern: '' }], roots: [] },
     { index: ['..'], fallback: '..', extensions: ['..'], preCompressed: ['br', 'br'], roots: ['x'] },
@@ -686,7 +686,7 @@ test('ranges and codings equal those of the reference packages', (t) => {
   for (const [size, header = '', expected] of rows('range.tsv')) {
     const decision = decide(header, Number(size), { maxRanges: 1000, multipart: false, conformance: 'fastify-static' });
     const ours = typeof decision === 'string' ? decision : decision.map(({ start, end }) => `${start}-${end}`).join();
-    // An empty file is answered whole, unlike there.
+    // Differs from the reference package: an empty file is sent as a whole.
     t.is(ours, size === '0' ? 'whole' : (expected as string), `${size} ${header}`);
   }
   for (const [supported = '', header = '', expected] of rows('encoding.tsv')) {
@@ -732,7 +732,7 @@ test('responses equal those of the reference packages', async (t) => {
   };
   const statuses: Record<string, number> = { redirect: 301, 'not-found': 404, forbidden: 403, 'bad-path': 400 };
   for (const [set = '', path = '', accept = '', status, ...content] of rows('static.tsv')) {
-    // Refused here before any directory is looked at, whatever that would be.
+    // Refused before any directory is accessed.
     if (path.includes('%00') || path.includes('x'.repeat(256))) continue;
     const question = { path, conditions: accept === '-' ? {} : { acceptEncoding: accept } };
     const { answer, body } = await ask(sets[set] as Both, question);
@@ -744,7 +744,7 @@ test('responses equal those of the reference packages', async (t) => {
   for (const both of Object.values(sets)) both.close();
 });
 
-/** The same numbers for the same seed. */
+/** A seeded random number generator. */
 function generator(seed: number): () => number {
   let state = seed;
   return () => {
@@ -755,7 +755,7 @@ function generator(seed: number): () => number {
   };
 }
 
-/** For root everything is readable: goes on as nobody until the returned function is called. */
+/** Root can read all files: switches to another user until the returned function is called. */
 function asSomebodyElse(): () => void {
   if (process.geteuid?.() !== 0) return () => {};
   process.seteuid?.(65_534);

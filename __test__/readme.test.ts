@@ -1,4 +1,4 @@
-/** The figures in the READMEs are those of bench/results. */
+/** The figures in the READMEs match bench/results. */
 import { readFileSync } from 'node:fs';
 
 import test from 'ava';

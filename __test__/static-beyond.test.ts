@@ -1,4 +1,4 @@
-/** What goes beyond `@fastify/static`, and the method of each response. */
+/** Options that `@fastify/static` does not have, and the method of each response. */
 import { mkdirSync, renameSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 

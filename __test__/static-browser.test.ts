@@ -1,4 +1,4 @@
-/** A real browser: the example site, a video that is sought in, a listing. */
+/** The plugin in a browser: the example site, seeking in a video, a listing. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import { browse, film, open, playAndSeek } from './support/browser.js';
 import { patternFile, scratch, sha256, until } from './support/files.js';
 import { portOf } from './support/wire.js';
 
-/** A served directory, and what was answered. */
+/** A served directory and the responses. */
 async function serve(t: ExecutionContext, options: FastifyStaticOptions) {
   const app = fastify();
   const answers: { url: string; status: number; range: string | undefined; method: string | null }[] = [];

@@ -1,4 +1,4 @@
-/** What the module looks like from outside: to `import`, to `require`, to plugins that ask for it by name. */
+/** The exports of the module: with `import`, with `require`, and for plugins that depend on it by name. */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

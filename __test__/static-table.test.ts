@@ -1,4 +1,4 @@
-/** What `@fastify/static` 10 does, row by row: over a socket, and through `inject()`. */
+/** The behaviour of `@fastify/static` 10 as tables, over a socket and with `inject()`. */
 import { mkdirSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -44,7 +44,7 @@ function site(t: ExecutionContext): string {
 
 interface Both {
   app: FastifyInstance;
-  /** Asks over a socket and through `inject()`, and makes sure that they agree. */
+  /** Makes a request over a socket and with `inject()`, and checks that the responses are equal. */
   ask(
     path: string,
     headers?: Record<string, string>,
@@ -512,7 +512,7 @@ serial('listings: JSON and HTML, names, extended information, hidden entries', a
   t.is(files[1].stats.mtimeMs, statSync(join(root, 'bare/c.txt')).mtimeMs);
 
   symlinkSync('../a.txt', join(root, 'bare', 'inside'));
-  // Absolute links are not beneath, openat2(2): the file is not served either.
+  // Absolute links are not beneath the root, openat2(2): the file is not served.
   symlinkSync(join(root, 'a.txt'), join(root, 'bare', 'absolute'));
   symlinkSync('/etc/hostname', join(root, 'bare', 'outside'));
   const beneath = await serve(t, { root, list: true, symlinks: 'beneath' });

@@ -770,7 +770,7 @@ async function ask(port: number, { method = 'GET', path, headers = {} }: Shape):
     ([name, value]) => `${name}: ${value}\r\n`,
   );
   const all = await exchange(port, `${method} ${path} HTTP/1.1\r\n${fields.join('')}\r\n`);
-  // A status of the application's own makes a 304 a chunked answer without a body.
+  // With a status set by the application, a 304 becomes a chunked response without a body.
   if (/^transfer-encoding: chunked/im.test(all.toString('latin1'))) {
     return { status: 0, headers: {}, body: Buffer.from(all.toString('latin1').replace(/^Date: .*$/m, ''), 'latin1') };
   }
@@ -779,7 +779,7 @@ async function ask(port: number, { method = 'GET', path, headers = {} }: Shape):
   return response;
 }
 
-/** What is compared, as text. */
+/** The compared properties as text. */
 function seen({ status, headers, body }: WireResponse): string {
   const { date, ...rest } = headers;
   const fields = Object.keys(rest)

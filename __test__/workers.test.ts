@@ -1,4 +1,4 @@
-/** Each thread has an engine of its own, and may go away at any moment. */
+/** Worker threads have separate engines, and may be terminated at any time. */
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
@@ -11,7 +11,7 @@ import { sendFile } from 'zerosend';
 import { openDescriptors, patternFile, scratch, settled } from './support/files.js';
 import { pair, readAll } from './support/wire.js';
 
-// Sends a file to whoever connects, by the pump and by the reactor, over and over.
+// Repeatedly sends a file to clients, with the pump and with the reactor.
 const PROGRAM = `
   import { createServer } from 'node:net';
   import { parentPort, workerData } from 'node:worker_threads';
@@ -37,7 +37,7 @@ test.serial('20 workers terminated during transfers leave no descriptors', async
     const worker = new Worker(program, { workerData: file });
     const [port] = (await once(worker, 'message')) as [number];
     const clients = Array.from({ length: 4 }, () => connect({ port, host: '127.0.0.1' }).on('error', () => {}));
-    // Half of them read, half of them let the transfer stand.
+    // Half of the clients read, the others stall the transfer.
     for (const client of clients.filter((_, number) => number % 2 === 0)) client.resume();
     await new Promise((resolve) => setTimeout(resolve, 20 + at * 7));
     await worker.terminate();

@@ -14,7 +14,7 @@ const SERVER = `
   const server = createFileServer({ root: process.argv[2], workers: 1 });
   console.log((await server.listen()).port);`;
 
-testWith('prlimit')('more clients than descriptors: each is answered in its turn', async (t) => {
+testWith('prlimit')('more clients than descriptors: all are answered in order', async (t) => {
   const root = scratch(t);
   writeFileSync(join(root, 'a.txt'), 'the file');
   const entry = new URL('../../dist/index.js', import.meta.url).href;

@@ -1,4 +1,4 @@
-/** Versions of files, roots and validators, through every front end. */
+/** Versions of files, roots and validators, with all front ends. */
 import {
   mkdirSync,
   readFileSync,
@@ -24,7 +24,7 @@ import { get, pair, readExactly } from '../support/wire.js';
 
 const PAST = new Date('2020-01-01T00:00:00Z');
 
-/** Writes over a file and puts a time back as `tar`, `rsync -t` and `cp -p` do. */
+/** Overwrites a file and restores its modification time, as `tar`, `rsync -t` and `cp -p` do. */
 function restore(path: string, bytes: string, time = PAST): void {
   writeFileSync(path, bytes);
   utimesSync(path, time, time);
@@ -90,7 +90,7 @@ test('a FileCache notices a file restored with its old time and length', async (
   t.is(cache.stats().stale, 3);
 });
 
-/** Points a link at another target, as a deployment does. */
+/** Changes the target of a link, as a deployment does. */
 function point(link: string, target: string): void {
   symlinkSync(target, `${link}.new`);
   renameSync(`${link}.new`, link);
@@ -128,7 +128,7 @@ for (const symlinks of ['follow', 'beneath', 'deny'] as const) {
     await check('2');
     point(root, '1');
     await check('1');
-    // A directory in the place of the link, and another in the place of that.
+    // The link is replaced by a directory, which is replaced by another one.
     unlinkSync(root);
     renameSync(join(directory, '2'), root);
     await check('2');
@@ -250,7 +250,7 @@ fuseSerial('a slow file system holds up neither JavaScript nor the other clients
     { name: 'plugin, hooks', port: (hooked.server.address() as { port: number }).port },
     { name: 'handler, setHeaders', port: (plain.address() as { port: number }).port },
   ];
-  // Into the caches, those of names too.
+  // Fills the caches, including those of missing files.
   const paths = ['/a.txt', '/sub/', '/large.txt'];
   for (const { port } of all) {
     for (const path of paths) {
@@ -271,7 +271,7 @@ fuseSerial('a slow file system holds up neither JavaScript nor the other clients
   }
 });
 
-/** Changes when the file was last changed, as `touch` does. */
+/** Sets the modification time, as `touch` does. */
 function touch(path: string, seconds: number): void {
   const time = new Date(seconds * 1000);
   utimesSync(path, time, time);
@@ -292,7 +292,7 @@ test.serial('If-Range with the tag of the first response continues a download', 
     t.is((await get(port, '/a.bin', { 'If-None-Match': tag })).status, 304, name);
     t.is((await get(port, '/')).headers.etag, undefined);
   }
-  // Two seconds later the tag of a new file is strong, and the weak one still stands for the same version.
+  // After two seconds the tag of a new file is strong; the weak tag still matches the same version.
   const [, , server] = await frontEnds(t, root);
   const { port } = server as { port: number };
   writeFileSync(join(root, 'new'), 'new');
@@ -302,7 +302,7 @@ test.serial('If-Range with the tag of the first response continues a download', 
   settle(2100);
   const { headers, status } = await get(port, '/new', { 'If-None-Match': young });
   t.deepEqual([status, headers.etag], [304, young.slice(2)]);
-  // A strong tag tells versions of the same size and modification time apart.
+  // Strong tags differ for versions with the same size and modification time.
   restore(join(root, 'new'), 'v1.');
   settle(2100);
   const before = (await get(port, '/new')).headers.etag as string;

@@ -1,4 +1,4 @@
-/** Bodies that arrive in the segment of their head: the application sees them in the order it would see without the door. */
+/** Bodies that arrive in the same segment as their head: the application sees the same events as without the front door. */
 import { once } from 'node:events';
 import http, { type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect, type Socket } from 'node:net';
@@ -97,7 +97,7 @@ const post = (fields: string, body = '') => `POST / HTTP/1.1\r\nHost: x\r\n${fie
 const five = post('Content-Length: 5\r\n', 'hello');
 const chunked = 'Transfer-Encoding: chunked\r\n';
 
-/** What arrives in one segment. */
+/** The bytes of one segment. */
 const segments: Record<string, string> = {
   'a body': five,
   'a part of a body': post('Content-Length: 10\r\n', 'hello'),
@@ -111,7 +111,7 @@ const segments: Record<string, string> = {
   'an upgrade': post('Connection: upgrade\r\nUpgrade: x\r\n', 'hello'),
   'no body': post(''),
 };
-/** What completes the bodies that are cut, and a request that says when all before it is done. */
+/** Completes the bodies, followed by a request whose response shows that all others are done. */
 const rest: Record<string, string> = { 'a part of a body': 'world', 'a part of a chunk': 'world\r\n0\r\n\r\n' };
 
 async function observe(t: ExecutionContext, hasDoor: boolean, listener: Listener, name: string): Promise<string[]> {
@@ -144,7 +144,7 @@ async function observe(t: ExecutionContext, hasDoor: boolean, listener: Listener
   });
   client.write(segments[name] as string);
   await until(() => log.length > 0, 20_000);
-  // Timers of the application that were set before fire before this one.
+  // Runs after the timers that the application has set before.
   await new Promise((resolve) => setTimeout(resolve, 50));
   client.write(`${rest[name] ?? ''}GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
   await answered;

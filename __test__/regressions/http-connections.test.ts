@@ -1,6 +1,6 @@
 /**
- * Connections on which a file's response is in a pipeline, is looked up or is being sent, and that end in every way a
- * connection can end: neither a socket nor a descriptor is left.
+ * Connections that end in various ways while a file is in the pipeline, being looked up or being sent: sockets and descriptors must be
+ * closed.
  */
 import { once } from 'node:events';
 import http, { type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -16,7 +16,7 @@ import { exchange, parseResponses, portOf, readAll } from '../support/wire.js';
 
 const MIB = 1024 * 1024;
 
-/** Routes of the application, beside the files. */
+/** Routes of the application. */
 function application(request: IncomingMessage, response: ServerResponse): void {
   switch (request.url) {
     case '/app/destroy':
@@ -31,7 +31,7 @@ function application(request: IncomingMessage, response: ServerResponse): void {
       setTimeout(() => response.end('slow'), 20);
       return;
     default:
-    // Never answers.
+    // Never responds.
   }
 }
 
@@ -103,10 +103,10 @@ async function noneLeft(server: Server): Promise<void> {
 
 interface Case {
   text: string;
-  /** What the client does when the server has seen the requests. */
+  /** Called on the client after the server has received the requests. */
   client?: 'close' | 'reset' | 'wait';
   prepare?: (server: Server) => void;
-  /** Done to the server once all clients have sent their requests. */
+  /** Called on the server after all clients have sent their requests. */
   afterwards?: (server: Server) => void;
 }
 
@@ -126,8 +126,8 @@ const cases: Record<string, Case> = {
   'behind a route that does not answer, and reset': { text: get('/app/never') + file, client: 'reset' },
   'behind a response that is destroyed': { text: get('/app/destroy') + file, client: 'wait' },
   'behind a response that is cut': { text: get('/app/cut') + file, client: 'wait' },
-  'before what is no HTTP': { text: `${get('/app/never') + file}no HTTP\r\n\r\n`, client: 'wait' },
-  'before what is no HTTP, with a listener that answers': {
+  'before malformed bytes': { text: `${get('/app/never') + file}no HTTP\r\n\r\n`, client: 'wait' },
+  'before malformed bytes, with a listener that responds': {
     text: `${get('/app/never') + file}no HTTP\r\n\r\n`,
     prepare: (server) => server.on('clientError', (_error, socket) => socket.end(badRequest)),
   },
@@ -169,7 +169,7 @@ for (const [front, make] of Object.entries(fronts)) {
   test.serial(`${front}: all sockets are closed`, async (t) => {
     for (const [name, { text, client = 'close', prepare, afterwards }] of Object.entries(cases)) {
       const { server, port } = await serve(t, make);
-      // The first file of the process opens what is kept open: /dev/null, the list of mounts.
+      // The first file opens descriptors that stay open: /dev/null, the list of mounts.
       await exchange(port, get('/big', 'Connection: close\r\n'));
       const before = openDescriptors().length;
       prepare?.(server);
@@ -186,7 +186,7 @@ for (const [front, make] of Object.entries(fronts)) {
           return socket;
         }),
       );
-      // Until the requests are where they are to be, or the connections have gone already.
+      // Until the requests have reached the expected state, or the connections are closed.
       const started = performance.now();
       while (performance.now() - started < 50 || (requests < 4 && (await connectionsOf(server)) > 0)) {
         if (performance.now() - started > 300) break;
@@ -256,7 +256,7 @@ test.serial('many pipelined requests add no listeners to their socket', async (t
         most.set(name, Math.max(most.get(name) ?? 0, socket.listenerCount(name)));
       }
     });
-    // A route first, so that the front door leaves all of it to Node.
+    // A route first, so that the front door hands off the connection to Node.
     const client = net.connect(port, '127.0.0.1');
     client.write(get('/app/slow') + get('/big').repeat(29) + get('/big', 'Connection: close\r\n'));
     const responses = parseResponses(await readAll(client).then((bytes) => bytes.subarray(bytes.indexOf('slow') + 4)));

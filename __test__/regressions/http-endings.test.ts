@@ -1,4 +1,4 @@
-/** How a response ends: one that is not whole in a reset, of the connection or of the stream of HTTP/2. */
+/** An incomplete response ends with a reset of the connection or of the HTTP/2 stream. */
 import { once } from 'node:events';
 import { truncateSync } from 'node:fs';
 import http, { type Server } from 'node:http';
@@ -72,7 +72,7 @@ for (const name of ['handler', 'plugin']) {
     const file = patternFile(root, 'shrinking', 64 * MIB);
     const socket = connect(port, '127.0.0.1');
     socket.write(get('/whole') + get('/shrinking'));
-    // The first is in the buffers of the kernel then, and the second on its way.
+    // By then the first response is in the buffers of the kernel, and the second is being sent.
     await once(socket, 'readable');
     truncateSync(file, 1);
     await new Promise((resolve) => setTimeout(resolve, 50));

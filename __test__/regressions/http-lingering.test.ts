@@ -1,4 +1,4 @@
-/** Clients that send what is rejected while they receive a file: the file is whole, and the connection ends. */
+/** Clients that send malformed requests while they receive a file: the file is sent completely, and the connection is closed. */
 import { once } from 'node:events';
 import http, { type Server } from 'node:http';
 import { connect, type Socket } from 'node:net';
@@ -60,9 +60,9 @@ const flood = 'x'.repeat(200_000);
 
 interface Case {
   text: string;
-  /** Sent while the response is on its way. */
+  /** Sent while the response is being received. */
   later?: string;
-  /** Whole files that the client gets. Default 1. */
+  /** Number of complete files that the client receives. Default 1. */
   files?: number;
   prepare?: (server: Server) => void;
 }
@@ -112,7 +112,7 @@ async function noneLeft(server: Server): Promise<void> {
   if (count > 0) throw new Error(`${count} connections are left`);
 }
 
-/** What a client receives that reads slowly, from 100 ms after its request. */
+/** The bytes that a slow client receives, which starts to read 100 ms after its request. */
 async function receive(port: number, { text, later }: Case): Promise<Buffer> {
   const socket = connect(port, '127.0.0.1');
   const chunks: Buffer[] = [];
@@ -133,7 +133,7 @@ async function receive(port: number, { text, later }: Case): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** The digests of whole files at the start of a connection's bytes. */
+/** The digests of the complete files at the start of the received bytes. */
 function wholeFiles(bytes: Buffer): string[] {
   const digests: string[] = [];
   for (let rest = bytes; rest.subarray(0, 15).toString('latin1') === 'HTTP/1.1 200 OK'; ) {

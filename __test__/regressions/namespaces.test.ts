@@ -1,4 +1,4 @@
-/** What depends on the settings of the network, each in a network namespace of its own. */
+/** Behaviour that depends on the network configuration, each test in a separate network namespace. */
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

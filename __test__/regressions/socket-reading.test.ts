@@ -1,6 +1,6 @@
 /**
- * Taking a socket from Node, in every state and inside every callback: relay, createSplitter and receiveFile get each byte, a
- * listener gets none of them, and what is refused or left over is read by Node as before.
+ * Reading a socket instead of Node, in every state and callback: relay, createSplitter and receiveFile receive all bytes, listeners
+ * receive none of them, and bytes that are refused or left over are read by Node.
  */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -17,12 +17,12 @@ import { portOf, readAll } from '../support/wire.js';
 
 const LINE = Buffer.from('a line\n');
 const REST = pattern(300_000);
-/** Each is tried so often: what goes wrong depends on what the kernel has when Node looks. */
+/** Repetitions: the result depends on the bytes in the kernel when Node reads. */
 const ROUNDS = 4;
 
 type Start = () => void;
 type Got = (bytes: Buffer) => void;
-/** Brings a connected socket into a state and calls `start` in it. `got` counts what the application read itself. */
+/** Brings a connected socket into a state and calls `start`. `got` counts the bytes that the application has read. */
 type State = (socket: net.Socket, start: Start, got: Got) => void;
 
 function onceOnly(start: Start): Start {
@@ -33,7 +33,7 @@ function onceOnly(start: Start): Start {
   };
 }
 
-/** States that come with the first bytes of the peer. */
+/** States that are reached with the first bytes of the peer. */
 const STATES: Record<string, State> = {
   'inside a data callback': (socket, start, got) =>
     socket.once('data', (bytes) => {
@@ -96,7 +96,7 @@ const STATES: Record<string, State> = {
         first();
       }
     } catch {
-      // The relay destroys the socket at the end.
+      // The relay destroys the socket when it ends.
     }
   },
   'after a pause with bytes in Node': (socket, start) => {
@@ -116,7 +116,7 @@ const STATES: Record<string, State> = {
   },
 };
 
-/** What takes a socket; resolves with all bytes that came out. */
+/** Functions that read a socket; they resolve with all bytes. */
 const TAKERS: Record<string, (t: ExecutionContext, socket: net.Socket) => Promise<Buffer>> = {
   relay: async (_, socket) => {
     const [inside, outside] = pairs.pop();
@@ -138,7 +138,7 @@ const TAKERS: Record<string, (t: ExecutionContext, socket: net.Socket) => Promis
   },
 };
 
-/** Connections that are made before they are needed: inside a callback there is no time to. */
+/** Connections made in advance, for use in callbacks. */
 const pairs = {
   ready: [] as Array<[net.Socket, net.Socket]>,
   async fill(t: ExecutionContext): Promise<void> {
@@ -163,7 +163,7 @@ async function pair(t: ExecutionContext, options: net.ServerOpts = {}): Promise<
   return [inside, outside];
 }
 
-/** Some turns of the event loop, for what Node has deferred. */
+/** Waits some iterations of the event loop, for deferred callbacks of Node. */
 async function turns(): Promise<void> {
   for (let count = 0; count < 5; count++) await turn();
 }

@@ -1,4 +1,4 @@
-/** Status and headers that the application has set before a file is sent, and options that are parameters of one response. */
+/** Status and headers that the application has set before a file is sent, and options of single responses. */
 import { once } from 'node:events';
 import http, { type ServerResponse } from 'node:http';
 
@@ -19,7 +19,7 @@ function files(t: ExecutionContext): string {
   return root;
 }
 
-/** A server whose handler finds what `prepare` has set. */
+/** A server that calls `prepare` before the handler. */
 async function handlerWith(
   t: ExecutionContext,
   prepare: (response: ServerResponse) => void,
@@ -60,7 +60,7 @@ for (const options of [{}, { onFile }]) {
       t.is(status, 200);
       t.like(headers, { ...own, 'content-length': '100' });
     }
-    // Of those, the ones that are validators are what preconditions are compared with.
+    // Preconditions are compared with validators that were set.
     const status = async (fields: Record<string, string>) => (await get(port, '/a.txt', fields)).status;
     t.is(await status({ 'If-None-Match': '"own"' }), 304);
     t.is(await status({ 'If-None-Match': '"other"' }), 200);
@@ -138,7 +138,7 @@ test('an error page sent by the plugin is complete', async (t) => {
         t.is(response.statusCode, 404);
         t.deepEqual(response.rawPayload, pattern(20), JSON.stringify(headers));
       }
-      // As @fastify/static, unless the RFC is asked for.
+      // As in @fastify/static, unless conformance is 'rfc9110'.
       const created = await app.inject({ url: '/created', headers: { range: 'bytes=0-1' } });
       t.is(created.statusCode, 201);
       t.is(created.rawPayload.length, conformance === 'rfc9110' ? 100 : 2);
@@ -220,7 +220,7 @@ test.serial('roots of single responses keep a bounded number of sites open', asy
     const app = fastify();
     await app.register(fastifyStatic, { root, serve: false, ...options });
     app.get<{ Params: { at: string } }>('/:at', (request, reply) =>
-      // Other roots each time.
+      // Different roots each time.
       reply.sendFile('a.txt', { root: [root, `/nothing/${request.params.at}`] }),
     );
     for (let at = 0; at < 300; at += 1) t.is((await app.inject(`/${at}`)).statusCode, 200);

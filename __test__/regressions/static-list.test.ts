@@ -1,4 +1,4 @@
-/** Lists of directories show what the site serves, and nothing else, whatever is swapped meanwhile. */
+/** Directory listings show only what the site serves, even if directories are replaced by links. */
 import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -50,7 +50,7 @@ for (const symlinks of ['deny', 'beneath', 'follow'] as const) {
     t.is(above.folderCount, 1 + linked.length);
     t.is(above.totalSize < 100_000, symlinks !== 'follow', 'nothing from outside');
     t.true(above.totalSize < 1000 || symlinks === 'follow', 'nothing from directories with a dot');
-    // What is listed is served, and what is not listed is not.
+    // Exactly the listed entries are served.
     for (const name of ['sub', 'in', 'out', '.dot']) {
       const { statusCode } = await app.inject(`/dir/${name}/`);
       t.is(statusCode === 200, [...linked, 'sub'].includes(name), name);

@@ -1,4 +1,4 @@
-/** Functions of the application that stand behind ours: what they return, throw and call is what it is without us. */
+/** Functions of the application that are called by zerosend: results and exceptions have the same effect as without it. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
@@ -24,7 +24,7 @@ async function plugin(
   return app;
 }
 
-/** Requests that end in an error, with its status. */
+/** Requests that fail, with the status. */
 const failing = [
   ['/a.txt', { range: 'bytes=99-' }, 416],
   ['/a.txt', { 'if-match': '"other"' }, 412],
@@ -70,7 +70,7 @@ for (const how of ['throws', 'rejects'] as const) {
         return Promise.reject(error);
       });
     });
-    // The route of an application without the plugin, to compare with.
+    // A route of the application without the plugin, for comparison.
     app.get('/route', () => {
       throw new Error('of the route');
     });
@@ -145,7 +145,7 @@ for (const front of ['plugin', 'handler'] as const) {
   });
 }
 
-/** What a process sees whose application throws, with our functions before it or without. */
+/** The events in a process whose application throws, with and without zerosend before it. */
 const SCRIPT = `
 import http from 'node:http';
 import { createStaticHandler, frontDoor } from 'zerosend';
@@ -165,7 +165,7 @@ let server = http.createServer(front === 'capture' ? { captureRejections: true }
 if (front.startsWith('handler')) {
   const options = front === 'handler with a callback' ? { onFile: async () => {} } : {};
   const handler = createStaticHandler(root, options);
-  // As a router would, which does not look at what next() returns.
+  // As a router, which ignores the result of next().
   server.on('request', (request, response) => handler(request, response, () => listener(request, response)));
 } else {
   if (front === 'door') frontDoor(server, { root });
@@ -203,7 +203,7 @@ for (const how of ['throws', 'rejects'] as const) {
   });
 }
 
-/** An application that throws at different moments while the body of a request is read, which came with its head. */
+/** An application that throws at various times while it reads a body that arrived with its head. */
 const BODY_SCRIPT = `
 import http from 'node:http';
 import net from 'node:net';
@@ -226,7 +226,7 @@ if (front === 'door') frontDoor(server, { root });
 const post = 'POST /app HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 5\\r\\n\\r\\nhello';
 server.listen(0, '127.0.0.1', () => {
   const socket = net.connect(server.address().port, '127.0.0.1', () => socket.write(post));
-  // A second request shows that the process goes on.
+  // A second request shows that the process continues.
   const next = () => {
     const second = net.connect(server.address().port, '127.0.0.1', () => second.write(post));
     const wait = () => (seen.length > 1 ? process.exit(0) : setTimeout(wait, 5));

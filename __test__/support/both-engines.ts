@@ -1,4 +1,4 @@
-/** The native engine and the portable one side by side, asked the same. */
+/** Makes the same requests to the native engine and to the one in lib/streams. */
 
 import type { RequestConditions, SiteAnswer, SiteSettings } from '#native';
 import { engine, request } from '../../dist/lib/runtime/engine.js';
@@ -7,16 +7,16 @@ import type { NativeEvent, StaticEngine } from '../../dist/lib/types/binding.js'
 
 export interface Question {
   path: string;
-  /** Default true: percent-encoded. */
+  /** The path is percent-encoded. Default true. */
   encoded?: boolean;
   headOnly?: boolean;
-  /** `ETAG` and `DATE` in a value stand for what the engine itself says of the file, `OPAQUE` for the tag without `W/`. */
+  /** `ETAG` and `DATE` in a value are replaced by the validators of the engine, `OPAQUE` by the tag without `W/`. */
   conditions?: RequestConditions;
 }
 
 type Comparable = Omit<SiteAnswer, 'headers'> & { headers: string };
 
-/** What an engine says, made comparable. */
+/** The comparable result of an engine. */
 export interface Said {
   answer?: Comparable;
   body?: string;
@@ -24,7 +24,7 @@ export interface Said {
 }
 
 interface Asking {
-  /** What `ETAG` and `DATE` stand for, by site and file. */
+  /** The values of `ETAG` and `DATE` by site and file. */
   validators: Map<string, { etag: string; date: string }>;
   engine: StaticEngine;
   ask: (start: (number: number) => void) => Promise<NativeEvent>;
@@ -48,18 +48,18 @@ const portable: Asking = {
     }),
 };
 
-/** One site in both engines. */
+/** A site in both engines. */
 export class Both {
   readonly #sites: [number, number];
   readonly #overrides: RequestConditions | undefined;
 
-  /** @param overrides what every question has besides its own conditions. */
+  /** @param overrides Added to the conditions of each request. */
   constructor(settings: SiteSettings, overrides?: RequestConditions) {
     this.#overrides = overrides;
     this.#sites = [native.engine.openSite(settings), portable.engine.openSite(settings)];
   }
 
-  /** What the native engine says, and what the portable one does. */
+  /** The results of the native engine and of the other one. */
   async ask(question: Question): Promise<[Said, Said]> {
     const conditions = { ...this.#overrides, ...question.conditions };
     const whole = { ...question, conditions };
@@ -72,7 +72,7 @@ export class Both {
   }
 }
 
-/** What each engine throws for these settings, without its stack. */
+/** The errors of both engines for these settings, without stacks. */
 export function refusals(settings: SiteSettings): unknown[] {
   return [native, portable].map((asking) => {
     try {
@@ -84,7 +84,7 @@ export function refusals(settings: SiteSettings): unknown[] {
   });
 }
 
-/** Number of sites and transfers that are open in the portable engine. */
+/** Number of open sites and transfers of the engine in lib/streams. */
 export function liveHandles(): number {
   return (portable.engine as StreamEngine).liveHandles();
 }
@@ -97,13 +97,13 @@ async function say(asking: Asking, site: number, question: Question): Promise<Sa
     return { answer: comparable(answer), body: withoutRandom(bytes.toString('latin1')) };
   } catch (error) {
     const { code, errno, syscall, path } = error as NodeJS.ErrnoException;
-    // A bug of ours must not pass for an answer.
+    // An exception other than an engine error fails the test.
     if (code === undefined) throw error;
     return { error: { code, errno, syscall, path } };
   }
 }
 
-/** The conditions, with the engine's own validators in them. */
+/** The conditions with the validators of the engine. */
 async function fill(asking: Asking, site: number, question: Question): Promise<RequestConditions> {
   const { conditions = {}, path, encoded } = question;
   if (!/ETAG|OPAQUE|DATE/.test(JSON.stringify(conditions))) return conditions;
@@ -113,7 +113,7 @@ async function fill(asking: Asking, site: number, question: Question): Promise<R
   const plain: RequestConditions = Object.fromEntries(given);
   const whole = { path, headOnly: true, conditions: plain, ...(encoded === undefined ? {} : { encoded }) };
   const key = JSON.stringify([site, whole]);
-  // No file changes while questions are asked.
+  // Files do not change during the test.
   let validators = asking.validators.get(key);
   if (validators === undefined) {
     const { answer } = await answerOf(asking, site, whole);
@@ -162,8 +162,8 @@ function comparable({ headers, ...answer }: SiteAnswer): Comparable {
 }
 
 /**
- * Boundaries are random, content tags are of another hash function, and a time in the future is sent as that of the moment: all
- * else must be equal.
+ * Replaces what may differ: random boundaries, content tags (the hash functions differ), and times in the future, which are sent as the
+ * current time.
  */
 function withoutRandom(text: string): string {
   return text

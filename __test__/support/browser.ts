@@ -1,4 +1,4 @@
-/** A real browser for tests, and what it is to play. Skipped, and said so, where Chromium is missing. */
+/** A browser for tests, and media files. Tests are skipped with a warning if Chromium is not installed. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,19 +19,19 @@ const FLAGS = [
   '--autoplay-policy=no-user-gesture-required',
 ];
 
-/** A test that needs a browser. */
+/** A test that requires a browser. */
 export const browse = existsSync(CHROMIUM) ? test.serial : test.serial.skip;
 if (!existsSync(CHROMIUM))
   console.warn(`skipped: the tests with a browser need ${CHROMIUM} (apt-get install chromium)`);
 
-/** A browser that is gone after the test. */
+/** A browser that is closed after the test. */
 export async function open(t: ExecutionContext): Promise<Browser> {
   const browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
   t.teardown(() => browser.close());
   return browser;
 }
 
-/** A film of 20 seconds whose index is at its end, so that a browser must jump; a sound of that length without ffmpeg. */
+/** A video of 20 seconds with its index at the end, so that the browser must seek; audio of the same length without ffmpeg. */
 export function film(directory: string): string {
   const path = join(directory, 'film.mp4');
   const source = ['-f', 'lavfi', '-i', 'testsrc2=size=640x360:rate=25:duration=20'];
@@ -56,7 +56,7 @@ export function film(directory: string): string {
   return 'film.wav';
 }
 
-/** Plays the film of the page and jumps about in it. */
+/** Plays the video of the page and seeks in it. */
 export async function playAndSeek(t: ExecutionContext, page: Page): Promise<void> {
   await page.waitForFunction('document.querySelector("video").readyState >= 1');
   t.true(Math.abs(((await page.evaluate('document.querySelector("video").duration')) as number) - 20) < 1);

@@ -1,4 +1,4 @@
-/** Files for tests: a directory of one's own, bytes that can be told apart, and what a process holds open. */
+/** Files for tests: scratch directories, distinguishable content, open descriptors. */
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -6,26 +6,26 @@ import { join } from 'node:path';
 
 import type { ExecutionContext } from 'ava';
 
-/** A directory that is gone after the test. */
+/** A directory that is removed after the test. */
 export function scratch(t: ExecutionContext): string {
   const directory = mkdtempSync(join(tmpdir(), 'zerosend-test-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
 }
 
-/** Waits until files written before are old enough to be kept by a cache. */
+/** Waits until existing files are old enough to be cached. */
 export function settle(ms = 70): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
-/** `length` bytes in which every 4-byte word is its own position, so that no two stretches are alike. */
+/** `length` bytes in which every 4-byte word is its position, so that all ranges differ. */
 export function pattern(length: number, seed = 0): Buffer {
   const words = new Uint32Array(Math.ceil(length / 4));
   for (let at = 0; at < words.length; at++) words[at] = Math.imul(at + seed + 1, 2654435761);
   return Buffer.from(words.buffer).subarray(0, length);
 }
 
-/** Writes such a file and returns its path. */
+/** Writes a file with {@link pattern} and returns its path. */
 export function patternFile(directory: string, name: string, length: number, seed = 0): string {
   const path = join(directory, name);
   writeFileSync(path, pattern(length, seed));
@@ -34,7 +34,7 @@ export function patternFile(directory: string, name: string, length: number, see
 
 export const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
-/** What this process has open, less what the runtime opens for itself as it goes. */
+/** The open descriptors of this process, without those of the runtime. */
 export function openDescriptors(): string[] {
   return readdirSync('/proc/self/fd')
     .map((fd) => {
@@ -58,7 +58,7 @@ export async function until(condition: () => boolean, ms = 5000, what = 'the con
   }
 }
 
-/** Waits until this process has no more open than `before`. */
+/** Waits until this process has no more open descriptors than `before`. */
 export async function settled(t: ExecutionContext, before: string[]): Promise<void> {
   try {
     await until(() => openDescriptors().length <= before.length, 5000);

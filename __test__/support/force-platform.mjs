@@ -1,5 +1,5 @@
-// Preloaded (`--import`) into processes that are to believe they run on the platform FORCED_PLATFORM. Node itself (where
-// temporary files go) and the packages that run them (esbuild has a binary for each platform) are told the truth.
+// Preloaded with `--import`: sets `process.platform` to FORCED_PLATFORM, except for Node (the directory of temporary files) and the packages
+// that run the process (esbuild has a binary for each platform).
 const { platform } = process;
 Object.defineProperty(process, 'platform', {
   get() {

@@ -1,4 +1,4 @@
-/** An application behind a front door, in a process of its own: its port on a line, then commands on standard input. */
+/** An application with a front door in a separate process. Prints its port, then reads commands from standard input. */
 import { readdirSync, readlinkSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import Fastify from 'fastify';
 import { frontDoor } from 'zerosend/fastify';
 
-/** What a descriptor leads to; the directory that is being read is gone by then. */
+/** The target of a descriptor. The descriptor of the directory that was read is closed by then. */
 function linkOf(fd: string): string {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`);

@@ -1,4 +1,4 @@
-/** Every way of serving a directory, for tests of what must hold in each of them. */
+/** All ways of serving a directory. */
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 
@@ -14,7 +14,7 @@ export interface FrontEnd {
   port: number;
 }
 
-/** What all of them take. */
+/** The options that all of them have. */
 export type FrontEndOptions = Omit<StaticHandlerOptions, 'allowedPath' | 'setHeaders' | 'onFile' | 'conformance'>;
 
 /** The plugin, the handler, the native server and the front door, each serving `root` at `/`. Closed after the test. */

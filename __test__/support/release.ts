@@ -1,4 +1,4 @@
-/** A release made of this machine's binary, a host that stands in for that of the project, and consumers that have installed the package. */
+/** A release with the binary of this machine, a local host for it, and projects that have installed the package. */
 import { execFile, execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -12,11 +12,11 @@ import { binaryName, ownTarget } from '../../lib/runtime/binary.js';
 import { PACKAGE_ROOT, VERSION } from '../../lib/util/package.js';
 import { assemble, type ReleaseFiles } from '../../scripts/release/assemble.js';
 
-/** The name of this machine's binary. */
+/** The name of the binary for this machine. */
 export const BINARY = binaryName(ownTarget());
 /**
- * To compile the binary not as it is released, but of the same sources and in a fraction of the time. What cargo makes is kept under `name`:
- * two that compile at once must not take each other's.
+ * The environment for compiling the binary faster than for a release. The files of cargo are kept under `name`: concurrent builds must use
+ * different names.
  */
 export function quickly(name: string): NodeJS.ProcessEnv {
   return {
@@ -27,19 +27,19 @@ export function quickly(name: string): NodeJS.ProcessEnv {
   };
 }
 
-/** Where a release has it. */
+/** The URL path of a file in a release. */
 export const ON_HOST = `/v${VERSION}/${BINARY}`;
 
 export interface TestRelease extends ReleaseFiles {
-  /** Where its files are. */
+  /** The directory with its files. */
   directory: string;
-  /** A project into which the package was installed without scripts. */
+  /** A project with the package, installed without scripts. */
   project: string;
 }
 
-/** Made once for a file of tests; `remove` it after them. */
+/** Created once for a test file; call `remove` at the end. */
 export function makeRelease(): TestRelease & { remove: () => void } {
-  // Others than root are to read it too.
+  // Other users must be able to read it.
   const base = mkdtempSync(path.join(tmpdir(), 'zerosend-test-release-'));
   execFileSync('chmod', ['755', base]);
   const [directory, project] = [path.join(base, 'release'), path.join(base, 'project')];
@@ -53,7 +53,7 @@ export function makeRelease(): TestRelease & { remove: () => void } {
   return { ...files, directory, project, remove: () => rmSync(base, { recursive: true, force: true }) };
 }
 
-/** What a program said, and how it ended. */
+/** The output and exit code of a program. */
 export interface Ended {
   code: number;
   stdout: string;
@@ -61,17 +61,17 @@ export interface Ended {
 }
 
 export interface Consumer {
-  /** The package in it. */
+  /** The directory of the package. */
   root: string;
-  /** Its binary. */
+  /** The path of the binary. */
   binary: string;
-  /** `npx zerosend`. */
+  /** Runs `npx zerosend`. */
   zerosend(args: string[], env?: NodeJS.ProcessEnv): Promise<Ended>;
-  /** Runs an ES module in it. */
+  /** Runs an ES module in the project. */
   run(program: string, env?: NodeJS.ProcessEnv, nodeArguments?: string[]): Promise<Ended>;
 }
 
-/** A project of its own in `directory`, with a copy of the package and what that depends on. Gives where the package is. */
+/** Creates a project in `directory` with a copy of the package and its dependencies. Returns the directory of the package. */
 export function install(directory: string, release: TestRelease): string {
   const modules = path.join(release.project, 'node_modules');
   mkdirSync(path.join(directory, 'node_modules'));
@@ -83,7 +83,7 @@ export function install(directory: string, release: TestRelease): string {
   return root;
 }
 
-/** A project of its own with the package, whose binary is a copy that may be damaged. `uid`: whose processes run in it. */
+/** A project with the package and a copy of the binary, which tests may damage. `uid` is the user of its processes. */
 export function consumer(t: ExecutionContext, release: TestRelease, uid?: number): Consumer {
   const directory = mkdtempSync(path.join(tmpdir(), 'zerosend-test-consumer-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
@@ -91,7 +91,7 @@ export function consumer(t: ExecutionContext, release: TestRelease, uid?: number
   const root = install(directory, release);
   const start = (args: string[], env: NodeJS.ProcessEnv = {}) =>
     new Promise<Ended>((resolve) => {
-      // Nothing of the environment of the tests may decide.
+      // The environment of the tests must not affect the result.
       const { PATH, HOME } = process.env;
       const options = { cwd: directory, env: { PATH, HOME, ...env }, ...(uid === undefined ? {} : { uid, gid: uid }) };
       execFile(process.execPath, args, options, (error, stdout, stderr) => {
@@ -108,11 +108,11 @@ export function consumer(t: ExecutionContext, release: TestRelease, uid?: number
 
 export interface Host {
   url: string;
-  /** Paths that were asked for. */
+  /** The requested paths. */
   asked: string[];
 }
 
-/** Serves the release as its host does; `answer` may answer instead, when it gives true. */
+/** Serves a release. `answer` may respond instead, and then returns true. */
 export async function host(
   t: ExecutionContext,
   release: TestRelease,

@@ -1,4 +1,4 @@
-/** Bytes of streams that say which stream they are of and where in it, to be told apart in the files of mirrors. */
+/** Bytes that contain the id of their stream and their offset, to identify them in the files of mirrors. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -25,7 +25,7 @@ export function streamId(bytes: Buffer): number {
   return Number(bytes.toString('latin1', 0, 5));
 }
 
-/** The parts of one stream that `bytes` consist of, in order, as offsets; throws where a byte is of none. */
+/** The parts of a stream that `bytes` consist of, in order, as offsets. Throws for a byte that is not of the stream. */
 export function streamParts(bytes: Buffer, id: number): Array<[number, number]> {
   const parts: Array<[number, number]> = [];
   let at = 0;
@@ -44,7 +44,7 @@ export function streamParts(bytes: Buffer, id: number): Array<[number, number]> 
   return parts;
 }
 
-/** Bytes that can be told apart one by one: the upper half of each is the stream (1 to 15), the lower half follows from its offset. */
+/** Bytes that are identifiable individually: the upper half is the stream (1 to 15), the lower half depends on the offset. */
 export function mixable(id: number, length: number): Buffer {
   const bytes = Buffer.alloc(length);
   let state = id * 2654435761;
@@ -55,7 +55,7 @@ export function mixable(id: number, length: number): Buffer {
   return bytes;
 }
 
-/** The streams that were mixed, by their id. */
+/** The mixed streams by id. */
 export function unmix(bytes: Buffer): Map<number, Buffer> {
   const streams = new Map<number, number[]>();
   for (const byte of bytes) {
@@ -70,7 +70,7 @@ export function unmix(bytes: Buffer): Map<number, Buffer> {
 const mounts = process.getuid?.() === 0 && mountTmpfs('/proc/self/cwd', true);
 if (!mounts) console.warn('skipped: tests with a small file system need to mount a tmpfs');
 
-/** `test` with a small file system of its own, or `test.skip` where none can be mounted. */
+/** `test` with a small file system, or `test.skip` if none can be mounted. */
 export const small: typeof test.skip = mounts ? test : test.skip;
 
 /** A tmpfs with these options, such as `size=512k`, unmounted after the test. */

@@ -1,4 +1,4 @@
-/** A certificate of one's own, made by openssl(1). */
+/** A self-signed certificate made by openssl(1). */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,10 +1,10 @@
-/** Sockets for tests: both ends of a connection, and HTTP as it is on the wire. */
+/** Sockets and raw HTTP for tests. */
 import { once } from 'node:events';
 import { connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
 
 import type { ExecutionContext } from 'ava';
 
-/** A server's end and a client's end of one connection, TCP or (with a path) Unix. Gone after the test. */
+/** The server's and the client's socket of a connection, TCP or (with a path) Unix. Destroyed after the test. */
 export async function pair(t: ExecutionContext, path?: string): Promise<{ server: Socket; client: Socket }> {
   const listener: Server = createServer({ allowHalfOpen: true });
   listener.listen(path === undefined ? { port: 0, host: '127.0.0.1' } : { path });
@@ -26,14 +26,14 @@ export function portOf(server: { address(): unknown }): number {
   return (server.address() as { port: number }).port;
 }
 
-/** Everything until the other side ends. */
+/** Reads until the peer ends. */
 export async function readAll(socket: NodeJS.ReadableStream): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of socket) chunks.push(chunk as Buffer);
   return Buffer.concat(chunks);
 }
 
-/** Everything until the connection ends, and whether that was by a reset. */
+/** Reads until the connection ends; returns whether it was reset. */
 export function readToClose(socket: Socket): Promise<{ bytes: Buffer; reset: boolean }> {
   const chunks: Buffer[] = [];
   let reset = false;
@@ -42,7 +42,7 @@ export function readToClose(socket: Socket): Promise<{ bytes: Buffer; reset: boo
     socket.on('error', (error: NodeJS.ErrnoException) => {
       reset = error.code === 'ECONNRESET';
     });
-    // libuv reports a reset that comes with the last bytes as an end, but the connection has no peer any more.
+    // libuv reports a reset that arrives with the last bytes as an end, but the socket has no peer then.
     socket.prependListener('end', () => {
       const { _handle: handle } = socket as unknown as { _handle?: { getpeername(out: object): number } };
       if (handle !== undefined && handle.getpeername({}) !== 0) reset = true;
@@ -52,7 +52,7 @@ export function readToClose(socket: Socket): Promise<{ bytes: Buffer; reset: boo
   });
 }
 
-/** Exactly `length` bytes, or fewer when the connection closes before. */
+/** Reads `length` bytes, or fewer if the connection closes before. */
 export function readExactly(socket: Socket, length: number): Promise<Buffer> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
@@ -76,7 +76,7 @@ export interface WireResponse {
   body: Buffer;
 }
 
-/** Sends `text` as it is, half-closes if told to, and returns all that comes until the other side closes. */
+/** Sends `text`, half-closes if requested, and reads until the peer closes. */
 export async function exchange(to: number | NetConnectOpts, text: string, halfClose = false): Promise<Buffer> {
   const socket = connect(typeof to === 'number' ? { port: to, host: '127.0.0.1', allowHalfOpen: true } : to);
   socket.on('error', () => {});
@@ -87,7 +87,7 @@ export async function exchange(to: number | NetConnectOpts, text: string, halfCl
   return all;
 }
 
-/** Cuts a byte stream into HTTP/1.1 responses by their Content-Length. `heads` says which answer a HEAD. */
+/** Splits bytes into HTTP/1.1 responses by their Content-Length. `heads` are the indexes of responses to HEAD. */
 export function parseResponses(bytes: Buffer, heads: boolean[] = []): WireResponse[] {
   const responses: WireResponse[] = [];
   let rest = bytes;
@@ -116,7 +116,7 @@ export function parseResponses(bytes: Buffer, heads: boolean[] = []): WireRespon
   return responses;
 }
 
-/** The body of a chunked message without trailers, and how many bytes of `bytes` it took. */
+/** The body of a chunked message without trailers, and its length in `bytes`. */
 function joinChunks(bytes: Buffer): [Buffer, number] {
   const chunks: Buffer[] = [];
   for (let at = 0; ; ) {
@@ -129,7 +129,7 @@ function joinChunks(bytes: Buffer): [Buffer, number] {
   }
 }
 
-/** One request on a connection of its own. */
+/** A request on a new connection. */
 export async function get(
   to: number | NetConnectOpts,
   path: string,

@@ -1,4 +1,4 @@
-/** The types of the plugin as an application uses them. Checked by tsc; nothing here runs. */
+/** The types of the plugin. Checked by tsc, not executed. */
 import type { Stats } from 'node:fs';
 
 import type TheirPlugin from '@fastify/static';
@@ -80,7 +80,7 @@ app.register(fastifyStatic, all);
 app.register(fastifyStatic, { root: '/srv/www', list: true });
 app.register(fastifyStatic, { root: '/srv/www', list: { format: 'json', jsonFormat: 'extended' } });
 
-// What was written for the other plugin fits here.
+// Options of @fastify/static are accepted.
 declare const theirs: TheirPlugin.FastifyStaticOptions;
 app.register(fastifyStatic, theirs);
 declare const theirSendOptions: TheirPlugin.SendOptions;
@@ -90,13 +90,13 @@ is<Same<fastifyStatic.SendOptions, SendOptions>>();
 is<Same<fastifyStatic.ListDir, ListDir>>();
 is<Same<fastifyStatic.ListRender, ListRender>>();
 
-// @ts-expect-error one of three words
+// @ts-expect-error not one of the values
 app.register(fastifyStatic, { root: '/srv/www', dotfiles: 'hide' });
-// @ts-expect-error a method that is none
+// @ts-expect-error unknown method
 app.register(fastifyStatic, { root: '/srv/www', method: 'magic' });
-// @ts-expect-error an HTML list needs its function
+// @ts-expect-error HTML listings require `render`
 app.register(fastifyStatic, { root: '/srv/www', list: { format: 'html' } });
-// @ts-expect-error a coding without files
+// @ts-expect-error unknown coding
 app.register(fastifyStatic, { root: '/srv/www', preCompressed: ['lzma'] });
 // @ts-expect-error not a number
 app.register(fastifyStatic, { root: 42 });
@@ -110,9 +110,9 @@ app.get('/', async (_request, reply) => {
   reply.download('a');
   reply.download('a', 'name');
   reply.download('a', { root: '/root' });
-  // @ts-expect-error the file has a name
+  // @ts-expect-error the file name is required
   reply.sendFile();
-  // @ts-expect-error the registration's alone
+  // @ts-expect-error an option of the registration
   reply.sendFile('a', { preCompressed: true });
   is<Same<ReturnType<typeof reply.sendFile>, FastifyReply>>();
   return reply.download('a', 'name', { etag: false });

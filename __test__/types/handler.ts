@@ -1,4 +1,4 @@
-/** The types of the handler as servers use it. Checked by tsc; nothing here runs. */
+/** The types of the handler. Checked by tsc, not executed. */
 import { createServer } from 'node:http';
 
 import express from 'express';
@@ -15,5 +15,5 @@ createStaticHandler(['/srv/a', new URL('file:///srv/b')], {
 } satisfies StaticHandlerOptions);
 handler.stats() satisfies StaticStatistics;
 handler.close();
-// @ts-expect-error the plugin's alone
+// @ts-expect-error an option of the plugin
 createStaticHandler('/srv/www', { prefix: '/x' });
