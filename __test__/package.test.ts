@@ -26,8 +26,8 @@ test('the package contains the required files only', (t) => {
     // The sources of the binary. The manifest lists the benches, which therefore must exist.
     /^Cargo\.(toml|lock)$/,
     // All members of the workspace must exist, also faultfs, which only tests use.
-    /^crates\/(core|node|faultfs)\/Cargo\.toml$/,
-    /^crates\/(core|node|faultfs)\/src\/[\w/-]+\.rs$/,
+    /^crates\/(http|sys|core|tools|node|faultfs)\/Cargo\.toml$/,
+    /^crates\/(http|sys|core|tools|node|faultfs)\/src\/[\w/-]+\.rs$/,
     /^crates\/core\/benches\/\w+\.rs$/,
     /^crates\/node\/build\.rs$/,
   ];
