@@ -8,8 +8,8 @@
 //! # Preconditions
 //!
 //! - The process ignores `SIGPIPE`, as Node and the runtime of Rust do. `sendmsg(2)` has `MSG_NOSIGNAL`, but `writev(2)`,
-//!   `write(2)`, `splice(2)`, `tee(2)`, `vmsplice(2)` and `sendfile(2)` have no such flag, and would end a process that
-//!   does not ignore the signal instead of returning `EPIPE`.
+//!   `write(2)`, `splice(2)`, `tee(2)`, `vmsplice(2)` and `sendfile(2)` have no flag for it: in a process that does not
+//!   ignore the signal they end the process instead of returning `EPIPE`.
 //! - Memory of a ring cannot be truncated by processes that are not trusted; see [`memory::RingMapping::new`].
 
 #![allow(unsafe_code, reason = "system calls")]

@@ -148,3 +148,73 @@ impl protocol::Side for Side {
         fence(Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::shm::protocol::{advance, prepare_sleep, readable, set_state, state, writable};
+
+    fn side() -> Side {
+        Side { position: 0.into(), state: state::VACANT.into(), process: 0.into(), sleeps: 0.into() }
+    }
+
+    fn sleep(side: &Side) {
+        let _ = futex::wait(&side.sleeps, 1, Duration::from_secs(60));
+        side.sleeps.store(0, Ordering::Relaxed);
+    }
+
+    /// Miri runs this as well (`npm run sanitize -- miri`), with its emulation of weak memory: a load returns an old value unless
+    /// the protocol orders it after the store.
+    #[test]
+    fn a_reader_sees_each_value_once_and_both_sides_wake_each_other() {
+        const CAPACITY: u64 = 2;
+        let count = if cfg!(miri) { 60 } else { 10_000 };
+        let (writer, reader) = (side(), side());
+        let slots = [AtomicU64::new(0), AtomicU64::new(0)];
+        let slot = |position: u64| &slots[(position % CAPACITY) as usize];
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for position in 0..count {
+                    let room = || writable(&reader, position, CAPACITY).expect("consistent") > 0;
+                    while !room() {
+                        if prepare_sleep(&writer, 1, room) {
+                            sleep(&writer);
+                        }
+                    }
+                    slot(position).store(position + 1, Ordering::Relaxed);
+                    advance(&writer, &reader, position + 1, || CAPACITY);
+                }
+                set_state(&writer, &reader, state::ENDED);
+            });
+            let (mut position, mut stale) = (0, 0);
+            loop {
+                let available = || readable(&writer, position, CAPACITY).expect("consistent") > 0;
+                let ended = || state(&writer) == state::ENDED;
+                if available() {
+                    // Not an assertion: the writer would wait for a reader that has panicked.
+                    stale += u64::from(slot(position).load(Ordering::Relaxed) != position + 1);
+                    position += 1;
+                    advance(&reader, &writer, position, || 1);
+                } else if ended() && !available() {
+                    break;
+                } else if prepare_sleep(&reader, 1, || available() || ended()) {
+                    sleep(&reader);
+                }
+            }
+            assert_eq!((position, stale), (count, 0));
+        });
+    }
+
+    #[test]
+    fn a_capacity_is_whole_pages_up_to_the_maximum() {
+        let header = HEADER_BYTES as u64;
+        assert_eq!(capacity_of(header + page_size()), Some(page_size()));
+        assert_eq!(capacity_of(header + MAX_CAPACITY), Some(MAX_CAPACITY));
+        for size in [0, header - 1, header, header + 1, header + MAX_CAPACITY + page_size(), u64::MAX] {
+            assert_eq!(capacity_of(size), None, "{size}");
+        }
+    }
+}

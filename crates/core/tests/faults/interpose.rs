@@ -8,7 +8,7 @@
 //! The errors are those that a kernel can return for the call. `EAGAIN` is returned only where no readiness event must follow: an
 //! edge-triggered descriptor that returns `EAGAIN` while it is readable would never be reported again, and the kernel does not do
 //! that. `EPIPE` is not returned: it requires that the peer has closed its side, which these peers do not.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "the functions have the signatures of the C library")]
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};

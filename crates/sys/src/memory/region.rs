@@ -54,7 +54,7 @@ unsafe impl Send for Region {}
 // and none of them makes a reference to plain bytes:
 // - `Mapping` lets the kernel alone read and write them.
 // - `Pages` writes them through `&mut self`.
-// - `SharedPages` hands out a raw pointer; whoever dereferences it answers for the access.
+// - `SharedPages` hands out a raw pointer; code that dereferences it is responsible for the access.
 // - `SealedPages` only reads them, and its constructors require that nothing writes them any more.
 // - `RingMapping` accesses them by atomic operations only.
 unsafe impl Sync for Region {}
