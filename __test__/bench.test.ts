@@ -1,4 +1,4 @@
-/** `zerosend bench`: its figures agree with strace, and its report is readable. */
+/** `zerosend bench`: figures, command-line options, and the HTML report. */
 import { execFile, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -53,7 +53,7 @@ test.serial('JSON output has every method with its cost', async (t) => {
   for (const { label, bytes, times, syscalls, seconds, sender, receiver } of samples) {
     t.is(bytes, times * 3_000_000, label);
     t.true(syscalls >= times && seconds >= 0.01, label);
-    // More than two threads on two cores can use.
+    // Upper bounds for one thread each.
     t.true(
       sender.user + sender.system <= seconds * 1.5 + 0.02 && receiver.user + receiver.system < seconds * 1.5 + 0.1,
       label,
@@ -88,7 +88,7 @@ testWith('strace')('the counts of system calls agree with strace', (t) => {
   for (const method of ['sendfile', 'splice']) {
     const own = samples.filter((one) => one.method === method);
     const reported = own.reduce((sum, one) => sum + one.syscalls, 0);
-    // After each wait the size of the file is checked, which is counted but is another system call.
+    // After each wait the size of the file is checked with another system call, which is counted.
     const waits = own.reduce((sum, one) => sum + one.polls, 0);
     const seen = counted(method);
     t.true(
@@ -145,10 +145,10 @@ test.serial(
   },
 );
 
-browse('the report: light, dark, on a phone, and on paper', async (t) => {
+browse('the report is readable in light and dark mode, on a phone and on paper', async (t) => {
   const path = join(scratch(t), 'report.html');
   await bench('--size', '1k,1m', '--rounds', '2', '--time', '5', '--html', path);
-  t.notRegex(readFileSync(path, 'utf8'), /(?:src|href)=|https?:/, 'it needs nothing from elsewhere');
+  t.notRegex(readFileSync(path, 'utf8'), /(?:src|href)=|https?:/, 'the report loads no other resources');
   const browser = await open(t);
   const papers = new Set<string>();
   for (const [width, colorScheme] of [
@@ -160,7 +160,7 @@ browse('the report: light, dark, on a phone, and on paper', async (t) => {
     const errors: Error[] = [];
     page.on('pageerror', (error) => errors.push(error));
     await page.goto(`file://${path}`);
-    t.is(await page.evaluate('document.documentElement.scrollWidth'), width, 'nothing sticks out');
+    t.is(await page.evaluate('document.documentElement.scrollWidth'), width, 'the page is as wide as the screen');
     papers.add(`${await page.evaluate('getComputedStyle(document.body).backgroundColor')} ${colorScheme}`);
     t.is(await page.evaluate('document.querySelectorAll("figure").length'), 4);
     const widths = (await page.evaluate(

@@ -180,7 +180,7 @@ for (const [name, lines] of Object.entries(PROGRAMS)) {
     const [first = '', ...header] = readFileSync(path, 'utf8').split('*/')[0]?.split('\n') ?? [];
     t.is(first, '/**');
     const text = header.join('\n');
-    t.true(text.includes(`npx tsx examples/${name}.ts`), 'the header has no command line');
+    t.true(text.includes(`npx tsx examples/${name}.ts`), 'the header has the command line');
     t.regex(text, /Look for:/);
     t.true(header.every((one) => one.trim() === '' || one.startsWith(' *')));
   });

@@ -1,11 +1,11 @@
-/** The file system that other tests provoke faults with: it does what they rely on. */
+/** The fault-injecting file system that other tests use. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { fuse, mount } from './support/faultfs.js';
 
-fuse('a change behind the mount is seen when the timeouts have passed', async (t) => {
+fuse('a change in the backing directory is visible after the timeouts', async (t) => {
   const { backing, path } = await mount(t, { attrTimeout: 0, entryTimeout: 0 });
   writeFileSync(join(backing, 'a'), 'one');
   t.is(await readFile(join(path, 'a'), 'utf8'), 'one');
@@ -14,7 +14,7 @@ fuse('a change behind the mount is seen when the timeouts have passed', async (t
   t.is(await readFile(join(path, 'a'), 'utf8'), 'another');
 });
 
-fuse('a hung read resumes, and holds up nothing else', async (t) => {
+fuse('a hung read resumes, and does not delay other files', async (t) => {
   const faults = await mount(t);
   writeFileSync(join(faults.backing, 'slow'), 'slow');
   writeFileSync(join(faults.backing, 'quick'), 'quick');
@@ -27,11 +27,11 @@ fuse('a hung read resumes, and holds up nothing else', async (t) => {
   t.deepEqual(await faults.count('read'), { calls: 2, waiting: 0 });
 });
 
-fuse('errors by name, by path and from an offset on', async (t) => {
+fuse('errors are injected by operation, path and offset', async (t) => {
   const faults = await mount(t, { attrTimeout: 0 });
   writeFileSync(join(faults.backing, 'a'), Buffer.alloc(1 << 20));
   await faults.set('open', { errno: 'ESTALE' }, '/a');
-  // libuv has no name for it.
+  // libuv has no name for ESTALE.
   await t.throwsAsync(open(join(faults.path, 'a')), { message: /ESTALE|-116/ });
   await faults.clear('open', '/a');
   await faults.set('read', { errno: 'EIO', from: 500_000 }, '/a');
@@ -42,7 +42,7 @@ fuse('errors by name, by path and from an offset on', async (t) => {
   await t.throwsAsync(faults.set('read', { errno: 'EWHAT' }), { message: /unknown error 'EWHAT'/ });
 });
 
-fuse('a killed daemon, and a mount at the same path', async (t) => {
+fuse('a killed daemon gives ENOTCONN until it is mounted again', async (t) => {
   const faults = await mount(t);
   writeFileSync(join(faults.backing, 'a'), 'bytes');
   t.is(readFileSync(join(faults.path, 'a'), 'utf8'), 'bytes');

@@ -7,7 +7,7 @@ import { createFileServer } from 'zerosend';
 import { browse, film, open, playAndSeek } from './support/browser.js';
 import { patternFile, scratch, sha256 } from './support/files.js';
 
-browse('a video plays, and seeks by ranges', async (t) => {
+browse('a video plays and seeks with range requests', async (t) => {
   const root = scratch(t);
   const name = film(root);
   writeFileSync(
@@ -27,7 +27,7 @@ browse('a video plays, and seeks by ranges', async (t) => {
   t.true(statuses.length > 1 && statuses.every((status) => status === 206), String(statuses));
 });
 
-browse('a listing can be walked, and its files downloaded', async (t) => {
+browse('directory lists can be browsed and their files downloaded', async (t) => {
   const root = scratch(t);
   mkdirSync(join(root, 'files & <more>', 'deeper'), { recursive: true });
   const file = patternFile(join(root, 'files & <more>'), 'odd #name? 100%.bin', 3_000_000);

@@ -1,4 +1,4 @@
-/** createFileServer and `zerosend serve`, over real sockets; what HTTP says is tested with the engine, in Rust. */
+/** createFileServer and `zerosend serve` over real connections. HTTP semantics are tested in Rust. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -192,7 +192,7 @@ test.serial('a worker thread that ends closes its servers', async (t) => {
   await settled(t, before);
 });
 
-/** Runs the command line until it says where it serves. */
+/** Runs `zerosend serve` until it prints its URL. */
 async function run(t: ExecutionContext, args: string[]): Promise<{ child: ChildProcess; said: string; url: string }> {
   const child = spawn(process.execPath, [MAIN, 'serve', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   t.teardown(() => child.kill('SIGKILL'));
@@ -200,7 +200,7 @@ async function run(t: ExecutionContext, args: string[]): Promise<{ child: ChildP
   child.stderr?.on('data', (text) => {
     said += text;
   });
-  await until(() => /at http\S+/.test(said), 10_000, 'the line that says where');
+  await until(() => /at http\S+/.test(said), 10_000, 'the line with the URL');
   await new Promise((resolve) => setTimeout(resolve, 20));
   return { child, said, url: /at (http\S+?),?\s/.exec(`${said} `)?.[1] as string };
 }
@@ -287,12 +287,12 @@ test.serial('10,000 idle and 100 slow connections do not delay others and are cl
   await until(() => server.stats().connections <= 1, 20_000, 'all gone');
   const { idleTimeout, minRate } = server.stats().limits;
   t.true(idleTimeout >= 10_000);
-  // On a busy machine the request of one or another comes so late that it is idle before.
+  // On a busy machine a slow connection may time out as idle before its request arrives.
   t.true(minRate > 50 && idleTimeout + minRate >= 10_100, `${idleTimeout} idle, ${minRate} slow`);
   for (const socket of slow) socket.destroy();
 });
 
-/** A process that holds `count` connections and says nothing. */
+/** A process that opens `count` connections and sends no data. */
 async function clients(port: number, count: number): Promise<ChildProcess> {
   const program = `
     const { connect } = require('node:net');

@@ -21,7 +21,7 @@ import { openDescriptors, pattern, patternFile, scratch, settled, sha256, until 
 import { exchange, get, parseResponses, portOf, readAll } from './support/wire.js';
 
 interface Given {
-  /** An application with the files of `root` below /static/. */
+  /** Creates an application with the files of `root` below /static/, which does not listen yet. */
   make(options?: FastifyServerOptions): FastifyInstance;
   root: string;
 }
@@ -123,7 +123,7 @@ function normal(value: unknown): unknown {
   );
 }
 
-twice('hooks and errors of routes', async (t, { make }) => {
+twice('hooks run, and errors of routes are handled', async (t, { make }) => {
   const app = make();
   const order: string[] = [];
   app.addHook('onRequest', async (request) => void order.push(`onRequest ${request.url}`));
@@ -173,7 +173,7 @@ twice('all spellings of routes below the prefix reach the application', async (t
   t.is((await get(port, '/static/a.txt')).body.toString(), 'the file a');
 });
 
-twice('an upload of 100 MB', async (t, { make }) => {
+twice('an upload of 100 MB is received completely', async (t, { make }) => {
   const app = make({ bodyLimit: 200_000_000 });
   app.addContentTypeParser('application/octet-stream', (_request, payload, done) => done(null, payload));
   app.post('/upload', async (request) => {
@@ -194,7 +194,7 @@ twice('an upload of 100 MB', async (t, { make }) => {
   }
 });
 
-twice('a body with Expect: 100-continue', async (t, { make }) => {
+twice('a request with Expect: 100-continue is continued', async (t, { make }) => {
   const app = make();
   app.post('/echo', async (request) => request.body as string);
   const port = await listen(app);
@@ -203,12 +203,12 @@ twice('a body with Expect: 100-continue', async (t, { make }) => {
   request.setHeader('expect', '100-continue');
   request.flushHeaders();
   await once(request, 'continue');
-  request.end('after the word');
+  request.end('after continue');
   const [response] = (await once(request, 'response')) as [http.IncomingMessage];
-  t.is((await readAll(response)).toString(), 'after the word');
+  t.is((await readAll(response)).toString(), 'after continue');
 });
 
-twice('server-sent events', async (t, { make }) => {
+twice('server-sent events are delivered', async (t, { make }) => {
   const app = make();
   app.get('/events', (_request, reply) => {
     reply.hijack();
@@ -227,7 +227,7 @@ twice('server-sent events', async (t, { make }) => {
   t.is(await response.text(), 'data: 1\n\ndata: 2\n\ndata: 3\n\n');
 });
 
-twice('WebSocket by @fastify/websocket, also after a file on the same connection', async (t, { make }) => {
+twice('@fastify/websocket works, also after a file on the same connection', async (t, { make }) => {
   const app = make();
   await app.register(websocket);
   app.get('/socket', { websocket: true }, (socket) => {
@@ -266,7 +266,7 @@ twice('CONNECT and other upgrades reach their listeners with the bytes after the
   t.is(answer.toString(), 'HTTP/1.1 200 OK\r\n\r\nthere:443 rest');
 });
 
-twice('@fastify/rate-limit by ip', async (t, { make }) => {
+twice('@fastify/rate-limit counts by IP address', async (t, { make }) => {
   const app = make();
   await app.register(rateLimit, { max: 2, timeWindow: 60_000 });
   app.get('/limited', async (request) => request.ip);
@@ -363,7 +363,7 @@ twice('malformed, too long and incomplete requests', async (t, { make }) => {
   t.is(await status('GET /static/a.txt HTTP/1.1\r\nHo', true), '400');
 });
 
-twice('a half-close after the request', async (t, { make }) => {
+twice('a client that half-closes after its request receives the file', async (t, { make }) => {
   const port = await listen(make());
   const [file] = parseResponses(await exchange(port, head('GET', '/static/large.bin'), true));
   t.is(sha256(file?.body ?? Buffer.alloc(0)), sha256(pattern(5_000_000)));
@@ -403,7 +403,7 @@ twice('close() waits for pending responses and refuses new connections', async (
   app.get('/slow', async () => {
     entered();
     await sleep(200);
-    return 'whole';
+    return 'complete';
   });
   const port = await listen(app);
   const slow = get(port, '/slow');
@@ -428,9 +428,9 @@ twice('close() waits for pending responses and refuses new connections', async (
   await sleep(20);
   t.false(closed);
   await t.throwsAsync(once(net.connect(port, '127.0.0.1'), 'connect'), { code: 'ECONNREFUSED' });
-  t.is((await slow).body.toString(), 'whole');
+  t.is((await slow).body.toString(), 'complete');
   await sleep(20);
-  t.false(closed, 'the download is still there');
+  t.false(closed, 'close() waits for the download');
   const [response] = parseResponses(await readAll(download));
   t.is(sha256(response?.body ?? Buffer.alloc(0)), sha256(pattern(HUGE)));
   await closing;
@@ -454,7 +454,7 @@ twice('closeAllConnections aborts pending responses', async (t, { make, root }) 
     const body = await readAll(client).catch(() => Buffer.alloc(0));
     t.true(body.length < HUGE);
   }
-  t.is((await get(port, '/static/a.txt')).status, 200, 'it goes on');
+  t.is((await get(port, '/static/a.txt')).status, 200, 'the server still responds');
 });
 
 twice('listening, address(), getConnections() and maxConnections', async (t, { make }) => {

@@ -1,4 +1,4 @@
-/** The front door itself: what it takes, what it leaves, what it says, and what it survives. */
+/** The front door: the requests it serves and hands off, its log, and its limits. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';

@@ -33,11 +33,11 @@ const WORKS = /^\d+\n$/;
 /** Checks that a command has failed with a message of one line. */
 function failed(t: ExecutionContext, { code, stdout, stderr }: Ended, message: RegExp, expected = 1): void {
   t.regex(stderr, message);
-  const said = stderr
+  const lines = stderr
     .trim()
     .split('\n')
     .filter((line) => !line.startsWith('downloading '));
-  t.is(said.length, 1, stderr);
+  t.is(lines.length, 1, stderr);
   t.is(code, expected);
   t.is(stdout, '');
 }
@@ -72,7 +72,7 @@ test('without the binary, errors name the command that installs it', async (t) =
 
   const again = await zerosend(['install', '--mirror', url]);
   t.deepEqual([again.code, again.stdout], [0, `${binary} is installed already\n`]);
-  t.is(asked.length, 1, 'nothing is downloaded that is there');
+  t.is(asked.length, 1, 'an installed binary is not downloaded again');
 });
 
 test('damaged, truncated and incompatible binaries, and those of other versions are refused', async (t) => {
@@ -114,9 +114,9 @@ test('damaged, truncated and incompatible binaries, and those of other versions 
       ?.sort()
       .slice(-1) ?? [];
   for (let at = newer.indexOf(wanted); at >= 0; at = newer.indexOf(wanted, at + 1)) newer.write('GLIBC_2.99', at);
-  const said = await reason(newer);
-  t.regex(said, /requires glibc 2\.99; run "npx zerosend install --build" to compile it/);
-  t.notRegex(said, name);
+  const message = await reason(newer);
+  t.regex(message, /requires glibc 2\.99; run "npx zerosend install --build" to compile it/);
+  t.notRegex(message, name);
 
   // A damaged binary is replaced.
   t.is((await zerosend(['install', '--mirror', url])).code, 0);
@@ -133,19 +133,23 @@ test('damaged, truncated and incompatible binaries, and those of other versions 
   failed(t, await zerosend(['install', '--mirror', url]), /binary version \S+ does not match package version 99\.0\.0/);
   // The binary is loaded before it is renamed.
   rmSync(binary);
-  const brought = await zerosend(['install', '--from', path.join(release.directory, BINARY)]);
-  failed(t, brought, /binary version \S+ does not match package version 99\.0\.0; run "npx zerosend install --build"/);
+  const installed = await zerosend(['install', '--from', path.join(release.directory, BINARY)]);
+  failed(
+    t,
+    installed,
+    /binary version \S+ does not match package version 99\.0\.0; run "npx zerosend install --build"/,
+  );
   t.deepEqual(
     readdirSync(root).filter((name) => name.endsWith('.node')),
     [],
   );
 });
 
-test('platforms without a binary', async (t) => {
+test('the error of a platform without a binary names the platform and the command', async (t) => {
   const { binary, run } = consumer(t, release);
-  const forced = (what: string) => [`--import=data:text/javascript,${encodeURIComponent(what)}`];
-  const reason = async (what: string) =>
-    (await run(`try { ${USE} } catch ({ message }) { console.log(message); }`, {}, forced(what))).stdout;
+  const preload = (code: string) => [`--import=data:text/javascript,${encodeURIComponent(code)}`];
+  const reason = async (code: string) =>
+    (await run(`try { ${USE} } catch ({ message }) { console.log(message); }`, {}, preload(code))).stdout;
   const arch = (name: string) => `Object.defineProperty(process, 'arch', { value: '${name}' })`;
   t.regex(
     await reason(arch('riscv64')),
@@ -166,7 +170,7 @@ test('platforms without a binary', async (t) => {
   );
 });
 
-test('ZEROSEND_BINARY and --to', async (t) => {
+test('--to installs elsewhere, and ZEROSEND_BINARY selects the binary', async (t) => {
   const { binary, run, zerosend } = consumer(t, release);
   const { url } = await host(t, release);
   rmSync(binary);
@@ -193,7 +197,7 @@ test('ZEROSEND_BINARY and --to', async (t) => {
   );
 });
 
-test('responses of the host: errors, wrong sizes, wrong content', async (t) => {
+test('downloads with errors, wrong sizes or wrong content are not installed', async (t) => {
   const { binary, root, zerosend } = consumer(t, release);
   rmSync(binary);
   const good = readFileSync(path.join(release.directory, BINARY));
@@ -235,7 +239,7 @@ test('responses of the host: errors, wrong sizes, wrong content', async (t) => {
     return true;
   });
   failed(t, await install(short.url), /cannot reach \S+: \w+; try again later/);
-  t.is(short.asked.length, 3, 'it was tried again');
+  t.is(short.asked.length, 3, 'the download is retried');
 
   const long = await host(t, release, (_, response) => {
     response.on('error', () => {});
@@ -277,7 +281,7 @@ test('responses of the host: errors, wrong sizes, wrong content', async (t) => {
   t.deepEqual(store.asked, [ON_HOST]);
 });
 
-test('no network, invalid mirrors, invalid options', async (t) => {
+test('errors of a missing network, invalid mirrors and invalid options name the remedy', async (t) => {
   const { binary, zerosend } = consumer(t, release);
   rmSync(binary);
   const closed = createServer();
@@ -319,7 +323,7 @@ test('--from installs a local file', async (t) => {
   t.regex((await run(USE)).stdout, WORKS);
 });
 
-test('an unreleased package, and a release without a binary for this platform', async (t) => {
+test('an unreleased package and a release without a binary for this platform are reported', async (t) => {
   const { binary, root, zerosend } = consumer(t, release);
   rmSync(binary);
   const checksums = path.join(root, 'checksums.json');
@@ -360,7 +364,7 @@ async function proxy(t: ExecutionContext, target: number, refusal?: number) {
   return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, asked };
 }
 
-test('a download from the project through a proxy, with a private CA certificate', async (t) => {
+test('downloads go through a proxy, with a private CA certificate', async (t) => {
   const { binary, zerosend } = consumer(t, release);
   rmSync(binary);
   const { hostname, pathname } = new URL(PROJECT_URL);
@@ -424,7 +428,7 @@ test('a download from the project through a proxy, with a private CA certificate
   );
 });
 
-test('an unknown certificate', async (t) => {
+test('the error of an unknown certificate names NODE_EXTRA_CA_CERTS', async (t) => {
   const { binary, zerosend } = consumer(t, release);
   rmSync(binary);
   const server = createTlsServer(certificate(t), (_, response) => response.end());
@@ -460,13 +464,13 @@ asRoot('a package directory that is not writable', async (t) => {
   t.regex((await run(USE, { ZEROSEND_BINARY: path.join(own, BINARY) })).stdout, WORKS);
 });
 
-asRoot('a full disk', async (t) => {
+asRoot('a full disk is reported, and leaves no file', async (t) => {
   const { zerosend } = consumer(t, release);
   const { url } = await host(t, release);
   const small = path.join(scratch(t), 'small');
   mkdirSync(small);
   if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', small]).status !== 0) {
-    t.log('skipped: nothing can be mounted here');
+    t.log('skipped: cannot mount a tmpfs');
     t.pass();
     return;
   }
@@ -479,7 +483,7 @@ asRoot('a full disk', async (t) => {
   t.deepEqual(readdirSync(small), []);
 });
 
-test('concurrent installations', async (t) => {
+test('concurrent installations succeed', async (t) => {
   const { binary, root, run, zerosend } = consumer(t, release);
   const { url } = await host(t, release);
   truncateSync(binary, 1000);
@@ -493,25 +497,25 @@ test('concurrent installations', async (t) => {
   t.regex((await run(USE)).stdout, WORKS);
 });
 
-test('--build without cargo, with an old cargo, and with a current one', async (t) => {
+test('--build needs a current cargo, and compiles the binary', async (t) => {
   t.timeout(600_000);
   const { binary, root, run, zerosend } = consumer(t, release);
   rmSync(binary);
   const bin = scratch(t);
   failed(t, await zerosend(['install', '--build'], { PATH: bin }), /compiling requires cargo \(Rust 1\.88 or newer\)/);
   const cargo = path.join(bin, 'cargo');
-  const pretend = (script: string) => {
+  const fakeCargo = (script: string) => {
     writeFileSync(cargo, `#!/bin/sh\n${script}\n`);
     chmodSync(cargo, 0o755);
   };
   const PATH = `${bin}:${process.env.PATH}`;
-  pretend('echo "cargo 1.70.0 (7fe40dc8c 2023-04-27)"');
+  fakeCargo('echo "cargo 1.70.0 (7fe40dc8c 2023-04-27)"');
   failed(
     t,
     await zerosend(['install', '--build'], { PATH }),
     /requires Rust 1\.88 or newer, found cargo 1\.70\.0 .*; run "rustup update stable"/,
   );
-  pretend('[ "$1" = --version ] && echo "cargo 1.99.0" && exit; exit 101');
+  fakeCargo('[ "$1" = --version ] && echo "cargo 1.99.0" && exit; exit 101');
   failed(t, await zerosend(['install', '--build'], { PATH }), /cargo failed; see its messages above/);
   t.deepEqual(
     readdirSync(root).filter((name) => name.endsWith('.node')),

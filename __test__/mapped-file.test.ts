@@ -1,4 +1,4 @@
-/** MappedFile: who sees what is written, how much of it is in memory, and a file that gets shorter underneath. */
+/** MappedFile: visibility of writes, residency, and truncated files. */
 import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 

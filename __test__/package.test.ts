@@ -51,7 +51,7 @@ test('the package has no install scripts', (t) => {
   for (const name of ['preinstall', 'install', 'postinstall']) t.false(name in scripts, name);
 });
 
-test('publint', async (t) => {
+test('publint reports no problems', async (t) => {
   const { stdout } = await run(tool('publint'), ['run', '--strict', release.tarball]);
   t.regex(stdout, /All good!/);
 });
@@ -77,7 +77,7 @@ test('attw reports no problems', async (t) => {
   );
 });
 
-test('the files of a release: checksums and bill of materials', (t) => {
+test('the checksums and the bill of materials of a release are correct', (t) => {
   const sums = execFileSync('sha256sum', ['--check', '--strict', 'SHA256SUMS'], {
     cwd: release.directory,
     encoding: 'utf8',
@@ -134,7 +134,7 @@ for (const [module, moduleResolution] of [
   ['esnext', 'bundler'],
 ] as const) {
   for (const type of module === 'nodenext' ? (['module', 'commonjs'] as const) : (['module'] as const)) {
-    test(`the README's programs, by TypeScript: moduleResolution ${moduleResolution}, "type": "${type}"`, async (t) => {
+    test(`the programs of the README compile: moduleResolution ${moduleResolution}, "type": "${type}"`, async (t) => {
       const directory = project(t);
       const compilerOptions = {
         module,
@@ -169,7 +169,7 @@ for (const [module, moduleResolution] of [
   }
 }
 
-test('CommonJS', async (t) => {
+test('CommonJS modules can require the package', async (t) => {
   const directory = project(t);
   writeFileSync(path.join(directory, 'file.txt'), 'hello');
   const program = `
@@ -197,7 +197,7 @@ async function freePort(): Promise<number> {
 /** Runs a program of the README in a separate project, followed by `after`. Returns the output. */
 async function follow(t: ExecutionContext, begin: RegExp, after: string, before = ''): Promise<string> {
   const found = SNIPPETS.filter((code) => begin.test(code));
-  t.is(found.length, 1, `one program of the README has ${begin}`);
+  t.is(found.length, 1, `one program of the README matches ${begin}`);
   const directory = project(t);
   for (const name of ['public', 'www', 'app', 'app/public']) mkdirSync(path.join(directory, name), { recursive: true });
   for (const name of ['a.bin', 'b.bin', 'video.mp4', 'www/index.html', 'public/index.html', 'app/public/index.html']) {
@@ -252,16 +252,16 @@ async function follow(t: ExecutionContext, begin: RegExp, after: string, before 
 const FETCH =
   "console.log((await (await fetch('http://127.0.0.1:' + process.env.PORT + PATH)).arrayBuffer()).byteLength);";
 
-test('README: with Fastify', async (t) => {
+test('README: the Fastify plugin', async (t) => {
   t.is(await follow(t, /prefix: '\/static\/', maxAge/, FETCH.replace('PATH', "'/static/index.html'")), '300000\n');
 });
 
-test('README: in front of an application', async (t) => {
+test('README: the front door', async (t) => {
   const after = `await app.listen({ port: Number(process.env.PORT) }); ${FETCH.replace('PATH', "'/static/index.html'")}`;
   t.is(await follow(t, /serverFactory/, after), '300000\n');
 });
 
-test('README: with a socket', async (t) => {
+test('README: sendFile to a socket', async (t) => {
   const after = `
     const { connect: join } = await import('node:net');
     const answer = [];
@@ -273,7 +273,7 @@ test('README: with a socket', async (t) => {
   );
 });
 
-test('README: several files, slices, uploads, pages', async (t) => {
+test('README: sendFiles, slices, receiveFile and sendPages', async (t) => {
   const sent = 4 + 300_000 + 50 + (1 << 20);
   const after = `
     await until(() => total(0) === ${sent});
@@ -304,7 +304,7 @@ test('README: shared memory', async (t) => {
   t.is(await follow(t, /SharedRing\.create/, '', log), 'hello\n');
 });
 
-test('README: with pipes', async (t) => {
+test('README: pipes and tee', async (t) => {
   t.is(
     await follow(
       t,

@@ -29,7 +29,7 @@ async function serve(t: ExecutionContext, options: FastifyStaticOptions) {
   return { origin: `http://127.0.0.1:${portOf(app.server)}`, answers, app };
 }
 
-browse('the example site loads whole, and a second visit is 304', async (t) => {
+browse('the example site loads without errors, and a second visit gets 304', async (t) => {
   const { origin, answers } = await serve(t, { root: join(process.cwd(), 'examples', 'site') });
   const browser = await open(t);
   const page = await browser.newPage();
@@ -54,7 +54,7 @@ browse('the example site loads whole, and a second visit is 304', async (t) => {
   t.true(answers.some(({ status }) => status === 304));
 });
 
-browse('a video plays, and seeks by ranges', async (t) => {
+browse('a video plays and seeks with range requests', async (t) => {
   const root = scratch(t);
   const name = film(root);
   writeFileSync(
@@ -74,7 +74,7 @@ browse('a video plays, and seeks by ranges', async (t) => {
   );
 });
 
-browse('a listing, and a download from it, byte for byte', async (t) => {
+browse('a file is downloaded from a directory list', async (t) => {
   const root = scratch(t);
   mkdirSync(join(root, 'files', 'deeper'), { recursive: true });
   const file = patternFile(join(root, 'files'), 'odd #name? 100%.bin', 3_000_000);

@@ -33,7 +33,7 @@ test.serial('20 workers terminated during transfers leave no descriptors', async
   const program = new URL(
     `data:text/javascript,${encodeURIComponent(PROGRAM.replaceAll("'zerosend'", `'${import.meta.resolve('zerosend')}'`))}`,
   );
-  const one = async (at: number) => {
+  const runWorker = async (at: number) => {
     const worker = new Worker(program, { workerData: file });
     const [port] = (await once(worker, 'message')) as [number];
     const clients = Array.from({ length: 4 }, () => connect({ port, host: '127.0.0.1' }).on('error', () => {}));
@@ -43,14 +43,14 @@ test.serial('20 workers terminated during transfers leave no descriptors', async
     await worker.terminate();
     for (const client of clients) client.destroy();
   };
-  await Promise.all(Array.from({ length: 20 }, (_, at) => one(at)));
+  await Promise.all(Array.from({ length: 20 }, (_, at) => runWorker(at)));
   await settled(t, before);
 
   const { server, client } = await pair(t);
   const received = readAll(client);
   await sendFile(server, file);
   server.end();
-  t.is((await received).length, 8 * 1024 * 1024, 'the main thread still sends');
+  t.is((await received).length, 8 * 1024 * 1024, 'the main thread can still send');
 });
 
 // A process in which only a worker loads the native library. Prints whether it is still mapped after the worker has exited.

@@ -26,7 +26,7 @@ testWith('prlimit')('more clients than descriptors: all are answered in order', 
     const socket = net.connect(Number(line.toString()), '127.0.0.1');
     socket.on('error', () => {});
     await once(socket, 'connect');
-    // Not with the connection: it is accepted before its request has come.
+    // Sent after the connection is established, so connections are accepted before their requests arrive.
     socket.write('GET /a.txt HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n');
     const bytes = await readAll(socket).catch(() => Buffer.alloc(0));
     return parseResponses(bytes)[0]?.status;

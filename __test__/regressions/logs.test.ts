@@ -1,4 +1,4 @@
-/** The access log: each line is written whole, or counted as lost, and nothing waits for it. */
+/** The access log: every line is written completely or counted as lost, and requests do not wait for it. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
@@ -38,7 +38,7 @@ async function serve(t: ExecutionContext, log: FileServerOptions['log']): Promis
   return { server, url: new URL(address.url) };
 }
 
-/** Asks `count` times on one connection, for a path that has the number in its query. */
+/** Sends `count` requests on one connection, with their number in the query. */
 async function ask(url: URL, count: number, from = 0, padding = ''): Promise<void> {
   const agent = new http.Agent({ keepAlive: true, maxSockets: 8 });
   const one = (at: number) =>
@@ -53,7 +53,7 @@ async function ask(url: URL, count: number, from = 0, padding = ''): Promise<voi
   agent.destroy();
 }
 
-/** The numbers of the requests in these lines, each of which must be whole. */
+/** The numbers of the requests in complete log lines. */
 function numbers(t: ExecutionContext, text: string): number[] {
   if (text === '') return [];
   t.true(text.endsWith('\n'), 'the last line is whole');
@@ -70,7 +70,7 @@ function numbers(t: ExecutionContext, text: string): number[] {
 const sorted = (values: number[]) => [...values].sort((a, b) => a - b);
 const range = (count: number, from = 0) => Array.from({ length: count }, (_, at) => from + at);
 
-/** What can be read of a FIFO or pipe without waiting. */
+/** Reads a FIFO or pipe without blocking. */
 function readNow(fd: number): string {
   const pieces: Buffer[] = [];
   for (;;) {
@@ -87,7 +87,7 @@ function readNow(fd: number): string {
   return Buffer.concat(pieces).toString();
 }
 
-test('a FIFO that is not read: close() ends, and what is not in it is counted', async (t) => {
+test('with a FIFO that is not read, close() returns and lost lines are counted', async (t) => {
   const fifo = join(scratch(t), 'fifo');
   execFileSync('mkfifo', [fifo]);
   const reader = openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -103,7 +103,7 @@ test('a FIFO that is not read: close() ends, and what is not in it is counted', 
   t.is(new Set(written).size, written.length);
 });
 
-test('zerosend serve --log into a pipe that is not read ends at SIGTERM', async (t) => {
+test('zerosend serve --log to a pipe that is not read exits at SIGTERM', async (t) => {
   const root = scratch(t);
   writeFileSync(join(root, 'a.txt'), 'a');
   const child = spawn(
@@ -118,7 +118,7 @@ test('zerosend serve --log into a pipe that is not read ends at SIGTERM', async 
     try {
       process.kill(-(child.pid as number), 'SIGKILL');
     } catch {
-      // It has ended.
+      // The process has exited.
     }
   });
   let said = '';
@@ -146,7 +146,7 @@ test('zerosend serve --log into a pipe that is not read ends at SIGTERM', async 
   t.pass();
 });
 
-test('a FIFO with a reader gets every line; one without is refused at once', async (t) => {
+test('a FIFO with a reader receives every line; one without a reader is refused at once', async (t) => {
   const fifo = join(scratch(t), 'fifo');
   execFileSync('mkfifo', [fifo]);
   const root = scratch(t);
@@ -172,7 +172,7 @@ test('a FIFO with a reader gets every line; one without is refused at once', asy
   t.is(server.stats().logLost, 0);
 });
 
-small('a full disk: lines are whole or counted as lost, and go on when there is room', async (t) => {
+small('on a full disk lines are complete or counted as lost, and logging continues when there is room', async (t) => {
   const directory = smallDirectory(t, 'size=256k');
   const path = join(directory, 'log');
   writeFileSync(join(directory, 'filler'), Buffer.alloc(100_000));
@@ -188,14 +188,14 @@ small('a full disk: lines are whole or counted as lost, and go on when there is 
   t.deepEqual(sorted(written.filter((number) => number >= 2000)), range(100, 2000));
 });
 
-test('a device that takes nothing: every line is lost', async (t) => {
+test('every line to a full device is counted as lost', async (t) => {
   const { server, url } = await serve(t, { format: 'combined', path: '/dev/full' });
   await ask(url, 50);
   await server.close();
   t.is(server.stats().logLost, 50);
 });
 
-fuse('a disk that hangs holds up neither requests nor close()', async (t) => {
+fuse('a disk that hangs delays neither requests nor close()', async (t) => {
   const faults = await mount(t);
   const { server, url } = await serve(t, { format: 'combined', path: join(faults.path, 'log') });
   await faults.set('write', { hang: true }, '/log');
@@ -207,7 +207,7 @@ fuse('a disk that hangs holds up neither requests nor close()', async (t) => {
   await faults.clear();
 });
 
-test('rename, reopen(), deletion, truncation: every line is in one of the files', async (t) => {
+test('after renames, reopen(), deletion and truncation every line is in one of the files', async (t) => {
   const path = join(scratch(t), 'log');
   const { server, url } = await serve(t, { format: 'combined', path });
   t.is(statSync(path).mode & 0o777, 0o644 & ~process.umask());
@@ -259,7 +259,7 @@ small('reopen() on a file system without room keeps the file', async (t) => {
   t.deepEqual(sorted(numbers(t, readFileSync(`${path}.1`, 'utf8'))), range(20));
 });
 
-test('reopen() while a FIFO is full: what waits goes to the new file', async (t) => {
+test('reopen() while a FIFO is full writes queued lines to the new file', async (t) => {
   const path = join(scratch(t), 'log');
   execFileSync('mkfifo', [path]);
   const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -277,7 +277,7 @@ test('reopen() while a FIFO is full: what waits goes to the new file', async (t)
   t.is(new Set(written).size, written.length);
 });
 
-test('/dev/stdout: files, pipes and sockets', async (t) => {
+test('/dev/stdout can be a file, a pipe or a socket', async (t) => {
   const directory = scratch(t);
   writeFileSync(join(directory, 'a.txt'), 'a');
   const script = `
@@ -316,7 +316,7 @@ test('/dev/stdout: files, pipes and sockets', async (t) => {
   check(text);
 });
 
-test('zerosend serve: --log-file, --log-mode and SIGHUP', async (t) => {
+test('zerosend serve has --log-file and --log-mode, and SIGHUP reopens the log', async (t) => {
   const root = scratch(t);
   writeFileSync(join(root, 'a.txt'), 'a');
   const path = join(scratch(t), 'log');
@@ -343,7 +343,7 @@ test('zerosend serve: --log-file, --log-mode and SIGHUP', async (t) => {
   t.true((written[1]?.length ?? 0) >= 10);
 });
 
-test('other names that may be FIFOs: nothing waits for their other end', async (t) => {
+test('other paths that may be FIFOs are opened without blocking', async (t) => {
   const fifo = join(scratch(t), 'fifo');
   execFileSync('mkfifo', [fifo]);
   const ring = await SharedRing.create(null);
@@ -360,7 +360,7 @@ test('other names that may be FIFOs: nothing waits for their other end', async (
   const [code] = await once(bench, 'exit');
   t.is(code, 1);
   t.regex(said, /ENXIO/);
-  // The JavaScript thread and the threads of libuv are free.
+  // The JavaScript thread and the threads of libuv are not blocked.
   const server = net.createServer().listen(0);
   await once(server, 'listening');
   server.close();

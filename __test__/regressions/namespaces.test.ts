@@ -14,7 +14,7 @@ const inNamespace = (setUp: string, ...program: string[]) =>
     timeout: 60_000,
   });
 
-/** `test`, or `test.skip` where there are no namespaces to be set up like this, which is said. */
+/** `test`, or `test.skip` with a warning when the namespace cannot be set up. */
 function withNetwork(setUp: string): typeof test.skip {
   const { status, stderr, error } = inNamespace(setUp, 'true');
   if (status === 0) return test;
@@ -22,7 +22,7 @@ function withNetwork(setUp: string): typeof test.skip {
   return test.skip;
 }
 
-/** What a program prints, as JSON, in a namespace that is set up like this. */
+/** Runs a program in a new namespace after `setUp`, and returns its output, parsed as JSON. */
 function run(t: ExecutionContext, setUp: string, body: string) {
   const file = join(scratch(t), 'program.mjs');
   writeFileSync(file, body.replaceAll("'zerosend'", `'${ZEROSEND}'`));
@@ -33,7 +33,7 @@ function run(t: ExecutionContext, setUp: string, body: string) {
 
 const ONLY_IPV6 = 'ip link set lo up; echo 1 > /proc/sys/net/ipv6/bindv6only; ip -6 address show dev lo | grep -q ::1';
 
-withNetwork(ONLY_IPV6)('`::` serves IPv4 too under net.ipv6.bindv6only=1, as in Node', (t) => {
+withNetwork(ONLY_IPV6)('servers on `::` accept IPv4 with net.ipv6.bindv6only=1, as in Node', (t) => {
   const found = run(
     t,
     ONLY_IPV6,
@@ -66,7 +66,7 @@ withNetwork(ONLY_IPV6)('`::` serves IPv4 too under net.ipv6.bindv6only=1, as in 
 
 const NO_LOOPBACK = 'ip -o link show dev lo | grep -qv UP';
 
-withNetwork(NO_LOOPBACK)('probe with the loopback interface down blames no mechanism that works without it', (t) => {
+withNetwork(NO_LOOPBACK)('probe without loopback reports connect(2) for mechanisms that it cannot test', (t) => {
   const code = (setUp: string) => {
     const { mechanisms, interfaces } = run(
       t,
@@ -82,7 +82,7 @@ withNetwork(NO_LOOPBACK)('probe with the loopback interface down blames no mecha
   for (const { name, available, syscall, code } of down.mechanisms) {
     const before = up.mechanisms.find((one) => one.name === name);
     if (available === before?.available) continue;
-    // What needs TCP cannot be tried: it is connect(2) that says so.
+    // Mechanisms that need TCP cannot be tested.
     t.deepEqual([syscall, code], ['connect', 'ENETUNREACH'], name);
   }
   const works = (list: typeof up.mechanisms) => list.find(({ name }) => name === 'sendfile')?.available;

@@ -1,4 +1,4 @@
-/** What the native server and the front door answer: whole responses, and what is counted of them. */
+/** Responses of the native server and the front door: complete, and counted. */
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
@@ -37,7 +37,7 @@ for (const [name, start] of [
   ['createFileServer', fileServer],
   ['the front door', door],
 ] as const) {
-  test.serial(`${name}: bytes behind the last request do not cut its response`, async (t) => {
+  test.serial(`${name}: bytes after the last request do not truncate its response`, async (t) => {
     const root = scratch(t);
     patternFile(root, 'mib.bin', MIB);
     const port = await start(t, root);
@@ -50,7 +50,7 @@ for (const [name, start] of [
     ] as const) {
       const client = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
       client.write(first);
-      // The client reads once the server has had every occasion to close.
+      // The client starts to read after the server could have closed the connection.
       client.pause();
       await new Promise((resolve) => setTimeout(resolve, 30));
       client.write(later);

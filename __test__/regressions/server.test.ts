@@ -17,7 +17,7 @@ const REQUEST = 'GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n';
 
 interface Serving {
   child: ChildProcess;
-  /** All that it has written to its standard error. */
+  /** Its standard error output. */
   said(): string;
 }
 
@@ -71,7 +71,7 @@ for (const flags of [
   });
 }
 
-serialTestWith('strace')('a Unix socket with 16 workers: each connection is accepted by one call', async (t) => {
+serialTestWith('strace')('with 16 workers on a Unix socket, each connection is accepted with one call', async (t) => {
   const root = scratch(t);
   writeFileSync(join(root, 'a.txt'), '0123456789');
   const path = join(root, 'socket');
@@ -99,7 +99,7 @@ serialTestWith('strace')('a Unix socket with 16 workers: each connection is acce
   t.true(Math.max(...counts) - Math.min(...counts) <= 10, `spread evenly: ${counts.join(' ')}`);
 });
 
-test.serial('a socket that no process listens on is replaced, and nothing else', async (t) => {
+test.serial('only a socket file without a listener is replaced', async (t) => {
   const root = scratch(t);
   writeFileSync(join(root, 'a.txt'), '0123456789');
   const path = join(root, 'socket');
@@ -110,17 +110,17 @@ test.serial('a socket that no process listens on is replaced, and nothing else',
     return server;
   };
   const { child } = await serve(t, [root, '--socket', path, '--workers', '1']);
-  await t.throwsAsync(start(), { code: 'EADDRINUSE' }, 'a live one stays');
+  await t.throwsAsync(start(), { code: 'EADDRINUSE' }, 'a socket file in use is not replaced');
   t.is(
     parseResponses(await exchange({ path }, `${REQUEST}`.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'))).length,
     1,
   );
   child.kill('SIGKILL');
   await once(child, 'exit');
-  t.true(existsSync(path), 'what was killed leaves its file');
+  t.true(existsSync(path), 'a killed server leaves its socket file');
 
   const server = await start({ socketMode: 0o666 });
-  t.is(statSync(path).mode & 0o777, 0o666, 'whatever the umask is');
+  t.is(statSync(path).mode & 0o777, 0o666, 'the umask is ignored');
   await server.close();
   t.false(existsSync(path));
   for (const mode of [0o600, 0o660, 0o777]) {
@@ -129,7 +129,7 @@ test.serial('a socket that no process listens on is replaced, and nothing else',
     await other.close();
   }
 
-  // Not a socket, a link to a stale one, a socket of another type with an owner, one whose backlog is full.
+  // Not replaced: a regular file, a dangling symbolic link.
   writeFileSync(path, 'precious');
   await t.throwsAsync(start(), { code: 'EADDRINUSE' });
   t.is(readFileSync(path, 'utf8'), 'precious');
@@ -138,7 +138,7 @@ test.serial('a socket that no process listens on is replaced, and nothing else',
   await t.throwsAsync(start(), { code: 'EADDRINUSE' });
   rmSync(path);
 
-  // A server closes its own file only.
+  // A server removes only the socket file that it created.
   const first = await start();
   rmSync(path);
   const second = await start();

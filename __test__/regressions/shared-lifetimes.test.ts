@@ -234,7 +234,7 @@ asRoot('a mapped file on a full tmpfs is ENOSPC when written and zeros when read
   shared.close();
 });
 
-test.serial('memoryMaps of a file whose name ends as the kernel marks deleted ones', async (t) => {
+test.serial('memoryMaps reports the path of a file whose name ends in " (deleted)"', async (t) => {
   const directory = scratch(t);
   const names = ['x (deleted)', 'y'].map((name) => join(directory, name));
   const files = [];

@@ -1,4 +1,4 @@
-/** What a peer sees of transfers that fail, and transfers on sockets that are half-closed, full or out of descriptors. */
+/** Failed transfers as their peer observes them, and transfers with sockets that are half-closed or full, or without descriptors. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -51,7 +51,7 @@ function ending(socket: net.Socket): Promise<'FIN' | 'reset'> {
   });
 }
 
-test.serial('a file that is cut while it is sent: the receiver sees a reset', async (t) => {
+test.serial('a receiver gets a reset when the file is truncated during the transfer', async (t) => {
   const path = patternFile(scratch(t), 'file', 30 * MIB);
   for (const send of [sendFile, (to: net.Socket) => sendFiles(to, [Buffer.from('head'), { file: path }])]) {
     await writeFile(path, pattern(30 * MIB));
@@ -81,7 +81,7 @@ for (const how of ['signal', 'timeout'] as const) {
       t.is(await ending(outside), 'reset');
     }
     {
-      // The client half-closes meanwhile, and Node ends the socket for it.
+      // The client half-closes during the transfer, so Node ends the socket.
       const [inside, outside] = await pair(t, { allowHalfOpen: false });
       inside.resume();
       const stopped = stop(inside);
@@ -100,7 +100,7 @@ for (const how of ['signal', 'timeout'] as const) {
   });
 }
 
-test.serial('a relay and a splitter that fail reset what is incomplete', async (t) => {
+test.serial('a relay and a splitter that fail reset incomplete streams', async (t) => {
   for (const how of ['signal', 'idle', 'destroyed'] as const) {
     const [[a, aOutside], [b, bOutside]] = [await pair(t), await pair(t)];
     const controller = new AbortController();
@@ -123,30 +123,27 @@ test.serial('a relay and a splitter that fail reset what is incomplete', async (
   t.is(await end, 'reset');
 });
 
-test.serial(
-  'relay ends by its signal while a socket connects, and while one does not take what was written',
-  async (t) => {
-    const [a, aOutside] = await pair(t);
-    const controller = new AbortController();
-    // Nothing answers there: TEST-NET-1, RFC 5737; or it is refused at once.
-    const connecting = net.connect(9, '192.0.2.1').on('error', () => {});
-    const joined = relay(a, connecting, { signal: controller.signal });
-    controller.abort();
-    await t.throwsAsync(joined);
-    t.is(await ending(aOutside), 'reset');
+test.serial('a signal aborts a relay while a socket connects, and while the peer does not read', async (t) => {
+  const [a, aOutside] = await pair(t);
+  const controller = new AbortController();
+  // An address in TEST-NET-1, RFC 5737, which does not respond or is refused at once.
+  const connecting = net.connect(9, '192.0.2.1').on('error', () => {});
+  const joined = relay(a, connecting, { signal: controller.signal });
+  controller.abort();
+  await t.throwsAsync(joined);
+  t.is(await ending(aOutside), 'reset');
 
-    const [full, fullOutside] = await pair(t);
-    const [c] = await pair(t);
-    full.write(Buffer.alloc(16 * MIB));
-    await t.throwsAsync(relay(full, c, { idleTimeout: 50 }), {
-      code: 'ERR_ZEROSEND_TIMEOUT',
-      message: /earlier writes/,
-    });
-    t.is(await ending(fullOutside), 'reset');
-  },
-);
+  const [full, fullOutside] = await pair(t);
+  const [c] = await pair(t);
+  full.write(Buffer.alloc(16 * MIB));
+  await t.throwsAsync(relay(full, c, { idleTimeout: 50 }), {
+    code: 'ERR_ZEROSEND_TIMEOUT',
+    message: /earlier writes/,
+  });
+  t.is(await ending(fullOutside), 'reset');
+});
 
-test.serial('sendFile to a client that has half-closed: sent inside its end event, closed after', async (t) => {
+test.serial('sendFile works in the end event of a half-closed client, and is refused later', async (t) => {
   const path = patternFile(scratch(t), 'file', 4 * MIB);
   for (const allowHalfOpen of [true, false]) {
     const [inside, outside] = await pair(t, { allowHalfOpen });
@@ -169,7 +166,7 @@ test.serial('sendFile to a client that has half-closed: sent inside its end even
   if (!inside.destroyed) t.regex(error?.message ?? '', /allowHalfOpen/);
 });
 
-test.serial('sendFile to a client that half-closes meanwhile: all of it, and what was written after', async (t) => {
+test.serial('a client that half-closes during sendFile receives the file and later writes', async (t) => {
   const path = patternFile(scratch(t), 'file', 8 * MIB);
   const [inside, outside] = await pair(t, { allowHalfOpen: false });
   inside.resume();
@@ -182,7 +179,7 @@ test.serial('sendFile to a client that half-closes meanwhile: all of it, and wha
   t.is(sha256(await received), sha256(Buffer.concat([pattern(8 * MIB), Buffer.from('after')])));
 });
 
-test.serial('relay with few descriptors left says so', (t) => {
+test.serial('relay with too few descriptors left fails with EMFILE', (t) => {
   const program = `
     import net from 'node:net';
     import { once } from 'node:events';
@@ -225,7 +222,7 @@ test.serial('relay with few descriptors left says so', (t) => {
   );
 });
 
-test.serial('receiveFile goes on with a partial file: offset and append', async (t) => {
+test.serial('receiveFile continues a partial file with offset and append', async (t) => {
   const directory = scratch(t);
   const whole = pattern(300_000);
   const path = join(directory, 'file');
@@ -239,7 +236,7 @@ test.serial('receiveFile goes on with a partial file: offset and append', async 
     await writeFile(path, whole.subarray(0, 100_000));
     const { target, ...options } = (await make()) as { target: string };
     const [inside, outside] = await pair(t);
-    // A part of it in Node's buffer.
+    // Node has buffered a part of the bytes.
     inside.once('readable', () => {});
     outside.write(whole.subarray(100_000, 100_005));
     await until(() => inside.readableLength > 0);

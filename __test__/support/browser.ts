@@ -21,8 +21,7 @@ const FLAGS = [
 
 /** A test that requires a browser. */
 export const browse = existsSync(CHROMIUM) ? test.serial : test.serial.skip;
-if (!existsSync(CHROMIUM))
-  console.warn(`skipped: the tests with a browser need ${CHROMIUM} (apt-get install chromium)`);
+if (!existsSync(CHROMIUM)) console.warn(`skipped: tests with a browser need ${CHROMIUM} (apt-get install chromium)`);
 
 /** A browser that is closed after the test. */
 export async function open(t: ExecutionContext): Promise<Browser> {

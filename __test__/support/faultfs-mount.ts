@@ -64,7 +64,7 @@ export interface Fault {
 
 const EXECUTABLE = join(process.env.CARGO_TARGET_DIR ?? join(PACKAGE_ROOT, 'target'), 'debug/faultfs');
 
-/** Why nothing can be mounted here; undefined where it can. */
+/** The missing requirement for FUSE mounts; undefined when they are possible. */
 export function fuseMissing(): string | undefined {
   if (process.platform !== 'linux') return 'Linux';
   if (process.getuid?.() !== 0) return 'root';
@@ -78,7 +78,7 @@ export function fuseMissing(): string | undefined {
   return spawnSync('cargo', ['--version']).status === 0 ? undefined : 'cargo';
 }
 
-/** Builds the program where it is missing or older than its sources. */
+/** Builds the program if it is missing or older than its sources. */
 function build(): void {
   const built = statSync(EXECUTABLE, { throwIfNoEntry: false })?.mtimeMs ?? 0;
   const sources = join(PACKAGE_ROOT, 'crates/faultfs/src');
@@ -87,11 +87,11 @@ function build(): void {
     cwd: PACKAGE_ROOT,
     stdio: ['ignore', 'inherit', 'inherit'],
   });
-  if (status !== 0) throw new Error('cargo could not build zerosend-faultfs; its messages are above');
+  if (status !== 0) throw new Error('building zerosend-faultfs failed; see the messages of cargo above');
 }
 
 export class FaultFs {
-  /** The directory that is mirrored: a write to it is a change behind the mount. */
+  /** The mirrored directory. Writes to it change files without the mount. */
   readonly backing: string;
   /** The mount point. */
   readonly path: string;
@@ -109,7 +109,7 @@ export class FaultFs {
     if (mountPoint === undefined) mkdirSync(this.path);
   }
 
-  /** Mounts a mirror of a new directory, at an existing directory where one is given. Call `close` afterwards. */
+  /** Mounts a mirror of a new directory, at `mountPoint` if given. Call `close` afterwards. */
   static async mount(options: MountOptions = {}, mountPoint?: string): Promise<FaultFs> {
     build();
     const mounted = new FaultFs(mkdtempSync(join(tmpdir(), 'zerosend-faultfs-')), options, mountPoint);
@@ -135,12 +135,12 @@ export class FaultFs {
     await this.#command(`set ${operation} ${words.join(' ')} -- ${glob}`);
   }
 
-  /** Removes the rule for an operation and a pattern, or all rules; what hangs by them resumes. */
+  /** Removes the rule for an operation and a pattern, or all rules. Held calls resume. */
   async clear(operation?: Operation | '*', glob = '*'): Promise<void> {
     await this.#command(operation === undefined ? 'clear' : `clear ${operation} -- ${glob}`);
   }
 
-  /** How often an operation was called, and how many calls are held back at present. */
+  /** The number of calls of an operation, and of calls that are held back now. */
   async count(operation: Operation): Promise<{ calls: number; waiting: number }> {
     const [calls = 0, waiting = 0] = (await this.#command(`count ${operation}`)).split(' ').map(Number);
     return { calls, waiting };
@@ -155,7 +155,7 @@ export class FaultFs {
     }
   }
 
-  /** Kills the daemon: the mount stays and answers ENOTCONN. */
+  /** Kills the daemon. The mount stays, and its operations fail with ENOTCONN. */
   async kill(): Promise<void> {
     const daemon = this.#daemon;
     if (daemon === undefined || daemon.exitCode !== null || daemon.signalCode !== null) return;
@@ -171,7 +171,7 @@ export class FaultFs {
     await this.#start();
   }
 
-  /** Unmounts, and removes both directories (a mount point that was given stays). */
+  /** Unmounts, and removes the backing directory and the created mount point. */
   async close(): Promise<void> {
     const daemon = this.#daemon;
     if (daemon !== undefined && daemon.exitCode === null && daemon.signalCode === null) {
@@ -186,7 +186,7 @@ export class FaultFs {
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
-  /** Lazily, however often something is mounted there. */
+  /** Lazily unmounts everything mounted at the path. */
   #unmount(): void {
     while (readFileSync('/proc/self/mounts', 'utf8').includes(` ${this.path} `)) {
       if (spawnSync('umount', ['-l', this.path]).status !== 0) throw new Error(`cannot unmount ${this.path}`);
@@ -206,7 +206,7 @@ export class FaultFs {
     ];
     const daemon = spawn(EXECUTABLE, [...args, this.backing, this.path], { stdio: ['pipe', 'pipe', 'inherit'] });
     this.#daemon = daemon;
-    // EPIPE when it was killed.
+    // EPIPE after the daemon was killed.
     daemon.stdin.on('error', () => {});
     daemon.on('error', () => this.#answers.shift()?.(undefined));
     daemon.on('close', () => {
@@ -223,10 +223,10 @@ export class FaultFs {
     return await answer;
   }
 
-  #answer(what: string): Promise<string> {
+  #answer(command: string): Promise<string> {
     return new Promise((resolve, reject) => {
       this.#answers.push((line) => {
-        if (line === undefined) reject(new Error(`faultfs ended before it answered '${what}'`));
+        if (line === undefined) reject(new Error(`faultfs ended before it answered '${command}'`));
         else if (line.startsWith('error ')) reject(new Error(`faultfs: ${line.slice(6)}`));
         else resolve(line);
       });

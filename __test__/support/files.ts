@@ -49,11 +49,11 @@ export function openDescriptors(): string[] {
     );
 }
 
-/** Waits until `condition` holds; fails after `ms`. */
-export async function until(condition: () => boolean, ms = 5000, what = 'the condition'): Promise<void> {
+/** Waits until `condition` holds. Throws after `ms`. */
+export async function until(condition: () => boolean, ms = 5000, name = 'the condition'): Promise<void> {
   const end = performance.now() + ms;
   while (!condition()) {
-    if (performance.now() > end) throw new Error(`${what} did not come true within ${ms} ms`);
+    if (performance.now() > end) throw new Error(`${name} was not met within ${ms} ms`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }

@@ -20,7 +20,7 @@ export function streamBytes(id: number, length: number, from = 0): Buffer {
   return Buffer.from(text.slice(from - first * RECORD, from - first * RECORD + length), 'latin1');
 }
 
-/** The id of the stream whose first bytes these are. */
+/** The stream id in the first bytes of a stream. */
 export function streamId(bytes: Buffer): number {
   return Number(bytes.toString('latin1', 0, 5));
 }
@@ -37,7 +37,7 @@ export function streamParts(bytes: Buffer, id: number): Array<[number, number]> 
     const expected = streamBytes(id, bytes.length - at, from);
     let same = 0;
     while (at + same < bytes.length && bytes[at + same] === expected[same]) same++;
-    if (same === 0) throw new Error(`bytes at ${at} are not those of stream ${id} from ${from} on`);
+    if (same === 0) throw new Error(`bytes at ${at} differ from stream ${id} at ${from}`);
     parts.push([from, from + same]);
     at += same;
   }
@@ -73,11 +73,11 @@ if (!mounts) console.warn('skipped: tests with a small file system need to mount
 /** `test` with a small file system, or `test.skip` if none can be mounted. */
 export const small: typeof test.skip = mounts ? test : test.skip;
 
-/** A tmpfs with these options, such as `size=512k`, unmounted after the test. */
+/** Mounts a tmpfs with these options, for example `size=512k`. It is unmounted after the test. */
 export function smallDirectory(t: ExecutionContext, options: string): string {
   const path = join(scratch(t), 'small');
   mkdirSync(path);
-  if (!mountTmpfs(path, false, options)) throw new Error('no tmpfs could be mounted');
+  if (!mountTmpfs(path, false, options)) throw new Error('cannot mount a tmpfs');
   t.teardown(() => void spawnSync('umount', ['-l', path]));
   return path;
 }

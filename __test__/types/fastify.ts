@@ -98,7 +98,7 @@ app.register(fastifyStatic, { root: '/srv/www', method: 'magic' });
 app.register(fastifyStatic, { root: '/srv/www', list: { format: 'html' } });
 // @ts-expect-error unknown coding
 app.register(fastifyStatic, { root: '/srv/www', preCompressed: ['lzma'] });
-// @ts-expect-error not a number
+// @ts-expect-error invalid type of root
 app.register(fastifyStatic, { root: 42 });
 
 app.get('/', async (_request, reply) => {
