@@ -94,27 +94,27 @@ export interface BenchUsage {
 /** The counters of the cache. */
 export declare function cacheCounters(cache: number): CacheCounters
 
-/** The counters of a cache. */
+/** r" The counters of a cache. */
 export interface CacheCounters {
-  /** Files in the cache. */
+  /** r" Files in the cache. */
   files: number
-  /** Bytes of these files. */
+  /** r" Bytes of these files. */
   bytes: number
-  /** Mapped files among them. */
+  /** r" Mapped files among them. */
   mapped: number
-  /** Lookups that found a fresh file. */
+  /** r" Lookups that found a fresh file. */
   hits: number
-  /** All other lookups, those of missing files included. */
+  /** r" All other lookups, those of missing files included. */
   misses: number
-  /** Comparisons with the disk. */
+  /** r" Comparisons with the disk. */
   revalidations: number
-  /** Files that had changed on the disk. */
+  /** r" Files that had changed on the disk. */
   stale: number
-  /** Files removed to make room for others. */
+  /** r" Files removed to make room for others. */
   evictions: number
-  /** Files that were served but not kept: too large, or changed a moment ago. */
+  /** r" Files that were served but not kept: too large, or changed a moment ago. */
   rejected: number
-  /** Lookups of a missing file that were answered from memory. */
+  /** r" Lookups of a missing file that were answered from memory. */
   negativeHits: number
 }
 
@@ -321,13 +321,13 @@ export declare function liveHandles(): number
 /** Creates a pipe with a capacity of `size` bytes, or of less where the quota of the user does not allow it. */
 export declare function makePipe(size: number): PipeDescription
 
-/** How much of a mapping is in memory. */
+/** r" How much of a mapping is in memory. */
 export interface MappedPages {
-  /** Bytes in a page. */
+  /** r" Bytes in a page. */
   pageSize: number
-  /** Pages of the mapping. */
+  /** r" Pages of the mapping. */
   pages: number
-  /** Pages of the mapping that are in memory. */
+  /** r" Pages of the mapping that are in memory. */
   resident: number
 }
 
@@ -561,15 +561,15 @@ export interface PipeDescription {
   writeFd: number
 }
 
-/** The limits of pipes; see pipe(7). */
+/** r" The limits of pipes; see pipe(7). */
 export interface PipeLimitsReport {
-  /** Capacity of a new pipe in bytes. */
+  /** r" Capacity of a new pipe in bytes. */
   defaultSize: number
-  /** Largest capacity that an unprivileged user may set, in bytes. */
+  /** r" Largest capacity that an unprivileged user may set, in bytes. */
   maxSize: number
-  /** Pages in the pipes of one user beyond which new pipes have one page; 0: no limit. */
+  /** r" Pages in the pipes of one user beyond which new pipes have one page; 0: no limit. */
   userPagesSoft: number
-  /** Pages in the pipes of one user beyond which no pipe is created; 0: no limit. */
+  /** r" Pages in the pipes of one user beyond which no pipe is created; 0: no limit. */
   userPagesHard: number
 }
 
@@ -647,41 +647,41 @@ export declare function receiveSegment(request: number, socket: number): number
 /** The counters of the relay. */
 export declare function relayCounters(relay: number): RelayCounters
 
-/** The counters of a relay. */
+/** r" The counters of a relay. */
 export interface RelayCounters {
-  /** Open connections. */
+  /** r" Open connections. */
   connections: number
-  /** Accepted connections. */
+  /** r" Accepted connections. */
   accepted: number
-  /** Accepted connections that were closed at once, and pauses in accepting for lack of descriptors. */
+  /** r" Accepted connections that were closed at once, and pauses in accepting for lack of descriptors. */
   refused: number
-  /** Connections for which no target could be connected to. */
+  /** r" Connections for which no target could be connected to. */
   unreachable: number
-  /** Further targets that were tried. */
+  /** r" Further targets that were tried. */
   retries: number
-  /** Targets that did not answer within the connect timeout. */
+  /** r" Targets that did not answer within the connect timeout. */
   connectTimeouts: number
-  /** Connections closed by the idle timeout. */
+  /** r" Connections closed by the idle timeout. */
   idleTimeouts: number
-  /** Connections closed because the client was reset or failed. */
+  /** r" Connections closed because the client was reset or failed. */
   clientFailures: number
-  /** Connections closed because the target was reset or failed. */
+  /** r" Connections closed because the target was reset or failed. */
   targetFailures: number
-  /** Mirrors of connections that failed. */
+  /** r" Mirrors of connections that failed. */
   mirrorFailures: number
-  /** Connections closed by force at the end of the drain time. */
+  /** r" Connections closed by force at the end of the drain time. */
   forcedCloses: number
-  /** Connections whose bytes went through user space for lack of a pipe. */
+  /** r" Connections whose bytes went through user space for lack of a pipe. */
   degraded: number
-  /** Bytes from clients to targets. */
+  /** r" Bytes from clients to targets. */
   bytesUp: number
-  /** Bytes from targets to clients. */
+  /** r" Bytes from targets to clients. */
   bytesDown: number
-  /** Bytes written to mirrors. */
+  /** r" Bytes written to mirrors. */
   mirrored: number
-  /** Bytes that mirrors missed. */
+  /** r" Bytes that mirrors missed. */
   dropped: number
-  /** Connections closed because of an internal error (a panic). */
+  /** r" Connections closed because of an internal error (a panic). */
   panics: number
 }
 
@@ -1146,15 +1146,15 @@ export declare function vmspliceGift(pipe: number, gifts: Array<Gift>): number |
  */
 export declare function waitRing(request: number, ring: number, role: 'writer' | 'reader', bytes: number): void
 
-/** The result of `warmPages`. */
+/** r" The result of `warmPages`. */
 export interface WarmedReport {
-  /** Pages of the file. */
+  /** r" Pages of the file. */
   pages: number
-  /** Pages that were in the page cache before. */
+  /** r" Pages that were in the page cache before. */
   residentBefore: number
-  /** Pages that are in the page cache now: fewer than all when memory is short. */
+  /** r" Pages that are in the page cache now: fewer than all when memory is short. */
   resident: number
-  /** Bytes read from the disk or the page cache. */
+  /** r" Bytes read from the disk or the page cache. */
   bytesRead: number
 }
 

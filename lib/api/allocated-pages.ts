@@ -1,4 +1,4 @@
-/** Memory whose pages the kernel takes as they are: `allocPages` and `sendPages`. */
+/** Sending memory by vmsplice(2): `allocPages` and `sendPages`. */
 import { constants } from 'node:buffer';
 import type { SendingOptions } from '#native';
 import { deliver } from '../runtime/deliver.js';
@@ -10,20 +10,20 @@ import { unshared } from '../util/options.js';
 
 export interface SendPagesOptions extends DeliveryOptions {
   /**
-   * `true`: the pages themselves are given to the kernel, nothing is copied, and the memory is gone from JavaScript at the
-   * call: its ArrayBuffer is detached, every view of it has length 0. Only for memory of {@link allocPages}.
+   * `true`: the kernel gets the pages themselves, without a copy. The call detaches the ArrayBuffer, so that every view of it
+   * has length 0. Only for memory from {@link allocPages}.
    *
-   * `false`, the default: the bytes are copied at the call, in one go, and the buffer, of whatever kind, is the caller's
-   * again when `sendPages` returns its promise.
+   * `false`, the default: the bytes are copied during the call. The buffer can be of any kind, and be reused when `sendPages`
+   * has returned its promise.
    */
   gift?: boolean | undefined;
 }
 
 /**
- * Page-aligned, zeroed memory of `bytes` (1 up), for {@link sendPages} and `vmsplice` with `gift`.
+ * Allocates page-aligned memory of `bytes` (1 or more) zeros, for {@link sendPages} and `vmsplice` with `gift`.
  *
- * It is mapped, not taken from an allocator (mmap(2), `MAP_ANONYMOUS`), so that pages which the kernel still reads after
- * they were given never become anybody else's memory. Whole pages are used: 4,096 bytes at least.
+ * It is mapped (mmap(2), `MAP_ANONYMOUS`) and never returned to an allocator, so that no other code reuses pages that the kernel
+ * still reads. It takes whole pages, at least 4,096 bytes.
  *
  * Throws `ERR_ZEROSEND_OUT_OF_RANGE`, `ENOMEM`.
  */
@@ -36,15 +36,15 @@ export function allocPages(bytes: number): Buffer {
 }
 
 /**
- * Sends the bytes of `buffer` through a pipe into `target`: vmsplice(2), then splice(2). The kernel refers to the pages
- * until the receiver has the bytes, which may be long after the promise has been fulfilled.
+ * Sends the bytes of `buffer` through a pipe to `target`, by vmsplice(2) and splice(2). The kernel refers to the pages until the
+ * receiver has the bytes, which may be long after the promise was fulfilled.
  *
- * So JavaScript never has pages that the kernel may still read. With `gift` they are moved out of it. Without, a copy in
- * pages of its own is sent: when the kernel lets go of pages cannot be known (acknowledged bytes may still lie unread in
- * a receiver on the same machine), so they could never be given back.
+ * For that reason JavaScript must not change pages that were sent. With `gift` it loses them. Without `gift` a copy in separate
+ * pages is sent: the kernel does not report when it no longer needs the pages (acknowledged bytes may still be unread in a
+ * receiver on the same machine), so they could never be returned.
  *
- * Order, cancel, progress and errors are those of `sendFile`. `ERR_ZEROSEND_INVALID_ARGUMENT` for a gift that is not of
- * {@link allocPages}, or was given before. A gift that fails or is cancelled is gone all the same.
+ * Order, cancellation, progress and errors are those of `sendFile`. `ERR_ZEROSEND_INVALID_ARGUMENT` for a gift that is not from
+ * {@link allocPages} or was given before. A gift is lost also when sending it fails or is cancelled.
  */
 export async function sendPages(
   target: SendTarget,
@@ -64,10 +64,10 @@ export async function sendPages(
   );
 }
 
-/** The memory behind a view, for the binding to take, if it is what it must be. */
+/** The memory of a view, which must not be shared. The binding checks that it is from {@link allocPages}. */
 export function giftable(view: Uint8Array): ArrayBuffer {
   if (!(view.buffer instanceof ArrayBuffer)) {
-    throw invalid('buffer', view.buffer, 'memory of allocPages; shared memory cannot be given');
+    throw invalid('buffer', view.buffer, 'memory from allocPages; a SharedArrayBuffer cannot be a gift');
   }
   return view.buffer;
 }

@@ -58,7 +58,8 @@ fn an_invalid_header_is_an_error() {
         assert_eq!(code(&Ring::open(&name.0).err().expect("not a ring")), Code::Corrupt, "{size}");
     }
     let error = Ring::open(&SegmentName::new("no-such-ring").expect("a name")).err().expect("missing");
-    assert_eq!(error.to_string(), "ENOENT: No such file or directory, shm_open '/no-such-ring'");
+    assert!(error.to_string().ends_with(", shm_open '/no-such-ring'"), "{error}");
+    assert_eq!(error.errno(), Some(nix::errno::Errno::ENOENT));
     assert!(SegmentName::new("a/b").is_err() && SegmentName::new("..").is_err() && SegmentName::new("").is_err());
 }
 

@@ -5,7 +5,7 @@
 //! or their new value.
 //!
 //! The compiler does not vectorize atomic accesses, which takes two to three times as long as `memcpy`. So on x86-64 longer
-//! copies are made by `rep movsb`, which is as fast as `memcpy` on processors with ERMS (all since 2012).
+//! copies are made by `rep movsb`, which is as fast as `memcpy` on processors with ERMS (Intel since 2012, AMD since 2020).
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
