@@ -1076,7 +1076,7 @@ export declare function take(transfer: number, max: number): Buffer | null
 export declare function takeConnections(server: number, max: number): Array<HandoffConnection>
 
 /**
- * All events since the last call, in order. `progress`: the request goes on. Otherwise it has completed: with `error`, or
+ * All events since the last call, in order. `progress`: the request is still running. Otherwise it has completed: with `error`, or
  * with the `handle` and `value` that the function which started it describes.
  */
 export declare function takeEvents(): Array<{ request: number; progress?: number; error?: NodeJS.ErrnoException; handle?: number; value?: unknown }>

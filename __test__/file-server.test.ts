@@ -193,16 +193,16 @@ test.serial('a worker thread that ends closes its servers', async (t) => {
 });
 
 /** Runs `zerosend serve` until it prints its URL. */
-async function run(t: ExecutionContext, args: string[]): Promise<{ child: ChildProcess; said: string; url: string }> {
+async function run(t: ExecutionContext, args: string[]): Promise<{ child: ChildProcess; output: string; url: string }> {
   const child = spawn(process.execPath, [MAIN, 'serve', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   t.teardown(() => child.kill('SIGKILL'));
-  let said = '';
+  let output = '';
   child.stderr?.on('data', (text) => {
-    said += text;
+    output += text;
   });
-  await until(() => /at http\S+/.test(said), 10_000, 'the line with the URL');
+  await until(() => /at http\S+/.test(output), 10_000, 'the line with the URL');
   await new Promise((resolve) => setTimeout(resolve, 20));
-  return { child, said, url: /at (http\S+?),?\s/.exec(`${said} `)?.[1] as string };
+  return { child, output, url: /at (http\S+?),?\s/.exec(`${output} `)?.[1] as string };
 }
 
 test.serial('zerosend serve runs the native server or Fastify and ends on a signal', async (t) => {
@@ -213,9 +213,9 @@ test.serial('zerosend serve runs the native server or Fastify and ends on a sign
     ['-m', 'sendfile', '--spa', '--list'],
     ['--fastify', '--spa'],
   ]) {
-    const { child, said, url } = await run(t, ['-p', '0', '-r', root, ...flags]);
-    t.regex(said, new RegExp(`serving ${root} at http://127.0.0.1:\\d+`));
-    t.regex(said, /method (sendfile|auto)/);
+    const { child, output, url } = await run(t, ['-p', '0', '-r', root, ...flags]);
+    t.regex(output, new RegExp(`serving ${root} at http://127.0.0.1:\\d+`));
+    t.regex(output, /method (sendfile|auto)/);
     const base = url.replace(/\/?$/, '/');
     const bytes = Buffer.from(await (await fetch(`${base}file.bin`)).arrayBuffer());
     t.is(sha256(bytes), sha256(pattern(100_000)));
@@ -284,7 +284,7 @@ test.serial('10,000 idle and 100 slow connections do not delay others and are cl
   });
   await until(() => server.stats().connections >= 10_000, 10_000, 'all connected');
   for (let at = 0; at < 50; at++) t.is((await fetch(url)).status, 200);
-  await until(() => server.stats().connections <= 1, 20_000, 'all gone');
+  await until(() => server.stats().connections <= 1, 20_000, 'all closed');
   const { idleTimeout, minRate } = server.stats().limits;
   t.true(idleTimeout >= 10_000);
   // On a busy machine a slow connection may time out as idle before its request arrives.
@@ -321,12 +321,12 @@ test.serial('without descriptors it closes idle connections and continues', asyn
     },
   );
   t.teardown(() => child.kill('SIGKILL'));
-  let said = '';
+  let output = '';
   child.stderr.on('data', (text) => {
-    said += text;
+    output += text;
   });
-  await until(() => /at http\S+/.test(said), 10_000);
-  const port = Number(/:(\d+)\//.exec(said)?.[1]);
+  await until(() => /at http\S+/.test(output), 10_000);
+  const port = Number(/:(\d+)\//.exec(output)?.[1]);
   const idle = Array.from({ length: 300 }, () => connect(port, '127.0.0.1').on('error', () => {}));
   t.teardown(() => {
     for (const socket of idle) socket.destroy();

@@ -293,7 +293,7 @@ test('files are served while JavaScript is busy, other requests wait', async (t)
     done += 1;
   });
   for (let count = 0; count < 50; count++) t.is((await get(port, '/static/a.txt')).status, 200);
-  t.false(lines.includes('unblocked'), 'JavaScript was blocked meanwhile');
+  t.false(lines.includes('unblocked'), 'JavaScript is still blocked');
   t.is(done, 0);
   t.is((await route).body.toString(), 'route');
   t.true(lines.includes('unblocked'));

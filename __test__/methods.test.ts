@@ -66,7 +66,7 @@ test.serial('every method sends files of tmpfs', async (t) => {
     const result = await sendFile(server, file, { method });
     server.end();
     t.is(sha256(await received), sha256(pattern(200_000)));
-    t.is(result.method, method, 'tmpfs has them all');
+    t.is(result.method, method, 'every method works on tmpfs');
   }
 });
 
@@ -91,7 +91,7 @@ if (!overlay) console.warn('skipped: the test on overlayfs needs root and overla
     const result = await sendFile(server, join(at('merged'), 'file'), { method });
     server.end();
     t.is(sha256(await received), sha256(pattern(MIB)), method);
-    t.is(result.method, method, 'overlayfs has them all');
+    t.is(result.method, method, 'every method works on overlayfs');
   }
 });
 
@@ -255,7 +255,7 @@ test.serial('sendFiles sends memory and files in order, gathered', async (t) => 
   await t.throwsAsync(sendFiles(server, [Buffer.from('x'), { file: join(directory, 'none') }]), { code: 'ENOENT' });
   t.is((await sendFiles(server, [])).bytes, 0);
   server.end();
-  t.is((await received).length, 0, 'a file that is missing spoils nothing');
+  t.is((await received).length, 0, 'nothing is sent if a file is missing');
   const other = await pair(t);
   await t.throwsAsync(sendFiles(other.server, ['text' as unknown as Buffer]), { message: /parts\[0\]/ });
 });
@@ -309,7 +309,7 @@ test.serial('ranges of one open file are sent over several sockets at the same t
     t.is(sha256(Buffer.concat(pieces)), sha256(pattern(size)), method);
   }
   const { buffer } = await handle.read(Buffer.alloc(4), 0, 4);
-  t.deepEqual(buffer, pattern(4), 'its own position is where it was');
+  t.deepEqual(buffer, pattern(4), 'the position of the descriptor is unchanged');
 });
 
 test('sliceRanges', (t) => {
@@ -379,7 +379,7 @@ traced('strace: cork and noDelay set their socket options', (t) => {
     return (pattern: RegExp) => lines.filter((line) => pattern.test(line)).length;
   };
   const unset = calls({});
-  t.is(unset(/MSG_MORE/), 1, 'the head, which the file follows');
+  t.is(unset(/MSG_MORE/), 1, 'the header, before the file');
   t.is(unset(/TCP_CORK|TCP_NODELAY/), 0);
   const corked = calls({ cork: true });
   t.true(corked(/TCP_CORK, \[1\]/) >= 1);

@@ -135,7 +135,7 @@ test('above the quota of pipe pages, pipes are smaller and counted, and transfer
   t.is(seen.first, MIB);
   t.true((seen.last as number) < MIB && (seen.small as number) > 0, JSON.stringify(seen));
   t.like(seen, { method: 'splice', bytes: 300_000, hash: sha256(pattern(300_000)) });
-  t.true((seen.after as number) > (seen.small as number), 'the one of the transfer too');
+  t.true((seen.after as number) > (seen.small as number), 'the pipe of the transfer is counted');
 });
 
 test.serial('splice: file to pipe to socket to pipe to file', async (t) => {
@@ -202,16 +202,16 @@ test.serial('vmsplice: copies, gifts and invalid buffers', (t) => {
   const fd = openSync(out, 'w+');
   t.teardown(() => closeSync(fd));
   t.is(splice(pipe, fd, 100), 6);
-  t.is(readFileSync(out, 'latin1'), 'abcdef', 'what is written later is not seen');
+  t.is(readFileSync(out, 'latin1'), 'abcdef', 'later writes have no effect');
   const pages = allocPages(8192);
   pages.fill('p');
   const { buffer: memory } = pages;
   t.is(vmsplice(pipe, pages, { gift: true }), 8192);
-  t.is(memory.byteLength, 0, 'gone at the call');
+  t.is(memory.byteLength, 0, 'detached during the call');
   t.is(pages.length, 0);
   t.is(pipe.available, 8192);
   const more = allocPages(4096);
-  t.is(vmsplice(pipe, more, { gift: true }), null, 'the pipe is not empty: nothing is taken');
+  t.is(vmsplice(pipe, more, { gift: true }), null, 'the pipe is not empty');
   t.is(more.length, 4096);
   for (const ordinary of [Buffer.alloc(4096), Buffer.from('x'), new Uint8Array(4096)]) {
     t.throws(() => vmsplice(pipe, ordinary, { gift: true }), {
@@ -319,7 +319,7 @@ test.serial(
     const sending = sendPages(server, cancelled, { gift: true, signal: controller.signal });
     setTimeout(() => controller.abort(), 50);
     await t.throwsAsync(sending, { code: 'ABORT_ERR' });
-    t.is(cancelled.length, 0, 'a gift that is cancelled is gone all the same');
+    t.is(cancelled.length, 0, 'a cancelled gift is detached too');
     for (const bytes of [0, -1, 1.5]) t.throws(() => allocPages(bytes), { code: 'ERR_ZEROSEND_OUT_OF_RANGE' });
     server.destroy();
     client.destroy();
@@ -353,7 +353,7 @@ test.serial(
       t.like(result, { bytes: size, method: 'splice' });
       t.is(progress.at(-1), size);
       t.is(sha256(readFileSync(path)), sha256(pattern(size)), kind);
-      t.is((await readExactly(client, 4)).toString(), 'rest', 'what is beyond is left');
+      t.is((await readExactly(client, 4)).toString(), 'rest', 'bytes beyond the length are not read');
       await handle?.close();
       if (fd !== undefined) closeSync(fd);
       server.destroy();
@@ -405,7 +405,7 @@ test.serial('receiveFile: to the end of the stream, truncated, aborted, refused'
     code: 'ERR_ZEROSEND_TRUNCATED',
   });
   t.is((short as unknown as ZerosendError).bytes, 3);
-  t.is(readFileSync(path, 'latin1'), 'abc', 'what had come is there');
+  t.is(readFileSync(path, 'latin1'), 'abc', 'received bytes are kept');
 
   const third = await pair(t);
   third.server.write('abcdef');

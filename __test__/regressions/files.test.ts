@@ -220,7 +220,7 @@ fuseSerial('a change behind a FUSE mount is seen at the next request', async (t)
   }
 });
 
-fuseSerial('a slow file system holds up neither JavaScript nor the other clients of a worker', async (t) => {
+fuseSerial('a slow file system delays neither JavaScript nor other clients of a worker', async (t) => {
   const fs = await mount(t, { entryTimeout: 0, attrTimeout: 0 });
   const root = scratch(t);
   for (const directory of [fs.backing, root]) {
@@ -403,7 +403,7 @@ test.serial('files without a meaningful size are served completely', async (t) =
   t.is((await cache.get('/proc/uptime')).hits, 0, 'read again each time');
 });
 
-fuseSerial('a file system that says 0 for every size is read', async (t) => {
+fuseSerial('files of a file system that reports size 0 are read', async (t) => {
   const fs = await mount(t, { zeroSize: true, directIo: true });
   const path = join(fs.path, 'a.txt');
   const bytes = pattern(200_000);

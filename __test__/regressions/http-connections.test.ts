@@ -203,8 +203,8 @@ for (const [front, make] of Object.entries(fronts)) {
   });
 }
 
-test.serial('a callback that never settles does not keep the connection of a client that is gone', async (t) => {
-  const gone = ['handler', 'plugin'].map(async (front) => {
+test.serial('a callback that never settles does not keep the connection of a disconnected client open', async (t) => {
+  const disconnected = ['handler', 'plugin'].map(async (front) => {
     let seen = 0;
     const onFile = () => {
       seen += 1;
@@ -217,7 +217,7 @@ test.serial('a callback that never settles does not keep the connection of a cli
     socket.destroy();
     await noneLeft(server);
   });
-  await t.notThrowsAsync(() => Promise.all(gone));
+  await t.notThrowsAsync(() => Promise.all(disconnected));
 });
 
 for (const [front, make] of Object.entries(fronts)) {

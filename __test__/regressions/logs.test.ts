@@ -121,12 +121,12 @@ test('zerosend serve --log to a pipe that is not read exits at SIGTERM', async (
       // The process has exited.
     }
   });
-  let said = '';
+  let output = '';
   child.stderr.setEncoding('utf8').on('data', (text) => {
-    said += text;
+    output += text;
   });
-  await until(() => /http:\S+/.test(said), 20_000, 'the server');
-  await ask(new URL(/http:\S+/.exec(said)?.[0] as string), 300, 0, 'x'.repeat(2000));
+  await until(() => /http:\S+/.test(output), 20_000, 'the server');
+  await ask(new URL(/http:\S+/.exec(output)?.[0] as string), 300, 0, 'x'.repeat(2000));
   const pid = Number(
     execFileSync('pgrep', ['-f', `${MAIN} serve ${root}`], { encoding: 'utf8' })
       .trim()
@@ -134,7 +134,7 @@ test('zerosend serve --log to a pipe that is not read exits at SIGTERM', async (
       .at(-1),
   );
   process.kill(pid, 'SIGTERM');
-  const gone = () => {
+  const hasExited = () => {
     try {
       process.kill(pid, 0);
       return readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ');
@@ -142,7 +142,7 @@ test('zerosend serve --log to a pipe that is not read exits at SIGTERM', async (
       return true;
     }
   };
-  await until(gone, 20_000, 'the end of the server');
+  await until(hasExited, 20_000, 'the end of the server');
   t.pass();
 });
 
@@ -323,17 +323,17 @@ test('zerosend serve has --log-file and --log-mode, and SIGHUP reopens the log',
   const args = [MAIN, 'serve', root, '-p', '0', '--log-file', path, '--log-mode', '600'];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'pipe'] });
   t.teardown(() => child.kill('SIGKILL'));
-  let said = '';
+  let output = '';
   child.stderr.setEncoding('utf8').on('data', (text) => {
-    said += text;
+    output += text;
   });
-  await until(() => /http:\S+/.test(said), 20_000, 'the server');
-  const url = new URL(/http:\S+/.exec(said)?.[0] as string);
+  await until(() => /http:\S+/.test(output), 20_000, 'the server');
+  const url = new URL(/http:\S+/.exec(output)?.[0] as string);
   await ask(url, 10);
   t.is(statSync(path).mode & 0o777, 0o600);
   renameSync(path, `${path}.1`);
   child.kill('SIGHUP');
-  await until(() => said.includes('files reopened'));
+  await until(() => output.includes('files reopened'));
   await ask(url, 10, 10);
   child.kill('SIGTERM');
   const [code] = await once(child, 'exit');
@@ -353,13 +353,13 @@ test('other paths that may be FIFOs are opened without blocking', async (t) => {
   const bench = spawn(process.execPath, [MAIN, 'bench', '--size', '1k', '--html', fifo], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
-  let said = '';
+  let output = '';
   bench.stderr.setEncoding('utf8').on('data', (text) => {
-    said += text;
+    output += text;
   });
   const [code] = await once(bench, 'exit');
   t.is(code, 1);
-  t.regex(said, /ENXIO/);
+  t.regex(output, /ENXIO/);
   // The JavaScript thread and the threads of libuv are not blocked.
   const server = net.createServer().listen(0);
   await once(server, 'listening');

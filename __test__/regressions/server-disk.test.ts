@@ -34,9 +34,9 @@ fuseSerial('an open that hangs is 503 after diskTimeout, and is cleaned up when 
     t.is(response.headers['retry-after'], '1');
     t.is(response.headers.connection, 'close');
     await disk.clear();
-    await until(() => openDescriptors().length <= before.length, 10_000, 'what was opened is closed');
-    await until(() => server.stats().connections === 0, 10_000, 'no connection is left');
-    t.is((await get(port, '/file.bin')).status, 200, 'and then it is served');
+    await until(() => openDescriptors().length <= before.length, 10_000, 'all descriptors are closed');
+    await until(() => server.stats().connections === 0, 10_000, 'all connections are closed');
+    t.is((await get(port, '/file.bin')).status, 200, 'the file is served later');
   }
   t.is(server.stats().limits.diskTimeout, 2);
   t.is(server.stats().failures, 0);
@@ -58,9 +58,9 @@ fuseSerial('a read that hangs ends in a reset', async (t) => {
   t.is(response?.headers['content-length'], '8000000');
   const body = response?.body ?? Buffer.alloc(0);
   t.true(body.length > 0 && body.length < 8_000_000);
-  t.true(body.equals(pattern(8_000_000).subarray(0, body.length)), 'what came is right');
+  t.true(body.equals(pattern(8_000_000).subarray(0, body.length)), 'the received bytes are correct');
   await disk.clear();
-  await until(() => server.stats().connections === 0, 10_000, 'no connection is left');
+  await until(() => server.stats().connections === 0, 10_000, 'all connections are closed');
   t.is(server.stats().limits.diskTimeout, 1);
   t.is(server.stats().aborted, 1);
 });

@@ -18,7 +18,7 @@ const REQUEST = 'GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n';
 interface Serving {
   child: ChildProcess;
   /** Its standard error output. */
-  said(): string;
+  output(): string;
 }
 
 /** Runs `zerosend serve` until it listens. */
@@ -30,8 +30,8 @@ async function serve(t: ExecutionContext, args: string[], wrapper: string[] = []
   child.stderr.on('data', (chunk) => {
     text += chunk;
   });
-  await until(() => /serving .* at \S+/.test(text), 20_000, 'the line that says where it serves');
-  return { child, said: () => text };
+  await until(() => /serving .* at \S+/.test(text), 20_000, 'the line with the URL');
+  return { child, output: () => text };
 }
 
 function open(to: { port: number } | { path: string }): Promise<Socket> {
@@ -46,13 +46,13 @@ for (const flags of [
   ['--workers', '3'],
   ['--workers', '3', '--socket'],
 ]) {
-  test.serial(`close({ drain }) serves what is in the backlog: ${flags.join(' ')}`, async (t) => {
+  test.serial(`close({ drain }) serves connections in the backlog: ${flags.join(' ')}`, async (t) => {
     const root = scratch(t);
     writeFileSync(join(root, 'a.txt'), '0123456789');
     const path = join(root, 'socket');
     const isUnix = flags.includes('--socket');
-    const { child, said } = await serve(t, [root, '-p', '0', ...flags, ...(isUnix ? [path] : [])]);
-    const to = isUnix ? { path } : { port: Number(/:(\d+)\//.exec(said())?.[1]) };
+    const { child, output } = await serve(t, [root, '-p', '0', ...flags, ...(isUnix ? [path] : [])]);
+    const to = isUnix ? { path } : { port: Number(/:(\d+)\//.exec(output())?.[1]) };
     child.kill('SIGSTOP');
     const sockets = await Promise.all(Array.from({ length: 300 }, () => open(to)));
     const responses = sockets.map((socket) => {
@@ -130,9 +130,9 @@ test.serial('only a socket file without a listener is replaced', async (t) => {
   }
 
   // Not replaced: a regular file, a dangling symbolic link.
-  writeFileSync(path, 'precious');
+  writeFileSync(path, 'contents');
   await t.throwsAsync(start(), { code: 'EADDRINUSE' });
-  t.is(readFileSync(path, 'utf8'), 'precious');
+  t.is(readFileSync(path, 'utf8'), 'contents');
   rmSync(path);
   symlinkSync(join(root, 'nothing'), path);
   await t.throwsAsync(start(), { code: 'EADDRINUSE' });

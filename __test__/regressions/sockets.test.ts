@@ -65,7 +65,7 @@ test.serial('a receiver gets a reset when the file is truncated during the trans
 });
 
 for (const how of ['signal', 'timeout'] as const) {
-  test.serial(`sendFile ended by ${how}: to destroy the socket is a reset, to go on is not`, async (t) => {
+  test.serial(`after ${how} of sendFile the socket can be reset or used further`, async (t) => {
     const path = patternFile(scratch(t), 'file', 16 * MIB);
     const stop = (to: net.Socket) => {
       const controller = new AbortController();

@@ -121,7 +121,7 @@ fuseSerial('a timeout names a slow source for transfers to sockets and descripto
     t.regex(error?.message ?? '', /the source file's storage is too slow or hangs/, to);
     await fs.clear();
     const sent = await sendFile(target, join(fs.path, to), { offset: 0, length: 10 });
-    t.is(sent.bytes, 10, 'the caller may go on');
+    t.is(sent.bytes, 10, 'the caller can continue');
   }
 });
 
@@ -150,8 +150,8 @@ test.serial('a timeout names a slow receiver; a waiting transfer has its own tim
       }
       const third = sendFile(target, file, { length: 5 });
       client.resume();
-      t.is((await first).bytes, 16 * MiB, 'the first is not touched');
-      t.is((await third).bytes, 5, 'and the place of the one that gave up is free');
+      t.is((await first).bytes, 16 * MiB, 'the first transfer is not affected');
+      t.is((await third).bytes, 5, 'the third transfer does not wait for the second');
       const slow = await pair(t);
       const error = await t.throwsAsync(sendFile(slow.server, file, { timeout: 300 }));
       t.regex(error?.message ?? '', /the receiver is too slow or gone/);

@@ -54,7 +54,7 @@ test('transfers to stdout, stderr and a socket do not wait for each other', asyn
   t.is((await once(child, 'message'))[0], 'first');
   child.send('third');
   t.is((await once(child, 'message'))[0], 'third', 'the reactor was not blocked');
-  (child.stdio[4] as Writable).end('go on\n');
+  (child.stdio[4] as Writable).end('continue\n');
   t.deepEqual((await counts).toString().trim().split(/\s+/).map(Number), [
     200_000,
     100_000 + 4 * 1024 * 1024 - 200_000,

@@ -71,10 +71,10 @@ test.serial('an incomplete body ends in a reset, unless the caller has aborted t
       stop.abort();
       await t.throwsAsync(stopped, { code: 'ABORT_ERR' });
       const rest = readToClose(other.client);
-      other.server.end('the caller goes on');
+      other.server.end('the caller continues');
       const { bytes, reset } = await rest;
       t.false(reset);
-      t.true(bytes.toString('latin1').endsWith('the caller goes on'));
+      t.true(bytes.toString('latin1').endsWith('the caller continues'));
     }
   }
 });

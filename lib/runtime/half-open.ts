@@ -15,7 +15,7 @@ import { allowHalfOpen, currentResponse, isPlainSocket } from '../node/node-inte
 
 /**
  * Milliseconds for which a half-closed connection is kept open while a file is being looked up: a hanging disk or callback must not
- * keep the connection of a client that is gone.
+ * keep the connection of a disconnected client.
  */
 const LOOKUP_TIMEOUT = 5000;
 

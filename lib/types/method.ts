@@ -9,7 +9,7 @@
  * - `'read-write'`: pread(2) into a buffer, sendmsg(2) from it. Two copies; works everywhere.
  * - `'vmsplice'`: vmsplice(2) of a mapping into a pipe, splice(2) out of it. No copy.
  *
- * Where a filesystem or a target refuses a method, `'read-write'` is used, and the result says so.
+ * If a file system or a target does not support the method, `'read-write'` is used; the result names the method that was used.
  */
 export type Method = 'auto' | 'sendfile' | 'splice' | 'mmap' | 'read-write' | 'vmsplice';
 

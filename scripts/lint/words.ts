@@ -23,7 +23,8 @@ const DENIED: [RegExp, string][] = [
   [/\bgoes by\b|\bgoes? round\b|\bgone round\b/i, "'passes', 'wraps'"],
   [/(?<!\bthere )\b(is|are|was|were) no(?! longer\b| more\b| less\b| later\b| earlier\b)\s+[a-z]+/i, "'is not a ...'"],
   [/\bbut must be\b/i, "'must be'"],
-  [/\bno such\b/i, "'unknown', 'not found'"],
+  // Except for the text of ENOENT.
+  [/\bno such\b(?! file or directory)/i, "'unknown', 'not found'"],
   [/\bsteps? aside\b/i, "'is disabled'"],
   [
     /\b(without a word|late is better|better than never|as if nothing|in its turn|none the less|so it goes)\b/i,
@@ -36,6 +37,22 @@ const DENIED: [RegExp, string][] = [
     /\bwhat (is|was|are|were|there|came|comes|has|had|it|they|he|she) (said|asked|wanted|told|there|to be|under way|left over|meant)\b/i,
     'a noun',
   ],
+  [/\b(go|goes|went) on\b/i, "'continues', 'is still running'"],
+  [/\b(is|are|was|were|has|have|had) gone\b/i, "'is closed', 'is removed', 'has disconnected', 'has exited'"],
+  [/\b(go|goes|went) away\b/i, "'disconnects', 'exits', 'stops'"],
+  [/\b(holds?|held) up\b/i, "'delays'"],
+  [/\ball the same\b/i, "'nevertheless', or nothing"],
+  [/\b(says|said) so\b/i, "'reports it'"],
+  [/\bsaid\b/, "'stated'; for a variable, 'output', 'lines'"],
+  [/\bpatience\b/i, "'timeout'"],
+  [/\d [a-z]+ at least\b/i, "'at least' before the number"],
+  [/\bthat (is|are) none\b/i, "'an invalid ...'"],
+  [/\b(is|are|was|were) (not )?there already\b|\bis not there\b/i, "'already exists', 'does not exist'"],
+  [/\bprocessor time\b/i, "'CPU time'"],
+  [/\bbeside (each|one) (other|another)\b/i, "'side by side', 'compared'"],
+  [/\bhand-overs?\b/i, "'handoff'"],
+  [/\b(is|be|are|was|were) told apart\b/i, "'is distinguished'"],
+  [/\bas ever\b|\bby hand\b(?! ?-)|\bto be had\b|\bfor want of\b/i, 'a literal statement'],
 ];
 
 const EXCLUDED =

@@ -179,7 +179,7 @@ fn bulk(port: u16, connections: usize, bytes: u64) -> Outcome {
         let mut count = [0; 8];
         (&mut &*stream).read_exact(&mut count)?;
         if u64::from_le_bytes(count) != bytes {
-            return Err(format!("{} bytes came of {bytes}", u64::from_le_bytes(count)).into());
+            return Err(format!("received {} of {bytes} bytes", u64::from_le_bytes(count)).into());
         }
     }
     let seconds = begun.elapsed().as_secs_f64();

@@ -67,7 +67,7 @@ pub fn reset_on_close(env: &Env, #[napi(ts_arg_type = "number")] fd: JsFd) -> na
 pub fn unacknowledged(env: &Env, #[napi(ts_arg_type = "number")] fd: JsFd) -> napi::Result<f64> {
     guard(env, || {
         let bytes = fd.borrow().and_then(|socket| {
-            // ENOTCONN: the peer has reset the connection; the kernel goes on counting what it has not acknowledged.
+            // ENOTCONN: the peer has reset the connection; the kernel still counts bytes that the peer has not acknowledged.
             getpeername::<SockaddrStorage>(socket.as_raw_fd())?;
             sys::socket::unacknowledged(socket)
         });

@@ -11,7 +11,7 @@ import type { Report, Trouble } from '../report.js';
 import type { World } from '../world.js';
 
 /** Maximum of milliseconds for a response, under all conditions. */
-const PATIENCE = 60_000;
+const RESPONSE_TIMEOUT_MS = 60_000;
 
 /** A site of a running server. */
 export interface Endpoint {
@@ -71,7 +71,7 @@ export async function askForFiles(
       if (endpoint.kind === 'server' && random.chance(0.3)) manners.trailing = 'x'.repeat(random.int(1, 100_000));
     }
     const begun = performance.now();
-    const outcome = await exchange(endpoint.port, requests, manners, random, PATIENCE);
+    const outcome = await exchange(endpoint.port, requests, manners, random, RESPONSE_TIMEOUT_MS);
     judge(world, endpoint, requests, manners, outcome, begun, report);
     if (random.chance(0.1)) await sleep(random.int(0, 50));
   }
@@ -127,7 +127,7 @@ function judge(
     report.fault(
       area,
       'hangs',
-      `${outcome.responses.length} of ${requests.length} responses after ${PATIENCE} ms: ${where()}`,
+      `${outcome.responses.length} of ${requests.length} responses after ${RESPONSE_TIMEOUT_MS} ms: ${where()}`,
     );
     return;
   }

@@ -213,7 +213,7 @@ async function write(socket: Socket, bytes: Buffer, random: Random): Promise<voi
 }
 
 /** Maximum of milliseconds for a stream. A hanging disk of a mirror must not delay it. */
-const PATIENCE = 60_000;
+const STREAM_TIMEOUT_MS = 60_000;
 
 /** Runs one stream through `port` to the upstream and checks it. Undefined when no connection could be made. */
 export async function runStream(
@@ -243,7 +243,7 @@ export async function runStream(
   const timer = setTimeout(() => {
     timedOut = true;
     socket.destroy();
-  }, PATIENCE);
+  }, STREAM_TIMEOUT_MS);
   await write(socket, make(plan.id * 2, 1, sent), random);
   if (plan.mode === 'resetUp') {
     await sleep(random.int(0, 20));
@@ -252,7 +252,7 @@ export async function runStream(
     if (plan.mode !== 'early') socket.end();
     await receiving;
     // The bytes to the client are complete; those to the upstream may not have arrived yet.
-    const end = performance.now() + PATIENCE;
+    const end = performance.now() + STREAM_TIMEOUT_MS;
     const settled = () => plan.mode === 'early' || stream.upstream.ended !== undefined;
     while (!settled() && client.ended === 'end' && performance.now() < end) await sleep(5);
     socket.destroy();

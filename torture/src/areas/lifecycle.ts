@@ -14,7 +14,7 @@ import type { Report } from '../report.js';
 import type { Area } from '../run.js';
 import type { World } from '../world.js';
 
-const PATIENCE = 40_000;
+const TIMEOUT_MS = 40_000;
 
 /** A connection, and the bytes received until its end. */
 interface Client {
@@ -43,7 +43,7 @@ async function dial(to: { port: number } | { path: string }, text: string): Prom
   return client;
 }
 
-async function until(condition: () => boolean, ms = PATIENCE): Promise<boolean> {
+async function until(condition: () => boolean, ms = TIMEOUT_MS): Promise<boolean> {
   const end = performance.now() + ms;
   while (!condition()) {
     if (performance.now() > end) return false;

@@ -131,12 +131,12 @@ impl Server {
         self.broadcast(|| Message::Drain(deadline));
     }
 
-    /// Closes idle connections. The server goes on accepting.
+    /// Closes idle connections. The server continues to accept connections.
     pub fn close_idle(&self) {
         self.broadcast(|| Message::CloseIdle);
     }
 
-    /// Closes all connections. The server goes on accepting.
+    /// Closes all connections. The server continues to accept connections.
     pub fn close_all(&self) {
         self.broadcast(|| Message::CloseAll);
     }

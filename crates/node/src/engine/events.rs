@@ -23,7 +23,7 @@ pub struct Event {
 }
 
 enum EventKind {
-    /// The request goes on. Bytes so far, or 0 where there is nothing to count.
+    /// The request is still running. Bytes so far, or 0 if bytes are not counted.
     Progress(u64),
     Completed(Result<Payload>),
 }

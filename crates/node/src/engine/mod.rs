@@ -100,7 +100,7 @@ pub fn open_engine(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<()> {
     Ok(())
 }
 
-/// All events since the last call, in order. `progress`: the request goes on. Otherwise it has completed: with `error`, or
+/// All events since the last call, in order. `progress`: the request is still running. Otherwise it has completed: with `error`, or
 /// with the `handle` and `value` that the function which started it describes.
 #[napi(
     ts_return_type = "Array<{ request: number; progress?: number; error?: NodeJS.ErrnoException; handle?: number; value?: unknown }>"

@@ -53,7 +53,7 @@ impl Response {
         self.transfer.report().bytes == 0
     }
 
-    /// Removes the read-ahead from the pool's queue. One that runs goes on, and its result is ignored.
+    /// Removes the read-ahead from the pool's queue. If it is already running, its result is ignored.
     pub fn cancel_prefetch(&self) {
         if let Some((_, task)) = &self.prefetching {
             task.cancel(aborted());

@@ -26,7 +26,7 @@ pub(in crate::server) enum Next {
     HandOff,
 }
 
-/// One step within a turn: go on with the next step, or end the turn.
+/// The result of a step within a turn: continue with the next step, or end the turn.
 pub(super) type Step = ControlFlow<Next>;
 
 /// `Step::Continue(())`.
