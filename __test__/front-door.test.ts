@@ -209,7 +209,7 @@ test('invalid options are named with their value and a remedy', (t) => {
     [{ root, prefix: 'static' }, /invalid prefix 'static': use a path that begins with a slash/],
     [{ root, prefix: '/:tenant/' }, /invalid prefix '\/:tenant\/': use a path without/],
     [{ root, mounts: [{ root }] }, /root cannot be combined with mounts/],
-    [{ mounts: [] }, /mounts .* at least one mount/],
+    [{ mounts: [] }, /invalid mounts \[Array\(0\)\]: use an array of mounts that is not empty/],
     [{ mounts: [{ root }, { root, prefix: '/' }] }, /duplicate prefix '\/': use one mount/],
     [{ root, queue: 0 }, /invalid queue 0: use an integer from 1 to 65535/],
     [{ root, workers: 1.5 }, /invalid workers 1.5/],

@@ -455,7 +455,7 @@ asRoot('a package directory that is not writable', async (t) => {
     t,
     refused,
     new RegExp(
-      `'${root}' cannot be written \\(EACCES\\); run this as its owner, or "npx zerosend install --to <directory>"`,
+      `'${root}' is not writable \\(EACCES\\); run this command as its owner, or run "npx zerosend install --to <directory>"`,
     ),
   );
   const own = scratch(t);

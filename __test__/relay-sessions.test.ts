@@ -127,7 +127,7 @@ test('relay refuses TLS sockets, invalid descriptors and ended sockets', async (
   const wrapped = new tls.TLSSocket(new net.Socket());
   await t.throwsAsync(relay(socket, wrapped), { code, message: /invalid b .* plain net.Socket.*pipeline/ });
   await t.throwsAsync(relay(-1, socket), { code, message: /invalid a -1/ });
-  await t.throwsAsync(relay(socket, 1 as never, { method: 'x' as never }), { code, message: /method( is)? 'x'/ });
+  await t.throwsAsync(relay(socket, 1 as never, { method: 'x' as never }), { code, message: /invalid method 'x'/ });
   const [, ended] = await pair(t);
   ended.end();
   await t.throwsAsync(relay(ended, 0), { code: 'ERR_ZEROSEND_CLOSED', message: /the a socket was ended/ });
@@ -286,12 +286,12 @@ test('createProxy with mirrors: one file, a file for each connection, and a serv
   t.like(proxy.stats(), { mirrored: 3 * 1_600_000, dropped: 0, mirrorFailures: 0 });
 
   const invalid: Array<[object, RegExp]> = [
-    [{}, /mirror\[0\]( is)? .* \{ file \} or \{ connect \}/],
+    [{}, /invalid mirror\[0\] .* \{ file \} or \{ connect \}/],
     [{ file: 'a', connect: 1 }, /mirror\[0\]/],
-    [{ file: '' }, /mirror\[0\].file( is)? ''/],
-    [{ connect: 0 }, /mirror\[0\].connect( is)? 0/],
-    [{ file: 'a', policy: 'x' }, /mirror\[0\].policy( is)? 'x'/],
-    [{ file: 'a', direction: 'x' }, /mirror\[0\].direction( is)? 'x'/],
+    [{ file: '' }, /invalid mirror\[0\].file ''/],
+    [{ connect: 0 }, /invalid mirror\[0\].connect 0/],
+    [{ file: 'a', policy: 'x' }, /invalid mirror\[0\].policy 'x'/],
+    [{ file: 'a', direction: 'x' }, /invalid mirror\[0\].direction 'x'/],
   ];
   for (const [one, message] of invalid)
     await t.throwsAsync(createProxy({ target: 1, mirror: [one as never] }), { message });

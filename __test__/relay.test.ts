@@ -137,7 +137,7 @@ test('createProxy rejects invalid options, a port in use and unknown names', asy
     [{ target: 80, listen: 'a:b:c' }, /invalid listen 'a:b:c'/],
     [{ target: 80, method: 'teleport' }, /invalid method 'teleport': use 'auto', 'splice', 'read-write'/],
     [{ target: 80, pipeSize: 1 }, /invalid pipeSize 1: use an integer from 4096/],
-    [{ target: 80, retries: -1 }, /retries( is)? -1/],
+    [{ target: 80, retries: -1 }, /invalid retries -1/],
     [{ target: 80, idleTimeout: 0.5 }, /invalid idleTimeout 0.5/],
     [{ target: 80, proxyProtocol: 'v3' }, /invalid proxyProtocol 'v3'/],
   ];

@@ -125,7 +125,7 @@ serial('invalid options, and a closed handler', async (t) => {
   for (const [path, options, message] of [
     ['relative', {}, /invalid root 'relative': use an absolute path/],
     [root, { setHeaders: 1 }, /invalid setHeaders 1/],
-    [root, { dotfiles: 'x' }, /dotfiles( is)? 'x'/],
+    [root, { dotfiles: 'x' }, /invalid dotfiles 'x'/],
     [[], {}, /roots? is empty/],
   ] as const) {
     t.throws(() => createStaticHandler(path as string, options as object), {

@@ -53,7 +53,8 @@ export function aborted(signal: AbortSignal): ZerosendError {
 
 function show(value: unknown): string {
   if (typeof value === 'string') return `'${value}'`;
-  if (typeof value === 'function') return 'a function';
-  if (typeof value === 'object' && value !== null) return `an instance of ${value.constructor?.name ?? 'Object'}`;
+  if (typeof value === 'function') return '[Function]';
+  if (Array.isArray(value)) return `[Array(${value.length})]`;
+  if (typeof value === 'object' && value !== null) return `[${value.constructor?.name ?? 'Object'}]`;
   return String(value);
 }
