@@ -1,8 +1,4 @@
-/**
- * `zerosend/fastify`: static files for Fastify, a drop-in for `@fastify/static` 10, and the front door.
- *
- * This file is what the module looks like from outside.
- */
+/** The module `zerosend/fastify`: static files for Fastify, a drop-in for `@fastify/static` 10, and the front door. */
 import fastifyPlugin from 'fastify-plugin';
 
 import { frontDoor } from './frontdoor/fastify.js';
@@ -32,10 +28,10 @@ export { errors, frontDoor };
 
 const registered = fastifyPlugin(plugin, { fastify: '5.x', name: '@fastify/static' });
 
-/** The plugin, for `fastify.register`. Has itself as `default` and `fastifyStatic`, for `require`, its `errors` and `frontDoor`. */
+/** The plugin. For `require`, it has the properties `default` and `fastifyStatic` (itself), `errors` and `frontDoor`. */
 const fastifyStatic = Object.assign(registered, { default: registered, fastifyStatic: registered, errors, frontDoor });
 
-/** The types, as `@fastify/static` has them: `fastifyStatic.FastifyStaticOptions`, ... */
+/** The types as exported by `@fastify/static`: `fastifyStatic.FastifyStaticOptions`, ... */
 declare namespace fastifyStatic {
   export type ExtendedInformation = List.ExtendedInformation;
   export type ListDir = List.ListDir;

@@ -24,7 +24,7 @@ export const METHODS = Object.keys({
 } satisfies Record<Method, true>) as readonly Method[];
 
 /**
- * How the bytes of a response left: the method of the engine that moved them; `'stream'`, through a Node stream (TLS,
- * HTTP/2, `inject()`, a compressor, all of them elsewhere than on Linux); `'none'`, no bytes (HEAD, 304, empty files).
+ * How the bytes of a response were sent: a method of the native engine; `'stream'`, a Node stream (TLS, HTTP/2, `inject()`, a
+ * compressor, all responses on other platforms than Linux); `'none'`, no bytes (HEAD, 304, empty files).
  */
 export type ResponseMethod = Exclude<Method, 'auto'> | 'stream' | 'none';
