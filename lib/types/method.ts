@@ -1,7 +1,7 @@
 /** How the bytes of a file are sent. */
 
 /**
- * How a file's bytes reach the target.
+ * How the bytes of a file are sent to the target.
  * - `'auto'`: chosen by size and target, from measurements.
  * - `'sendfile'`: sendfile(2). No copy.
  * - `'splice'`: splice(2) into a pipe and out of it. No copy.
