@@ -46,7 +46,7 @@ const fronts: Record<string, Make> = {
     });
   },
   plugin: (root, options) => pluginServer(root, options, false),
-  'plugin behind an onSend hook': (root, options) => pluginServer(root, options, true),
+  'plugin with an onSend hook': (root, options) => pluginServer(root, options, true),
   'front door': async (root) => {
     const server = http.createServer(application);
     frontDoor(server, { root });
@@ -113,19 +113,19 @@ interface Case {
 const badRequest = 'HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n';
 
 const cases: Record<string, Case> = {
-  'behind a request without Host': { text: NO_HOST + file },
-  'behind a request without Host, twice': { text: NO_HOST + file + file },
-  'behind a request without Host, the client waits': { text: NO_HOST + file, client: 'wait' },
-  'behind a request without Host, the client resets': { text: NO_HOST + file, client: 'reset' },
-  'behind Connection: close': { text: get('/a.txt', 'Connection: close\r\n') + file },
-  'behind Connection: close of a large file': { text: get('/big', 'Connection: close\r\n') + file },
-  'behind Connection: close of a route': { text: get('/app/slow', 'Connection: close\r\n') + file },
-  'behind HTTP/1.0': { text: `GET /app/slow HTTP/1.0\r\n\r\n${file}` },
-  'behind a route that does not answer': { text: get('/app/never') + file },
-  'behind a file and a route that does not answer': { text: file + get('/app/never') + file },
-  'behind a route that does not answer, and reset': { text: get('/app/never') + file, client: 'reset' },
-  'behind a response that is destroyed': { text: get('/app/destroy') + file, client: 'wait' },
-  'behind a response that is cut': { text: get('/app/cut') + file, client: 'wait' },
+  'after a request without Host': { text: NO_HOST + file },
+  'after a request without Host, twice': { text: NO_HOST + file + file },
+  'after a request without Host, the client waits': { text: NO_HOST + file, client: 'wait' },
+  'after a request without Host, the client resets': { text: NO_HOST + file, client: 'reset' },
+  'after Connection: close': { text: get('/a.txt', 'Connection: close\r\n') + file },
+  'after Connection: close of a large file': { text: get('/big', 'Connection: close\r\n') + file },
+  'after Connection: close of a route': { text: get('/app/slow', 'Connection: close\r\n') + file },
+  'after HTTP/1.0': { text: `GET /app/slow HTTP/1.0\r\n\r\n${file}` },
+  'after a route that does not answer': { text: get('/app/never') + file },
+  'after a file and a route that does not answer': { text: file + get('/app/never') + file },
+  'after a route that does not answer, and reset': { text: get('/app/never') + file, client: 'reset' },
+  'after a response that is destroyed': { text: get('/app/destroy') + file, client: 'wait' },
+  'after a response that is cut': { text: get('/app/cut') + file, client: 'wait' },
   'before malformed bytes': { text: `${get('/app/never') + file}no HTTP\r\n\r\n`, client: 'wait' },
   'before malformed bytes, with a listener that responds': {
     text: `${get('/app/never') + file}no HTTP\r\n\r\n`,

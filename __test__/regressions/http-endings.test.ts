@@ -18,7 +18,7 @@ const MIB = 1024 * 1024;
 const makes: Record<string, (root: string) => Promise<Server>> = {
   handler: async (root) => http.createServer(createStaticHandler(root)),
   plugin: (root) => pluginServer(root, false),
-  'plugin behind an onSend hook': (root) => pluginServer(root, true),
+  'plugin with an onSend hook': (root) => pluginServer(root, true),
 };
 
 async function pluginServer(root: string, hook: boolean): Promise<Server> {

@@ -16,7 +16,7 @@ const MIB = 1024 * 1024;
 const fronts: Record<string, (root: string) => Promise<Server>> = {
   handler: async (root) => http.createServer(createStaticHandler(root)),
   plugin: (root) => pluginServer(root, false),
-  'plugin behind an onSend hook': (root) => pluginServer(root, true),
+  'plugin with an onSend hook': (root) => pluginServer(root, true),
   'front door': async (root) => {
     const server = http.createServer();
     frontDoor(server, { root });
@@ -74,23 +74,23 @@ const atMost = (requests: number) => (server: Server) => {
 
 const cases: Record<string, Case> = {
   'a byte after Connection: close': { text: `${last}x` },
-  'much after Connection: close': { text: last + flood },
+  'a flood after Connection: close': { text: last + flood },
   'a byte after Connection: close, later': { text: last, later: 'x' },
-  'much after Connection: close, later': { text: last, later: flood },
-  'a malformed request behind': { text: file + malformed },
-  'a malformed request behind, later': { text: file, later: malformed },
-  'much that is malformed behind, later': { text: file, later: flood },
-  'a malformed request behind two': { text: file + file + malformed, files: 2 },
-  'a byte after Connection: close of the second': { text: `${file + last}x`, files: 2 },
-  'a request more than a socket may have': { text: file + file, prepare: atMost(1) },
-  'several requests more than a socket may have': { text: file.repeat(5), files: 2, prepare: atMost(2) },
-  'much after the last request of a socket': { text: file + flood, prepare: atMost(1) },
-  'a request without Host behind': { text: `${file}GET /small HTTP/1.1\r\n\r\n` },
-  'a listener of clientError that destroys': {
+  'a flood after Connection: close, later': { text: last, later: flood },
+  'a malformed request after the file': { text: file + malformed },
+  'a malformed request after the file, later': { text: file, later: malformed },
+  'a malformed flood after the file, later': { text: file, later: flood },
+  'a malformed request after two files': { text: file + file + malformed, files: 2 },
+  'a byte after a second request with Connection: close': { text: `${file + last}x`, files: 2 },
+  'one request more than maxRequestsPerSocket': { text: file + file, prepare: atMost(1) },
+  'several requests more than maxRequestsPerSocket': { text: file.repeat(5), files: 2, prepare: atMost(2) },
+  'a flood after the last request of maxRequestsPerSocket': { text: file + flood, prepare: atMost(1) },
+  'a request without Host after the file': { text: `${file}GET /small HTTP/1.1\r\n\r\n` },
+  'a clientError listener that destroys the socket': {
     text: file + malformed,
     prepare: (server) => server.on('clientError', (_error, socket) => socket.destroy()),
   },
-  'a listener of clientError that answers and destroys': {
+  'a clientError listener that responds and destroys the socket': {
     text: file + malformed,
     prepare: (server) =>
       server.on('clientError', (error, socket) => {

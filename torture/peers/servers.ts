@@ -34,7 +34,7 @@ export interface Peer {
 }
 
 export interface Limits {
-  /** Maximum of descriptors. */
+  /** Maximum number of descriptors. */
   files?: number;
   /** A Unix socket to listen on instead of a port; for file servers. */
   socket?: string;

@@ -48,7 +48,7 @@ export class Child {
     process.stdout?.resume();
   }
 
-  /** Starts a program of `children/`. `files`: maximum of descriptors. */
+  /** Starts a program of `children/`. `files`: maximum number of descriptors. */
   static start(report: Report, name: string, program: string, files?: number): Child {
     const script = `${CHILDREN}${program}.ts`;
     const options = {

@@ -15,7 +15,7 @@ const file = ({ site, files }: Endpoint, random: Random) => `/${site}/${random.p
 const get = (endpoint: Endpoint, random: Random) => `GET ${file(endpoint, random)} HTTP/1.1\r\nHost: h\r\n\r\n`;
 
 const ABUSES: Record<string, Abuse> = {
-  'bad request, another behind it, closed': async (socket, endpoint, random) => {
+  'a malformed request, followed by another, closed': async (socket, endpoint, random) => {
     const bad = random.pick([
       `GET ${file(endpoint, random)} HTTP/1.1\r\n\r\n`,
       'GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n',
@@ -27,12 +27,12 @@ const ABUSES: Record<string, Abuse> = {
     await sleep(random.int(0, 30));
     if (random.chance(0.5)) socket.destroy();
   },
-  'a request with a bad one behind it, closed': async (socket, endpoint, random) => {
+  'a request followed by a malformed one, closed': async (socket, endpoint, random) => {
     socket.end(`${get(endpoint, random)}GET / HTTP/1.1\r\n\r\n${get(endpoint, random)}`);
     await sleep(random.int(0, 30));
     if (random.chance(0.5)) socket.destroy();
   },
-  'a flood after a bad request': async (socket, _endpoint, random) => {
+  'a flood after a malformed request': async (socket, _endpoint, random) => {
     socket.write('BAD\r\n\r\n');
     const bytes = Buffer.alloc(256 * 1024, random.pick(['x', '\r\n', 'GET / HTTP/1.1\r\n']));
     const end = performance.now() + random.int(200, 2500);
@@ -50,7 +50,7 @@ const ABUSES: Record<string, Abuse> = {
         await Promise.race([new Promise((resolve) => socket.once('drain', resolve)), closed(socket), sleep(500)]);
     }
   },
-  'half a head': async (socket, endpoint, random) => {
+  'an incomplete head': async (socket, endpoint, random) => {
     const text = get(endpoint, random);
     socket.write(text.slice(0, random.int(1, text.length - 1)));
     await sleep(random.int(0, 100));
@@ -65,7 +65,7 @@ const ABUSES: Record<string, Abuse> = {
     await sleep(random.int(0, 5));
     socket.resetAndDestroy();
   },
-  'many requests, nothing read': async (socket, endpoint, random) => {
+  'many requests without reading': async (socket, endpoint, random) => {
     socket.pause();
     socket.write(Array.from({ length: 40 }, () => get(endpoint, random)).join(''));
     await sleep(random.int(10, 500));

@@ -1,4 +1,4 @@
-/** Clients that request files in all ways, and the checks of their responses. */
+/** Clients that send requests of all kinds for files, and the checks of their responses. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { Child } from '../child.js';
@@ -10,7 +10,7 @@ import { RECORD, verify } from '../records.js';
 import type { Report, Trouble } from '../report.js';
 import type { World } from '../world.js';
 
-/** Maximum of milliseconds for a response, under all conditions. */
+/** Maximum milliseconds for a response, under all conditions. */
 const RESPONSE_TIMEOUT_MS = 60_000;
 
 /** A site of a running server. */
@@ -136,7 +136,7 @@ function judge(
   }
   report.count(area, 'connections');
   if (outcome.aborted) {
-    report.count(area, 'connections cut by the client');
+    report.count(area, 'connections aborted by the client');
     return;
   }
   // A server may close after a response. Responses that it has begun, and those of requests before it announced the close, must be

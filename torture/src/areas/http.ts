@@ -17,7 +17,7 @@ import type { World } from '../world.js';
 const KINDS: readonly ServeKind[] = ['server', 'door', 'plugin', 'handler'];
 const CLIENTS = 24;
 const ABUSERS = 8;
-/** Maximum of bytes that a process may grow after the first round. */
+/** Maximum growth of a process after the first round, in bytes. */
 const GROWTH = 300 << 20;
 
 interface Server {
@@ -150,7 +150,7 @@ export class HttpArea implements Area {
       this.#report.fault(kind, 'memory grows', `${server.base.rss >> 20} -> ${held.rss >> 20} MiB`);
     }
     server.base ??= held;
-    this.#report.count('torture', 'processes looked at');
+    this.#report.count('torture', 'processes measured');
   }
 
   async end(): Promise<void> {

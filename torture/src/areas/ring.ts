@@ -106,7 +106,7 @@ export class RingArea implements Area {
       now = await reader?.call<Seen>('seen');
     }
     if (now?.messages === before?.messages) this.#report.fault('ring', 'no messages arrive', JSON.stringify(now));
-    this.#report.count('ring', 'messages looked at', now?.messages ?? 0);
+    this.#report.count('ring', 'messages checked', now?.messages ?? 0);
     await this.#look();
   }
 
