@@ -94,27 +94,27 @@ export interface BenchUsage {
 /** The counters of the cache. */
 export declare function cacheCounters(cache: number): CacheCounters
 
-/** r" The counters of a cache. */
+/** The counters of a cache. */
 export interface CacheCounters {
-  /** r" Files in the cache. */
+  /** Files in the cache. */
   files: number
-  /** r" Bytes of these files. */
+  /** Bytes of these files. */
   bytes: number
-  /** r" Mapped files among them. */
+  /** Mapped files among them. */
   mapped: number
-  /** r" Lookups that found a fresh file. */
+  /** Lookups that found a fresh file. */
   hits: number
-  /** r" All other lookups, those of missing files included. */
+  /** All other lookups, those of missing files included. */
   misses: number
-  /** r" Comparisons with the disk. */
+  /** Comparisons with the disk. */
   revalidations: number
-  /** r" Files that had changed on the disk. */
+  /** Files that had changed on the disk. */
   stale: number
-  /** r" Files removed to make room for others. */
+  /** Files removed to make room for others. */
   evictions: number
-  /** r" Files that were served but not kept: too large, or changed a moment ago. */
+  /** Files that were served but not kept: too large, or changed a moment ago. */
   rejected: number
-  /** r" Lookups of a missing file that were answered from memory. */
+  /** Lookups of a missing file that were answered from memory. */
   negativeHits: number
 }
 
@@ -321,13 +321,13 @@ export declare function liveHandles(): number
 /** Creates a pipe with a capacity of `size` bytes, or of less where the quota of the user does not allow it. */
 export declare function makePipe(size: number): PipeDescription
 
-/** r" How much of a mapping is in memory. */
+/** How much of a mapping is in memory. */
 export interface MappedPages {
-  /** r" Bytes in a page. */
+  /** Bytes in a page. */
   pageSize: number
-  /** r" Pages of the mapping. */
+  /** Pages of the mapping. */
   pages: number
-  /** r" Pages of the mapping that are in memory. */
+  /** Pages of the mapping that are in memory. */
   resident: number
 }
 
@@ -561,15 +561,15 @@ export interface PipeDescription {
   writeFd: number
 }
 
-/** r" The limits of pipes; see pipe(7). */
+/** The limits of pipes; see pipe(7). */
 export interface PipeLimitsReport {
-  /** r" Capacity of a new pipe in bytes. */
+  /** Capacity of a new pipe in bytes. */
   defaultSize: number
-  /** r" Largest capacity that an unprivileged user may set, in bytes. */
+  /** Largest capacity that an unprivileged user may set, in bytes. */
   maxSize: number
-  /** r" Pages in the pipes of one user beyond which new pipes have one page; 0: no limit. */
+  /** Pages in the pipes of one user beyond which new pipes have one page; 0: no limit. */
   userPagesSoft: number
-  /** r" Pages in the pipes of one user beyond which no pipe is created; 0: no limit. */
+  /** Pages in the pipes of one user beyond which no pipe is created; 0: no limit. */
   userPagesHard: number
 }
 
@@ -647,41 +647,41 @@ export declare function receiveSegment(request: number, socket: number): number
 /** The counters of the relay. */
 export declare function relayCounters(relay: number): RelayCounters
 
-/** r" The counters of a relay. */
+/** The counters of a relay. */
 export interface RelayCounters {
-  /** r" Open connections. */
+  /** Open connections. */
   connections: number
-  /** r" Accepted connections. */
+  /** Accepted connections. */
   accepted: number
-  /** r" Accepted connections that were closed at once, and pauses in accepting for lack of descriptors. */
+  /** Accepted connections that were closed at once, and pauses in accepting for lack of descriptors. */
   refused: number
-  /** r" Connections for which no target could be connected to. */
+  /** Connections for which no target could be connected to. */
   unreachable: number
-  /** r" Further targets that were tried. */
+  /** Further targets that were tried. */
   retries: number
-  /** r" Targets that did not answer within the connect timeout. */
+  /** Targets that did not answer within the connect timeout. */
   connectTimeouts: number
-  /** r" Connections closed by the idle timeout. */
+  /** Connections closed by the idle timeout. */
   idleTimeouts: number
-  /** r" Connections closed because the client was reset or failed. */
+  /** Connections closed because the client was reset or failed. */
   clientFailures: number
-  /** r" Connections closed because the target was reset or failed. */
+  /** Connections closed because the target was reset or failed. */
   targetFailures: number
-  /** r" Mirrors of connections that failed. */
+  /** Mirrors of connections that failed. */
   mirrorFailures: number
-  /** r" Connections closed by force at the end of the drain time. */
+  /** Connections closed by force at the end of the drain time. */
   forcedCloses: number
-  /** r" Connections whose bytes went through user space for lack of a pipe. */
+  /** Connections whose bytes went through user space for lack of a pipe. */
   degraded: number
-  /** r" Bytes from clients to targets. */
+  /** Bytes from clients to targets. */
   bytesUp: number
-  /** r" Bytes from targets to clients. */
+  /** Bytes from targets to clients. */
   bytesDown: number
-  /** r" Bytes written to mirrors. */
+  /** Bytes written to mirrors. */
   mirrored: number
-  /** r" Bytes that mirrors missed. */
+  /** Bytes that mirrors missed. */
   dropped: number
-  /** r" Connections closed because of an internal error (a panic). */
+  /** Connections closed because of an internal error (a panic). */
   panics: number
 }
 
@@ -1146,15 +1146,15 @@ export declare function vmspliceGift(pipe: number, gifts: Array<Gift>): number |
  */
 export declare function waitRing(request: number, ring: number, role: 'writer' | 'reader', bytes: number): void
 
-/** r" The result of `warmPages`. */
+/** The result of `warmPages`. */
 export interface WarmedReport {
-  /** r" Pages of the file. */
+  /** Pages of the file. */
   pages: number
-  /** r" Pages that were in the page cache before. */
+  /** Pages that were in the page cache before. */
   residentBefore: number
-  /** r" Pages that are in the page cache now: fewer than all when memory is short. */
+  /** Pages that are in the page cache now: fewer than all when memory is short. */
   resident: number
-  /** r" Bytes read from the disk or the page cache. */
+  /** Bytes read from the disk or the page cache. */
   bytesRead: number
 }
 
