@@ -18,7 +18,7 @@ const BLOCK_MS = smoke ? 1000 : 5000;
 const OUT = fileURLToPath(new URL(`results/${smoke ? 'smoke-' : ''}front-door.json`, import.meta.url));
 
 interface Comparison {
-  what: string;
+  name: string;
   path: string;
   variants: string[];
   close?: boolean;
@@ -38,12 +38,12 @@ for (const variant of ['front-door', 'zerosend-server', 'nginx', 'fastify']) {
   await server.stop();
 }
 const files = folder.files.map(({ name, size }) => ({
-  what: `a file of ${size}`,
+  name: `a file of ${size}`,
   path: `/static/${name}`,
   variants: ['front-door', 'zerosend-server', 'nginx'],
 }));
-const json = { what: 'JSON', path: '/json', variants: ['front-door', 'fastify', 'nginx'] };
-const comparisons: Comparison[] = [...files, json, { ...json, what: 'JSON, one connection per request', close: true }];
+const json = { name: 'JSON', path: '/json', variants: ['front-door', 'fastify', 'nginx'] };
+const comparisons: Comparison[] = [...files, json, { ...json, name: 'JSON, one connection per request', close: true }];
 for (const comparison of comparisons) await compare(comparison);
 await blocked('separate cores', `${cores.server},${cores.load}`);
 await blocked('one core for JavaScript and files', cores.server);
@@ -57,7 +57,7 @@ writeFileSync(
  * Measures each variant once per round, in alternating order; ratios are computed per round. Each round starts new servers, because two
  * processes of the same program can differ by a quarter during their whole lifetime.
  */
-async function compare({ what, path, variants, close }: Comparison): Promise<void> {
+async function compare({ name, path, variants, close }: Comparison): Promise<void> {
   const rates = new Map<string, number[]>(variants.map((variant) => [variant, []]));
   for (let round = 0; round < ROUNDS; round++) {
     const order = round % 2 === 0 ? variants : [...variants].reverse();
@@ -78,14 +78,14 @@ async function compare({ what, path, variants, close }: Comparison): Promise<voi
   for (const variant of variants) {
     const own = rates.get(variant)!;
     const ratio = summarize(door.map((rate, round) => rate / own[round]!));
-    figures.push({ what, variant, requestsPerSecond: summarize(own), frontDoorOver: ratio });
+    figures.push({ name, variant, requestsPerSecond: summarize(own), frontDoorOver: ratio });
     if (variant === 'front-door') continue;
-    console.log(`${what}: front door over ${variant} ${show(ratio)}`);
+    console.log(`${name}: front door relative to ${variant} ${show(ratio)}`);
   }
 }
 
 /** Latency of a small file before and while JavaScript is blocked. */
-async function blocked(what: string, core: number | string): Promise<void> {
+async function blocked(name: string, core: number | string): Promise<void> {
   const server = await startServer('front-door', folder.root, core);
   try {
     const load = { url: `${server.url}/static/${folder.files[0]!.name}`, connections: 8, core: cores.load };
@@ -97,8 +97,8 @@ async function blocked(what: string, core: number | string): Promise<void> {
     const route = fetch(`${server.url}/json`).then((answer) => answer.status);
     await block;
     if ((await route) !== 200) throw new Error('the request during the block failed');
-    figures.push({ what: `JavaScript blocked, ${what}`, free: free.latencyMs, blocked: busy.latencyMs });
-    console.log(`JavaScript blocked, ${what}: before ${latency(free)}, during ${latency(busy)}`);
+    figures.push({ name: `JavaScript blocked, ${name}`, free: free.latencyMs, blocked: busy.latencyMs });
+    console.log(`JavaScript blocked, ${name}: before ${latency(free)}, during ${latency(busy)}`);
   } finally {
     await server.stop();
   }

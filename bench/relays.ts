@@ -90,7 +90,7 @@ writeFileSync(OUT, `${JSON.stringify({ ...head, figures }, null, 2)}\n`);
 
 /** Measures each variant once per round, in a new process and in alternating order. Ratios are computed per round. */
 async function compare(
-  what: string,
+  name: string,
   unit: string,
   measure: (relay: Relay | undefined) => Promise<Sample>,
 ): Promise<void> {
@@ -101,14 +101,14 @@ async function compare(
       try {
         samples.get(variant)!.push(await measure(relay));
       } catch (error) {
-        throw new Error(`${variant}: ${what} failed`, { cause: error });
+        throw new Error(`${variant}: ${name} failed`, { cause: error });
       } finally {
         await relay?.stop();
       }
     }
   }
   console.log(
-    `\n${what}: ${unit}, ${BASE} relative to it (spread), CPU ${unit === 'MB/s' ? 's/GB' : 's/100,000'}, p99 ms`,
+    `\n${name}: ${unit}, ${BASE} relative to it (spread), CPU ${unit === 'MB/s' ? 's/GB' : 's/100,000'}, p99 ms`,
   );
   const base = samples.get(BASE)!;
   for (const variant of variants) {
@@ -117,7 +117,7 @@ async function compare(
     const ratio = summarize(own.map((sample, round) => base[round]!.rate / sample.rate));
     const cpu = summarize(own.map((sample) => sample.cpu));
     const p99 = summarize(own.flatMap((sample) => sample.p99 ?? []));
-    figures.push({ what, variant, unit, rate, ratio, cpu, p99 });
+    figures.push({ name, variant, unit, rate, ratio, cpu, p99 });
     const spread = ratio && `${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)} to ${ratio.max.toFixed(2)})`;
     const cells = [Math.round(rate?.median ?? 0), spread, cpu?.median.toFixed(3), p99?.median.toFixed(2) ?? ''];
     console.log(`  ${variant.padEnd(24)} ${cells.join('  ')}`);
@@ -142,7 +142,7 @@ async function idle(connections: number): Promise<void> {
         child.once('close', () => reject(new Error(`${variant}: could not open all connections`)));
       });
       const bytes = Math.round((relay.memory() - before) / connections);
-      figures.push({ what: `${connections} idle connections`, variant, bytesPerConnection: bytes });
+      figures.push({ name: `${connections} idle connections`, variant, bytesPerConnection: bytes });
       console.log(`  ${variant.padEnd(24)} ${bytes}`);
       child.removeAllListeners('close');
       child.stdin.end();

@@ -46,12 +46,12 @@ for (const size of SIZES) {
   }
   const reused = summarize(rates.get('ring, reuse')!.map((rate, round) => rate / best[round]!))!;
   figures.push({ size, count, variant: 'best of the others', ratio: overBest, ratioOfReuse: reused });
-  for (const [what, { median, min, max }] of [
+  for (const [name, { median, min, max }] of [
     ['ring', overBest],
     ['ring, reuse', reused],
   ] as const) {
     console.log(
-      `  ${what} relative to the best of the others: ${median.toFixed(2)} (${min.toFixed(2)} to ${max.toFixed(2)})`,
+      `  ${name} relative to the best of the others: ${median.toFixed(2)} (${min.toFixed(2)} to ${max.toFixed(2)})`,
     );
   }
 }

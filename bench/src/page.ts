@@ -10,7 +10,7 @@ interface Head {
 }
 
 export interface RelayFigure {
-  what: string;
+  name: string;
   variant: string;
   unit?: string;
   rate?: Summary;
@@ -59,9 +59,9 @@ const names = (rows: readonly { variant: string }[]) =>
   [...new Set(rows.map(({ variant }) => variant))].map((variant) => `${variant}: ${DESCRIPTIONS[variant] ?? variant}`);
 
 export function markdown({ files, json, relays }: Results): string {
-  const relayTables = groups(relays.figures).map(([what, figures]) => {
+  const relayTables = groups(relays.figures).map(([name, figures]) => {
     const rows = figures.map((figure) => `| ${relayCells(figure).join(' | ')} |`);
-    return `### ${what}\n\n| ${relayHead(figures[0]).join(' | ')} |\n|${'---|'.repeat(relayHead(figures[0]).length)}\n${rows.join('\n')}`;
+    return `### ${name}\n\n| ${relayHead(figures[0]).join(' | ')} |\n|${'---|'.repeat(relayHead(figures[0]).length)}\n${rows.join('\n')}`;
   });
   return `# Comparison with other servers and relays
 
@@ -127,17 +127,17 @@ export function html({ files, json, relays }: Results): string {
       bars: rows.map((row) => bar(row.variant, scaled(row.bytesPerSecond, 1e-6), 'MB/s')),
     })}`;
   });
-  const piped = groups(relays.figures).map(([what, figures]) => {
+  const piped = groups(relays.figures).map(([name, figures]) => {
     if (figures[0]?.rate === undefined) {
       return chart({
-        title: what,
+        title: name,
         unit: 'resident bytes of the relay per connection, less is better',
         bars: figures.map(({ variant, bytesPerConnection = 0 }) => bar(variant, one(bytesPerConnection), 'bytes')),
       });
     }
     const table = htmlTable(relayHead(figures[0]), figures.map(relayCells));
     const unit = figures[0]?.unit ?? '';
-    return `${chart({ title: what, unit: `${unit}, more is better`, bars: figures.map(({ variant, rate }) => bar(variant, rate ?? null, '')) })}${table}`;
+    return `${chart({ title: name, unit: `${unit}, more is better`, bars: figures.map(({ variant, rate }) => bar(variant, rate ?? null, '')) })}${table}`;
   });
   return page(
     'Comparison',
@@ -184,9 +184,9 @@ function number(summary: Summary | null): string {
 }
 
 function groups(figures: readonly RelayFigure[]): [string, RelayFigure[]][] {
-  return [...new Set(figures.map(({ what }) => what))].map((what) => [
-    what,
-    figures.filter((one) => one.what === what),
+  return [...new Set(figures.map(({ name }) => name))].map((name) => [
+    name,
+    figures.filter((one) => one.name === name),
   ]);
 }
 

@@ -32,7 +32,7 @@ export function startServer(variant: string, root: string, core: number | string
       resolve();
     });
   });
-  const failure = (what: string) => new Error(`server "${variant}" ${what}\n${stderr.trim() || '(no output)'}`);
+  const failure = (event: string) => new Error(`server "${variant}" ${event}\n${stderr.trim() || '(no output)'}`);
 
   return new Promise((resolve, reject) => {
     const timeout = setTimeout(() => {
