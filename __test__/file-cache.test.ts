@@ -116,7 +116,7 @@ test.serial('a cached file that is truncated is an error', async (t) => {
     const { server, client } = await pair(t);
     client.on('error', () => {}).resume();
     await t.throwsAsync(sendFile(server, file, { method }), { code: 'ERR_ZEROSEND_TRUNCATED' });
-    t.true(server.destroyed, 'so that the client does not take a part for the whole');
+    t.true(server.destroyed, 'the connection of an incomplete transfer is closed');
   }
   t.is((await cache.get(path)).size, 1000);
   t.is(cache.stats().stale, 1);

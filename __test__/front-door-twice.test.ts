@@ -357,7 +357,7 @@ twice('malformed, too long and incomplete requests', async (t, { make }) => {
     /^HTTP\/1\.1 (\d+)/.exec((await exchange(port, text, halfClose)).toString('latin1'))?.[1];
   t.is(await status('\x16\x03\x01\x02\x00\x01\x00\r\n\r\n'), '400');
   t.is(await status('GET /static/a.txt HTTP/9.9\r\n\r\n'), '400');
-  t.is(await status('GET /static/a.txt HTTP/1.1\r\n\r\n'), '400', 'no Host');
+  t.is(await status('GET /static/a.txt HTTP/1.1\r\n\r\n'), '400', 'a request without Host');
   t.is(await status(head('GET', '/static/a.txt', `X: ${'y'.repeat(20_000)}\r\n`)), '431');
   t.is(await status(head('GET', '/static/a.txt', 'Content-Length: 1\r\nTransfer-Encoding: chunked\r\n')), '400');
   t.is(await status('GET /static/a.txt HTTP/1.1\r\nHo', true), '400');

@@ -245,13 +245,13 @@ onDisk('pageCache: after warm all pages are resident, after evict none', async (
   );
   const first = some.runs[0]?.pages ?? 0;
   t.false(some.runs[0]?.resident);
-  t.true(first <= 1000 && first + (some.runs[1]?.pages ?? 0) > 1000, 'the run is where it was read');
+  t.true(first <= 1000 && first + (some.runs[1]?.pages ?? 0) > 1000, 'the run contains the page that was read');
   const heard: number[] = [];
   const warmed = await pageCache.warm(path, { onProgress: (bytes) => heard.push(bytes) });
   t.like(warmed, { pages, resident: pages, residentBefore: some.resident });
   t.is(heard.at(-1), 20_000_001);
   t.deepEqual((await pageCache.residency(path)).runs, [{ resident: true, pages }]);
-  t.is((await pageCache.warm(path)).bytesRead, 0, 'nothing is left to be read');
+  t.is((await pageCache.warm(path)).bytesRead, 0, 'the file is already resident');
   const measured = await pageCache.measure(path);
   t.is(measured.second.residentBefore, pages);
   t.is(measured.evicted.residentBefore, 0);

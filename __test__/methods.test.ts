@@ -51,7 +51,7 @@ test.serial('files of procfs have size 0 and are sent completely', async (t) => 
     const version = readFileSync('/proc/version', 'latin1');
     t.is((await received).toString('latin1'), version + version.slice(5, 10));
     t.is(result.bytes, version.length);
-    t.is(result.method, 'read-write', `${method} became it`);
+    t.is(result.method, 'read-write', `${method} is replaced`);
   }
 });
 
@@ -196,7 +196,7 @@ test.serial('chunkSize limits a turn, so that other transfers run', async (t) =>
   }
 });
 
-test.serial('cork and noDelay', async (t) => {
+test.serial('cork and noDelay do not change the sent bytes', async (t) => {
   const directory = scratch(t);
   const file = patternFile(directory, 'file', 5000);
   for (const cork of [undefined, true, false]) {
@@ -312,7 +312,7 @@ test.serial('ranges of one open file are sent over several sockets at the same t
   t.deepEqual(buffer, pattern(4), 'the position of the descriptor is unchanged');
 });
 
-test('sliceRanges', (t) => {
+test('sliceRanges divides a size into ranges', (t) => {
   t.deepEqual(sliceRanges(10, 3), [
     { offset: 0, length: 4 },
     { offset: 4, length: 3 },

@@ -109,7 +109,7 @@ serial('a pending response that a later one has replaced is refused', async (t) 
   t.is(engine().describePending(second).path, 'b.txt');
   const transfer = engine().keepPending(second);
   t.is(engine().take(transfer, 100)?.toString(), 'contents of b');
-  t.throws(() => engine().keepPending(second), refused, 'it was kept already');
+  t.throws(() => engine().keepPending(second), refused, 'a response cannot be kept twice');
   engine().release(transfer);
 });
 

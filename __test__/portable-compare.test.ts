@@ -422,7 +422,7 @@ function ordered({ answer, error }: Said): string {
   return JSON.stringify([Object.entries(answer ?? {}).sort(), error]);
 }
 
-serial('all sites and paths', async (t) => {
+serial('responses of all sites to all paths are the same', async (t) => {
   const made = tree(t);
   const listener = createServer().listen(join(made.root, 'socket'));
   t.teardown(() => listener.close());
@@ -453,7 +453,7 @@ serial('all sites and paths', async (t) => {
   await settled(t, before);
 });
 
-serial('all sites and conditions', async (t) => {
+serial('responses of all sites to all conditions are the same', async (t) => {
   const made = tree(t);
   const all = sites(made).map(([name, ...site]) => [name, new Both(...site)] as const);
   const count = await compare(
@@ -480,12 +480,12 @@ serial('all sites and conditions', async (t) => {
   for (const [, both] of all) both.close();
 });
 
-serial('20,000 random requests', async (t) => {
+serial('responses to 20,000 random requests are the same', async (t) => {
   const made = tree(t);
   const random = generator(20_261_125);
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T;
-  const several = (list: readonly string[], most: number, between: readonly string[]): string => {
-    const length = 1 + Math.floor(random() * most);
+  const several = (list: readonly string[], max: number, between: readonly string[]): string => {
+    const length = 1 + Math.floor(random() * max);
     return Array.from({ length }, (_, at) => (at === 0 ? '' : pick(between)) + pick(list)).join('');
   };
   const SEGMENTS = ['a.txt', 'dir', 'index.html', '..', '.', '%2e', '%2E%2e', 'nope', 'in', 'out', 'folder', 'circle'];
@@ -589,7 +589,7 @@ serial('20,000 random requests', async (t) => {
   t.is(liveHandles(), 0);
 });
 
-serial('unreadable files and directories', async (t) => {
+serial('responses for unreadable files and directories are the same', async (t) => {
   const { root } = tree(t);
   write(join(root, 'unreadable.txt'), 'x');
   write(join(root, 'unreadable.txt.gz'), 'x');
@@ -602,7 +602,7 @@ serial('unreadable files and directories', async (t) => {
   for (const name of ['unreadable.txt', 'unreadable.txt.gz', 'app.css.gz']) chmodSync(join(root, name), 0);
   chmodSync(join(root, 'closed'), 0);
   chmodSync(join(root, 'unlisted'), 0o711);
-  const back = asSomebodyElse();
+  const restore = dropPrivileges();
   try {
     const names = [
       'unreadable.txt',
@@ -631,7 +631,7 @@ serial('unreadable files and directories', async (t) => {
     t.true(count > 1000);
     for (const [, both] of all) both.close();
   } finally {
-    back();
+    restore();
     chmodSync(join(root, 'closed'), 0o755);
   }
 });
@@ -756,7 +756,7 @@ function generator(seed: number): () => number {
 }
 
 /** Root can read all files: switches to another user until the returned function is called. */
-function asSomebodyElse(): () => void {
+function dropPrivileges(): () => void {
   if (process.geteuid?.() !== 0) return () => {};
   process.seteuid?.(65_534);
   return () => process.seteuid?.(0);

@@ -93,16 +93,16 @@ function unprivileged(program: string): Record<string, unknown> {
 }
 
 test('a pipe larger than /proc/sys/fs/pipe-max-size is made smaller', (t) => {
-  const most = Number(readFileSync('/proc/sys/fs/pipe-max-size', 'utf8'));
+  const max = Number(readFileSync('/proc/sys/fs/pipe-max-size', 'utf8'));
   const seen = unprivileged(`
     const pipe = new Pipe();
     let error;
-    try { pipe.resize(${most * 2}); } catch (thrown) { error = thrown; }
+    try { pipe.resize(${max * 2}); } catch (thrown) { error = thrown; }
     const { code, syscall } = error;
-    console.log(JSON.stringify({ code, syscall, size: pipe.size, made: new Pipe({ size: ${most * 2} }).size }));
+    console.log(JSON.stringify({ code, syscall, size: pipe.size, made: new Pipe({ size: ${max * 2} }).size }));
   `);
   t.like(seen, { code: 'EPERM', syscall: 'fcntl', size: 65_536 });
-  t.true((seen.made as number) >= 65_536 && (seen.made as number) <= most, `${seen.made} of ${most}`);
+  t.true((seen.made as number) >= 65_536 && (seen.made as number) <= max, `${seen.made} of ${max}`);
 });
 
 test('above the quota of pipe pages, pipes are smaller and counted, and transfers succeed', (t) => {
@@ -164,7 +164,7 @@ test.serial('splice: file to pipe to socket to pipe to file', async (t) => {
     else t.is(splice(receiving, to, count, { toOffset: 10 + moved }), count);
     moved += count ?? 0;
   }
-  t.is(splice(fdOf(client), receiving, 10), null, 'nothing has come: EAGAIN');
+  t.is(splice(fdOf(client), receiving, 10), null, 'no bytes have arrived: EAGAIN');
   t.deepEqual(readFileSync(join(directory, 'to')).subarray(10), pattern(40_000).subarray(100));
   // Without an offset the position is used, and moves.
   t.is(splice(from, pipe, 10), 10);
@@ -185,7 +185,7 @@ test.serial('tee does not consume the bytes', (t) => {
   t.is(one.available, 20_000);
   t.is(two.available, 20_000);
   const part = tee(one, three, 100_000) as number;
-  t.true(part > 0 && part < 20_000, 'only as much as fits');
+  t.true(part > 0 && part < 20_000, 'a part that fits into the pipe');
   t.is(tee(one, three, 100_000), null, 'full: EAGAIN');
   one.close('write');
   splice(one, openSync('/dev/null', 'w'), 20_000);

@@ -39,7 +39,7 @@ for (const method of ['auto', 'sendfile', 'read-write'] as Method[]) {
   }
 }
 
-serial('every kind of source; the position of a handle does not move', async (t) => {
+serial('every kind of source is sent, and the position of a handle does not change', async (t) => {
   const file = patternFile(scratch(t), 'file', 1000);
   const handle = await open(file);
   await handle.read(Buffer.alloc(7), 0, 7);
@@ -54,11 +54,11 @@ serial('every kind of source; the position of a handle does not move', async (t)
     t.deepEqual(await received, pattern(1000).subarray(10, 510));
   }
   const { buffer } = await handle.read(Buffer.alloc(1), 0, 1);
-  t.is(buffer[0], pattern(1000)[7], 'the position is where the first read left it');
+  t.is(buffer[0], pattern(1000)[7], 'the position is unchanged');
   await handle.close();
 });
 
-serial('to a descriptor: a socket, a pipe, a regular file', async (t) => {
+serial('files are sent to descriptors of sockets, pipes and regular files', async (t) => {
   const directory = scratch(t);
   const file = patternFile(directory, 'file', 3 * MiB + 1);
   const before = openDescriptors();
@@ -218,7 +218,7 @@ for (const kind of ['socket', 'descriptor']) {
   });
 }
 
-serial('invalid input: a typed error with code, path and remedy, without leaking descriptors', async (t) => {
+serial('errors of invalid input have a code and a path, and no descriptor is leaked', async (t) => {
   const directory = scratch(t);
   const file = patternFile(directory, 'file', 100);
   mkdirSync(join(directory, 'dir'));
@@ -280,7 +280,7 @@ serial('invalid input: a typed error with code, path and remedy, without leaking
   await settled(t, before);
 });
 
-serial('an empty file, and an empty range', async (t) => {
+serial('empty files and empty ranges are sent', async (t) => {
   const directory = scratch(t);
   const { server, client } = await pair(t);
   const received = readAll(client);

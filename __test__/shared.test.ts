@@ -202,7 +202,7 @@ test.serial('small writes of one turn are written together, and wait in order wh
   t.teardown(() => reader.close());
   t.is(reader.read(), null);
   for (let n = 0; n < 100; n++) t.true(writer.write(`message ${n}`));
-  t.is(reader.read(), null, 'not before the end of the turn');
+  t.is(reader.read(), null, 'nothing is written before the end of the turn');
   await Promise.resolve();
   for (let n = 0; n < 100; n++) t.is(reader.read()?.toString(), `message ${n}`);
   t.is(reader.read(), null);
@@ -242,7 +242,7 @@ test.serial('small writes of one turn are written together, and wait in order wh
     },
     { code: 'ERR_ZEROSEND_CLOSED', message: /reader/ },
   );
-  t.throws(() => writer.write('x'), { code: 'ERR_ZEROSEND_CLOSED' }, 'and again');
+  t.throws(() => writer.write('x'), { code: 'ERR_ZEROSEND_CLOSED' }, 'a second call fails too');
   await t.throwsAsync(SharedRing.create(null, { capacity: 0 }), { message: /invalid capacity 0/ });
   await t.throwsAsync(SharedRing.create(null, { framing: 'x' as 'bytes' }), { message: /invalid framing 'x'/ });
   await t.throwsAsync(SharedRing.open('zerosend-no-such-ring'), { code: 'ENOENT' });
@@ -260,7 +260,7 @@ test.serial('with reuse, messages share memory, which grows for a larger one', a
     t.true(message?.every((byte) => byte === n));
     memories.add((message as Buffer).buffer);
   }
-  t.is(memories.size, 2, 'one before the large message, one from then on');
+  t.is(memories.size, 2, 'the memory is replaced once, for the large message');
 });
 
 test.serial('a dead writer is reported after all of its messages were read, and another can replace it', async (t) => {

@@ -454,8 +454,8 @@ serial('several roots, file: URLs, and wildcard: false', async (t) => {
   t.is((await roots.ask('/a.txt')).body.toString(), '0123456789');
   asked.length = 0;
   t.is((await get(portOf(roots.app.server), '/only.txt')).body.toString(), 'only');
-  t.deepEqual(asked, ['GET /only.txt 1', 'GET /only.txt 2'], 'root by root');
-  t.is((await roots.ask('/page.html')).status, 404, 'what one root refuses is not looked for in the next');
+  t.deepEqual(asked, ['GET /only.txt 1', 'GET /only.txt 2'], 'the roots are tried in order');
+  t.is((await roots.ask('/page.html')).status, 404, 'a path refused for one root is not looked up in the next');
 
   const each = await serve(t, {
     root: [one, two],
@@ -470,7 +470,7 @@ serial('several roots, file: URLs, and wildcard: false', async (t) => {
   t.is((await each.ask('/w/page.html')).status, 404);
   t.is((await each.ask('/w/.env')).status, 404);
   writeFileSync(join(one, 'new.txt'), 'new');
-  t.is((await each.ask('/w/new.txt')).status, 404, 'files that came later have no route');
+  t.is((await each.ask('/w/new.txt')).status, 404, 'files created later have no route');
   const dots = await serve(t, { root: one, wildcard: false, serveDotFiles: true });
   t.is((await dots.ask('/.env')).body.toString(), 'SECRET');
 });
@@ -485,7 +485,7 @@ serial('listings: JSON and HTML, names, extended information, hidden entries', a
   t.deepEqual(JSON.parse((await names.ask('/index.json')).body.toString()), wanted);
   t.deepEqual(JSON.parse((await names.ask('/bare/')).body.toString()), { dirs: [], files: ['#odd?.txt', 'c.txt'] });
   t.deepEqual(JSON.parse((await names.ask('/bare')).body.toString()), { dirs: [], files: ['#odd?.txt', 'c.txt'] });
-  t.is((await names.ask('/')).body.toString(), '<home>', 'an index goes first');
+  t.is((await names.ask('/')).body.toString(), '<home>', 'an index takes precedence');
   t.is((await names.ask('/nope/')).status, 404);
   t.is((await names.ask('/bare?format=html')).status, 500);
 

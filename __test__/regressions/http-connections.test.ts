@@ -250,10 +250,10 @@ test.serial('many pipelined requests add no listeners to their socket', async (t
   t.teardown(() => process.off('warning', onWarning));
   for (const make of Object.values(fronts)) {
     const { server, port } = await serve(t, make);
-    const most = new Map<string, number>();
+    const maxima = new Map<string, number>();
     server.on('request', ({ socket }: IncomingMessage) => {
       for (const name of socket.eventNames() as string[]) {
-        most.set(name, Math.max(most.get(name) ?? 0, socket.listenerCount(name)));
+        maxima.set(name, Math.max(maxima.get(name) ?? 0, socket.listenerCount(name)));
       }
     });
     // A route first, so that the front door hands off the connection to Node.
@@ -262,7 +262,7 @@ test.serial('many pipelined requests add no listeners to their socket', async (t
     const responses = parseResponses(await readAll(client).then((bytes) => bytes.subarray(bytes.indexOf('slow') + 4)));
     t.is(responses.length, 30);
     for (const { body } of responses) t.is(sha256(body), sha256(pattern(3 * MIB)));
-    for (const [name, count] of most) t.true(count <= 5, `${count} listeners of ${name}`);
+    for (const [name, count] of maxima) t.true(count <= 5, `${count} listeners of ${name}`);
   }
   t.deepEqual(warnings, []);
 });

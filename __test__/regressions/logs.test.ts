@@ -56,7 +56,7 @@ async function ask(url: URL, count: number, from = 0, padding = ''): Promise<voi
 /** The numbers of the requests in complete log lines. */
 function numbers(t: ExecutionContext, text: string): number[] {
   if (text === '') return [];
-  t.true(text.endsWith('\n'), 'the last line is whole');
+  t.true(text.endsWith('\n'), 'the last line is complete');
   return text
     .slice(0, -1)
     .split('\n')

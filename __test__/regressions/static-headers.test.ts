@@ -175,8 +175,8 @@ test.serial('parameters of a response do not open another site', async (t) => {
       t.is((await app.inject(`/age/${at}`)).headers['cache-control'], `public, max-age=${at}`);
       t.is((await app.inject(`/both/${at}`)).headers['cache-control'], `public, max-age=${at}, immutable`);
     }
-    t.is(opened, 1, 'that of `immutable`');
-    t.true((app.zerosend.stats().cache?.files ?? 9) <= 2, 'of two sites');
+    t.is(opened, 1, 'only the site for `immutable` is opened');
+    t.true((app.zerosend.stats().cache?.files ?? 9) <= 2, 'files of at most two sites are cached');
     for (const wrong of ['/slice/-1', '/slice/0.5', '/limit/-1'])
       t.is((await app.inject(wrong)).statusCode, 500, wrong);
     await app.close();
@@ -201,11 +201,11 @@ test.serial('roots of single responses keep a bounded number of sites open', asy
   const binding = engine() as { openSite(settings: unknown): number; release(token: number): void };
   const { openSite, release } = binding;
   const open = new Set<number>();
-  let most = 0;
+  let max = 0;
   binding.openSite = (settings) => {
     const token = openSite.call(binding, settings);
     open.add(token);
-    most = Math.max(most, open.size);
+    max = Math.max(max, open.size);
     return token;
   };
   binding.release = (token) => {
@@ -226,6 +226,6 @@ test.serial('roots of single responses keep a bounded number of sites open', asy
     for (let at = 0; at < 300; at += 1) t.is((await app.inject(`/${at}`)).statusCode, 200);
     await app.close();
   }
-  t.true(most <= 70, `${most} sites were open at once`);
+  t.true(max <= 70, `${max} sites were open at once`);
   t.is(open.size, 0);
 });
