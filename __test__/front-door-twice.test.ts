@@ -1,5 +1,5 @@
 /**
- * The behaviour of applications with and without the front door: each test runs twice and must have the same results.
+ * The behavior of applications with and without the front door: each test runs twice and must have the same results.
  *
  * Each test gets an application that is not listening yet. In one of the runs, its requests pass through the front door.
  */

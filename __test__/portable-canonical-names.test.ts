@@ -10,7 +10,7 @@ import { join } from 'node:path';
 
 import test from 'ava';
 import { siteSettings } from '../dist/lib/static/site-settings.js';
-import { Both, type Question } from './support/both-engines.js';
+import { Both, type EngineRequest } from './support/both-engines.js';
 import { scratch } from './support/files.js';
 
 const fold = (name: string) => name.normalize('NFD').toLowerCase();
@@ -82,8 +82,8 @@ for (const source of ['realpath', 'directory listings']) {
       const options = { cache: false, symlinks, extensions: 'html', preCompressed: true };
       const both = new Both(siteSettings([root], options, false));
       for (const [path, kind] of ROWS) {
-        const question: Question = { path, conditions: { acceptEncoding: 'gzip' } };
-        const [native, portable] = await both.ask(question);
+        const request: EngineRequest = { path, conditions: { acceptEncoding: 'gzip' } };
+        const [native, portable] = await both.send(request);
         t.is(portable.answer?.kind, kind as never, `${symlinks} ${path}`);
         t.deepEqual({ ...portable }, { ...native }, `${symlinks} ${path}`);
       }
@@ -92,7 +92,7 @@ for (const source of ['realpath', 'directory listings']) {
     // The same applies to names passed by the application.
     const both = new Both(siteSettings([root], { cache: false, index: ['Index.html'], fallback: 'A.txt' }, false));
     for (const path of ['/dir/', '/nope']) {
-      const [native, portable] = await both.ask({ path });
+      const [native, portable] = await both.send({ path });
       t.not(portable.answer?.kind, 'response', path);
       t.deepEqual(portable, native, path);
     }

@@ -15,7 +15,7 @@ import type { SiteOptions } from '../dist/lib/static/site-options.js';
 import { siteSettings } from '../dist/lib/static/site-settings.js';
 import { type Encoding, preferences } from '../dist/lib/streams/negotiation.js';
 import { decide } from '../dist/lib/streams/range.js';
-import { Both, liveHandles, type Question, refusals, type Said } from './support/both-engines.js';
+import { Both, type EngineRequest, liveHandles, type Outcome, settingsErrors } from './support/both-engines.js';
 import { openDescriptors, pattern, scratch, settle, settled } from './support/files.js';
 
 const serial = test.serial;
@@ -398,16 +398,16 @@ function conditions(): RequestConditions[] {
 }
 
 /** Makes all requests with both engines, and reports the first differences. */
-async function compare(t: ExecutionContext, questions: Iterable<[string, Both, Question]>): Promise<number> {
+async function compare(t: ExecutionContext, requests: Iterable<[string, Both, EngineRequest]>): Promise<number> {
   const wrong: unknown[] = [];
   let count = 0;
-  const next = questions[Symbol.iterator]();
+  const next = requests[Symbol.iterator]();
   const worker = async () => {
     for (let item = next.next(); !item.done && wrong.length < 5; item = next.next()) {
-      const [name, both, question] = item.value;
-      const [native, portable] = await both.ask(question);
+      const [name, both, request] = item.value;
+      const [native, portable] = await both.send(request);
       count += 1;
-      if (!same(native, portable)) wrong.push({ site: name, question, native, portable });
+      if (!same(native, portable)) wrong.push({ site: name, request, native, portable });
     }
   };
   await Promise.all(Array.from({ length: 16 }, worker));
@@ -415,10 +415,10 @@ async function compare(t: ExecutionContext, questions: Iterable<[string, Both, Q
   return count;
 }
 
-const same = (a: Said, b: Said): boolean => a.body === b.body && ordered(a) === ordered(b);
+const same = (a: Outcome, b: Outcome): boolean => a.body === b.body && ordered(a) === ordered(b);
 
 /** The result without the body. */
-function ordered({ answer, error }: Said): string {
+function ordered({ answer, error }: Outcome): string {
   return JSON.stringify([Object.entries(answer ?? {}).sort(), error]);
 }
 
@@ -579,8 +579,8 @@ serial('responses to 20,000 random requests are the same', async (t) => {
         const path = random() < 0.5 ? pick(PATHS) : `/${several(PIECES, 4, ['/', '/', '/', '//', '\\', ''])}`;
         const chosen = Object.entries(parts).filter(() => random() < 0.25);
         const condition = Object.fromEntries(chosen.map(([field, make]) => [field, make()]));
-        const question = { path, encoded: random() < 0.8, headOnly: random() < 0.2, conditions: condition };
-        yield [name, both, question];
+        const request = { path, encoded: random() < 0.8, headOnly: random() < 0.2, conditions: condition };
+        yield [name, both, request];
       }
     })(),
   );
@@ -670,7 +670,7 @@ test('invalid settings are refused with the same messages', (t) => {
     { index: ['..'], fallback: '..', extensions: ['..'], preCompressed: ['br', 'br'], roots: ['x'] },
   ];
   for (const changes of wrong) {
-    const [native, portable] = refusals({ ...good, ...changes } as SiteSettings);
+    const [native, portable] = settingsErrors({ ...good, ...changes } as SiteSettings);
     t.not(native, 'no error', JSON.stringify(changes));
     t.deepEqual(portable, native, JSON.stringify(changes));
   }
@@ -699,7 +699,7 @@ test('responses equal those of the reference packages', async (t) => {
   const root = scratch(t);
   plainTree(root);
   const open = (options: Options) => new Both(siteSettings([root], { cache: false, ...options }, false));
-  const ask = async (both: Both, question: Question) => (await both.ask(question))[1];
+  const streamOutcome = async (both: Both, request: EngineRequest) => (await both.send(request))[1];
   for (const [method, switches = '', ...rest] of rows('send.tsv')) {
     const [etag, lastModified, acceptRanges, cacheControl, contentType] = [...switches].map((digit) => digit === '1');
     const both = open({ etag, lastModified, acceptRanges, cacheControl, contentType });
@@ -713,7 +713,7 @@ test('responses equal those of the reference packages', async (t) => {
       'cacheControl',
     ];
     const given = fields.flatMap((name, at) => (rest[at] === '-' ? [] : [[name, (rest[at] as string).slice(1)]]));
-    const { answer } = await ask(both, {
+    const { answer } = await streamOutcome(both, {
       path: '/a.txt',
       headOnly: method === 'HEAD',
       conditions: Object.fromEntries(given),
@@ -734,8 +734,8 @@ test('responses equal those of the reference packages', async (t) => {
   for (const [set = '', path = '', accept = '', status, ...content] of rows('static.tsv')) {
     // Refused before any directory is accessed.
     if (path.includes('%00') || path.includes('x'.repeat(256))) continue;
-    const question = { path, conditions: accept === '-' ? {} : { acceptEncoding: accept } };
-    const { answer, body } = await ask(sets[set] as Both, question);
+    const request = { path, conditions: accept === '-' ? {} : { acceptEncoding: accept } };
+    const { answer, body } = await streamOutcome(sets[set] as Both, request);
     const value = (name: string) => new RegExp(`^${name}: (.*)$`, 'm').exec(answer?.headers ?? '')?.[1] ?? '-';
     t.is(String(statuses[answer?.kind ?? ''] ?? answer?.status), status as string, `${set} ${path} ${accept}`);
     if (status !== '200') continue;

@@ -1,4 +1,4 @@
-/** createProxy, createEchoServer and `zerosend proxy`. The behaviour of relays is tested in Rust. */
+/** createProxy, createEchoServer and `zerosend proxy`. The behavior of relays is tested in Rust. */
 import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chownSync, readFileSync, writeFileSync } from 'node:fs';
@@ -236,8 +236,8 @@ testWith('pgbench')('pgbench through the proxy, to PostgreSQL on a Unix socket',
   if (user.uid !== undefined) chownSync(directory, user.uid, user.gid);
   const [newest = ''] = globSync('/usr/lib/postgresql/*/bin').sort().reverse();
   const data = join(directory, 'data');
-  const initialise = ['-D', data, '-U', 'postgres', '-A', 'trust', '--no-sync'];
-  execFileSync(join(newest, 'initdb'), initialise, { ...user, cwd: directory, stdio: 'ignore' });
+  const initialize = ['-D', data, '-U', 'postgres', '-A', 'trust', '--no-sync'];
+  execFileSync(join(newest, 'initdb'), initialize, { ...user, cwd: directory, stdio: 'ignore' });
   const settings = ['-c', 'listen_addresses=', '-c', 'fsync=off', '-c', `unix_socket_directories=${directory}`];
   const server = spawn(join(newest, 'postgres'), ['-D', data, ...settings], {
     ...user,

@@ -1,4 +1,4 @@
-/** The behaviour of `@fastify/static` 10 as tables, over a socket and with `inject()`. */
+/** The behavior of `@fastify/static` 10 as tables, over a socket and with `inject()`. */
 import { mkdirSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';

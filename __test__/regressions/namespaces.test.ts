@@ -1,4 +1,4 @@
-/** Behaviour that depends on the network configuration, each test in a separate network namespace. */
+/** Behavior that depends on the network configuration, each test in a separate network namespace. */
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -5,7 +5,7 @@ import { engine, request } from '../../dist/lib/runtime/engine.js';
 import { StreamEngine } from '../../dist/lib/streams/engine.js';
 import type { NativeEvent, StaticEngine } from '../../dist/lib/types/binding.js';
 
-export interface Question {
+export interface EngineRequest {
   path: string;
   /** The path is percent-encoded. Default true. */
   encoded?: boolean;
@@ -17,34 +17,34 @@ export interface Question {
 type Comparable = Omit<SiteAnswer, 'headers'> & { headers: string };
 
 /** The comparable result of an engine. */
-export interface Said {
+export interface Outcome {
   answer?: Comparable;
   body?: string;
   error?: Record<string, unknown>;
 }
 
-interface Asking {
+interface Side {
   /** The values of `ETAG` and `DATE` by site and file. */
   validators: Map<string, { etag: string; date: string }>;
   engine: StaticEngine;
-  ask: (start: (number: number) => void) => Promise<NativeEvent>;
+  request: (start: (number: number) => void) => Promise<NativeEvent>;
 }
 
 const waiting = new Map<number, (event: NativeEvent) => void>();
-let asked = 0;
+let lastRequest = 0;
 
-const native: Asking = { validators: new Map(), engine: engine(), ask: request };
-const portable: Asking = {
+const native: Side = { validators: new Map(), engine: engine(), request };
+const portable: Side = {
   validators: new Map(),
   engine: new StreamEngine((event) => {
     waiting.get(event.request)?.(event);
     waiting.delete(event.request);
   }),
-  ask: (start) =>
+  request: (start) =>
     new Promise((resolve, reject) => {
-      asked += 1;
-      waiting.set(asked, (event) => (event.error === undefined ? resolve(event) : reject(event.error)));
-      start(asked);
+      lastRequest += 1;
+      waiting.set(lastRequest, (event) => (event.error === undefined ? resolve(event) : reject(event.error)));
+      start(lastRequest);
     }),
 };
 
@@ -60,10 +60,10 @@ export class Both {
   }
 
   /** The results of the native engine and of the other one. */
-  async ask(question: Question): Promise<[Said, Said]> {
-    const conditions = { ...this.#overrides, ...question.conditions };
-    const whole = { ...question, conditions };
-    return await Promise.all([say(native, this.#sites[0], whole), say(portable, this.#sites[1], whole)]);
+  async send(request: EngineRequest): Promise<[Outcome, Outcome]> {
+    const conditions = { ...this.#overrides, ...request.conditions };
+    const whole = { ...request, conditions };
+    return await Promise.all([outcomeOf(native, this.#sites[0], whole), outcomeOf(portable, this.#sites[1], whole)]);
   }
 
   close(): void {
@@ -73,10 +73,10 @@ export class Both {
 }
 
 /** The errors of both engines for these settings, without stacks. */
-export function refusals(settings: SiteSettings): unknown[] {
-  return [native, portable].map((asking) => {
+export function settingsErrors(settings: SiteSettings): unknown[] {
+  return [native, portable].map((side) => {
     try {
-      asking.engine.release(asking.engine.openSite(settings));
+      side.engine.release(side.engine.openSite(settings));
       return 'no error';
     } catch (error) {
       return { message: (error as Error).message, ...(error as object) };
@@ -89,11 +89,11 @@ export function liveHandles(): number {
   return (portable.engine as StreamEngine).liveHandles();
 }
 
-async function say(asking: Asking, site: number, question: Question): Promise<Said> {
+async function outcomeOf(side: Side, site: number, request: EngineRequest): Promise<Outcome> {
   try {
-    const conditions = await fill(asking, site, question);
-    const { answer, token } = await answerOf(asking, site, { ...question, conditions });
-    const bytes = await bodyOf(asking, token);
+    const conditions = await withValidators(side, site, request);
+    const { answer, token } = await answerOf(side, site, { ...request, conditions });
+    const bytes = await bodyOf(side, token);
     return { answer: comparable(answer), body: withoutRandom(bytes.toString('latin1')) };
   } catch (error) {
     const { code, errno, syscall, path } = error as NodeJS.ErrnoException;
@@ -104,8 +104,8 @@ async function say(asking: Asking, site: number, question: Question): Promise<Sa
 }
 
 /** The conditions with the validators of the engine. */
-async function fill(asking: Asking, site: number, question: Question): Promise<RequestConditions> {
-  const { conditions = {}, path, encoded } = question;
+async function withValidators(side: Side, site: number, request: EngineRequest): Promise<RequestConditions> {
+  const { conditions = {}, path, encoded } = request;
   if (!/ETAG|OPAQUE|DATE/.test(JSON.stringify(conditions))) return conditions;
   const { acceptEncoding, start, last, maxRangeLength, maxAge, etag: tag, lastModified } = conditions;
   const overrides = { acceptEncoding, start, last, maxRangeLength, maxAge, etag: tag, lastModified };
@@ -114,12 +114,12 @@ async function fill(asking: Asking, site: number, question: Question): Promise<R
   const whole = { path, headOnly: true, conditions: plain, ...(encoded === undefined ? {} : { encoded }) };
   const key = JSON.stringify([site, whole]);
   // Files do not change during the test.
-  let validators = asking.validators.get(key);
+  let validators = side.validators.get(key);
   if (validators === undefined) {
-    const { answer } = await answerOf(asking, site, whole);
+    const { answer } = await answerOf(side, site, whole);
     const value = (name: string) => answer.headers[answer.headers.indexOf(name) + 1] ?? '';
     validators = { etag: value('etag'), date: value('last-modified') };
-    asking.validators.set(key, validators);
+    side.validators.set(key, validators);
   }
   const { etag, date } = validators;
   const fillIn = (text: string) =>
@@ -132,21 +132,21 @@ async function fill(asking: Asking, site: number, question: Question): Promise<R
 }
 
 async function answerOf(
-  { engine, ask }: Asking,
+  { engine, request }: Side,
   site: number,
-  { path, encoded = true, headOnly = false, conditions }: Question,
+  { path, encoded = true, headOnly = false, conditions }: EngineRequest,
 ): Promise<{ answer: SiteAnswer; token: number }> {
-  const event = await ask((number) => engine.respondLater(number, site, path, encoded, headOnly, 0, conditions));
+  const event = await request((number) => engine.respondLater(number, site, path, encoded, headOnly, 0, conditions));
   return { answer: event.value as SiteAnswer, token: event.handle ?? 0 };
 }
 
-async function bodyOf({ engine, ask }: Asking, token: number): Promise<Buffer> {
+async function bodyOf({ engine, request }: Side, token: number): Promise<Buffer> {
   if (token === 0) return Buffer.alloc(0);
   const pieces: Buffer[] = [];
   try {
     while (engine.remaining(token) > 0) {
       const piece = engine.take(token, 100_000);
-      if (piece === null) await ask((number) => engine.prefetch(token, number));
+      if (piece === null) await request((number) => engine.prefetch(token, number));
       else pieces.push(piece);
     }
   } finally {

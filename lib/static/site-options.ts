@@ -17,7 +17,7 @@ export interface SiteOptions {
    */
   cacheControl?: boolean | Record<string, string | false> | undefined;
   /**
-   * Which behaviour to follow where RFC 9110 and `@fastify/static` differ (suffix ranges longer than the file, `If-Range` with
+   * Which behavior to follow where RFC 9110 and `@fastify/static` differ (suffix ranges longer than the file, `If-Range` with
    * a weak tag, `Range` on HEAD, ...). Default `'fastify-static'`.
    */
   conformance?: 'fastify-static' | 'rfc9110' | undefined;

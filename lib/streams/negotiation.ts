@@ -73,7 +73,7 @@ function weightOf(parameters: string[]): number | undefined {
 }
 
 /**
- * The behaviour of `@fastify/static` with `@fastify/accept-negotiator`: `*` means `gzip`, `identity` is not a candidate, the weight is
+ * The behavior of `@fastify/static` with `@fastify/accept-negotiator`: `*` means `gzip`, `identity` is not a candidate, the weight is
  * formed by the digits after the semicolon, and spaces do not separate members.
  */
 function negotiateFastify(header: string, supported: readonly Encoding[]): Encoding | undefined {

@@ -106,7 +106,7 @@ function digits(text: string): bigint | undefined {
 }
 
 /**
- * The behaviour of `@fastify/send` 4.2.1, which uses `parseInt`: between two commas, the text before the next dash is the start and the
+ * The behavior of `@fastify/send` 4.2.1, which uses `parseInt`: between two commas, the text before the next dash is the start and the
  * text after it the end; the dash is optional. A missing number means "from the end" or "to the end"; invalid ranges are left out.
  */
 function parseFastify(header: string, size: number, maxRanges: number): ByteRange[] | undefined {

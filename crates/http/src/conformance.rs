@@ -4,6 +4,6 @@ pub enum Conformance {
     /// RFC 9110.
     #[default]
     Rfc9110,
-    /// The behaviour of `@fastify/static` 10, byte for byte, so that replacing the plugin changes nothing.
+    /// The behavior of `@fastify/static` 10, byte for byte, so that replacing the plugin changes nothing.
     FastifyStatic,
 }
