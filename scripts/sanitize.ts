@@ -30,6 +30,7 @@ function sanitized(kind: 'thread' | 'address'): boolean {
     [
       '+nightly',
       'test',
+      '--no-fail-fast',
       '-Zbuild-std',
       '--target',
       TARGET,
