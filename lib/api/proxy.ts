@@ -230,7 +230,7 @@ async function lookUp(name: string, address: SocketAddress): Promise<AddressSett
 }
 
 /** Replaces the addresses of the target or mirror with the index `at`. */
-type SetAddresses = (token: number, at: number, settings: TargetSettings) => void;
+type SetAddresses = (handle: number, at: number, settings: TargetSettings) => void;
 
 /** Looks up the names of targets and mirrors periodically. */
 class NameRefresher {
@@ -251,13 +251,13 @@ class NameRefresher {
     }
   }
 
-  start(token: number): void {
+  start(handle: number): void {
     if (this.#interval === 0 || this.#named.length === 0) return;
     const refresh = async () => {
       for (const { address, at, setAddresses } of this.#named) {
         const addresses = await lookUp('address', address).catch(() => undefined);
         if (this.#timer === undefined) return;
-        if (addresses !== undefined) setAddresses(token, at, { addresses });
+        if (addresses !== undefined) setAddresses(handle, at, { addresses });
       }
       this.#timer?.refresh();
     };
@@ -294,11 +294,11 @@ class TargetResolver {
     this.#onError = onError ?? ((error) => process.emitWarning(error));
   }
 
-  resolveAll(token: number): void {
-    for (const request of engine().takeTargetRequests(token)) void this.#resolve(token, request);
+  resolveAll(handle: number): void {
+    for (const request of engine().takeTargetRequests(handle)) void this.#resolve(handle, request);
   }
 
-  async #resolve(token: number, request: RelayTargetRequest): Promise<void> {
+  async #resolve(handle: number, request: RelayTargetRequest): Promise<void> {
     const { worker, link, ...client } = request;
     let addresses: AddressSettings[] | undefined;
     try {
@@ -308,7 +308,7 @@ class TargetResolver {
       this.#onError(error as Error, client);
     }
     try {
-      engine().resolveTarget(token, request, addresses && { addresses });
+      engine().resolveTarget(handle, request, addresses && { addresses });
     } catch (error) {
       // The relay was closed in the meantime, which has reset the client.
       if ((error as ZerosendError).code !== 'ERR_ZEROSEND_CLOSED') throw error;
@@ -368,16 +368,16 @@ async function open(
     const file = files[at];
     return file === undefined ? mirror : { ...mirror, file };
   });
-  let token = 0;
+  let handle = 0;
   let address: BoundAddress | undefined;
   let last: RelayStatistics | undefined;
   const closed = request(
     (number) => {
       const opened = engine().openRelay(number, { ...settings, mirrors, listen: bindTo });
-      token = opened.handle;
+      handle = opened.handle;
       address = opened.host === undefined ? { path: bindTo.path as string } : { host: opened.host, port: opened.port };
     },
-    () => resolver?.resolveAll(token),
+    () => resolver?.resolveAll(handle),
   );
   // `openRelay` has thrown, so `closed` rejects with its error.
   if (address === undefined) {
@@ -386,22 +386,22 @@ async function open(
     throw new Error('unreachable');
   }
   const bound = address;
-  refresher?.start(token);
+  refresher?.start(handle);
   return {
     address: bound,
-    stats: () => last ?? engine().relayCounters(token),
+    stats: () => last ?? engine().relayCounters(handle),
     async reopen() {
       if (last !== undefined) throw failure('ERR_ZEROSEND_CLOSED', 'the proxy is closed');
-      await request((number) => engine().reopenMirrors(token, number));
+      await request((number) => engine().reopenMirrors(handle, number));
     },
     async close({ drain = 10_000 } = {}) {
       if (typeof drain !== 'number' || !(drain >= 0)) throw invalid('drain', drain, 'milliseconds from 0 up');
       if (last !== undefined) return;
       refresher?.stop();
-      engine().closeRelay(token, Math.min(drain, 2 ** 31));
+      engine().closeRelay(handle, Math.min(drain, 2 ** 31));
       await closed;
-      last ??= engine().relayCounters(token);
-      engine().release(token);
+      last ??= engine().relayCounters(handle);
+      engine().release(handle);
     },
   };
 }

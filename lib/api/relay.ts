@@ -57,8 +57,8 @@ export async function relay(a: RelaySocket, b: RelaySocket, options: RelaySessio
       () => {
         const [initialUp, initialDown] = [client.takeBuffered(), target.takeBuffered()];
         return {
-          client: client.token,
-          target: target.token,
+          client: client.handle,
+          target: target.handle,
           oneWay: false,
           mirrors: [],
           policy: 'block',

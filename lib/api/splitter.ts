@@ -118,8 +118,8 @@ export async function createSplitter(
     });
     const ready = Promise.all(endpoints.map((endpoint) => endpoint.ready()));
     await within(ready, { ...bounds, reason: NOT_READY }, () => {});
-    const tokens = [...files];
-    for (const [number, { at }] of streams.entries()) tokens[at] = sinkEndpoints[number]?.token;
+    const handles = [...files];
+    for (const [number, { at }] of streams.entries()) handles[at] = sinkEndpoints[number]?.handle;
     // With 'block' the last stream is the target of the session: it needs no copy in another pipe.
     const target = policy === 'block' ? (streams.at(-1)?.at ?? -1) : -1;
     const order = sinks.map((_, at) => at).filter((at) => at !== target);
@@ -129,11 +129,11 @@ export async function createSplitter(
       () => {
         const initialUp = sourceEndpoint.takeBuffered();
         return {
-          client: sourceEndpoint.token,
-          ...(target >= 0 ? { target: tokens[target] as number } : {}),
+          client: sourceEndpoint.handle,
+          ...(target >= 0 ? { target: handles[target] as number } : {}),
           ...(initialUp ? { initialUp } : {}),
           oneWay: true,
-          mirrors: order.map((at) => tokens[at] as number),
+          mirrors: order.map((at) => handles[at] as number),
           policy,
         };
       },
@@ -200,8 +200,8 @@ function openFiles(named: Array<{ path: string } | { fd: number } | undefined>):
   );
 }
 
-function releaseTokens(tokens: Array<number | undefined>): void {
-  for (const token of tokens) if (token !== undefined) engine().release(token);
+function releaseTokens(handles: Array<number | undefined>): void {
+  for (const handle of handles) if (handle !== undefined) engine().release(handle);
 }
 
 function resultOf(report: RelayReport, order: number[], target: number, durationMs: number): SplitterResult {

@@ -40,16 +40,16 @@ export async function deliver(
     const socket = target instanceof Socket ? { name: 'target', socket: target } : undefined;
     const bounds = { signal, timeout, socket };
     return await inOrder(outgoing, target, { ...bounds, reason: WAITING }, async (onMoved) => {
-      const token = await within(opening.handle, { ...bounds, reason: OPENING }, opening.cancel);
+      const handle = await within(opening.handle, { ...bounds, reason: OPENING }, opening.cancel);
       if (signal?.aborted) throw aborted(signal);
       return target instanceof Socket
-        ? await toSocket(target, token, options, onMoved)
-        : await toDescriptor(out as number, token, options, onMoved);
+        ? await toSocket(target, handle, options, onMoved)
+        : await toDescriptor(out as number, handle, options, onMoved);
     }).finally(() => {
       // If this ended before the file was opened or sent, the file is closed.
       opening.cancel();
       opening.handle.then(
-        (token) => engine().release(token),
+        (handle) => engine().release(handle),
         () => {},
       );
     });
@@ -61,7 +61,7 @@ export async function deliver(
 
 function toSocket(
   socket: Socket,
-  token: number,
+  handle: number,
   options: DeliveryOptions,
   onMoved: () => void,
 ): Promise<TransferResult> {
@@ -73,7 +73,7 @@ function toSocket(
     if (noDelay !== undefined) socket.setNoDelay(noDelay);
     continued(socket);
     const progress = new Progress(options.onProgress);
-    const pump = new Pump(socket, token, {
+    const pump = new Pump(socket, handle, {
       chunk: chunkSize,
       onProgress: (bytes) => {
         timer?.refresh();
@@ -107,13 +107,13 @@ function isIncomplete({ code, syscall }: ZerosendError): boolean {
 
 function toDescriptor(
   out: number,
-  token: number,
+  handle: number,
   options: DeliveryOptions,
   onMoved: () => void,
 ): Promise<TransferResult> {
   return driven(options, onMoved, (number, drive) => {
     if (options.noDelay !== undefined) drive.noDelay = options.noDelay;
-    engine().drive(token, out, number, drive);
+    engine().drive(handle, out, number, drive);
   });
 }
 

@@ -29,16 +29,16 @@ export interface PumpOptions {
 /** A transfer to a socket whose writes are deferred (`interceptWrites`). The transfer is released at the end, also after an error. */
 export class Pump {
   readonly #socket: Socket;
-  readonly #token: number;
+  readonly #handle: number;
   readonly #options: PumpOptions;
   readonly #onClose = () => this.stop(closed());
   #remaining: number;
   #ended = false;
   #reading = 0;
 
-  constructor(socket: Socket, token: number, options: PumpOptions) {
+  constructor(socket: Socket, handle: number, options: PumpOptions) {
     this.#socket = socket;
-    this.#token = token;
+    this.#handle = handle;
     const { chunk, onProgress, done } = options;
     // Turns run in the async context of other transfers. The callbacks must run in that of the caller (AsyncLocalStorage).
     this.#options = {
@@ -46,7 +46,7 @@ export class Pump {
       onProgress: onProgress && AsyncResource.bind(onProgress),
       done: AsyncResource.bind(done),
     };
-    this.#remaining = engine().remaining(token);
+    this.#remaining = engine().remaining(handle);
     socket.once('close', this.#onClose);
   }
 
@@ -85,7 +85,7 @@ export class Pump {
     }
     let turn: number;
     try {
-      turn = engine().advance(this.#token, descriptor(this.#socket), this.#options.chunk);
+      turn = engine().advance(this.#handle, descriptor(this.#socket), this.#options.chunk);
     } catch (error) {
       this.#end(error as ZerosendError);
       return;
@@ -95,11 +95,11 @@ export class Pump {
 
   #after(turn: number): void {
     const { Turn } = requireNative();
-    const remaining = engine().remaining(this.#token);
+    const remaining = engine().remaining(this.#handle);
     if (remaining < this.#remaining) {
       spend(this.#remaining - remaining);
       this.#remaining = remaining;
-      this.#options.onProgress?.(engine().report(this.#token).bytes);
+      this.#options.onProgress?.(engine().report(this.#handle).bytes);
       if (this.#ended) return;
     }
     if (turn === Turn.Done) this.#end(undefined);
@@ -112,7 +112,7 @@ export class Pump {
     if (this.#ended) return;
     let chunk: Uint8Array | null;
     try {
-      chunk = engine().take(this.#token, CHUNK_SIZE);
+      chunk = engine().take(this.#handle, CHUNK_SIZE);
     } catch (error) {
       this.#end(error as ZerosendError);
       return;
@@ -124,7 +124,7 @@ export class Pump {
   readonly #written = (error?: Error | null): void => {
     if (this.#ended) return;
     if (error != null) this.#end(wasClosed(error as ZerosendError) ? closed() : (error as ZerosendError));
-    else if (engine().remaining(this.#token) === 0) this.#after(requireNative().Turn.Done);
+    else if (engine().remaining(this.#handle) === 0) this.#after(requireNative().Turn.Done);
     else schedule(this.#turn);
   };
 
@@ -135,7 +135,7 @@ export class Pump {
       else schedule(next);
     });
     try {
-      engine().prefetch(this.#token, this.#reading);
+      engine().prefetch(this.#handle, this.#reading);
     } catch (error) {
       this.#end(error as ZerosendError);
     }
@@ -150,8 +150,8 @@ export class Pump {
     }
     this.#socket.removeListener('close', this.#onClose);
     this.#socket.removeListener('connect', this.#turn);
-    const report = engine().report(this.#token);
-    engine().release(this.#token);
+    const report = engine().report(this.#handle);
+    engine().release(this.#handle);
     this.#options.done(error, report);
   }
 }

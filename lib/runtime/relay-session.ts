@@ -27,7 +27,7 @@ export interface RelaySessionOptions {
 
 /** A native relay for sessions with the same settings. */
 interface SessionRelay {
-  token: number;
+  handle: number;
   /** Running sessions; without any the relay is closed. */
   sessions: number;
 }
@@ -55,13 +55,13 @@ export async function spliceSockets(
   session: () => SessionSettings,
   onStart: (cancel: () => void) => void,
 ): Promise<RelayReport> {
-  const { token, release } = acquireRelay(settings);
+  const { handle, release } = acquireRelay(settings);
   try {
     let id = 0;
     const finished = requestValue<RelayReport>((number) => {
-      id = engine().startSession(token, number, session());
+      id = engine().startSession(handle, number, session());
     });
-    onStart(() => engine().cancelSession(token, id));
+    onStart(() => engine().cancelSession(handle, id));
     return await finished;
   } finally {
     release();
@@ -69,18 +69,18 @@ export async function spliceSockets(
 }
 
 /** The relay with these settings, started if necessary. Throws if its thread cannot start, for example `EMFILE`. */
-function acquireRelay(settings: SessionRelaySettings): { token: number; release: () => void } {
+function acquireRelay(settings: SessionRelaySettings): { handle: number; release: () => void } {
   const key = JSON.stringify(settings);
-  const relay = relays.get(key) ?? { token: openRelay(settings), sessions: 0 };
+  const relay = relays.get(key) ?? { handle: openRelay(settings), sessions: 0 };
   relays.set(key, relay);
   relay.sessions += 1;
   const release = () => {
     relay.sessions -= 1;
     if (relay.sessions > 0) return;
     relays.delete(key);
-    engine().release(relay.token);
+    engine().release(relay.handle);
   };
-  return { token: relay.token, release };
+  return { handle: relay.handle, release };
 }
 
 function openRelay(settings: SessionRelaySettings): number {

@@ -109,7 +109,7 @@ export class RingReader {
     try {
       await within(endpoint.ready(), { signal, reason: '' }, () => {});
       const piped = requestValue<number>((number) => {
-        task = engine().pipeRing(number, id, endpoint.token);
+        task = engine().pipeRing(number, id, endpoint.handle);
       });
       signal?.addEventListener('abort', cancel, { once: true });
       // It may have been aborted before the task existed.

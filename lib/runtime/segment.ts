@@ -41,7 +41,7 @@ export async function sendSegment(segment: number, socket: Socket): Promise<void
   const endpoint = new SessionEndpoint('target', socket, false, true).suspend();
   try {
     await endpoint.ready();
-    engine().sendSegment(segment, endpoint.token);
+    engine().sendSegment(segment, endpoint.handle);
   } finally {
     endpoint.release();
   }
@@ -59,7 +59,7 @@ export async function receiveSegment(socket: Socket, signal: AbortSignal | undef
     }
     let waiting = 0;
     const answer = requestHandle((number) => {
-      waiting = engine().receiveSegment(number, endpoint.token);
+      waiting = engine().receiveSegment(number, endpoint.handle);
     });
     const cancel = () => engine().release(waiting);
     signal?.addEventListener('abort', cancel, { once: true });

@@ -20,7 +20,7 @@ export class SessionEndpoint {
   readonly #reads: boolean;
   readonly #writes: boolean;
   /** Of the duplicated descriptor; invalid once a session has started with it. */
-  #token: number | undefined;
+  #handle: number | undefined;
   #reading: StoppedReading | undefined;
   #stopIntercepting: (() => void) | undefined;
   #onClose = () => {};
@@ -40,14 +40,14 @@ export class SessionEndpoint {
     this.#reads = reads;
     this.#writes = writes;
     if (!(peer instanceof Socket)) {
-      this.#token = engine().duplicateDescriptor(peer);
+      this.#handle = engine().duplicateDescriptor(peer);
       return;
     }
     this.socket = peer;
     if (writes && peer.writableEnded) {
       throw failure('ERR_ZEROSEND_CLOSED', `the ${name} socket was ended: start the relay before calling end()`);
     }
-    if (!peer.connecting) this.#token = engine().duplicateDescriptor(descriptor(peer));
+    if (!peer.connecting) this.#handle = engine().duplicateDescriptor(descriptor(peer));
   }
 
   /** Makes and suspends several endpoints, or none if one throws. */
@@ -85,7 +85,7 @@ export class SessionEndpoint {
       });
     }
     if (socket.destroyed) throw this.closedError();
-    this.#token ??= engine().duplicateDescriptor(descriptor(socket));
+    this.#handle ??= engine().duplicateDescriptor(descriptor(socket));
   }
 
   /** Node has read the end of the stream: closing the socket then loses no bytes. */
@@ -93,9 +93,9 @@ export class SessionEndpoint {
     return this.#reads && this.socket?.readableEnded === true;
   }
 
-  /** The token of the duplicated descriptor. */
-  get token(): number {
-    return this.#token as number;
+  /** The handle of the duplicated descriptor. */
+  get handle(): number {
+    return this.#handle as number;
   }
 
   /** Removes and returns the bytes that Node has read. */
@@ -118,7 +118,7 @@ export class SessionEndpoint {
     this.socket?.off('close', this.#onClose);
     this.#reading?.restore(bytes);
     this.#stopIntercepting?.();
-    if (this.#token !== undefined) engine().release(this.#token);
+    if (this.#handle !== undefined) engine().release(this.#handle);
   }
 
   closedError(): ZerosendError {
