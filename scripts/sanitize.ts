@@ -45,6 +45,8 @@ function sanitized(kind: 'thread' | 'address'): boolean {
       ...SHORTER,
       RUSTFLAGS: `-Zsanitizer=${kind}`,
       CARGO_TARGET_DIR: `target/sanitize-${kind}`,
+      // Symbols of a backtrace take longer than tests wait.
+      RUST_BACKTRACE: '0',
       TSAN_OPTIONS: 'halt_on_error=1',
       // Threads and caches of the process live until it exits.
       ASAN_OPTIONS: 'detect_leaks=0',
