@@ -414,10 +414,9 @@ twice('close() waits for pending responses and refuses new connections', async (
   const idle = net.connect(port, '127.0.0.1');
   const ended = once(idle, 'close');
   idle.on('error', () => {});
-  idle.resume();
+  const response = once(idle, 'data');
   idle.write(head('GET', '/static/a.txt'));
-  await inside;
-  await once(idle, 'data');
+  await Promise.all([inside, response]);
   await sleep(50);
 
   let closed = false;
@@ -431,8 +430,8 @@ twice('close() waits for pending responses and refuses new connections', async (
   t.is((await slow).body.toString(), 'complete');
   await sleep(20);
   t.false(closed, 'close() waits for the download');
-  const [response] = parseResponses(await readAll(download));
-  t.is(sha256(response?.body ?? Buffer.alloc(0)), sha256(pattern(HUGE)));
+  const [complete] = parseResponses(await readAll(download));
+  t.is(sha256(complete?.body ?? Buffer.alloc(0)), sha256(pattern(HUGE)));
   await closing;
   t.false(app.server.listening);
 });

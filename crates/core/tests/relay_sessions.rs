@@ -242,9 +242,10 @@ fn a_failed_mirror_ends_the_session_under_block_only() {
         session.one_way = true;
         session.policy = policy;
         session.mirrors = vec![SessionMirror::Stream(socket(writer))];
-        relay.start_session(session).expect("started");
+        // Written before the session starts, which may fail and reset the connection at once.
         source.write_all(b"hello").expect("sent");
         source.shutdown(Shutdown::Write).expect("half-closed");
+        relay.start_session(session).expect("started");
         let report = finished.recv_timeout(TIMEOUT).expect("a report");
         assert_eq!(report.mirrors[0].failure, Some(Errno::EPIPE));
         if policy == Policy::Drop {
