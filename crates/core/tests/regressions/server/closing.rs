@@ -157,9 +157,11 @@ fn an_incomplete_response_ends_in_a_reset() {
         wait_for("both requests", || running.server.stats().requests == 2);
         match cause {
             "truncated" => {
+                assert!(read_response(&mut stream).1 == pattern(MIB), "the response before it arrives completely");
+                // Once the response has begun, the server has opened the file and announced its length.
+                stream.read_exact(&mut [0]).expect("the response begins");
                 let file = fs::File::options().write(true).open(running.root.path().join("big.bin")).expect("big.bin");
                 file.set_len(10 * MIB as u64).expect("truncated");
-                assert!(read_response(&mut stream).1 == pattern(MIB), "the response before it arrives completely");
             }
             "drain" => running.server.close(Duration::from_millis(50)),
             _ => running.server.close_all(),
