@@ -12,7 +12,7 @@ use zerosend_sys::SysResult;
 use zerosend_sys::pipe::{SpliceFlags, splice, tee};
 
 /// With [`RelayMethod::Auto`], a read of fewer bytes is a message rather than a part of a stream, and costs less without a pipe
-/// (`npm run relays` in `bench/`: a tenth less CPU time for 1 KiB and its echo).
+/// (`cd bench && npm run relays`: a tenth less CPU time for 1 KiB and its echo).
 const MESSAGE_SIZE: usize = 16 * 1024;
 
 /// Result of [`FlowBuffer::read_from`].
